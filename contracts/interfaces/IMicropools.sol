@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice Where a micropool stands in its life.
+/// @dev None -> Open -> Full -> KeyReady -> Predeposited -> Active. Open, Full and KeyReady -> Cancelled after their
+/// own deadline, or at once when a foreign deposit is proven; Predeposited -> Cancelled by such a proof only.
+/// Exiting and Settled follow with the money issue.
+enum PoolState {
+    None,
+    Open,
+    Full,
+    KeyReady,
+    Predeposited,
+    Active,
+    Cancelled
+}
+
+/// @notice A micropool: two storage slots. Positions are ERC-6909 balances (id = pool, amount = wei).
+struct Pool {
+    /// Account that opened the pool, runs its validator and put up the insurance.
+    address provider;
+    PoolState state;
+    /// t and n of the pool's validator key.
+    uint8 threshold;
+    uint8 members;
+    /// Wei staked and not left or refunded.
+    uint72 staked;
+    /// Key id in the key registry; 0 before `requestKey`.
+    uint64 keyId;
+    /// Unix time: Open, Full, KeyReady: from then on anyone may cancel. Predeposited: from then on anyone may top up.
+    uint48 deadline;
+    /// Wei of insurance still held here.
+    uint72 insurance;
+}
+
+/// @title Micropools: 64 stakers at most, 32 ETH, one validator nobody can steal
+/// @notice Stakers pool 32 ETH for a provider that put up 2 ETH of insurance. The pool asks for a threshold key,
+/// orders exactly one DepositMessage (1 ETH to the pool's own vault), checks its BLS signature before a wei moves,
+/// waits for anyone to show a signature over a foreign deposit, and only then sends the other 31 ETH.
+/// @dev Amounts are wei unless a name says gwei. Every step can be pushed by anyone once its condition holds. ETH
+/// leaves to its owner only when its owner asks (pull payments). Encodings as in `IKeyRegistry`.
+interface IMicropools {
+    /// @notice Emitted when `provider` opens pool `poolId`.
+    event PoolOpened(
+        uint256 indexed poolId,
+        address indexed provider,
+        uint8 threshold,
+        uint8 members,
+        address vault,
+        uint48 deadline
+    );
+    /// @notice Emitted when `staker` adds `amount` wei; the pool holds `staked` wei now.
+    event Staked(uint256 indexed poolId, address indexed staker, uint256 amount, uint256 staked);
+    /// @notice Emitted when `staker` takes `amount` wei out of an Open pool.
+    event Left(uint256 indexed poolId, address indexed staker, uint256 amount, uint256 staked);
+    /// @notice Emitted when the pool moves to `state`; `deadline` as in `Pool`.
+    event PoolStateChanged(uint256 indexed poolId, PoolState state, uint48 deadline);
+    /// @notice Emitted when the pool's key `keyId` is requested.
+    event PoolKeyRequested(uint256 indexed poolId, uint256 indexed keyId);
+    /// @notice Emitted when the pool orders its one DepositMessage. `pubkey` is compressed (48 bytes).
+    event DepositOrdered(
+        uint256 indexed poolId,
+        uint256 indexed keyId,
+        bytes pubkey,
+        bytes32 withdrawalCredentials,
+        uint64 amountGwei,
+        bytes32 signingRoot
+    );
+    /// @notice Emitted for each deposit sent: first 1 ETH, then 31 ETH. `signature` is compressed (96 bytes).
+    event DepositSent(
+        uint256 indexed poolId, bytes pubkey, uint64 amountGwei, bytes signature, bytes32 depositDataRoot
+    );
+    /// @notice Emitted when a signature of the group key over a deposit to `foreignCredentials` is shown.
+    event ForeignDepositProven(
+        uint256 indexed poolId,
+        uint256 indexed keyId,
+        bytes32 foreignCredentials,
+        uint64 amountGwei,
+        address reporter
+    );
+    /// @notice Emitted when `staker` gets `amount` wei back from a Cancelled pool.
+    event Refunded(uint256 indexed poolId, address indexed staker, uint256 amount);
+    /// @notice Emitted when the provider takes `amount` wei of insurance out of a Cancelled pool.
+    event InsuranceWithdrawn(uint256 indexed poolId, address indexed provider, uint256 amount);
+
+    /// @notice Raised when the pool is in `state`, which does not allow the call.
+    error WrongPoolState(uint256 poolId, PoolState state);
+    /// @notice Raised when the caller of `open` is no registered provider.
+    error NotProvider(address caller);
+    /// @notice Raised when `sent` wei of insurance is not exactly `required`.
+    error WrongInsurance(uint256 sent, uint256 required);
+    /// @notice Raised when a stake of `amount` wei is more than the `room` wei left.
+    error StakeTooLarge(uint256 amount, uint256 room);
+    /// @notice Raised when a stake would leave a gap of `gap` wei that nobody could fill with `minimum` wei.
+    error GapTooSmall(uint256 gap, uint256 minimum);
+    /// @notice Raised when `account` would hold `amount` wei, which is neither 0 nor at least `minimum`.
+    error PositionTooSmall(address account, uint256 amount, uint256 minimum);
+    /// @notice Raised when the pool has asked for its key already.
+    error KeyAlreadyRequested(uint256 poolId, uint256 keyId);
+    /// @notice Raised when the group key in calldata is not the key of this pool.
+    error WrongGroupKey(uint256 poolId, uint256 keyId);
+    /// @notice Raised when the BLS signature does not verify under the group key over `signingRoot`.
+    error InvalidSignature(uint256 poolId, bytes32 signingRoot);
+    /// @notice Raised when a deposit shown as foreign is the pool's own.
+    error NotForeign(bytes32 withdrawalCredentials);
+    /// @notice Raised before `deadline`.
+    error TooEarly(uint256 poolId, uint48 deadline);
+    /// @notice Raised when there is nothing to pay to `account`.
+    error NothingToPay(uint256 poolId, address account);
+    /// @notice Raised when ether cannot be delivered to `to`.
+    error TransferFailed(address to, uint256 amount);
+
+    /// @notice Opens a pool of the calling provider; `msg.value` must be exactly `INSURANCE`.
+    /// @return poolId Counts from 1.
+    function open(uint8 threshold, uint8 members) external payable returns (uint256 poolId);
+
+    /// @notice Stakes `msg.value` wei into an Open pool; the position grows by that amount.
+    /// @dev Raised: `StakeTooLarge`, `GapTooSmall`, `PositionTooSmall`, `WrongPoolState`. The pool is Full at 32 ETH.
+    function stake(uint256 poolId) external payable;
+
+    /// @notice Takes `amount` wei of the caller's position out of an Open pool and pays it to the caller.
+    /// @dev Raised: `PositionTooSmall` if a rest below the minimum would stay, `GapTooSmall` never: leaving widens.
+    function leavePool(uint256 poolId, uint256 amount) external;
+
+    /// @notice Anyone: a Full pool asks the key registry for its key, once.
+    function requestKey(uint256 poolId) external returns (uint256 keyId);
+
+    /// @notice Anyone, once the key is Live: computes credentials and signing root, orders the deposit, deploys the
+    /// vault. Full -> KeyReady.
+    /// @param groupKey 128 bytes, EIP-2537; checked against the hash in the key registry.
+    function orderDeposit(uint256 poolId, bytes calldata groupKey) external;
+
+    /// @notice Anyone: verifies the signature over the ordered DepositMessage and sends 1 ETH to the deposit
+    /// contract. KeyReady -> Predeposited; the challenge window starts.
+    /// @param signature 256 bytes, EIP-2537 G2.
+    function predeposit(uint256 poolId, bytes calldata groupKey, bytes calldata signature) external;
+
+    /// @notice Anyone: shows a valid signature of the group key over a DepositMessage to other credentials. Burns the
+    /// key and cancels the pool; after the predeposit the lost 1 ETH comes from the insurance.
+    /// @dev States KeyReady and Predeposited (also after the window, until the top-up).
+    function proveForeignDeposit(
+        uint256 poolId,
+        bytes calldata groupKey,
+        bytes32 withdrawalCredentials,
+        uint64 amountGwei,
+        bytes calldata signature
+    ) external;
+
+    /// @notice Anyone, after the challenge window: sends the other 31 ETH. Predeposited -> Active.
+    /// @dev The beacon chain checks no signature of a top-up (the validator or its pending deposit exists, and the
+    /// queue is first in, first out), so the deposit contract gets 96 zero bytes with a root computed over them.
+    function topUp(uint256 poolId, bytes calldata groupKey) external;
+
+    /// @notice Anyone: cancels a pool in Open, Full or KeyReady whose deadline has passed.
+    function cancel(uint256 poolId) external;
+
+    /// @notice Pays the caller's whole position in a Cancelled pool back.
+    function refund(uint256 poolId) external;
+
+    /// @notice Pays what is left of the insurance of a Cancelled pool to its provider (the caller).
+    function withdrawInsurance(uint256 poolId) external;
+
+    /// @notice The pool with this id; state None where there is none.
+    function pool(uint256 poolId) external view returns (Pool memory);
+
+    /// @notice Pools opened so far.
+    function poolCount() external view returns (uint256);
+
+    /// @notice Pool that uses key `keyId`; 0 for none.
+    function poolOfKey(uint256 keyId) external view returns (uint256);
+
+    /// @notice Vault of the pool: its CREATE2 address, known before anything is deployed.
+    function vaultOf(uint256 poolId) external view returns (address);
+
+    /// @notice 0x01 credentials: 0x01, eleven zero bytes, the vault.
+    function withdrawalCredentials(uint256 poolId) external view returns (bytes32);
+
+    /// @notice Signing root of a DepositMessage on this network (deposit domain, zero genesis validators root).
+    /// @param pubkey Compressed, 48 bytes.
+    function depositSigningRoot(bytes calldata pubkey, bytes32 withdrawalCredentials, uint64 amountGwei)
+        external
+        view
+        returns (bytes32);
+
+    /// @notice 0.5 ether.
+    function MIN_STAKE() external view returns (uint256);
+
+    /// @notice 32 ether.
+    function POOL_SIZE() external view returns (uint256);
+
+    /// @notice 2 ether.
+    function INSURANCE() external view returns (uint256);
+
+    /// @notice 1 ether.
+    function PREDEPOSIT() external view returns (uint256);
+
+    /// @notice Seconds in which an Open pool must fill; then seconds for the key, for the predeposit, and the
+    /// challenge window (at least 12 h).
+    function OPEN_WINDOW() external view returns (uint48);
+    function KEY_WINDOW() external view returns (uint48);
+    function PREDEPOSIT_WINDOW() external view returns (uint48);
+    function CHALLENGE_WINDOW() external view returns (uint48);
+
+    /// @notice Genesis fork version of the beacon chain this contract deposits to.
+    function GENESIS_FORK_VERSION() external view returns (bytes4);
+
+    /// @notice The official deposit contract.
+    function DEPOSIT_CONTRACT() external view returns (address);
+
+    /// @notice The registry that makes the keys.
+    function KEY_REGISTRY() external view returns (address);
+
+    /// @notice The registry of providers.
+    function PROVIDER_REGISTRY() external view returns (address);
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice Where a threshold server keeps its shares.
+/// @dev Online servers hold shares of validator and withdrawal keys; offline (air-gapped) ones of withdrawal
+/// keys only. Each kind has an active set of its own.
+enum ServerKind {
+    Online,
+    Offline
+}
+
+/// @notice Where a server stands in its life.
+/// @dev None -> Registered -> Active <-> Suspended; Registered, Active or Suspended -> Leaving -> Left.
+/// Only Active servers are in an active set, get seats, and count as members at finalisation.
+enum ServerStatus {
+    None,
+    Registered,
+    Active,
+    Suspended,
+    Leaving,
+    Left
+}
+
+/// @notice A server as the chain knows it.
+/// @dev Three storage slots: [signer, status, kind, seats, unbondingEnds], [operator, bond], [tlsFingerprint].
+struct Server {
+    /// secp256k1 address that signs every protocol message of this server (EIP-712).
+    address signer;
+    ServerStatus status;
+    ServerKind kind;
+    /// Seats this server holds in live committees; each reserves `SEAT_BOND` of the bond.
+    uint16 seats;
+    /// Unix time (seconds) from which the bond of a Leaving server can be withdrawn; 0 before `announceLeave`.
+    uint40 unbondingEnds;
+    /// Account that registered the server, may change it and gets its bond back.
+    address operator;
+    /// Wei.
+    uint96 bond;
+    /// SHA-256 of the DER certificate the server presents on TLS 1.3.
+    bytes32 tlsFingerprint;
+}
+
+/// @title Threshold servers: who they are, what they put at stake, who may be drawn
+/// @notice Partners register servers with a bond, governance approves them, the key registry seats them.
+/// @dev Ids count from 1 and are never reused. Endpoints live in events only: nobody on-chain reads them.
+interface IServerRegistry {
+    /// @notice Emitted when `operator` registers server `id`.
+    event ServerRegistered(
+        uint32 indexed id,
+        address indexed operator,
+        address indexed signer,
+        ServerKind kind,
+        bytes32 tlsFingerprint,
+        string endpoint,
+        uint256 bond
+    );
+    /// @notice Emitted when the endpoint or certificate of server `id` changes.
+    event ServerEndpointChanged(uint32 indexed id, bytes32 tlsFingerprint, string endpoint);
+    /// @notice Emitted when server `id` moves to `status`; `reason` is empty unless governance gave one.
+    event ServerStatusChanged(uint32 indexed id, ServerStatus status, string reason);
+    /// @notice Emitted when the bond of server `id` changes to `bond` wei.
+    event BondChanged(uint32 indexed id, uint256 bond);
+    /// @notice Emitted when server `id` holds `seats` seats from now on.
+    event SeatsChanged(uint32 indexed id, uint16 seats);
+    /// @notice Emitted when governance sets the bond parameters.
+    event BondParametersChanged(uint96 minBond, uint96 seatBond);
+
+    /// @notice Raised when no server has this id.
+    error UnknownServer(uint32 id);
+    /// @notice Raised when `caller` is not the operator of server `id`.
+    error NotOperator(uint32 id, address caller);
+    /// @notice Raised when the server is in `status`, which does not allow the call.
+    error WrongServerStatus(uint32 id, ServerStatus status);
+    /// @notice Raised when a bond of `bond` wei is below the `required` wei.
+    error BondTooSmall(uint256 bond, uint256 required);
+    /// @notice Raised when `signer` is zero or belongs to server `id` already.
+    error SignerTaken(address signer, uint32 id);
+    /// @notice Raised when the proof of possession was made by `recovered` and not by `signer`.
+    error BadSignerProof(address signer, address recovered);
+    /// @notice Raised when an endpoint is empty or longer than 253 bytes.
+    error BadEndpoint(uint256 length);
+    /// @notice Raised when a TLS fingerprint is zero for an online server.
+    error MissingTlsFingerprint();
+    /// @notice Raised when a bond is withdrawn while seats are held or before `unbondingEnds`.
+    error BondLocked(uint32 id, uint16 seats, uint40 unbondingEnds);
+    /// @notice Raised when anybody but the key registry moves seats.
+    error NotKeyRegistry(address caller);
+    /// @notice Raised when the active set in calldata is not the one committed to.
+    error WrongActiveSet(bytes32 given, bytes32 committed);
+    /// @notice Raised when fewer than `needed` servers of the set can take a seat under the operator cap.
+    error NotEnoughServers(uint256 found, uint256 needed);
+    /// @notice Raised when a member is not Active.
+    error MemberNotActive(uint32 id, ServerStatus status);
+    /// @notice Raised when a parameter lies outside its bounds.
+    error ParameterOutOfBounds(uint256 value, uint256 low, uint256 high);
+    /// @notice Raised when ether cannot be delivered to `to`.
+    error TransferFailed(address to, uint256 amount);
+    /// @notice Raised when the active set has no room for another server.
+    error ActiveSetFull(uint256 capacity);
+
+    /// @notice Registers a server of the caller; `msg.value` is its bond (wei), at least `minBond()`.
+    /// @dev `signerProof` is the 65-byte signature by `signer` over the EIP-712 struct
+    /// `SignerProof(address operator,address signer)`: without it anybody could occupy a partner's signer key.
+    /// Emitted: `ServerRegistered`. Raised: `BondTooSmall`, `SignerTaken`, `BadSignerProof`, `BadEndpoint`,
+    /// `MissingTlsFingerprint` (online only).
+    /// @return id Id of the new server, in status Registered.
+    function register(
+        address signer,
+        bytes32 tlsFingerprint,
+        ServerKind kind,
+        string calldata endpoint,
+        bytes calldata signerProof
+    ) external payable returns (uint32 id);
+
+    /// @notice Adds `msg.value` to the bond of server `id`; anyone may. Not for a server that Left.
+    function addBond(uint32 id) external payable;
+
+    /// @notice Changes endpoint and certificate of the caller's server (TLS rotation).
+    function setEndpoint(uint32 id, bytes32 tlsFingerprint, string calldata endpoint) external;
+
+    /// @notice Governance: Registered or Suspended -> Active; the server can be drawn from now on.
+    function approve(uint32 id) external;
+
+    /// @notice Governance: Active -> Suspended with a recorded reason. Live keys of the server are untouched.
+    function suspend(uint32 id, string calldata reason) external;
+
+    /// @notice The operator announces that the server leaves: no new seats; the unbonding delay starts.
+    function announceLeave(uint32 id) external;
+
+    /// @notice Pays the whole bond of a Leaving server to its operator (the caller) once it holds no seat and the
+    /// unbonding delay is over. Emitted: `BondChanged`, `ServerStatusChanged(Left)`.
+    function withdrawBond(uint32 id) external;
+
+    /// @notice Key registry only: draws `count` further members and reserves one seat for each.
+    /// @dev Walks one Fisher-Yates permutation of `activeSet` that `seed` fixes, in order, and takes each candidate
+    /// that is Active *now*, has a free seat's worth of bond, is not run by `excludedOperator` and whose operator
+    /// holds fewer than `operatorCap` seats among `kept` and those already taken. A candidate that withdraws after
+    /// the seed is known only gives its own seat to the next in the same permutation. At most `activeSet.length / 4`
+    /// steps. Raised: `NotKeyRegistry`, `NotEnoughServers`.
+    /// @param activeSet Packed big-endian uint32 ids, checked against the snapshot by the caller.
+    /// @param kept Members that keep their seat from an earlier attempt; they are not drawn twice.
+    function drawSeats(
+        bytes32 seed,
+        bytes calldata activeSet,
+        uint32[] calldata kept,
+        uint256 count,
+        uint256 operatorCap,
+        address excludedOperator
+    ) external returns (uint32[] memory drawn);
+
+    /// @notice Key registry only: frees one seat of each of `ids`.
+    function freeSeats(uint32[] calldata ids) external;
+
+    /// @notice Signers of `ids`, in order. Raised: `MemberNotActive` for the first that is not Active.
+    function activeSigners(uint32[] calldata ids) external view returns (address[] memory);
+
+    /// @notice The server with this id; status None where there is none.
+    function server(uint32 id) external view returns (Server memory);
+
+    /// @notice Servers registered so far; ids are 1 to this number.
+    function serverCount() external view returns (uint32);
+
+    /// @notice Id of the server that uses `signer`, 0 where there is none.
+    function serverOfSigner(address signer) external view returns (uint32);
+
+    /// @notice Active servers of `kind` as packed big-endian uint32 ids, in the order draws use.
+    function activeSet(ServerKind kind) external view returns (bytes memory);
+
+    /// @notice Smallest bond (wei) to register with.
+    function minBond() external view returns (uint96);
+
+    /// @notice Part of the bond (wei) one seat reserves.
+    function seatBond() external view returns (uint96);
+
+    /// @notice Seconds between `announceLeave` and the earliest withdrawal of a bond.
+    function UNBONDING_DELAY() external view returns (uint40);
+
+    /// @notice Governance: sets the bond parameters within [0.1 ether, 100 ether]; held seats are unaffected.
+    function setBondParameters(uint96 minBond, uint96 seatBond) external;
+}
