@@ -85,6 +85,12 @@ interface IMicropools {
 
     /// @notice Raised when the pool is in `state`, which does not allow the call.
     error WrongPoolState(uint256 poolId, PoolState state);
+    /// @notice Raised when a stake carries no ether.
+    error NothingStaked(uint256 poolId);
+    /// @notice Raised at construction when a window of `value` seconds lies outside its bounds.
+    error WindowOutOfBounds(uint256 value, uint256 low, uint256 high);
+    /// @notice Raised at construction when there is no code at `account`.
+    error NotAContract(address account);
     /// @notice Raised when the caller of `open` is no registered provider.
     error NotProvider(address caller);
     /// @notice Raised when `sent` wei of insurance is not exactly `required`.
@@ -111,33 +117,50 @@ interface IMicropools {
     error TransferFailed(address to, uint256 amount);
 
     /// @notice Opens a pool of the calling provider; `msg.value` must be exactly `INSURANCE`.
+    /// @dev Emitted: `PoolOpened`. Raised: `NotProvider`, `WrongInsurance`, `IKeyRegistry.BadThreshold` (a pool whose
+    /// key could never be requested would only lock stakes until its deadline).
     /// @return poolId Counts from 1.
     function open(uint8 threshold, uint8 members) external payable returns (uint256 poolId);
 
     /// @notice Stakes `msg.value` wei into an Open pool; the position grows by that amount.
-    /// @dev Raised: `StakeTooLarge`, `GapTooSmall`, `PositionTooSmall`, `WrongPoolState`. The pool is Full at 32 ETH.
+    /// @dev Emitted: `Transfer` (ERC-6909), `Staked`, `PoolStateChanged` when 32 ETH are there: the pool is Full.
+    /// Raised: `NothingStaked`, `WrongPoolState`, `StakeTooLarge`, `GapTooSmall`, `PositionTooSmall`. The deadline is not
+    /// read: past it anyone may cancel and everyone may leave, so a late stake costs nobody anything.
     function stake(uint256 poolId) external payable;
 
     /// @notice Takes `amount` wei of the caller's position out of an Open pool and pays it to the caller.
-    /// @dev Raised: `PositionTooSmall` if a rest below the minimum would stay, `GapTooSmall` never: leaving widens.
+    /// @dev Emitted: `Transfer`, `Left`. Raised: `WrongPoolState`, `NothingToPay` (amount 0),
+    /// `ERC6909InsufficientBalance`, `PositionTooSmall` if a rest below the minimum would stay, `TransferFailed`;
+    /// `GapTooSmall` never: leaving widens the gap.
     function leavePool(uint256 poolId, uint256 amount) external;
 
     /// @notice Anyone: a Full pool asks the key registry for its key, once.
+    /// @dev Emitted: `PoolKeyRequested`. Raised: `WrongPoolState`, `KeyAlreadyRequested`, and what
+    /// `IKeyRegistry.request` raises.
     function requestKey(uint256 poolId) external returns (uint256 keyId);
 
     /// @notice Anyone, once the key is Live: computes credentials and signing root, orders the deposit, deploys the
     /// vault. Full -> KeyReady.
+    /// @dev Emitted: `DepositOrdered`, `PoolStateChanged`. Raised: `WrongPoolState`, `WrongGroupKey`,
+    /// `IKeyRegistry.WrongKeyState` (the key is not Live).
     /// @param groupKey 128 bytes, EIP-2537; checked against the hash in the key registry.
     function orderDeposit(uint256 poolId, bytes calldata groupKey) external;
 
     /// @notice Anyone: verifies the signature over the ordered DepositMessage and sends 1 ETH to the deposit
     /// contract. KeyReady -> Predeposited; the challenge window starts.
+    /// @dev Emitted: `PoolStateChanged`, `DepositSent`. Raised: `WrongPoolState`, `WrongGroupKey`, `InvalidSignature`.
     /// @param signature 256 bytes, EIP-2537 G2.
     function predeposit(uint256 poolId, bytes calldata groupKey, bytes calldata signature) external;
 
     /// @notice Anyone: shows a valid signature of the group key over a DepositMessage to other credentials. Burns the
     /// key and cancels the pool; after the predeposit the lost 1 ETH comes from the insurance.
-    /// @dev States KeyReady and Predeposited (also after the window, until the top-up).
+    /// @dev States KeyReady and Predeposited (also after the window, until the top-up). Foreign is every message to
+    /// other credentials, whatever its amount; one to the pool's own credentials can only be a gift to the stakers, and is
+    /// not foreign with any amount. 0x02 credentials of the pool's vault are foreign: nobody ordered them. Nobody but t
+    /// members can make such a signature, so nobody else can stop a pool. The key need not be watched further: an
+    /// unordered message of an Active pool's key is a matter for the court.
+    /// Emitted: `ForeignDepositProven`, `PoolStateChanged`. Raised: `WrongPoolState`, `NotForeign`, `WrongGroupKey`,
+    /// `InvalidSignature`.
     function proveForeignDeposit(
         uint256 poolId,
         bytes calldata groupKey,
@@ -149,15 +172,23 @@ interface IMicropools {
     /// @notice Anyone, after the challenge window: sends the other 31 ETH. Predeposited -> Active.
     /// @dev The beacon chain checks no signature of a top-up (the validator or its pending deposit exists, and the
     /// queue is first in, first out), so the deposit contract gets 96 zero bytes with a root computed over them.
+    /// Emitted: `PoolStateChanged`, `DepositSent`. Raised: `WrongPoolState`, `TooEarly`, `WrongGroupKey`.
     function topUp(uint256 poolId, bytes calldata groupKey) external;
 
     /// @notice Anyone: cancels a pool in Open, Full or KeyReady whose deadline has passed.
+    /// @dev A requested key is retired with it, so its servers get their seats back. A signature over the ordered deposit
+    /// may still exist; ether that a stranger deposits with it goes to the vault of a dead pool, at the stranger's cost.
+    /// Emitted: `PoolStateChanged`. Raised: `WrongPoolState`, `TooEarly`.
     function cancel(uint256 poolId) external;
 
     /// @notice Pays the caller's whole position in a Cancelled pool back.
+    /// @dev A holder that cannot receive ether transfers its position to an account that can. Emitted: `Transfer`,
+    /// `Refunded`. Raised: `WrongPoolState`, `NothingToPay`, `TransferFailed`.
     function refund(uint256 poolId) external;
 
     /// @notice Pays what is left of the insurance of a Cancelled pool to its provider (the caller).
+    /// @dev Emitted: `InsuranceWithdrawn`. Raised: `WrongPoolState`, `NothingToPay` (nothing left, or the caller is not
+    /// the provider), `TransferFailed`.
     function withdrawInsurance(uint256 poolId) external;
 
     /// @notice The pool with this id; state None where there is none.
@@ -206,6 +237,9 @@ interface IMicropools {
 
     /// @notice The official deposit contract.
     function DEPOSIT_CONTRACT() external view returns (address);
+
+    /// @notice The contract that all vaults are clones of.
+    function VAULT_IMPLEMENTATION() external view returns (address);
 
     /// @notice The registry that makes the keys.
     function KEY_REGISTRY() external view returns (address);

@@ -18,12 +18,21 @@ interface IProviderRegistry {
     /// @notice Raised when the proof of possession was made by `recovered` and not by `dutyKey`.
     error BadDutyKeyProof(address dutyKey, address recovered);
 
+    /// @notice Raised when `provider` changed its duty key in this block already (`since`). The history is keyed by time:
+    /// a second change would erase the first from it.
+    error DutyKeyJustChanged(address provider, uint48 since);
+    /// @notice Raised when there is no duty key at `position`.
+    error NoDutyKeyAt(address provider, uint256 position, uint256 count);
+
     /// @notice Registers the caller as a provider with its first duty key.
     /// @param proof 65-byte signature by `dutyKey` over the EIP-712 struct
-    /// `DutyKeyProof(address provider,address dutyKey)`.
+    /// `DutyKeyProof(address provider,address dutyKey)`: nobody can occupy a key it does not hold.
+    /// @dev Emitted: `DutyKeyChanged`. Raised: `ProviderExists`, `DutyKeyTaken`, `BadDutyKeyProof`.
     function register(address dutyKey, bytes calldata proof) external;
 
     /// @notice Names a new duty key of the calling provider; the old one stays in the history.
+    /// @dev Emitted: `DutyKeyChanged`. Raised: `UnknownProvider`, `DutyKeyJustChanged`, `DutyKeyTaken`,
+    /// `BadDutyKeyProof`.
     function setDutyKey(address dutyKey, bytes calldata proof) external;
 
     /// @notice Whether `provider` has registered.
@@ -42,8 +51,12 @@ interface IProviderRegistry {
     function dutyKeyCount(address provider) external view returns (uint256);
 
     /// @notice The `position`-th duty key (from 0) and the unix time from which it was used.
+    /// @dev Raised: `NoDutyKeyAt`.
     function dutyKeyEntry(address provider, uint256 position)
         external
         view
         returns (address dutyKey, uint48 since);
+
+    /// @notice EIP-712 domain separator of `DutyKeyProof`.
+    function domainSeparator() external view returns (bytes32);
 }
