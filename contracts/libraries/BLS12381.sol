@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// @title BLS signatures over BLS12-381 by the EIP-2537 precompiles
+/// @notice Public keys in G1, signatures in G2, ciphersuite BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_ as on the
+/// beacon chain.
+/// @dev Encodings: a field element is 64 bytes, big-endian, the upper 16 zero; G1 is x, y (128 bytes); G2 is x.c0, x.c1,
+/// y.c0, y.c1 (256 bytes). A precompile call that fails burns all gas forwarded to it, so every call gets a cap:
+/// twice the price of EIP-2537, which leaves room for a repricing and bounds what bad input costs.
+///
+/// What a `false` or a failed call does NOT prove: that the input is bad. A caller can starve a precompile of gas. Use
+/// the answers here only to accept, never to find anybody at fault.
+library BLS12381 {
+    /// @notice Raised when a point has `length` bytes and not `expected`.
+    error BadPointLength(uint256 length, uint256 expected);
+    /// @notice Raised when a point to compress is infinity or has non-zero padding.
+    error BadPointEncoding();
+    /// @notice Raised when a precompile fails on input that cannot be bad: too little gas, or no EIP-2537 here.
+    error PrecompileFailed(address precompile);
+
+    uint256 internal constant G1_LENGTH = 128;
+    uint256 internal constant G2_LENGTH = 256;
+
+    /// Order of both subgroups.
+    uint256 internal constant R = 0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001;
+
+    uint256 private constant MODEXP = 0x05;
+    uint256 private constant G1MSM = 0x0c;
+    uint256 private constant G2ADD = 0x0d;
+    uint256 private constant PAIRING = 0x0f;
+    uint256 private constant MAP_FP2_TO_G2 = 0x11;
+
+    /// Twice the EIP-2537 prices: 600, 23,800 and 37,700 + 2 * 32,600; MODEXP costs 500 here (EIP-7883).
+    uint256 private constant MODEXP_GAS = 1_000;
+    uint256 private constant G2ADD_GAS = 1_200;
+    uint256 private constant MAP_GAS = 47_600;
+    uint256 private constant PAIRING_GAS = 205_800;
+    /// Twice the price of a G1MSM before its discount for many points.
+    uint256 private constant MSM_GAS_PER_POINT = 24_000;
+
+    /// The field modulus p and (p - 1) / 2, each as the upper 128 and the lower 256 bits.
+    uint256 private constant P_HIGH = 0x1a0111ea397fe69a4b1ba7b6434bacd7;
+    uint256 private constant P_LOW = 0x64774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab;
+    uint256 private constant HALF_HIGH = 0x0d0088f51cbff34d258dd3db21a5d66b;
+    uint256 private constant HALF_LOW = 0xb23ba5c279c2895fb39869507b587b120f55ffff58a9ffffdcff7fffffffd555;
+
+    /// -G1, the negated generator.
+    uint256 private constant NEG_G1_X_HIGH = 0x17f1d3a73197d7942695638c4fa9ac0f;
+    uint256 private constant NEG_G1_X_LOW =
+        0xc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb;
+    uint256 private constant NEG_G1_Y_HIGH = 0x114d1d6855d545a8aa7d76c8cf2e21f2;
+    uint256 private constant NEG_G1_Y_LOW =
+        0x67816aef1db507c96655b9d5caac42364e6f38ba0ecb751bad54dcd6b939c2ca;
+
+    /// "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" and its length, 43: DST_prime of RFC 9380, 44 bytes.
+    bytes32 private constant DST_FIRST = "BLS_SIG_BLS12381G2_XMD:SHA-256_S";
+    bytes32 private constant DST_LAST = "SWU_RO_POP_\x2b";
+
+    // -------------------------------------------------------------------------------------------- signatures
+
+    /// @notice Whether `signature` (G2) by `groupKey` (G1) over `message` is valid: e(-G1, signature) * e(groupKey,
+    /// H(message)) = 1. About 162,000 gas.
+    /// @dev The pairing checks curve and subgroup of both points. Infinity passes pairings (infinity key and infinity
+    /// signature satisfy the equation for any message), so both are refused first. Wrong lengths: false.
+    function verify(bytes memory groupKey, bytes32 message, bytes memory signature)
+        internal
+        view
+        returns (bool valid)
+    {
+        if (groupKey.length != G1_LENGTH || signature.length != G2_LENGTH) return false;
+        if (isInfinity(groupKey) || isInfinity(signature)) return false;
+        bytes memory hashed = hashToG2(message);
+
+        assembly ("memory-safe") {
+            // -G1 (128), signature (256), groupKey (128), H(message) (256)
+            let input := mload(0x40)
+            mstore(input, NEG_G1_X_HIGH)
+            mstore(add(input, 0x20), NEG_G1_X_LOW)
+            mstore(add(input, 0x40), NEG_G1_Y_HIGH)
+            mstore(add(input, 0x60), NEG_G1_Y_LOW)
+            mcopy(add(input, 0x80), add(signature, 0x20), 0x100)
+            mcopy(add(input, 0x180), add(groupKey, 0x20), 0x80)
+            mcopy(add(input, 0x200), add(hashed, 0x20), 0x100)
+            let success := staticcall(PAIRING_GAS, PAIRING, input, 0x300, 0x00, 0x20)
+            valid := and(and(success, eq(returndatasize(), 0x20)), eq(mload(0x00), 1))
+        }
+    }
+
+    /// @notice hash_to_curve of RFC 9380 for G2 of a 32-byte message (a signing root): 256 bytes, in the subgroup.
+    function hashToG2(bytes32 message) internal view returns (bytes memory point) {
+        bytes memory uniform = _expandMessage(message);
+        bool success = true;
+
+        assembly ("memory-safe") {
+            // MODEXP input: three lengths (64, 1, 48), base, exponent 1, modulus p. 0x60 + 0x40 + 1 + 0x30 = 0xd1 bytes;
+            // scratch behind them: the two elements of one Fp2 (0x80).
+            let input := mload(0x40)
+            mstore(input, 0x40)
+            mstore(add(input, 0x20), 1)
+            mstore(add(input, 0x40), 0x30)
+            mstore8(add(input, 0xa0), 1)
+            mstore(add(input, 0xa1), shl(128, P_HIGH))
+            mstore(add(input, 0xb1), P_LOW)
+
+            point := add(input, 0x180)
+            // G2ADD reads two points of 256 bytes; its result overwrites the first.
+            let points := add(point, 0x20)
+            mstore(0x40, add(points, 0x200))
+
+            let element := add(input, 0x100)
+            mstore(element, 0)
+            mstore(add(element, 0x40), 0)
+            for { let i := 0 } lt(i, 2) { i := add(i, 1) } {
+                let chunk := add(add(uniform, 0x20), mul(i, 0x80))
+                mcopy(add(input, 0x60), chunk, 0x40)
+                success := and(success, staticcall(MODEXP_GAS, MODEXP, input, 0xd1, add(element, 0x10), 0x30))
+                mcopy(add(input, 0x60), add(chunk, 0x40), 0x40)
+                success := and(success, staticcall(MODEXP_GAS, MODEXP, input, 0xd1, add(element, 0x50), 0x30))
+                success := and(
+                    success,
+                    staticcall(MAP_GAS, MAP_FP2_TO_G2, element, 0x80, add(points, mul(i, 0x100)), 0x100)
+                )
+            }
+            // The cofactor is cleared by MAP_FP2_TO_G2 already; clearing is linear, so the sum is in the subgroup.
+            success := and(success, staticcall(G2ADD_GAS, G2ADD, points, 0x200, points, 0x100))
+            success := and(success, eq(returndatasize(), 0x100))
+            mstore(point, 0x100)
+        }
+        require(success, PrecompileFailed(address(uint160(MAP_FP2_TO_G2))));
+    }
+
+    /// @dev expand_message_xmd of RFC 9380 with SHA-256: 256 bytes, four chunks of L = 64.
+    function _expandMessage(bytes32 message) private view returns (bytes memory uniform) {
+        bool success;
+        assembly ("memory-safe") {
+            uniform := mload(0x40)
+            let input := add(uniform, 0x120)
+            // The allocation covers the 143 bytes of the first input too.
+            mstore(0x40, add(input, 0xc0))
+            mstore(uniform, 0x100)
+
+            // b_0 = H(Z_pad (64 zeros) | message | 0x0100 | 0x00 | DST_prime)
+            mstore(input, 0)
+            mstore(add(input, 0x20), 0)
+            mstore(add(input, 0x40), message)
+            mstore(add(input, 0x60), shl(232, 0x010000))
+            mstore(add(input, 0x63), DST_FIRST)
+            mstore(add(input, 0x83), DST_LAST)
+            success := staticcall(gas(), 0x02, input, 143, 0x00, 0x20)
+            let first := mload(0x00)
+
+            // b_i = H(b_0 xor b_(i-1) | i | DST_prime), the first with zero in place of b_(i-1)
+            mstore(add(input, 0x21), DST_FIRST)
+            mstore(add(input, 0x41), DST_LAST)
+            let last := 0
+            for { let i := 1 } lt(i, 9) { i := add(i, 1) } {
+                mstore(input, xor(first, last))
+                mstore8(add(input, 0x20), i)
+                let output := add(uniform, mul(i, 0x20))
+                success := and(success, staticcall(gas(), 0x02, input, 77, output, 0x20))
+                last := mload(output)
+            }
+        }
+        require(success, PrecompileFailed(address(0x02)));
+    }
+
+    // ----------------------------------------------------------------------------------- multiplication in G1
+
+    /// @notice Sum of scalar * point over `pairs` (160 bytes each: G1, then a 32-byte scalar).
+    /// @dev The precompile checks curve, field and subgroup of each point. `success` is false when it refuses one.
+    function multiplyG1(bytes memory pairs) internal view returns (bool success, bytes memory sum) {
+        uint256 cap = MSM_GAS_PER_POINT * (pairs.length / 160);
+        assembly ("memory-safe") {
+            sum := mload(0x40)
+            mstore(0x40, add(sum, 0xa0))
+            mstore(sum, 0x80)
+            success := staticcall(cap, G1MSM, add(pairs, 0x20), mload(pairs), add(sum, 0x20), 0x80)
+            success := and(success, eq(returndatasize(), 0x80))
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------- encodings
+
+    /// @notice Whether `point` is the EIP-2537 encoding of infinity: all zeros.
+    function isInfinity(bytes memory point) internal pure returns (bool) {
+        uint256 any;
+        assembly ("memory-safe") {
+            let end := add(add(point, 0x20), mload(point))
+            for { let word := add(point, 0x20) } lt(word, end) { word := add(word, 0x20) } {
+                any := or(any, mload(word))
+            }
+        }
+        return any == 0;
+    }
+
+    /// @notice The 48 bytes of a G1 point as the beacon chain writes it: x with the ZCash flags.
+    /// @dev Checks no curve: give it points that a precompile has accepted.
+    function compressG1(bytes memory point) internal pure returns (bytes memory) {
+        require(point.length == G1_LENGTH, BadPointLength(point.length, G1_LENGTH));
+        (uint256 xHigh, uint256 xLow) = _element(point, 0);
+        (uint256 yHigh, uint256 yLow) = _element(point, 1);
+        require(!isInfinity(point), BadPointEncoding());
+        return abi.encodePacked(uint128(xHigh | _flags(_isLarge(yHigh, yLow))), xLow);
+    }
+
+    /// @notice The 96 bytes of a G2 point as the beacon chain writes it: x.c1 with the ZCash flags, x.c0.
+    /// @dev Checks no curve: give it points that a precompile has accepted.
+    function compressG2(bytes memory point) internal pure returns (bytes memory) {
+        require(point.length == G2_LENGTH, BadPointLength(point.length, G2_LENGTH));
+        (uint256 x0High, uint256 x0Low) = _element(point, 0);
+        (uint256 x1High, uint256 x1Low) = _element(point, 1);
+        bool large;
+        {
+            (uint256 y0High, uint256 y0Low) = _element(point, 2);
+            (uint256 y1High, uint256 y1Low) = _element(point, 3);
+            // The sign of c0 + c1 u is that of c1, or of c0 where c1 is zero.
+            large = y1High | y1Low == 0 ? _isLarge(y0High, y0Low) : _isLarge(y1High, y1Low);
+        }
+        require(!isInfinity(point), BadPointEncoding());
+        return abi.encodePacked(uint128(x1High | _flags(large)), x1Low, uint128(x0High), x0Low);
+    }
+
+    /// @dev Bit 383: compressed. Bit 381: y is the lexicographically larger root.
+    function _flags(bool large) private pure returns (uint256) {
+        return (1 << 127) | (large ? 1 << 125 : 0);
+    }
+
+    /// @dev Whether a field element exceeds (p - 1) / 2.
+    function _isLarge(uint256 high, uint256 low) private pure returns (bool) {
+        return high > HALF_HIGH || (high == HALF_HIGH && low > HALF_LOW);
+    }
+
+    /// @dev The `index`-th field element of a point: upper 128 and lower 256 bits.
+    function _element(bytes memory point, uint256 index) private pure returns (uint256 high, uint256 low) {
+        assembly ("memory-safe") {
+            let start := add(add(point, 0x20), mul(index, 0x40))
+            high := mload(start)
+            low := mload(add(start, 0x20))
+        }
+        // The upper bits would run into the flags.
+        require(high >> 125 == 0, BadPointEncoding());
+    }
+}
