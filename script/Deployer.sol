@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
 import {Vm} from "forge-std/Vm.sol";
 
-import {KeyRegistry} from "../contracts/registry/KeyRegistry.sol";
 import {Micropools} from "../contracts/pools/Micropools.sol";
+import {KeyRegistry} from "../contracts/registry/KeyRegistry.sol";
 import {ProviderRegistry} from "../contracts/registry/ProviderRegistry.sol";
 import {ServerRegistry} from "../contracts/registry/ServerRegistry.sol";
 
@@ -53,8 +53,9 @@ abstract contract Deployer {
         d.accessManager = new AccessManager(deployer);
         // The two registries know each other for ever: the first is told where the second will be.
         address keyRegistry = VM.computeCreateAddress(deployer, VM.getNonce(deployer) + 1);
-        d.serverRegistry =
-            new ServerRegistry(address(d.accessManager), keyRegistry, p.minBond, p.seatBond, p.unbondingDelay);
+        d.serverRegistry = new ServerRegistry(
+            address(d.accessManager), keyRegistry, p.minBond, p.seatBond, p.unbondingDelay
+        );
         d.keyRegistry = new KeyRegistry(
             address(d.accessManager), d.serverRegistry, p.seedDelay, p.evidenceWindow, p.ceremonyWindow
         );

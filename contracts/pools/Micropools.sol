@@ -70,6 +70,9 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     /// @inheritdoc IMicropools
     address public immutable override VAULT_IMPLEMENTATION;
 
+    /// Most members of a key.
+    uint8 private immutable MAX_MEMBERS;
+
     /// @inheritdoc IMicropools
     uint256 public override poolCount;
     mapping(uint256 poolId => Pool) private _pools;
@@ -93,6 +96,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         KEY_WINDOW = config.keyWindow;
         PREDEPOSIT_WINDOW = config.predepositWindow;
         CHALLENGE_WINDOW = config.challengeWindow;
+        MAX_MEMBERS = IKeyRegistry(config.keyRegistry).MAX_MEMBERS();
         VAULT_IMPLEMENTATION = address(new PoolVault());
     }
 
@@ -110,8 +114,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     function open(uint8 threshold, uint8 members) external payable override returns (uint256 poolId) {
         require(IProviderRegistry(PROVIDER_REGISTRY).isProvider(msg.sender), NotProvider(msg.sender));
         require(msg.value == INSURANCE, WrongInsurance(msg.value, INSURANCE));
-        // Raises BadThreshold for a t-of-n the registry would refuse at the request.
-        IKeyRegistry(KEY_REGISTRY).operatorCap(KeyKind.Validator, threshold, members);
+        require(_isSound(threshold, members), IKeyRegistry.BadThreshold(threshold, members));
 
         poolId = ++poolCount;
         uint48 deadline = _after(OPEN_WINDOW);
@@ -126,6 +129,11 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
             insurance: uint72(INSURANCE)
         });
         emit PoolOpened(poolId, msg.sender, threshold, members, vaultOf(poolId), deadline);
+    }
+
+    /// @dev What the key registry will ask of a validator key: 2t - n >= 2, and one member may fail.
+    function _isSound(uint256 threshold, uint256 members) private view returns (bool) {
+        return members <= MAX_MEMBERS && threshold < members && 2 * threshold >= members + 2;
     }
 
     /// @inheritdoc IMicropools
@@ -231,9 +239,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     ) external override nonReentrant {
         Pool storage p = _pools[poolId];
         PoolState state = p.state;
-        require(
-            state == PoolState.KeyReady || state == PoolState.Predeposited, WrongPoolState(poolId, state)
-        );
+        require(state == PoolState.KeyReady || state == PoolState.Predeposited, WrongPoolState(poolId, state));
         require(foreignCredentials != withdrawalCredentials(poolId), NotForeign(foreignCredentials));
         uint256 keyId = _requireGroupKey(poolId, p, groupKey);
         _requireSignature(

@@ -33,9 +33,8 @@ contract ProviderRegistryTest is Test {
                 address(registry)
             )
         );
-        bytes32 body = keccak256(
-            abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), who, dutyKey)
-        );
+        bytes32 body =
+            keccak256(abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), who, dutyKey));
         return keccak256(abi.encodePacked(hex"1901", domain, body));
     }
 
@@ -104,9 +103,7 @@ contract ProviderRegistryTest is Test {
             s := mload(add(proof, 0x40))
         }
         address recovered = ecrecover(_digest(thief, key), uint8(proof[64]), r, s);
-        vm.expectRevert(
-            abi.encodeWithSelector(IProviderRegistry.BadDutyKeyProof.selector, key, recovered)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.BadDutyKeyProof.selector, key, recovered));
         vm.prank(thief);
         registry.register(key, proof);
     }
@@ -122,9 +119,7 @@ contract ProviderRegistryTest is Test {
     function test_A_proof_with_high_s_is_refused() public {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, _digest(provider, key));
         bytes memory proof = abi.encodePacked(r, bytes32(ORDER - uint256(s)), v == 27 ? uint8(28) : uint8(27));
-        vm.expectRevert(
-            abi.encodeWithSelector(IProviderRegistry.BadDutyKeyProof.selector, key, address(0))
-        );
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.BadDutyKeyProof.selector, key, address(0)));
         vm.prank(provider);
         registry.register(key, proof);
     }
@@ -222,9 +217,7 @@ contract ProviderRegistryTest is Test {
             assertEq(registry.providerOfDutyKey(entry), provider);
         }
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IProviderRegistry.NoDutyKeyAt.selector, provider, keys.length, keys.length
-            )
+            abi.encodeWithSelector(IProviderRegistry.NoDutyKeyAt.selector, provider, keys.length, keys.length)
         );
         registry.dutyKeyEntry(provider, keys.length);
     }
@@ -238,9 +231,7 @@ contract ProviderRegistryTest is Test {
                     hex"1901",
                     registry.domainSeparator(),
                     keccak256(
-                        abi.encode(
-                            keccak256("DutyKeyProof(address provider,address dutyKey)"), provider, key
-                        )
+                        abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), provider, key)
                     )
                 )
             ),

@@ -88,9 +88,7 @@ abstract contract Ceremony is Test, Deployer {
 
     function _dutyKeyProof(uint256 secret, address provider) internal view returns (bytes memory) {
         bytes32 body = keccak256(
-            abi.encode(
-                keccak256("DutyKeyProof(address provider,address dutyKey)"), provider, vm.addr(secret)
-            )
+            abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), provider, vm.addr(secret))
         );
         bytes32 domain = d.providerRegistry.domainSeparator();
         return _sign(secret, keccak256(abi.encodePacked(hex"1901", domain, body)));
