@@ -255,6 +255,7 @@ async function finalised(chain, deployment, keyId) {
   return { keyId, attempt, committee, signers, points, dealingsDigest, leavesRoot, tx: event.tx };
 }
 
+/** Pairs hashed sorted, level by level; an odd last node moves up as it is. */
 function merkleRoot(leaves) {
   let level = leaves;
   while (level.length > 1) {
@@ -278,7 +279,7 @@ async function checkKey(chain, deployment, key, line) {
   const leaves = sharePoints.map((point, i) =>
     keccak(word(i + 1), word(key.committee[i]), word(unhex(key.signers[i])), point));
   same("leaves root", hex(word(state[7])), hex(key.leavesRoot));
-  must(merkleRootMatches(leaves, key.leavesRoot), "the leaves do not hash to the root on-chain");
+  same("root of the leaves", hex(merkleRoot(leaves)), hex(key.leavesRoot));
 
   // The group key from the dealings, each signed by another server of the committee.
   const url = `${line.status_url.replace(/\/status\/?$/, "")}/v1/ceremonies/${key.keyId}/${key.attempt}`;
@@ -312,17 +313,6 @@ async function checkKey(chain, deployment, key, line) {
   return { threshold, shareKeys, pubkey: sums[0].toBytes(true), domain };
 }
 
-const merkleRootMatches = (leaves, root) => hex(merkleRoot(leaves)) === hex(root) || hex(sortedRoot(leaves)) === hex(root);
-/** OpenZeppelin's complete binary tree over leaves in order (nodes hashed as sorted pairs). */
-function sortedRoot(leaves) {
-  const tree = [...Array(leaves.length - 1).fill(null), ...[...leaves].reverse()];
-  for (let i = leaves.length - 2; i >= 0; i--) {
-    const [a, b] = [tree[2 * i + 1], tree[2 * i + 2]];
-    tree[i] = hex(a) < hex(b) ? keccak(a, b) : keccak(b, a);
-  }
-  return tree[0];
-}
-
 async function checkCommittees(chain, deployment, committees) {
   const drawn = await chain.events(
     deployment.keyRegistry,
@@ -344,7 +334,9 @@ async function checkCommittees(chain, deployment, committees) {
     const seedBlock = request.data[3];
     must(BigInt(request.block) < seedBlock && seedBlock < BigInt(block), `the seed of key ${keyId} existed too early`);
     const header = await chain.rpc("eth_getBlockByNumber", "0x" + seedBlock.toString(16), false);
-    same(`seed of key ${keyId}`, header.mixHash, hex(seed));
+    // PREVRANDAO of a block later than the request; key and attempt keep keys that share the block apart.
+    const expected = keccak(unhex(header.mixHash), word(keyId), word(attempt));
+    same(`seed of key ${keyId}`, hex(expected), hex(seed));
   }
   return { requested, drawn };
 }
@@ -436,10 +428,18 @@ async function checkOneDown(chain, deployment, line, deposit, key, secrets, regi
 }
 
 // ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+function lastLine(text) {
+  try {
+    return JSON.parse(text.trim().split("\n").at(-1));
+  } catch (error) {
+    throw new Wrong(`the last line is no JSON: ${error.message}`);
+  }
+}
+
 async function main() {
   const given = argumentsOf(process.argv.slice(2));
   const { deployment } = given;
-  const line = JSON.parse(readFileSync(0, "utf8").trim().split("\n").at(-1));
+  const line = lastLine(readFileSync(0, "utf8"));
   const chain = new Chain(given.rpc);
   const say = (text) => process.stderr.write(`checker: ${text}\n`);
 

@@ -3,7 +3,6 @@
 
 mod bench;
 mod bite;
-mod devnet;
 mod lint;
 mod run;
 mod test;
@@ -21,7 +20,12 @@ struct Args {
 #[derive(Subcommand)]
 enum Task {
     /// Start a whole network on this machine and take a pool from 64 stakes to its deposit.
-    Devnet(devnet::Args),
+    #[command(disable_help_flag = true)]
+    Devnet {
+        /// See `cargo xtask devnet --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run every test that fits in 25 minutes on two cores; `--full` adds the long ones.
     Test(test::Args),
     /// Criterion benches and gas snapshots.
@@ -36,7 +40,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Args::parse().task {
-        Task::Devnet(args) => devnet::run(args),
+        Task::Devnet { args } => run::devnet(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Lint => lint::run(),

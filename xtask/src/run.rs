@@ -83,3 +83,14 @@ pub(crate) fn abi(check: bool) -> Result<()> {
     let script = script.to_str().ok_or_else(|| eyre!("the workspace path is not UTF-8"))?;
     if check { run("node", &[script, "--check"]) } else { run("node", &[script]) }
 }
+
+/// Builds what a devnet needs, then becomes the devnet: one process, so that a signal to it reaches the network.
+pub(crate) fn devnet(args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    node_packages()?;
+    build_binaries()?;
+    build_contracts()?;
+    let here = std::env::current_exe().wrap_err("where this program is")?;
+    let devnet = here.with_file_name("devnet");
+    Err(command(&devnet.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", devnet.display()))
+}

@@ -41,10 +41,12 @@ pub struct Anvil {
 
 impl Anvil {
     /// Starts anvil on a free port of 127.0.0.1 with a block every `block_ms` (0: a block per transaction) and
-    /// finality two blocks behind the head, and installs the official contracts.
-    pub async fn start(dir: &Path, block_ms: u64) -> Result<Self> {
+    /// finality about `finality` blocks behind the head, and installs the official contracts.
+    pub async fn start(dir: &Path, block_ms: u64, finality: u64) -> Result<Self> {
+        // Anvil calls final what lies two of its epochs back.
+        let epoch = finality.div_ceil(2).max(1).to_string();
         let mut args: Vec<String> =
-            ["--port", "0", "--host", "127.0.0.1", "--slots-in-an-epoch", "1", "--hardfork", "osaka"]
+            ["--port", "0", "--host", "127.0.0.1", "--slots-in-an-epoch", &epoch, "--hardfork", "osaka"]
                 .map(String::from)
                 .to_vec();
         if block_ms > 0 {
