@@ -34,7 +34,7 @@ struct Key {
     /// be finalised. Retired or Burned: unix time from which its seats can be freed. Live: unix time of finalisation.
     uint48 mark;
     /// Requested: `keccak256(abi.encode(keccak256(activeSet), kept))`. Drawn: `keccak256(abi.encode(committee))`.
-    /// Live, Retired after Live, Burned: Merkle root of the share leaves.
+    /// Live, Retired after Live, Burned: Merkle root of the share leaves. Zero once the seats are freed.
     bytes32 commitment;
 }
 
@@ -122,7 +122,8 @@ interface IKeyRegistry {
     error BadAcknowledgement(uint8 index, address recovered, address signer);
     /// @notice Raised when calldata has the wrong length.
     error BadLength(uint256 length, uint256 expected);
-    /// @notice Raised when point `position` (n = the group key) is infinity, or two share keys are the same.
+    /// @notice Raised when point `position` (from 0; n = the group key) is infinity, or the same as an earlier one or
+    /// its negation. A share key that equals the group key would let one member sign alone.
     error BadPoint(uint256 position);
     /// @notice Raised when the precompile refuses a point: off the curve, outside the subgroup or the field.
     error InvalidPoint();
@@ -136,6 +137,8 @@ interface IKeyRegistry {
     error SeatsAlreadyFreed(uint256 keyId);
     /// @notice Raised when a parameter lies outside its bounds.
     error ParameterOutOfBounds(uint256 value, uint256 low, uint256 high);
+    /// @notice Raised at deployment when `servers` obeys `keyRegistry` and not this contract.
+    error ForeignServerRegistry(address servers, address keyRegistry);
 
     /// @notice Consumers only: asks for a new key and snapshots the active set.
     /// @dev Raised: `NotConsumer`, `BadThreshold`, `UnsupportedKind`, `NotEnoughActiveServers`.
@@ -157,6 +160,8 @@ interface IKeyRegistry {
     /// starts again.
     /// @dev From Drawn: members that are no longer Active lose their seat and are redrawn from a new snapshot, the
     /// others stay; if all are Active the same committee tries again at once. From Requested: new snapshot, new seed.
+    /// Raised: `WrongKeyState`, `WrongCommitment`, `NotExpired` (with the block number from Requested, the unix time from
+    /// Drawn), `NotEnoughActiveServers`.
     /// @param members Drawn: the committee. Requested: the kept members of the pending draw.
     /// @param activeSetHash Requested: keccak256 of the snapshot. Drawn: zero.
     function restart(uint256 keyId, uint32[] calldata members, bytes32 activeSetHash) external;
@@ -166,6 +171,8 @@ interface IKeyRegistry {
     /// signatures of 65 bytes over `Acknowledgement` (docs/protocol.md). Every member must be Active. SCRAPE
     /// (https://eprint.iacr.org/2017/216, section 2.1): sum over i = 0..n of (-1)^i C(n,i) q(i) P_i = O for a random q
     /// of degree n - t, by Fiat-Shamir over t and all points; P_0 is the group key.
+    /// Raised: `WrongKeyState`, `CeremonyExpired`, `WrongCommitment`, `BadLength`, `IServerRegistry.MemberNotActive`,
+    /// `BadAcknowledgement`, `GroupKeyTaken`, `BadPoint`, `InvalidPoint`, `NotOnePolynomial`.
     function finalise(
         uint256 keyId,
         uint32[] calldata committee,
@@ -175,18 +182,23 @@ interface IKeyRegistry {
     ) external;
 
     /// @notice Consumer of a Live key: orders its committee to sign `signingRoot`. Never taken back.
+    /// @dev Emitted: `MessageOrdered`. Raised: `NotConsumer`, `WrongKeyState`.
     function order(uint256 keyId, bytes32 signingRoot) external;
 
     /// @notice Consumer: gives up the key; `burned` if a forbidden group signature was shown.
     /// @dev From Requested and Drawn the seats already taken can be freed at once; from Live after EVIDENCE_WINDOW.
+    /// Only a Live key can burn. Emitted: `KeyRetired`. Raised: `NotConsumer`, `WrongKeyState`.
     function retire(uint256 keyId, bool burned) external;
 
     /// @notice Frees the seats of a key retired before it was Live, at once.
     /// @param members What `commitment` covers: the committee (it was Drawn) or the kept members (it was Requested).
     /// @param activeSetHash Requested: keccak256 of the snapshot. Drawn: zero.
+    /// Emitted: `SeatsFreed`. Raised: `WrongKeyState`, `SeatsAlreadyFreed`, `WrongCommitment`.
     function freeSeatsOfUnfinished(uint256 keyId, uint32[] calldata members, bytes32 activeSetHash) external;
 
     /// @notice Frees the seats of a Retired or Burned key EVIDENCE_WINDOW after its end; the leaves rebuild the root.
+    /// @dev Arguments as `KeyFinalised` has them. Emitted: `SeatsFreed`. Raised: `WrongKeyState`, `SeatsReserved`,
+    /// `SeatsAlreadyFreed`, `BadLength`, `WrongCommitment`.
     function freeSeats(
         uint256 keyId,
         uint32[] calldata committee,
@@ -206,9 +218,17 @@ interface IKeyRegistry {
     /// @notice Id of the key whose group key hashes (keccak256 of its 128 bytes) to this; 0 for none.
     function keyOfGroupKey(bytes32 groupKeyHash) external view returns (uint256);
 
-    /// @notice Whether `leaf` belongs to the share leaves of the key. leaf = keccak256(abi.encode(uint256 index,
-    /// uint256 server, address signer, bytes32[4] share key)); pairs are hashed sorted.
+    /// @notice Whether `leaf` belongs to the share leaves of the key (until its seats are freed).
+    /// @dev leaf = keccak256(abi.encode(uint256 index, uint256 server, address signer, bytes32[4] share key)), leaves in
+    /// index order. Level by level, neighbours are hashed as a pair, the smaller first; the last node of an odd level
+    /// moves up as it is. The root is what one node is left of.
     function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool);
+
+    /// @notice Most members of a key: 16.
+    function MAX_MEMBERS() external view returns (uint8);
+
+    /// @notice The registry that seats the members.
+    function SERVER_REGISTRY() external view returns (address);
 
     /// @notice Most shares one operator may hold of a t-of-n key of `kind`: max(1, min(2t - n - 1, n - t)) of a
     /// validator key, min(t - 1, n - t) of a withdrawal key.

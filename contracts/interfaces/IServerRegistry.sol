@@ -85,8 +85,6 @@ interface IServerRegistry {
     error BondLocked(uint32 id, uint16 seats, uint40 unbondingEnds);
     /// @notice Raised when anybody but the key registry moves seats.
     error NotKeyRegistry(address caller);
-    /// @notice Raised when the active set in calldata is not the one committed to.
-    error WrongActiveSet(bytes32 given, bytes32 committed);
     /// @notice Raised when fewer than `needed` servers of the set can take a seat under the operator cap.
     error NotEnoughServers(uint256 found, uint256 needed);
     /// @notice Raised when a member is not Active.
@@ -112,23 +110,31 @@ interface IServerRegistry {
         bytes calldata signerProof
     ) external payable returns (uint32 id);
 
-    /// @notice Adds `msg.value` to the bond of server `id`; anyone may. Not for a server that Left.
+    /// @notice Adds `msg.value` to the bond of server `id`; anyone may.
+    /// @dev Emitted: `BondChanged`. Raised: `UnknownServer`, `WrongServerStatus` (Left).
     function addBond(uint32 id) external payable;
 
     /// @notice Changes endpoint and certificate of the caller's server (TLS rotation).
+    /// @dev Emitted: `ServerEndpointChanged`. Raised: `UnknownServer`, `NotOperator`, `WrongServerStatus` (Left),
+    /// `BadEndpoint`, `MissingTlsFingerprint`.
     function setEndpoint(uint32 id, bytes32 tlsFingerprint, string calldata endpoint) external;
 
     /// @notice Governance: Registered or Suspended -> Active; the server can be drawn from now on.
+    /// @dev Emitted: `ServerStatusChanged`. Raised: `UnknownServer`, `WrongServerStatus`, `ActiveSetFull`.
     function approve(uint32 id) external;
 
     /// @notice Governance: Active -> Suspended with a recorded reason. Live keys of the server are untouched.
+    /// @dev Emitted: `ServerStatusChanged`. Raised: `UnknownServer`, `WrongServerStatus`.
     function suspend(uint32 id, string calldata reason) external;
 
     /// @notice The operator announces that the server leaves: no new seats; the unbonding delay starts.
+    /// @dev Emitted: `ServerStatusChanged`. Raised: `UnknownServer`, `NotOperator`, `WrongServerStatus`.
     function announceLeave(uint32 id) external;
 
     /// @notice Pays the whole bond of a Leaving server to its operator (the caller) once it holds no seat and the
-    /// unbonding delay is over. Emitted: `BondChanged`, `ServerStatusChanged(Left)`.
+    /// unbonding delay is over.
+    /// @dev Emitted: `BondChanged`, `ServerStatusChanged` (Left). Raised: `UnknownServer`, `NotOperator`,
+    /// `WrongServerStatus`, `BondLocked`, `TransferFailed`.
     function withdrawBond(uint32 id) external;
 
     /// @notice Key registry only: draws `count` further members and reserves one seat for each.
@@ -154,6 +160,9 @@ interface IServerRegistry {
     /// @notice Signers of `ids`, in order. Raised: `MemberNotActive` for the first that is not Active.
     function activeSigners(uint32[] calldata ids) external view returns (address[] memory);
 
+    /// @notice Whether server `id` is Active.
+    function isActive(uint32 id) external view returns (bool);
+
     /// @notice The server with this id; status None where there is none.
     function server(uint32 id) external view returns (Server memory);
 
@@ -174,6 +183,12 @@ interface IServerRegistry {
 
     /// @notice Seconds between `announceLeave` and the earliest withdrawal of a bond.
     function UNBONDING_DELAY() external view returns (uint40);
+
+    /// @notice The only account that moves seats.
+    function KEY_REGISTRY() external view returns (address);
+
+    /// @notice Most servers an active set holds: a draw walks it, so it is bounded.
+    function ACTIVE_SET_CAPACITY() external view returns (uint256);
 
     /// @notice Governance: sets the bond parameters within [0.1 ether, 100 ether]; held seats are unaffected.
     function setBondParameters(uint96 minBond, uint96 seatBond) external;

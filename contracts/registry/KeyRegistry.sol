@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IKeyConsumer, IKeyRegistry, Key, KeyKind, KeyState} from "../interfaces/IKeyRegistry.sol";
+import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
+import {Scrape} from "../libraries/Scrape.sol";
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {BlockHeader} from "@openzeppelin/contracts/utils/BlockHeader.sol";
+import {Blockhash} from "@openzeppelin/contracts/utils/Blockhash.sol";
+import {Memory} from "@openzeppelin/contracts/utils/Memory.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+/// @title Keys nobody holds
+/// @notice Everything a caller needs to know is in `IKeyRegistry`.
+/// @dev A key is two slots; committee, snapshot and points live in calldata and events and are checked against `commitment`.
+/// What `commitment` covers cannot be mistaken for something else: the preimages are abi.encode(bytes32, uint32[]) with
+/// second word 0x40, abi.encode(uint32[]) with second word n <= 16, and a pair of hashes, of which 0x20 is none.
+contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
+    using SafeCast for uint256;
+
+    // ---------------------------------------------------------------------------------------------- constants
+
+    /// @inheritdoc IKeyRegistry
+    uint8 public constant MAX_MEMBERS = 16;
+
+    bytes32 private constant ACKNOWLEDGEMENT_TYPEHASH = keccak256(
+        "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
+    );
+    uint256 private constant POINT = 128;
+    uint256 private constant SIGNATURE = 65;
+    /// Block hashes the chain knows (EIP-2935).
+    uint256 private constant HISTORY = 8191;
+    /// PREVRANDAO of the next block is known to the proposer of this one, who includes the request: two at least.
+    uint256 private constant MIN_SEED_DELAY = 2;
+    uint256 private constant MAX_SEED_DELAY = 1024;
+    uint256 private constant MIN_CEREMONY_WINDOW = 10 minutes;
+    uint256 private constant MAX_CEREMONY_WINDOW = 7 days;
+    /// A window longer than this would be a mistake that locks bonds for ever.
+    uint256 private constant MAX_EVIDENCE_WINDOW = 365 days;
+
+    IServerRegistry private immutable SERVERS;
+    /// @inheritdoc IKeyRegistry
+    uint48 public immutable SEED_DELAY;
+    /// @inheritdoc IKeyRegistry
+    uint48 public immutable EVIDENCE_WINDOW;
+
+    // ------------------------------------------------------------------------------------------------ storage
+
+    /// @inheritdoc IKeyRegistry
+    uint256 public keyCount;
+    /// @inheritdoc IKeyRegistry
+    uint48 public ceremonyWindow;
+    /// @inheritdoc IKeyRegistry
+    mapping(address account => bool) public isConsumer;
+    /// @inheritdoc IKeyRegistry
+    mapping(bytes32 groupKeyHash => uint256 keyId) public keyOfGroupKey;
+    /// @inheritdoc IKeyRegistry
+    mapping(uint256 keyId => mapping(bytes32 signingRoot => bool)) public isOrdered;
+
+    mapping(uint256 keyId => Key) private _keys;
+
+    constructor(
+        address authority,
+        IServerRegistry servers,
+        uint48 seedDelay,
+        uint48 evidenceWindow,
+        uint48 ceremonyWindow_
+    ) AccessManaged(authority) EIP712("Stkr", "1") {
+        address obeyed = servers.KEY_REGISTRY();
+        require(obeyed == address(this), ForeignServerRegistry(address(servers), obeyed));
+        _requireBounds(seedDelay, MIN_SEED_DELAY, MAX_SEED_DELAY);
+        _requireBounds(evidenceWindow, 0, MAX_EVIDENCE_WINDOW);
+        SERVERS = servers;
+        SEED_DELAY = seedDelay;
+        EVIDENCE_WINDOW = evidenceWindow;
+        _setCeremonyWindow(ceremonyWindow_);
+    }
+
+    // -------------------------------------------------------------------------------------- request and draw
+
+    /// @inheritdoc IKeyRegistry
+    function request(KeyKind kind, uint8 threshold, uint8 members) external returns (uint256 keyId) {
+        require(isConsumer[msg.sender], NotConsumer(msg.sender));
+        require(kind == KeyKind.Validator, UnsupportedKind(kind));
+        require(_isSound(threshold, members), BadThreshold(threshold, members));
+        bytes memory activeSet = _snapshot(members);
+
+        keyId = ++keyCount;
+        uint48 seedBlock = _seedBlock();
+        _keys[keyId] = Key({
+            consumer: msg.sender,
+            state: KeyState.Requested,
+            kind: kind,
+            threshold: threshold,
+            members: members,
+            attempt: 0,
+            mark: seedBlock,
+            commitment: _requestCommitment(keccak256(activeSet), new uint32[](0))
+        });
+        emit KeyRequested(keyId, msg.sender, kind, threshold, members, seedBlock, activeSet);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function draw(uint256 keyId, bytes calldata header, bytes calldata activeSet, uint32[] calldata kept)
+        external
+    {
+        Key storage it = _inState(keyId, KeyState.Requested);
+        _requireCommitment(_requestCommitment(keccak256(activeSet), kept), it.commitment);
+        // With the key and the attempt in it, keys that share a seed block get different permutations.
+        bytes32 seed = keccak256(abi.encode(_prevRandao(it.mark, header), keyId, it.attempt));
+        uint32[] memory committee = _join(kept, _drawSeats(keyId, seed, activeSet, kept));
+
+        uint48 deadline = _deadline();
+        it.state = KeyState.Drawn;
+        it.mark = deadline;
+        it.commitment = keccak256(abi.encode(committee));
+        emit CommitteeDrawn(keyId, it.attempt, committee, seed, deadline);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function restart(uint256 keyId, uint32[] calldata members, bytes32 activeSetHash) external {
+        Key storage it = _keys[keyId];
+        bool drawn = it.state == KeyState.Drawn;
+        if (!drawn) _inState(keyId, KeyState.Requested);
+        _requireCommitment(
+            drawn ? keccak256(abi.encode(members)) : _requestCommitment(activeSetHash, members), it.commitment
+        );
+        uint256 until = drawn ? it.mark : it.mark + HISTORY;
+        require((drawn ? block.timestamp : block.number) > until, NotExpired(keyId, until));
+
+        (uint32[] memory kept, uint32[] memory lost) = _splitByActivity(members);
+        ++it.attempt;
+        if (drawn && lost.length == 0) {
+            it.mark = _deadline();
+            emit CeremonyRestarted(keyId, it.attempt, kept, 0, it.mark, "");
+            return;
+        }
+        bytes memory activeSet = _snapshot(it.members);
+        it.state = KeyState.Requested;
+        it.mark = _seedBlock();
+        it.commitment = _requestCommitment(keccak256(activeSet), kept);
+        emit CeremonyRestarted(keyId, it.attempt, kept, it.mark, 0, activeSet);
+        SERVERS.freeSeats(lost);
+    }
+
+    // ----------------------------------------------------------------------------------------------- finalise
+
+    /// @inheritdoc IKeyRegistry
+    function finalise(
+        uint256 keyId,
+        uint32[] calldata committee,
+        bytes calldata points,
+        bytes32 dealingsDigest,
+        bytes calldata acknowledgements
+    ) external {
+        Key storage it = _inState(keyId, KeyState.Drawn);
+        require(block.timestamp <= it.mark, CeremonyExpired(keyId, it.mark));
+        _requireCommitment(keccak256(abi.encode(committee)), it.commitment);
+        _requireLength(points.length, (committee.length + 1) * POINT);
+        address[] memory signers = SERVERS.activeSigners(committee);
+        _requireAcknowledgements(
+            _acknowledgementDigest(keyId, it, committee, signers, points, dealingsDigest),
+            signers,
+            acknowledgements
+        );
+        _takeGroupKey(keyId, points);
+        _requireOnePolynomial(points, it.threshold);
+
+        bytes32 leavesRoot = _leavesRoot(committee, signers, points);
+        it.state = KeyState.Live;
+        it.mark = uint48(block.timestamp);
+        it.commitment = leavesRoot;
+        emit KeyFinalised(keyId, it.attempt, committee, signers, points, dealingsDigest, leavesRoot);
+    }
+
+    // ------------------------------------------------------------------------------------------ orders and end
+
+    /// @inheritdoc IKeyRegistry
+    function order(uint256 keyId, bytes32 signingRoot) external {
+        Key storage it = _ofCaller(keyId);
+        require(it.state == KeyState.Live, WrongKeyState(keyId, it.state));
+        isOrdered[keyId][signingRoot] = true;
+        emit MessageOrdered(keyId, signingRoot);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function retire(uint256 keyId, bool burned) external {
+        Key storage it = _ofCaller(keyId);
+        KeyState state = it.state;
+        bool live = state == KeyState.Live;
+        bool unfinished = state == KeyState.Requested || state == KeyState.Drawn;
+        require(live || (unfinished && !burned), WrongKeyState(keyId, state));
+        it.state = burned ? KeyState.Burned : KeyState.Retired;
+        it.mark = (block.timestamp + (live ? EVIDENCE_WINDOW : 0)).toUint48();
+        emit KeyRetired(keyId, burned);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function freeSeatsOfUnfinished(uint256 keyId, uint32[] calldata members, bytes32 activeSetHash) external {
+        // A key that was Live cannot pass: its commitment is a Merkle root (see the head of this contract).
+        Key storage it = _inState(keyId, KeyState.Retired);
+        require(it.commitment != 0, SeatsAlreadyFreed(keyId));
+        _requireCommitment(
+            activeSetHash == 0 ? keccak256(abi.encode(members)) : _requestCommitment(activeSetHash, members),
+            it.commitment
+        );
+        _freeSeats(keyId, it, members);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function freeSeats(
+        uint256 keyId,
+        uint32[] calldata committee,
+        address[] calldata signers,
+        bytes calldata points
+    ) external {
+        Key storage it = _keys[keyId];
+        require(it.state == KeyState.Retired || it.state == KeyState.Burned, WrongKeyState(keyId, it.state));
+        require(it.commitment != 0, SeatsAlreadyFreed(keyId));
+        require(block.timestamp >= it.mark, SeatsReserved(keyId, it.mark));
+        _requireLength(committee.length, it.members);
+        _requireLength(signers.length, it.members);
+        _requireLength(points.length, (uint256(it.members) + 1) * POINT);
+        _requireCommitment(_leavesRoot(committee, signers, points), it.commitment);
+        _freeSeats(keyId, it, committee);
+    }
+
+    // --------------------------------------------------------------------------------------------- governance
+
+    /// @inheritdoc IKeyRegistry
+    function addConsumer(address consumer) external restricted {
+        isConsumer[consumer] = true;
+        emit ConsumerAdded(consumer);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function setCeremonyWindow(uint48 window) external restricted {
+        _setCeremonyWindow(window);
+    }
+
+    // -------------------------------------------------------------------------------------------------- views
+
+    /// @inheritdoc IKeyRegistry
+    function key(uint256 keyId) external view returns (Key memory) {
+        return _keys[keyId];
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool) {
+        Key storage it = _keys[keyId];
+        // Before Live the commitment is no Merkle root; a leaf has 224 bytes and an inner node 64, so neither passes as the
+        // other. Of a key retired before it was Live only the commitment itself would pass, with an empty proof.
+        return it.state >= KeyState.Live && proof.length > 0
+            && MerkleProof.verifyCalldata(proof, it.commitment, leaf);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function operatorCap(KeyKind kind, uint8 threshold, uint8 members) public pure returns (uint256) {
+        if (threshold > members || 2 * uint256(threshold) <= members) {
+            revert BadThreshold(threshold, members);
+        }
+        uint256 tolerated = members - threshold;
+        if (kind == KeyKind.Withdrawal) return _min(threshold - 1, tolerated);
+        uint256 cap = _min(2 * uint256(threshold) - members - 1, tolerated);
+        return cap == 0 ? 1 : cap;
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function domainSeparator() external view returns (bytes32) {
+        return _domainSeparatorV4();
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function SERVER_REGISTRY() external view returns (address) {
+        return address(SERVERS);
+    }
+
+    // ---------------------------------------------------------------------------------------- internal: draw
+
+    /// @dev 2t > n always; for validator keys, the only kind yet, 2t - n >= 2; and one member may fail.
+    function _isSound(uint256 threshold, uint256 members) private pure returns (bool) {
+        return members <= MAX_MEMBERS && threshold < members && 2 * threshold >= members + 2;
+    }
+
+    function _snapshot(uint256 needed) private view returns (bytes memory activeSet) {
+        activeSet = SERVERS.activeSet(ServerKind.Online);
+        require(activeSet.length / 4 >= needed, NotEnoughActiveServers(activeSet.length / 4, needed));
+    }
+
+    /// @dev PREVRANDAO of block `seedBlock`, from its header.
+    function _prevRandao(uint48 seedBlock, bytes calldata header) private view returns (bytes32) {
+        require(block.number > seedBlock, SeedNotReady(seedBlock, block.number));
+        bytes32 headerHash = keccak256(header);
+        Memory.Slice[] memory fields = BlockHeader.parseHeader(header);
+        uint256 number = BlockHeader.getNumber(fields);
+        require(number == seedBlock, WrongHeader(seedBlock, number));
+        // A block older than HISTORY has hash zero here, which is no header's.
+        require(Blockhash.blockHash(seedBlock) == headerHash, UnknownHeader(seedBlock, headerHash));
+        return BlockHeader.getPrevRandao(fields);
+    }
+
+    function _drawSeats(uint256 keyId, bytes32 seed, bytes calldata activeSet, uint32[] calldata kept)
+        private
+        returns (uint32[] memory)
+    {
+        Key memory it = _keys[keyId];
+        uint256 cap = operatorCap(it.kind, it.threshold, it.members);
+        address excluded = IKeyConsumer(it.consumer).excludedOperator(keyId);
+        return SERVERS.drawSeats(seed, activeSet, kept, it.members - kept.length, cap, excluded);
+    }
+
+    function _join(uint32[] calldata kept, uint32[] memory drawn) private pure returns (uint32[] memory all) {
+        all = new uint32[](kept.length + drawn.length);
+        for (uint256 i; i < all.length; ++i) {
+            all[i] = i < kept.length ? kept[i] : drawn[i - kept.length];
+        }
+    }
+
+    /// @dev Members in order, those that are Active and those that are not.
+    function _splitByActivity(uint32[] calldata members)
+        private
+        view
+        returns (uint32[] memory kept, uint32[] memory lost)
+    {
+        kept = new uint32[](members.length);
+        lost = new uint32[](members.length);
+        uint256 keptCount;
+        uint256 lostCount;
+        for (uint256 i; i < members.length; ++i) {
+            if (SERVERS.isActive(members[i])) kept[keptCount++] = members[i];
+            else lost[lostCount++] = members[i];
+        }
+        assembly ("memory-safe") {
+            mstore(kept, keptCount)
+            mstore(lost, lostCount)
+        }
+    }
+
+    function _requestCommitment(bytes32 activeSetHash, uint32[] memory kept) private pure returns (bytes32) {
+        return keccak256(abi.encode(activeSetHash, kept));
+    }
+
+    function _seedBlock() private view returns (uint48) {
+        return (block.number + SEED_DELAY).toUint48();
+    }
+
+    function _deadline() private view returns (uint48) {
+        return (block.timestamp + ceremonyWindow).toUint48();
+    }
+
+    // ------------------------------------------------------------------------------------ internal: finalise
+
+    /// @dev What each member signed: the whole transcript. If it covered the member's own key only, more than n - t colluders
+    /// could choose the group secret and the points would still lie on one polynomial.
+    function _acknowledgementDigest(
+        uint256 keyId,
+        Key storage it,
+        uint32[] calldata committee,
+        address[] memory signers,
+        bytes calldata points,
+        bytes32 dealingsDigest
+    ) private view returns (bytes32) {
+        return _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    ACKNOWLEDGEMENT_TYPEHASH,
+                    keyId,
+                    it.attempt,
+                    it.threshold,
+                    keccak256(points),
+                    keccak256(abi.encode(committee, signers)),
+                    dealingsDigest
+                )
+            )
+        );
+    }
+
+    function _requireAcknowledgements(
+        bytes32 digest,
+        address[] memory signers,
+        bytes calldata acknowledgements
+    ) private pure {
+        _requireLength(acknowledgements.length, signers.length * SIGNATURE);
+        for (uint256 i; i < signers.length; ++i) {
+            // A signer is never zero, so a failed recovery does not match.
+            (address recovered,,) =
+                ECDSA.tryRecoverCalldata(digest, acknowledgements[i * SIGNATURE:(i + 1) * SIGNATURE]);
+            // The cast is safe: at most MAX_MEMBERS.
+            require(recovered == signers[i], BadAcknowledgement(uint8(i + 1), recovered, signers[i]));
+        }
+    }
+
+    function _takeGroupKey(uint256 keyId, bytes calldata points) private {
+        bytes32 groupKeyHash = keccak256(points[points.length - POINT:]);
+        uint256 owner = keyOfGroupKey[groupKeyHash];
+        require(owner == 0, GroupKeyTaken(owner));
+        keyOfGroupKey[groupKeyHash] = keyId;
+    }
+
+    function _requireOnePolynomial(bytes calldata points, uint256 threshold) private view {
+        _requireDistinctPoints(points);
+        (bool valid, bool onePolynomial) = Scrape.test(points, threshold);
+        require(valid, InvalidPoint());
+        require(onePolynomial, NotOnePolynomial());
+    }
+
+    /// @dev The lower 256 bits of x stand for the point: equal where two points are the same or each other's negation.
+    /// Other points that share them would cost 2^128 work to find and be refused, which hurts nobody.
+    function _requireDistinctPoints(bytes calldata points) private pure {
+        uint256 count = points.length / POINT;
+        uint256[] memory seen = new uint256[](count);
+        for (uint256 i; i < count; ++i) {
+            uint256 x;
+            uint256 any;
+            assembly ("memory-safe") {
+                let point := add(points.offset, mul(i, 0x80))
+                x := calldataload(add(point, 0x20))
+                any := or(
+                    or(calldataload(point), x),
+                    or(calldataload(add(point, 0x40)), calldataload(add(point, 0x60)))
+                )
+            }
+            require(any != 0, BadPoint(i));
+            for (uint256 j; j < i; ++j) {
+                require(seen[j] != x, BadPoint(i));
+            }
+            seen[i] = x;
+        }
+    }
+
+    /// @dev Callers have checked the lengths against each other.
+    function _leavesRoot(uint32[] calldata committee, address[] memory signers, bytes calldata points)
+        private
+        pure
+        returns (bytes32)
+    {
+        uint256 width = committee.length;
+        bytes32[] memory nodes = new bytes32[](width);
+        for (uint256 i; i < width; ++i) {
+            nodes[i] = keccak256(
+                abi.encodePacked(
+                    i + 1,
+                    uint256(committee[i]),
+                    uint256(uint160(signers[i])),
+                    points[i * POINT:(i + 1) * POINT]
+                )
+            );
+        }
+        while (width > 1) {
+            for (uint256 i; i < width / 2; ++i) {
+                nodes[i] = Hashes.commutativeKeccak256(nodes[2 * i], nodes[2 * i + 1]);
+            }
+            if (width % 2 == 1) nodes[width / 2] = nodes[width - 1];
+            width = (width + 1) / 2;
+        }
+        return nodes[0];
+    }
+
+    // -------------------------------------------------------------------------------------- internal: checks
+
+    function _freeSeats(uint256 keyId, Key storage it, uint32[] calldata members) private {
+        it.commitment = 0;
+        emit SeatsFreed(keyId);
+        SERVERS.freeSeats(members);
+    }
+
+    function _setCeremonyWindow(uint48 window) private {
+        _requireBounds(window, MIN_CEREMONY_WINDOW, MAX_CEREMONY_WINDOW);
+        ceremonyWindow = window;
+        emit CeremonyWindowChanged(window);
+    }
+
+    function _inState(uint256 keyId, KeyState state) private view returns (Key storage it) {
+        it = _keys[keyId];
+        require(it.state == state, WrongKeyState(keyId, it.state));
+    }
+
+    function _ofCaller(uint256 keyId) private view returns (Key storage it) {
+        it = _keys[keyId];
+        require(it.state != KeyState.None, WrongKeyState(keyId, KeyState.None));
+        require(it.consumer == msg.sender, NotConsumer(msg.sender));
+    }
+
+    function _requireCommitment(bytes32 given, bytes32 committed) private pure {
+        require(given == committed, WrongCommitment(given, committed));
+    }
+
+    function _requireLength(uint256 length, uint256 expected) private pure {
+        require(length == expected, BadLength(length, expected));
+    }
+
+    function _requireBounds(uint256 value, uint256 low, uint256 high) private pure {
+        require(value >= low && value <= high, ParameterOutOfBounds(value, low, high));
+    }
+
+    function _min(uint256 a, uint256 b) private pure returns (uint256) {
+        return a < b ? a : b;
+    }
+}

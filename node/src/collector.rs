@@ -1,0 +1,1 @@
+//! Drives the collection state machine of the protocol over server clients.

@@ -1,0 +1,116 @@
+//! Prometheus metrics in the OpenMetrics text format.
+//!
+//! Every metric has a name that begins with `stkr_`, a unit where it has one, and a help text; [`Metrics::catalogue`]
+//! lists them as documentation, and a test in each program compares it with the operators' handbook.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+/// Media type of the answer to `GET /metrics`.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Labels of HTTP metrics. The route is the matched pattern, never the path: paths are chosen by strangers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HttpLabels {
+    /// Matched route, or `unmatched`.
+    pub route: String,
+    /// HTTP status code.
+    pub status: u16,
+}
+
+/// Metrics that every program with an HTTP side has.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// `stkr_http_requests_total`.
+    pub requests: Family<HttpLabels, Counter>,
+    /// `stkr_http_request_seconds`.
+    pub seconds: Histogram,
+    /// `stkr_http_connections`.
+    pub connections: Gauge,
+}
+
+/// The registry of one process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    http: HttpMetrics,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// A registry with build information and the HTTP metrics of `program`.
+    pub fn new(program: &'static str, version: &'static str) -> Self {
+        let mut registry = Registry::with_prefix("stkr");
+        registry.register("build", "Program and version", Info::new([("program", program), ("version", version)]));
+        let http = HttpMetrics {
+            requests: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.001, 2.5, 10)),
+            connections: Gauge::default(),
+        };
+        registry.register("http_requests", "HTTP requests by matched route and status", http.requests.clone());
+        registry.register("http_request_seconds", "Time to answer an HTTP request, seconds", http.seconds.clone());
+        registry.register("http_connections", "Connections open now", http.connections.clone());
+        Self { registry: Mutex::new(registry), http }
+    }
+
+    /// Adds a metric under `stkr_<name>` and gives it back.
+    pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register(name, help, metric.clone());
+        metric
+    }
+
+    /// The HTTP metrics.
+    pub fn http(&self) -> &HttpMetrics {
+        &self.http
+    }
+
+    /// All metrics as text.
+    ///
+    /// # Errors
+    /// Only if formatting fails, which a `String` never does.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+
+    /// Name and help of every metric, in order of registration.
+    pub fn catalogue(&self) -> Vec<(String, String)> {
+        let text = self.text().unwrap_or_default();
+        let help = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
+        help.filter_map(|line| line.split_once(' '))
+            .map(|(name, help)| (name.to_owned(), help.trim_end_matches('.').to_owned()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_registered_is_served_and_listed() {
+        let metrics = Metrics::new("test", "1.2.3");
+        let counter: Counter = metrics.register("things", "Things done", Counter::default());
+        counter.inc();
+        let text = metrics.text().unwrap();
+        assert!(text.contains("stkr_things_total 1"), "{text}");
+        assert!(text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+        assert!(metrics.catalogue().contains(&("stkr_things".to_owned(), "Things done".to_owned())));
+    }
+}

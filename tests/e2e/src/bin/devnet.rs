@@ -1,0 +1,373 @@
+//! `cargo xtask devnet`: the product's main path on a real chain with real parts, step by step.
+#![allow(clippy::print_stdout, reason = "the last line on stdout is this program's result")]
+
+use clap::Parser;
+use alloy::network::EthereumWallet;
+use alloy::primitives::{B256, Bytes, U256};
+use alloy::rpc::types::TransactionReceipt;
+use eyre::{Context, Result, bail, ensure, eyre};
+use serde::Serialize;
+use serde_json::json;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+use stkr_adversary::foreign_deposit;
+use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools};
+use stkr_e2e::anvil::{CHAIN_ID, GENESIS_FORK_VERSION, advance_time, fund};
+use stkr_e2e::network::write_secret;
+use stkr_e2e::process::workspace_root;
+use stkr_e2e::{Network, Options};
+
+/// t and n of the devnet's validator keys: the default of the product.
+const THRESHOLD: (u8, u8) = (3, 4);
+const STAKERS: u32 = 64;
+const CHALLENGE_WINDOW_SECONDS: u64 = 12 * 3600;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask devnet", about = "A whole network on this machine, from 64 stakes to a deposit")]
+struct Args {
+    /// Stop after the checker and print one JSON line; exit 0 only if the checker agrees.
+    #[arg(long)]
+    once: bool,
+    /// Print the JSON line, too, and stay up.
+    #[arg(long, conflicts_with = "once")]
+    keep: bool,
+    /// Where the network keeps its files; a fresh folder under target/devnet unless given.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Milliseconds between blocks.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    block_ms: u64,
+    /// Print the line without running the checker (the checker's own test feeds it tampered ones).
+    #[arg(long, hide = true)]
+    unchecked: bool,
+}
+
+#[derive(Serialize)]
+struct Step {
+    name: &'static str,
+    ms: u128,
+}
+
+#[derive(Serialize)]
+struct ProcessLine {
+    name: String,
+    pid: u32,
+    exe: PathBuf,
+    dir: PathBuf,
+}
+
+/// Gas used by the receipts of the main path; `order_deposit` is the step between finalisation and predeposit.
+#[derive(Default, Serialize)]
+struct Gas {
+    register_server: u64,
+    open_pool: u64,
+    stake: u64,
+    request_key: u64,
+    draw: u64,
+    finalise_key: u64,
+    order_deposit: u64,
+    predeposit: u64,
+    topup: u64,
+}
+
+/// Times steps and says on stderr what happens.
+#[derive(Default)]
+struct Progress {
+    steps: Vec<Step>,
+}
+
+impl Progress {
+    fn done(&mut self, name: &'static str, since: Instant, detail: &str) {
+        let ms = since.elapsed().as_millis();
+        eprintln!("[{}] {name}: {detail} ({ms} ms)", self.steps.len() + 1);
+        self.steps.push(Step { name, ms });
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("devnet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => workspace_root().join("target/devnet").join(std::process::id().to_string()),
+    };
+    std::fs::create_dir_all(&dir)?;
+    // One thread starts every process, and they die with it (see `leash`): it must live as long as the network.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(devnet(args, &dir.canonicalize()?))
+}
+
+async fn devnet(args: &Args, dir: &Path) -> Result<()> {
+    let mut progress = Progress::default();
+    let mut gas = Gas::default();
+    let begin = Instant::now();
+
+    let (mut network, registrations) = start(args, dir, &mut progress).await?;
+    let third = registrations.get(2).ok_or_else(|| eyre!("fewer than three servers registered"))?;
+    gas.register_server = third.gas_used;
+    let pool = open_and_fill(&network, &mut progress, &mut gas).await?;
+    let key = make_key(&network, pool, &mut progress, &mut gas).await?;
+    predeposit(&network, pool, &mut progress, &mut gas).await?;
+    let burned = burn_second_pool(&network, &mut progress).await?;
+    let deposit = top_up(&network, pool, &mut progress, &mut gas).await?;
+    let line = line(&network, &progress, &gas, &deposit, &[key, burned]).await?;
+
+    let agreed = args.unchecked || check(&network, &line)?;
+    progress.done("checked", begin, if agreed { "the checker agrees" } else { "THE CHECKER DISAGREES" });
+    let mut line = line;
+    line["steps"] = serde_json::to_value(&progress.steps)?;
+    line["ok"] = json!(agreed);
+    if !args.once && !args.unchecked {
+        restart_killed(&mut network)?;
+        summary(&network, pool, &line).await?;
+    }
+    if args.once || args.keep || args.unchecked {
+        println!("{line}");
+        std::io::stdout().flush()?;
+    }
+    ensure!(agreed, "the checker disagrees; its reasons are above");
+    if !args.once {
+        tokio::signal::ctrl_c().await?;
+        eprintln!("\nending {} processes", network.servers.len() + network.relayers.len() + 1);
+    }
+    Ok(())
+}
+
+async fn start(args: &Args, dir: &Path, progress: &mut Progress) -> Result<(Network, Vec<TransactionReceipt>)> {
+    let begin = Instant::now();
+    let options = Options { block_ms: args.block_ms, ..Options::new(dir) };
+    let mut network = Network::deploy(options).await?;
+    let detail = format!("anvil on {}, contracts deployed by the forge script", network.anvil.url);
+    progress.done("chain", begin, &detail);
+
+    let begin = Instant::now();
+    network.init_servers().await?;
+    let registrations = network.register_servers().await?;
+    network.approve_servers().await?;
+    progress.done("servers_registered", begin, &format!("{} partners, bonded and approved", network.servers.len()));
+
+    let begin = Instant::now();
+    for position in 0..network.servers.len() {
+        network.start_server(position)?;
+    }
+    network.add_relayer(0).await?;
+    progress.done("processes", begin, &format!("{} servers and a relayer serve", network.servers.len()));
+    Ok((network, registrations))
+}
+
+async fn open_and_fill(network: &Network, progress: &mut Progress, gas: &mut Gas) -> Result<u64> {
+    let begin = Instant::now();
+    let provider = network.account("10").await?;
+    let (pool, receipt) = network.open_pool(&provider, THRESHOLD.0, THRESHOLD.1).await?;
+    gas.open_pool = receipt.gas_used;
+    progress.done("pool_opened", begin, &format!("pool {pool} of provider {}", provider.address()));
+
+    let begin = Instant::now();
+    let receipts = network.fill_pool(pool, STAKERS).await?;
+    gas.stake = receipts.iter().map(|receipt| receipt.gas_used).max().unwrap_or_default();
+    progress.done("staked", begin, &format!("{} accounts signed 0.5 ETH each; the pool is Full", receipts.len()));
+    Ok(pool)
+}
+
+/// Waits for the relayer to ask for the key, draw, carry the ceremony and finalise. Returns the committee.
+async fn make_key(network: &Network, pool: u64, progress: &mut Progress, gas: &mut Gas) -> Result<Vec<u32>> {
+    let registry = network.deployment.key_registry;
+    let begin = Instant::now();
+    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
+    let key_id = requested.inner.keyId;
+    gas.request_key = network.gas_of(&requested).await?;
+    let key = u64::try_from(key_id)?;
+    let drawn = network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
+    gas.draw = network.gas_of(&drawn).await?;
+    let committee = drawn.inner.committee.clone();
+    progress.done("committee_drawn", begin, &format!("key {key}, servers {committee:?}, seed {}", drawn.inner.seed));
+
+    let begin = Instant::now();
+    let finalised = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?;
+    gas.finalise_key = network.gas_of(&finalised).await?;
+    let detail = format!("{} acknowledged one transcript; SCRAPE passed on-chain", committee.len());
+    progress.done("key_finalised", begin, &detail);
+    Ok(committee)
+}
+
+async fn predeposit(network: &Network, pool: u64, progress: &mut Progress, gas: &mut Gas) -> Result<()> {
+    let begin = Instant::now();
+    let ordered = network.event::<Micropools::DepositOrdered>(network.deployment.micropools, pool).await?;
+    gas.order_deposit = network.gas_of(&ordered).await?;
+    let sent = network.event::<Micropools::DepositSent>(network.deployment.micropools, pool).await?;
+    gas.predeposit = network.gas_of(&sent).await?;
+    progress.done("predeposited", begin, &format!("1 ETH for {} to {}", sent.inner.pubkey, ordered.inner.withdrawalCredentials));
+    Ok(())
+}
+
+/// A second pool whose committee misbehaves: t of its members sign a deposit to somebody else's credentials.
+async fn burn_second_pool(network: &Network, progress: &mut Progress) -> Result<Vec<u32>> {
+    let begin = Instant::now();
+    let provider = network.account("10").await?;
+    let (pool, _) = network.open_pool(&provider, THRESHOLD.0, THRESHOLD.1).await?;
+    network.fill_pool(pool, STAKERS).await?;
+    let micropools = network.deployment.micropools;
+    let ordered = network.event::<Micropools::DepositOrdered>(micropools, pool).await?;
+    network.event::<Micropools::DepositSent>(micropools, pool).await?;
+    let key = u64::try_from(ordered.inner.keyId)?;
+    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
+
+    let thieves: Vec<(u8, PathBuf)> = (1..)
+        .zip(&finalised.inner.committee)
+        .take(THRESHOLD.0.into())
+        .map(|(index, id)| Ok((index, network.servers[network.position_of(*id)?].config.clone())))
+        .collect::<Result<_>>()?;
+    let foreign = foreign_deposit(&network.deployment, key, &finalised.inner.points, THRESHOLD, &thieves)?;
+    let reporter = EthereumWallet::from(network.account("10").await?);
+    let stkr = network.stkr().await?;
+    let group_key = Bytes::from(foreign.group_key.to_vec());
+    let signature = Bytes::from(foreign.signature.to_vec());
+    let amount = foreign.amount_gwei;
+    stkr.pools()
+        .prove_foreign_deposit(pool, group_key, foreign.withdrawal_credentials, amount, signature)?
+        .send_with(&reporter)
+        .await?;
+    network.event::<Micropools::ForeignDepositProven>(micropools, pool).await?;
+    let detail = format!("pool {pool}: a deposit to {} was signed, shown and burned key {key}", foreign.withdrawal_credentials);
+    progress.done("foreign_deposit_burns_key", begin, &detail);
+    Ok(finalised.inner.committee.clone())
+}
+
+async fn top_up(network: &Network, pool: u64, progress: &mut Progress, gas: &mut Gas) -> Result<Deposit> {
+    let begin = Instant::now();
+    let provider = network.provider()?;
+    advance_time(&provider, CHALLENGE_WINDOW_SECONDS + 1).await?;
+    let micropools = network.deployment.micropools;
+    let ordered = network.event::<Micropools::DepositOrdered>(micropools, pool).await?.inner;
+    let sent = network.events::<Micropools::DepositSent>(micropools, pool, 2).await?;
+    let [first, second] = sent.as_slice() else { bail!("the pool sent {} deposits, not 2", sent.len()) };
+    gas.topup = network.gas_of(second).await?;
+    let count = IDepositContract::new(network.deployment.deposit_contract, &provider).get_deposit_count().call().await?;
+    let count: [u8; 8] = count.as_ref().try_into().wrap_err("get_deposit_count")?;
+    progress.done("topped_up", begin, "12 h passed on the devnet; the other 31 ETH followed");
+    Ok(Deposit {
+        pubkey: first.inner.pubkey.clone(),
+        withdrawal_credentials: ordered.withdrawalCredentials,
+        amount_gwei: first.inner.amountGwei,
+        signature: first.inner.signature.clone(),
+        deposit_data_root: first.inner.depositDataRoot,
+        deposit_count: u64::from_le_bytes(count),
+        total_gwei: first.inner.amountGwei + second.inner.amountGwei,
+        genesis_fork_version: GENESIS_FORK_VERSION.to_owned(),
+    })
+}
+
+/// The deposit as the chain has it; amounts in gwei.
+#[derive(Serialize)]
+struct Deposit {
+    pubkey: Bytes,
+    withdrawal_credentials: B256,
+    amount_gwei: u64,
+    signature: Bytes,
+    deposit_data_root: B256,
+    deposit_count: u64,
+    total_gwei: u64,
+    genesis_fork_version: String,
+}
+
+// ---- the line, the checker, and what people see
+
+async fn line(
+    network: &Network,
+    progress: &Progress,
+    gas: &Gas,
+    deposit: &Deposit,
+    committees: &[Vec<u32>],
+) -> Result<serde_json::Value> {
+    let relayer = network.relayers.first().ok_or_else(|| eyre!("no relayer"))?;
+    Ok(json!({
+        "ok": true,
+        "steps": progress.steps,
+        "processes": processes(network)?,
+        "gas": gas,
+        "deposit": deposit,
+        "committees": committees,
+        "rpc": network.anvil.url,
+        "status_url": format!("{}/status", relayer.url),
+    }))
+}
+
+fn processes(network: &Network) -> Result<Vec<ProcessLine>> {
+    let servers = network.servers.iter().filter_map(|server| server.process.as_ref());
+    let relayers = network.relayers.iter().filter_map(|relayer| relayer.process.as_ref());
+    std::iter::once(&network.anvil.process)
+        .chain(servers)
+        .chain(relayers)
+        .map(|process| {
+            // The npm shim of anvil becomes another executable: name what really runs.
+            let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid()))?;
+            Ok(ProcessLine { name: process.name.clone(), pid: process.pid(), exe, dir: process.dir.clone() })
+        })
+        .collect()
+}
+
+/// Feeds the line to the checker; its words go to stderr.
+fn check(network: &Network, line: &serde_json::Value) -> Result<bool> {
+    let mut child = Command::new("node")
+        .arg(workspace_root().join("xtask/checker/check.mjs"))
+        .args(["--rpc", &network.anvil.url, "--deployment"])
+        .arg(&network.deployment_file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .wrap_err("start the checker; is Node installed?")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        writeln!(stdin, "{line}")?;
+    }
+    Ok(child.wait()?.success())
+}
+
+/// Starts the server that the checker killed again.
+fn restart_killed(network: &mut Network) -> Result<()> {
+    for position in 0..network.servers.len() {
+        let running = network.servers[position].process.as_mut().is_some_and(stkr_e2e::Process::is_running);
+        if !running {
+            network.start_server(position)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a person wants to know, and ready commands for another pool.
+async fn summary(network: &Network, pool: u64, line: &serde_json::Value) -> Result<()> {
+    let provider = network.account("10").await?;
+    let (next, _) = network.open_pool(&provider, THRESHOLD.0, THRESHOLD.1).await?;
+    let staker = network.account("100").await?;
+    let key_file = network.options.dir.join("staker.key");
+    write_secret(&key_file, &format!("{}\n", staker.to_bytes()))?;
+    fund(&network.provider()?, staker.address(), U256::from(10).pow(U256::from(20))).await?;
+    let stkr = format!(
+        "target/debug/stkr --rpc {} --deployment {} --key-file {}",
+        network.anvil.url,
+        network.deployment_file.display(),
+        key_file.display()
+    );
+    eprintln!("\nchain       {CHAIN_ID} at {}", network.anvil.url);
+    eprintln!("status      {}", line["status_url"].as_str().unwrap_or_default());
+    eprintln!("pool        {pool}, Active");
+    eprintln!("key         {}", line["deposit"]["pubkey"].as_str().unwrap_or_default());
+    eprintln!("credentials {}", line["deposit"]["withdrawal_credentials"].as_str().unwrap_or_default());
+    eprintln!("deposit     root {}", line["deposit"]["deposit_data_root"].as_str().unwrap_or_default());
+    eprintln!("gas         {}", line["gas"]);
+    eprintln!("\nPool {next} is open. Stake into it, look at it, leave it:");
+    eprintln!("  {stkr} pool stake {next} 0.5");
+    eprintln!("  {stkr} pool show {next}");
+    eprintln!("  {stkr} pool leave {next} 0.5");
+    eprintln!("\nFiles are in {}. Ctrl-C ends everything.", network.options.dir.display());
+    Ok(())
+}
+

@@ -1,0 +1,401 @@
+//! A whole Stkr network on one machine: anvil, contracts, servers, relayers, and the people who use them.
+
+use crate::anvil::{self, Anvil, DEPOSIT_CONTRACT, GENESIS_FORK_VERSION};
+use crate::process::{Process, binary, workspace_root};
+use alloy::network::EthereumWallet;
+use alloy::primitives::utils::parse_ether;
+use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::providers::DynProvider;
+use alloy::rpc::types::TransactionReceipt;
+use alloy::signers::local::PrivateKeySigner;
+use eyre::{Context, Result, bail, ensure, eyre};
+use serde::Deserialize;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use stkr_protocol::SignerKey;
+use stkr_sdk::{Deployment, Registration, Stkr};
+
+/// How long one step of a network may take before a test gives up: generous, for two loaded cores.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What a network starts with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything the network writes lies below this folder.
+    pub dir: PathBuf,
+    /// Milliseconds between blocks.
+    pub block_ms: u64,
+    /// Blocks between the finalized block and the head.
+    pub finality: u64,
+    /// Threshold servers, each of its own operator.
+    pub servers: u32,
+    /// Relayers, each with its own gas account.
+    pub relayers: u32,
+}
+
+impl Options {
+    /// Six servers, one relayer, a block a second, finality two blocks behind.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), block_ms: 1000, finality: 2, servers: 6, relayers: 1 }
+    }
+}
+
+/// A partner's server: its operator's account, its folder, its process while it runs.
+#[derive(Debug)]
+pub struct Server {
+    /// Id in the registry; 0 until it is registered.
+    pub id: u32,
+    /// Account of the partner who runs it.
+    pub operator: PrivateKeySigner,
+    /// Its own folder.
+    pub dir: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// `https://127.0.0.1:PORT`.
+    pub endpoint: String,
+    /// None while it is down.
+    pub process: Option<Process>,
+}
+
+/// A relayer: its folder and its process while it runs.
+#[derive(Debug)]
+pub struct Relayer {
+    /// Its own folder.
+    pub dir: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// None while it is down.
+    pub process: Option<Process>,
+}
+
+/// What `stkr-server register-args` prints.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisterArgs {
+    signer: Address,
+    tls_fingerprint: B256,
+    endpoint: String,
+    signer_proof: Bytes,
+}
+
+/// A running network.
+#[derive(Debug)]
+pub struct Network {
+    /// What it was started with.
+    pub options: Options,
+    /// The chain.
+    pub anvil: Anvil,
+    /// The file that the deploy script wrote.
+    pub deployment_file: PathBuf,
+    /// Its content.
+    pub deployment: Deployment,
+    /// Governance of this devnet, which also deployed the contracts.
+    pub governor: PrivateKeySigner,
+    /// Threshold servers, ids 1 to n in this order.
+    pub servers: Vec<Server>,
+    /// Relayers.
+    pub relayers: Vec<Relayer>,
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Runs a program to its end and returns its stdout; an error carries its stderr.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().wrap_err_with(|| format!("start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).wrap_err("its output")
+}
+
+impl Network {
+    /// Starts anvil with the official contracts and deploys Stkr by the forge script. No server runs yet.
+    pub async fn deploy(options: Options) -> Result<Self> {
+        let dir = options.dir.clone();
+        std::fs::create_dir_all(&dir)?;
+        let anvil = Anvil::start(&dir.join("anvil"), options.block_ms, options.finality).await?;
+        let governor = PrivateKeySigner::random();
+        anvil::fund(&anvil.provider()?, governor.address(), parse_ether("1000")?).await?;
+        let deployment_file = dir.join("deployment.json");
+        deploy(&anvil.url, &governor, &deployment_file)?;
+        let deployment = Deployment::load(&deployment_file)?;
+        Ok(Self { options, anvil, deployment_file, deployment, governor, servers: Vec::new(), relayers: Vec::new() })
+    }
+
+    /// Deploys, then initialises, registers, approves and starts every server, then the relayers.
+    pub async fn start(options: Options) -> Result<Self> {
+        let mut network = Self::deploy(options).await?;
+        network.init_servers().await?;
+        network.register_servers().await?;
+        network.approve_servers().await?;
+        for position in 0..network.servers.len() {
+            network.start_server(position)?;
+        }
+        for position in 0..network.options.relayers {
+            network.add_relayer(position).await?;
+        }
+        Ok(network)
+    }
+
+    /// A plain provider on the chain.
+    pub fn provider(&self) -> Result<DynProvider> {
+        self.anvil.provider()
+    }
+
+    /// The SDK on this chain.
+    pub async fn stkr(&self) -> Result<Stkr<DynProvider>> {
+        Ok(Stkr::connect(self.provider()?, self.deployment.clone()).await?)
+    }
+
+    /// A new account with `ether` ETH.
+    pub async fn account(&self, ether: &str) -> Result<PrivateKeySigner> {
+        let signer = PrivateKeySigner::random();
+        anvil::fund(&self.provider()?, signer.address(), parse_ether(ether)?).await?;
+        Ok(signer)
+    }
+
+    // ---- servers
+
+    /// `stkr-server init` for every server, each in its own folder with its own operator.
+    pub async fn init_servers(&mut self) -> Result<()> {
+        for number in 1..=self.options.servers {
+            let operator = self.account("100").await?;
+            let dir = self.options.dir.join(format!("server-{number}"));
+            let (config, endpoint) = self.init_server(&dir)?;
+            self.servers.push(Server { id: 0, operator, dir, config, endpoint, process: None });
+        }
+        Ok(())
+    }
+
+    fn init_server(&self, dir: &Path) -> Result<(PathBuf, String)> {
+        let port = free_port()?;
+        let endpoint = format!("https://127.0.0.1:{port}");
+        output(
+            Command::new(binary("stkr-server")?)
+                .arg("init")
+                .arg("--dir")
+                .arg(dir)
+                .arg("--deployment")
+                .arg(&self.deployment_file)
+                .args(["--listen", &format!("127.0.0.1:{port}"), "--endpoint", &endpoint])
+                .args(["--rpc", &self.anvil.url, "--rpc", &self.anvil.url.replace("127.0.0.1", "localhost")]),
+        )?;
+        Ok((dir.join("server.toml"), endpoint))
+    }
+
+    /// Registers every server on-chain with the minimum bond, each by its own operator, in order of the folders.
+    pub async fn register_servers(&mut self) -> Result<Vec<TransactionReceipt>> {
+        let stkr = self.stkr().await?;
+        let bond = stkr.servers().min_bond().await?;
+        let mut receipts = Vec::new();
+        for server in &mut self.servers {
+            let args = output(
+                Command::new(binary("stkr-server")?)
+                    .args(["register-args", "--operator", &server.operator.address().to_string(), "--config"])
+                    .arg(&server.config),
+            )?;
+            let args: RegisterArgs = serde_json::from_str(&args).wrap_err("what register-args printed")?;
+            let registration = Registration {
+                signer: args.signer,
+                tls_fingerprint: args.tls_fingerprint,
+                kind: stkr_sdk::ServerKind::Online,
+                endpoint: args.endpoint,
+                signer_proof: args.signer_proof,
+                bond,
+            };
+            let wallet = EthereumWallet::from(server.operator.clone());
+            let sent = stkr.servers().register(registration)?.send_with(&wallet).await?;
+            server.id = sent.value;
+            receipts.push(sent.receipt);
+        }
+        Ok(receipts)
+    }
+
+    /// Governance approves every registered server.
+    pub async fn approve_servers(&self) -> Result<()> {
+        let stkr = self.stkr().await?;
+        let wallet = EthereumWallet::from(self.governor.clone());
+        for server in &self.servers {
+            stkr.servers().approve(server.id).send_with(&wallet).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts (or starts again) a server and waits until it serves.
+    pub fn start_server(&mut self, position: usize) -> Result<()> {
+        let server = self.servers.get_mut(position).ok_or_else(|| eyre!("no server {position}"))?;
+        let name = format!("server-{}", position + 1);
+        server.process = None;
+        let args = ["run".into(), "--config".into(), server.config.display().to_string()];
+        let mut process = Process::start(&name, &binary("stkr-server")?, &args, &server.dir)?;
+        process.line(PATIENCE, |line| line.contains("\"ready\":true"))?;
+        server.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILLs a server.
+    pub fn kill_server(&mut self, position: usize) {
+        if let Some(server) = self.servers.get_mut(position) {
+            server.process = None;
+        }
+    }
+
+    /// Position in `servers` of the server with this id.
+    pub fn position_of(&self, id: u32) -> Result<usize> {
+        self.servers.iter().position(|server| server.id == id).ok_or_else(|| eyre!("no server has id {id}"))
+    }
+
+    // ---- relayers
+
+    /// Adds a relayer with its own gas account and starts it.
+    pub async fn add_relayer(&mut self, number: u32) -> Result<()> {
+        let dir = self.options.dir.join(if number == 0 { "relayer".into() } else { format!("relayer-{number}") });
+        std::fs::create_dir_all(&dir)?;
+        let gas = self.account("100").await?;
+        write_secret(&dir.join("gas.key"), &format!("{}\n", gas.to_bytes()))?;
+        let port = free_port()?;
+        let config = dir.join("relayer.toml");
+        let text = format!(
+            "deployment = \"{}\"\nrpc = [\"{}\"]\nkey_file = \"gas.key\"\ndatabase = \"relayer.sqlite\"\n\
+             listen = \"127.0.0.1:{port}\"\npoll_interval_ms = 250\n",
+            self.deployment_file.display(),
+            self.anvil.url,
+        );
+        std::fs::write(&config, text)?;
+        self.relayers.push(Relayer { dir, config, url: format!("http://127.0.0.1:{port}"), process: None });
+        self.start_relayer(self.relayers.len() - 1)
+    }
+
+    /// Starts (or starts again) a relayer and waits until it serves.
+    pub fn start_relayer(&mut self, position: usize) -> Result<()> {
+        let relayer = self.relayers.get_mut(position).ok_or_else(|| eyre!("no relayer {position}"))?;
+        relayer.process = None;
+        let name = if position == 0 { "relayer".to_owned() } else { format!("relayer-{position}") };
+        let args = ["run".into(), "--config".into(), relayer.config.display().to_string()];
+        let mut process = Process::start(&name, &binary("stkr-relayer")?, &args, &relayer.dir)?;
+        process.line(PATIENCE, |line| line.contains("\"ready\":true"))?;
+        relayer.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILLs a relayer.
+    pub fn kill_relayer(&mut self, position: usize) {
+        if let Some(relayer) = self.relayers.get_mut(position) {
+            relayer.process = None;
+        }
+    }
+
+    /// GETs JSON from a relayer.
+    pub async fn relayer_json(&self, position: usize, path: &str) -> Result<serde_json::Value> {
+        let relayer = self.relayers.get(position).ok_or_else(|| eyre!("no relayer {position}"))?;
+        let reply = http().get(format!("{}{path}", relayer.url)).send().await?;
+        ensure!(reply.status().is_success(), "{path} answered {}", reply.status());
+        Ok(reply.json().await?)
+    }
+
+    // ---- people
+
+    /// A new provider with a duty key of its own opens a t-of-n pool with the insurance.
+    pub async fn open_pool(&self, provider: &PrivateKeySigner, t: u8, n: u8) -> Result<(u64, TransactionReceipt)> {
+        let stkr = self.stkr().await?;
+        let wallet = EthereumWallet::from(provider.clone());
+        if stkr.providers().get(provider.address()).await.is_err() {
+            let duty_key = SignerKey::random()?;
+            let digest =
+                stkr_sdk::duty_key_digest(&self.deployment, provider.address(), duty_key.address());
+            let proof = Bytes::from(duty_key.sign_digest(digest)?.to_vec());
+            stkr.providers().register(duty_key.address(), proof)?.send_with(&wallet).await?;
+        }
+        let sent = stkr.pools().open(t, n)?.send_with(&wallet).await?;
+        Ok((sent.value, sent.receipt))
+    }
+
+    /// `stakers` new accounts fill the pool in equal parts, each signing its own transaction, all at once.
+    pub async fn fill_pool(&self, pool_id: u64, stakers: u32) -> Result<Vec<TransactionReceipt>> {
+        let stkr = self.stkr().await?;
+        let share = parse_ether("32")? / U256::from(stakers);
+        let mut accounts = Vec::new();
+        for _ in 0..stakers {
+            accounts.push(EthereumWallet::from(self.account("40").await?));
+        }
+        let stakes = accounts.iter().map(|wallet| {
+            let write = stkr.pools().stake(pool_id, share);
+            async move { eyre::Ok(write?.send_with(wallet).await?.receipt) }
+        });
+        futures::future::try_join_all(stakes).await
+    }
+
+    /// Waits until `condition` holds, asking twice a second; an error says what was waited for.
+    pub async fn until<F, Fut>(&self, what: &str, mut condition: F) -> Result<()>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<bool>>,
+    {
+        let until = Instant::now() + PATIENCE;
+        let mut last = None;
+        while Instant::now() < until {
+            match condition().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => last = None,
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let logs: Vec<String> = self.relayers.iter().filter_map(|r| r.process.as_ref()).map(|p| tail(&p.log())).collect();
+        bail!("waited {PATIENCE:?} for: {what}; last error: {last:?}\nrelayers:\n{}", logs.join("\n--\n"))
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// Deploys by the forge script, exactly as an operator would.
+pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) -> Result<()> {
+    let root = workspace_root();
+    // The script may only write below target/; move the file where this network keeps its own.
+    let scratch = root.join("target/deployments").join(format!("{}.json", deployer.address()));
+    std::fs::create_dir_all(scratch.parent().unwrap_or(&root))?;
+    output(
+        Command::new(crate::process::node_tool("forge")?)
+            .current_dir(&root)
+            .args(["script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--slow"])
+            .env("FOUNDRY_PROFILE", "release")
+            .env("STKR_DEPLOYER_KEY", deployer.to_bytes().to_string())
+            .env("STKR_DEPLOYMENT_FILE", &scratch)
+            .env("STKR_DEPOSIT_CONTRACT", DEPOSIT_CONTRACT)
+            .env("STKR_GENESIS_FORK_VERSION", GENESIS_FORK_VERSION)
+            .env("STKR_GOVERNANCE_DELAY", "0")
+            .env("STKR_SEED_DELAY", "4"),
+    )
+    .wrap_err("deploy the contracts")?;
+    std::fs::rename(&scratch, deployment_file).or_else(|_| {
+        std::fs::copy(&scratch, deployment_file).and_then(|_| std::fs::remove_file(&scratch))
+    })?;
+    Ok(())
+}
+
+/// Writes a secret that only its owner can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+/// A plain HTTP client for the relayers' ports.
+pub fn http() -> reqwest::Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::new()
+}

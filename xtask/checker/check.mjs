@@ -1,0 +1,472 @@
+// The checker: trusts nothing that the product computed. Given an RPC URL, the contract addresses and the line that
+// `cargo xtask devnet` printed, it reads the chain again, recomputes the group key from the signed dealings, verifies
+// the deposit with @noble/curves, kills one server and lets the others sign once more.
+//
+//   node check.mjs --rpc URL --deployment FILE < line      exit 0: all true; 1: something is not; 2: usage
+import { bls12_381 as bls } from "@noble/curves/bls12-381.js";
+import { secp256k1 } from "@noble/curves/secp256k1.js";
+import { sha256 } from "@noble/hashes/sha2.js";
+import { readFileSync, readlinkSync } from "node:fs";
+import { concat, decode, hex, keccak, selector, topic, typedDigest, unhex, utf8, word } from "./abi.mjs";
+import { post, selfSigned } from "./tls.mjs";
+
+const ETHER_GWEI = 1_000_000_000n;
+const [G1, G2] = [bls.G1.Point, bls.G2.Point];
+const R = bls.fields.Fr.ORDER;
+const SIGNATURE_DST = "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+const POP_DST = "BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+const POOL_STATES = { active: 5n, cancelled: 6n };
+const KEY_STATES = { live: 3n, burned: 5n };
+
+class Wrong extends Error {}
+const must = (condition, sentence) => {
+  if (!condition) throw new Wrong(sentence);
+};
+const same = (name, printed, found) =>
+  must(String(printed).toLowerCase() === String(found).toLowerCase(), `${name} is ${found}, the line says ${printed}`);
+
+// ── arguments ────────────────────────────────────────────────────────────────────────────────────────────────────────
+function argumentsOf(argv) {
+  const given = Object.fromEntries(argv.map((a, i) => [a, argv[i + 1]]).filter(([a]) => a.startsWith("--")));
+  if (!given["--rpc"] || !given["--deployment"]) {
+    process.stderr.write("usage: node check.mjs --rpc URL --deployment FILE < line\n");
+    process.exit(2);
+  }
+  return { rpc: given["--rpc"], deployment: JSON.parse(readFileSync(given["--deployment"], "utf8")) };
+}
+
+// ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────────
+class Chain {
+  constructor(url) {
+    this.url = url;
+  }
+  async rpc(method, ...params) {
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
+    const reply = await fetch(this.url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const { result, error } = await reply.json();
+    if (error) throw new Wrong(`${method}: ${error.message}`);
+    return result;
+  }
+  async view(to, signature, types, ...words) {
+    const data = selector(signature) + words.map((w) => hex(word(w)).slice(2)).join("");
+    return decode(types, unhex(await this.rpc("eth_call", { to, data }, "latest")));
+  }
+  async events(address, signature, types, ...indexed) {
+    const topics = [topic(signature), ...indexed.map((v) => (v === null ? null : hex(word(v))))];
+    const logs = await this.rpc("eth_getLogs", { address, topics, fromBlock: "0x0", toBlock: "latest" });
+    return logs.map((log) => ({
+      tx: log.transactionHash,
+      block: log.blockNumber,
+      topics: log.topics.slice(1).map((t) => BigInt(t)),
+      data: decode(types, unhex(log.data)),
+    }));
+  }
+  async gasUsed(tx) {
+    const receipt = await this.rpc("eth_getTransactionReceipt", tx);
+    must(receipt && receipt.status === "0x1", `transaction ${tx} did not succeed`);
+    return BigInt(receipt.gasUsed);
+  }
+}
+
+// ── points: EIP-2537 bytes <-> noble ─────────────────────────────────────────────────────────────────────────────────
+const field = (bytes) => BigInt(hex(bytes));
+function g1(bytes) {
+  must(bytes.length === 128, `a G1 point has ${bytes.length} bytes`);
+  const point = G1.fromAffine({ x: field(bytes.slice(0, 64)), y: field(bytes.slice(64)) });
+  point.assertValidity();
+  must(!point.is0(), "a G1 point is infinity");
+  return point;
+}
+function g2(bytes) {
+  must(bytes.length === 256, `a G2 point has ${bytes.length} bytes`);
+  const at = (i) => field(bytes.slice(64 * i, 64 * i + 64));
+  const point = G2.fromAffine({ x: { c0: at(0), c1: at(1) }, y: { c0: at(2), c1: at(3) } });
+  point.assertValidity();
+  must(!point.is0(), "a G2 point is infinity");
+  return point;
+}
+const blsVerify = (signature, root, key, dst = SIGNATURE_DST) =>
+  bls.longSignatures.verify(signature, bls.longSignatures.hash(root, dst), key);
+
+const multiply = (point, scalar) => (scalar === 0n ? point.constructor.ZERO : point.multiply(scalar));
+const modR = (value) => ((value % R) + R) % R;
+const invert = (value) => bls.fields.Fr.inv(modR(value));
+
+/** Lagrange coefficient of `index` at zero among `indices`. */
+const lagrange = (index, indices) =>
+  indices.filter((j) => j !== index).reduce((acc, j) => modR(acc * j * invert(j - index)), 1n);
+
+// ── SSZ of deposits (consensus specs, phase0) ────────────────────────────────────────────────────────────────────────
+const hashPair = (a, b) => sha256(concat(a, b));
+const padTo = (bytes, size) => concat(bytes, new Uint8Array(size - bytes.length));
+function littleEndian64(value) {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+  return bytes;
+}
+const pubkeyRoot = (pubkey) => sha256(padTo(pubkey, 64));
+const signatureRoot = (signature) => hashPair(sha256(signature.slice(0, 64)), sha256(padTo(signature.slice(64), 64)));
+function depositMessageRoot(pubkey, credentials, gwei) {
+  const amount = padTo(littleEndian64(gwei), 32);
+  return hashPair(hashPair(pubkeyRoot(pubkey), credentials), hashPair(amount, new Uint8Array(32)));
+}
+function depositDataRoot(pubkey, credentials, gwei, signature) {
+  const amount = padTo(littleEndian64(gwei), 32);
+  return hashPair(hashPair(pubkeyRoot(pubkey), credentials), hashPair(amount, signatureRoot(signature)));
+}
+function depositSigningRoot(pubkey, credentials, gwei, forkVersion) {
+  const forkDataRoot = hashPair(padTo(forkVersion, 32), new Uint8Array(32));
+  const domain = concat(Uint8Array.of(3, 0, 0, 0), forkDataRoot.slice(0, 28));
+  return hashPair(depositMessageRoot(pubkey, credentials, gwei), domain);
+}
+
+/** Root of the deposit contract: a 32-deep tree of deposit data roots, mixed with the count. */
+function depositTreeRoot(leaves) {
+  let [level, zero] = [leaves, new Uint8Array(32)];
+  for (let depth = 0; depth < 32; depth++) {
+    const next = [];
+    for (let i = 0; i < level.length; i += 2) next.push(hashPair(level[i], level[i + 1] ?? zero));
+    zero = hashPair(zero, zero);
+    level = next.length ? next : [zero];
+  }
+  return hashPair(level[0], padTo(littleEndian64(leaves.length), 32));
+}
+
+// ── protocol messages (docs/protocol.md) ─────────────────────────────────────────────────────────────────────────────
+function domainOf(chainId, keyRegistry) {
+  const type = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+  return keccak(keccak(utf8(type)), keccak(utf8("Stkr")), keccak(utf8("1")), word(chainId), word(unhex(keyRegistry)));
+}
+function recover(digest, signature) {
+  must(signature.length === 65 && signature[64] >= 27, "a signature is not 65 bytes with v 27 or 28");
+  const recovered = concat(Uint8Array.of(signature[64] - 27), signature.slice(0, 64));
+  const key = secp256k1.recoverPublicKey(recovered, digest, { prehash: false });
+  return hex(keccak(secp256k1.Point.fromBytes(key).toBytes(false).slice(1)).slice(12));
+}
+function dealingDigest(domain, message) {
+  const { oneTimeKey, commitments, proofOfPossession, shares } = message.body;
+  const type =
+    "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)";
+  const bytes = [oneTimeKey, commitments, proofOfPossession, shares].map((b) => keccak(unhex(b)));
+  return typedDigest(domain, type, [word(message.keyId), word(message.attempt), word(message.index), ...bytes]);
+}
+
+// ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+function checkLine(line, { rpc }) {
+  must(line && typeof line === "object", "the line is no JSON object");
+  same("ok", line.ok, true);
+  same("rpc", line.rpc, rpc);
+  must(Array.isArray(line.steps) && line.steps.length >= 5, "the line has fewer than five steps");
+  for (const { name, ms } of line.steps) {
+    must(typeof name === "string" && name !== "", "a step has no name");
+    must(Number.isInteger(ms) && ms >= 0, `step ${name} has no time in ms`);
+  }
+  must(new Set(line.steps.map((s) => s.name)).size === line.steps.length, "two steps share a name");
+}
+
+function checkProcesses(processes) {
+  must(Array.isArray(processes), "the line has no processes");
+  const named = (prefix) => processes.filter((p) => p.name.startsWith(prefix));
+  same("number of servers", 6, named("server-").length);
+  must(named("relayer").length >= 1, "no relayer runs");
+  must(named("anvil").length === 1, "no anvil runs");
+  for (const { name, pid, exe } of processes) {
+    let running;
+    try {
+      running = readlinkSync(`/proc/${pid}/exe`);
+    } catch {
+      throw new Wrong(`${name} (pid ${pid}) does not run`);
+    }
+    same(`executable of ${name}`, exe, running);
+  }
+  for (const what of ["pid", "dir", "name"]) {
+    const values = processes.filter((p) => what !== "dir" || !p.name.startsWith("anvil")).map((p) => p[what]);
+    must(values.every((v) => v), `a process has no ${what}`);
+    must(new Set(values).size === values.length, `two processes share a ${what}`);
+  }
+}
+
+const DEPOSIT_EVENT = "DepositEvent(bytes,bytes,bytes,bytes,bytes)";
+
+async function checkDeposit(chain, deployment, deposit) {
+  const { micropools, depositContract } = deployment;
+  const [forkVersion] = await chain.view(micropools, "GENESIS_FORK_VERSION()", ["bytes4"]);
+  same("genesis_fork_version", deposit.genesis_fork_version, hex(forkVersion));
+
+  const all = await chain.events(depositContract, DEPOSIT_EVENT, ["bytes", "bytes", "bytes", "bytes", "bytes"]);
+  const gweiOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
+  const ours = all.filter((e) => hex(e.data[0]) === String(deposit.pubkey).toLowerCase());
+  must(ours.length === 2, `the deposit contract saw ${ours.length} deposits of ${deposit.pubkey}, not 2`);
+  const [first, second] = ours.map((e) => ({ credentials: e.data[1], gwei: gweiOf(e.data[2]), signature: e.data[3] }));
+  const pubkey = unhex(deposit.pubkey);
+  same("withdrawal_credentials", deposit.withdrawal_credentials, hex(first.credentials));
+  same("credentials of the top-up", hex(first.credentials), hex(second.credentials));
+  same("amount_gwei", deposit.amount_gwei, first.gwei);
+  same("amount of the predeposit", ETHER_GWEI, first.gwei);
+  same("total_gwei", deposit.total_gwei, first.gwei + second.gwei);
+  same("total of the pool", 32n * ETHER_GWEI, first.gwei + second.gwei);
+  same("signature", deposit.signature, hex(first.signature));
+  const root = depositDataRoot(pubkey, first.credentials, first.gwei, first.signature);
+  same("deposit_data_root", deposit.deposit_data_root, hex(root));
+
+  const [count] = await chain.view(depositContract, "get_deposit_count()", ["bytes"]);
+  same("deposit_count", deposit.deposit_count, gweiOf(count));
+  const leaves = all.map((e) => depositDataRoot(e.data[0], e.data[1], gweiOf(e.data[2]), e.data[3]));
+  const [treeRoot] = await chain.view(depositContract, "get_deposit_root()", ["bytes32"]);
+  same("deposit root", hex(depositTreeRoot(leaves)), hex(treeRoot));
+
+  const signingRoot = depositSigningRoot(pubkey, first.credentials, first.gwei, forkVersion);
+  must(blsVerify(first.signature, signingRoot, pubkey), "the deposit's BLS signature does not verify");
+  return { pubkey, signingRoot, ...first, forkVersion, predepositTx: ours[0].tx, topUpTx: ours[1].tx };
+}
+
+async function checkPool(chain, deployment, deposit) {
+  const types = ["uint256", "bytes", "bytes32", "uint64", "bytes32"];
+  const ordered = (
+    await chain.events(deployment.micropools, "DepositOrdered(uint256,uint256,bytes,bytes32,uint64,bytes32)", types.slice(1))
+  ).find((e) => hex(e.data[0]) === hex(deposit.pubkey));
+  must(ordered, "no pool ordered this deposit");
+  const [poolId, keyId] = ordered.topics;
+  same("ordered signing root", hex(deposit.signingRoot), hex(ordered.data[3]));
+  const [isOrdered] = await chain.view(
+    deployment.keyRegistry, "isOrdered(uint256,bytes32)", ["uint256"], keyId, deposit.signingRoot);
+  same("isOrdered", 1n, isOrdered);
+  const [vault] = await chain.view(deployment.micropools, "vaultOf(uint256)", ["address"], poolId);
+  same("credentials of the vault", hex(concat(Uint8Array.of(1), new Uint8Array(11), unhex(vault))), hex(deposit.credentials));
+  must((await chain.rpc("eth_getCode", vault, "latest")) !== "0x", "the vault has no code");
+  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(8).fill("uint256"), poolId);
+  same("state of the pool", POOL_STATES.active, pool[1]);
+  const staked = await chain.events(
+    deployment.micropools, "Staked(uint256,address,uint256,uint256)", ["uint256", "uint256"], poolId);
+  must(new Set(staked.map((e) => e.topics[1])).size === 64, "the pool was not staked by 64 different accounts");
+  same("stakes of the pool (wei)", 32n * 10n ** 18n, staked.reduce((sum, e) => sum + e.data[0], 0n));
+  return { poolId, keyId, staked };
+}
+
+async function finalised(chain, deployment, keyId) {
+  const [event] = await chain.events(
+    deployment.keyRegistry,
+    "KeyFinalised(uint256,uint16,uint32[],address[],bytes,bytes32,bytes32)",
+    ["uint16", "uint32[]", "address[]", "bytes", "bytes32", "bytes32"],
+    keyId,
+  );
+  must(event, `key ${keyId} was never finalised`);
+  const [attempt, committee, signers, points, dealingsDigest, leavesRoot] = event.data;
+  return { keyId, attempt, committee, signers, points, dealingsDigest, leavesRoot, tx: event.tx };
+}
+
+/** Pairs hashed sorted, level by level; an odd last node moves up as it is. */
+function merkleRoot(leaves) {
+  let level = leaves;
+  while (level.length > 1) {
+    const next = [];
+    for (let i = 0; i < level.length; i += 2) {
+      if (i + 1 === level.length) next.push(level[i]);
+      else next.push(hex(level[i]) < hex(level[i + 1]) ? keccak(level[i], level[i + 1]) : keccak(level[i + 1], level[i]));
+    }
+    level = next;
+  }
+  return level[0];
+}
+
+async function checkKey(chain, deployment, key, line) {
+  const n = key.committee.length;
+  const sharePoints = Array.from({ length: n }, (_, i) => key.points.slice(128 * i, 128 * i + 128));
+  const groupPoint = key.points.slice(128 * n);
+  const state = await chain.view(deployment.keyRegistry, "key(uint256)", Array(8).fill("uint256"), key.keyId);
+  const [threshold, members] = [Number(state[3]), Number(state[4])];
+  same("members of the key", n, members);
+  const leaves = sharePoints.map((point, i) =>
+    keccak(word(i + 1), word(key.committee[i]), word(unhex(key.signers[i])), point));
+  same("leaves root", hex(word(state[7])), hex(key.leavesRoot));
+  same("root of the leaves", hex(merkleRoot(leaves)), hex(key.leavesRoot));
+
+  // The group key from the dealings, each signed by another server of the committee.
+  const url = `${line.status_url.replace(/\/status\/?$/, "")}/v1/ceremonies/${key.keyId}/${key.attempt}`;
+  const { messages } = await (await fetch(url)).json();
+  const dealings = messages.filter((m) => m.round === "dealing").sort((a, b) => Number(a.index) - Number(b.index));
+  same("number of dealings", n, dealings.length);
+  const domain = domainOf(BigInt(await chain.rpc("eth_chainId")), deployment.keyRegistry);
+  const digests = dealings.map((m) => dealingDigest(domain, m));
+  const signers = dealings.map((m, i) => recover(digests[i], unhex(m.signature)));
+  must(new Set(signers).size === n, "two dealings were signed by one server");
+  for (const [i, signer] of signers.entries()) {
+    same(`signer of dealing ${i + 1}`, key.signers[i], signer);
+    const server = await chain.view(deployment.serverRegistry, "server(uint32)", ["address"], key.committee[i]);
+    same(`signer of server ${key.committee[i]}`, server[0], signer);
+  }
+  same("digest of the dealings", hex(keccak(...digests)), hex(key.dealingsDigest));
+
+  const commitments = dealings.map((m) => {
+    const bytes = unhex(m.body.commitments);
+    must(bytes.length === 128 * threshold, `dealing ${m.index} has ${bytes.length / 128} commitments`);
+    return Array.from({ length: threshold }, (_, k) => g1(bytes.slice(128 * k, 128 * k + 128)));
+  });
+  const sums = Array.from({ length: threshold }, (_, k) => commitments.reduce((sum, c) => sum.add(c[k]), G1.ZERO));
+  must(sums[0].equals(g1(groupPoint)), "the dealings do not add up to the group key");
+  const shareKeys = sharePoints.map(g1);
+  shareKeys.forEach((point, i) => {
+    const x = BigInt(i + 1);
+    const expected = sums.reduce((sum, c, k) => sum.add(multiply(c, modR(x ** BigInt(k)))), G1.ZERO);
+    must(expected.equals(point), `share key ${i + 1} does not follow from the dealings`);
+  });
+  return { threshold, shareKeys, pubkey: sums[0].toBytes(true), domain };
+}
+
+async function checkCommittees(chain, deployment, committees) {
+  const drawn = await chain.events(
+    deployment.keyRegistry,
+    "CommitteeDrawn(uint256,uint16,uint32[],bytes32,uint48)",
+    ["uint16", "uint32[]", "bytes32", "uint48"],
+  );
+  const latest = new Map(drawn.map((e) => [e.topics[0], e]));
+  same("committees", JSON.stringify(committees), JSON.stringify([...latest.values()].map((e) => e.data[1].map(Number))));
+  const requested = await chain.events(
+    deployment.keyRegistry,
+    "KeyRequested(uint256,address,uint8,uint8,uint8,uint48,bytes)",
+    ["uint8", "uint8", "uint8", "uint48", "bytes"],
+  );
+  for (const { topics: [keyId], data: [attempt, committee, seed], block } of drawn) {
+    must(new Set(committee).size === committee.length, `a server sits twice in the committee of key ${keyId}`);
+    const request = requested.find((e) => e.topics[0] === keyId);
+    must(request, `key ${keyId} was drawn and never requested`);
+    if (attempt !== 0n) continue;
+    const seedBlock = request.data[3];
+    must(BigInt(request.block) < seedBlock && seedBlock < BigInt(block), `the seed of key ${keyId} existed too early`);
+    const header = await chain.rpc("eth_getBlockByNumber", "0x" + seedBlock.toString(16), false);
+    // PREVRANDAO of a block later than the request; key and attempt keep keys that share the block apart.
+    const expected = keccak(unhex(header.mixHash), word(keyId), word(attempt));
+    same(`seed of key ${keyId}`, hex(expected), hex(seed));
+  }
+  return { requested, drawn };
+}
+
+async function checkBurnedPool(chain, deployment) {
+  const [burned] = await chain.events(
+    deployment.micropools, "ForeignDepositProven(uint256,uint256,bytes32,uint64,address)", ["bytes32", "uint64", "address"]);
+  must(burned, "no foreign deposit was proven in a second pool");
+  const [poolId, keyId] = burned.topics;
+  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(8).fill("uint256"), poolId);
+  const key = await chain.view(deployment.keyRegistry, "key(uint256)", Array(8).fill("uint256"), keyId);
+  same(`state of pool ${poolId}`, POOL_STATES.cancelled, pool[1]);
+  same(`state of key ${keyId}`, KEY_STATES.burned, key[1]);
+}
+
+async function checkGas(chain, deployment, gas, found) {
+  const registered = await chain.events(
+    deployment.serverRegistry, "ServerRegistered(uint32,address,address,uint8,bytes32,string,uint256)",
+    ["uint8", "bytes32", "string", "uint256"]);
+  const opened = await chain.events(
+    deployment.micropools, "PoolOpened(uint256,address,uint8,uint8,address,uint48)",
+    ["uint8", "uint8", "address", "uint48"], found.poolId);
+  const ofKey = (events) => events.find((e) => e.topics[0] === found.keyId).tx;
+  const transactions = {
+    register_server: registered[2].tx,
+    open_pool: opened[0].tx,
+    request_key: ofKey(found.requested),
+    draw: ofKey(found.drawn),
+    finalise_key: found.finaliseTx,
+    predeposit: found.predepositTx,
+    topup: found.topUpTx,
+  };
+  for (const [name, tx] of Object.entries(transactions)) same(`gas of ${name}`, gas[name], await chain.gasUsed(tx));
+  const stakes = await Promise.all(found.staked.map((e) => chain.gasUsed(e.tx)));
+  same("gas of stake", gas.stake, stakes.reduce((most, g) => (g > most ? g : most)));
+  return registered;
+}
+
+// ── one server dies, the rest go on ──────────────────────────────────────────────────────────────────────────────────
+async function checkOneDown(chain, deployment, line, deposit, key, secrets, registered) {
+  const victim = Number(key.committee[0]);
+  const { pid } = line.processes.find((p) => p.name === `server-${victim}`) ?? {};
+  must(pid, `no process is named server-${victim}`);
+  process.kill(pid, "SIGKILL");
+
+  const identity = selfSigned();
+  const request = {
+    requests: [{
+      type: "DEPOSIT",
+      keyId: String(key.keyId),
+      signingRoot: hex(deposit.signingRoot),
+      deposit: {
+        pubkey: hex(deposit.pubkey),
+        withdrawal_credentials: hex(deposit.credentials),
+        amount: String(deposit.gwei),
+        genesis_fork_version: hex(deposit.forkVersion),
+      },
+    }],
+  };
+  const partials = [];
+  for (const [position, id] of key.committee.entries()) {
+    const { data } = registered.find((e) => e.topics[0] === id);
+    let reply;
+    try {
+      reply = await post(data[2], hex(data[1]), "/v1/sign", request, identity);
+    } catch (error) {
+      must(Number(id) === victim, `server ${id} no longer answers: ${error.message}`);
+      continue;
+    }
+    must(Number(id) !== victim, `server ${victim} was killed and still answers`);
+    const [{ partial, envelope, refusal }] = reply.responses;
+    must(partial, `server ${id} refuses: ${JSON.stringify(refusal)}`);
+    const point = g2(unhex(partial));
+    must(blsVerify(point, deposit.signingRoot, secrets.shareKeys[position]), `the partial of server ${id} is wrong`);
+    const type =
+      "Envelope(uint256 keyId,uint32 committeeEpoch,uint8 index,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot,bytes32 partialHash)";
+    const words = [key.keyId, 0, position + 1, 1, 0, 0, 0].map(word);
+    const digest = typedDigest(secrets.domain, type, [...words, deposit.signingRoot, keccak(unhex(partial))]);
+    same(`signer of the envelope of server ${id}`, key.signers[position], recover(digest, unhex(envelope)));
+    partials.push({ index: BigInt(position + 1), point });
+  }
+  must(partials.length >= secrets.threshold, `only ${partials.length} servers still sign`);
+  const chosen = partials.slice(0, secrets.threshold);
+  const indices = chosen.map((p) => p.index);
+  const combined = chosen.reduce((sum, p) => sum.add(p.point.multiply(lagrange(p.index, indices))), G2.ZERO);
+  same("signature by the servers that are left", hex(deposit.signature), hex(combined.toBytes(true)));
+  const health = await fetch(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
+  must(health.ok, `the relayer's health is ${health.status}`);
+}
+
+// ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+function lastLine(text) {
+  try {
+    return JSON.parse(text.trim().split("\n").at(-1));
+  } catch (error) {
+    throw new Wrong(`the last line is no JSON: ${error.message}`);
+  }
+}
+
+async function main() {
+  const given = argumentsOf(process.argv.slice(2));
+  const { deployment } = given;
+  const line = lastLine(readFileSync(0, "utf8"));
+  const chain = new Chain(given.rpc);
+  const say = (text) => process.stderr.write(`checker: ${text}\n`);
+
+  checkLine(line, given);
+  same("chain id", deployment.chainId, BigInt(await chain.rpc("eth_chainId")));
+  checkProcesses(line.processes);
+  say(`${line.processes.length} processes run, each in its own folder`);
+  const deposit = await checkDeposit(chain, deployment, line.deposit);
+  say(`the deposit of ${hex(deposit.pubkey)} stands in the deposit contract and verifies with noble`);
+  const pool = await checkPool(chain, deployment, deposit);
+  const key = await finalised(chain, deployment, pool.keyId);
+  const secrets = await checkKey(chain, deployment, key, line);
+  same("public key from the dealings", hex(deposit.pubkey), hex(secrets.pubkey));
+  say(`${key.committee.length} dealings by as many signers add up to the group key`);
+  const draws = await checkCommittees(chain, deployment, line.committees);
+  await checkBurnedPool(chain, deployment);
+  const registered = await checkGas(chain, deployment, line.gas, {
+    ...pool, ...draws, finaliseTx: key.tx, predepositTx: deposit.predepositTx, topUpTx: deposit.topUpTx,
+  });
+  say("committees, the burned key and gas figures are as printed");
+  await checkOneDown(chain, deployment, line, deposit, key, secrets, registered);
+  say("one server killed; the others sign the same message to the same signature");
+  process.stdout.write(JSON.stringify({ ok: true }) + "\n");
+}
+
+main().catch((error) => {
+  process.stderr.write(`checker: ${error instanceof Wrong ? error.message : error.stack}\n`);
+  process.stdout.write(JSON.stringify({ ok: false, reason: error.message }) + "\n");
+  process.exit(1);
+});

@@ -1,0 +1,110 @@
+//! `cargo xtask lint`: formatting, clippy, and the arrows between crates.
+
+use crate::run;
+use eyre::{Context, Result, bail, eyre};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Rooms of the house from the ground up; a crate may depend on crates of lower floors only. Crates that share a
+/// floor do not know each other.
+const FLOORS: &[&[&str]] = &[
+    &["stkr-core"],
+    &["stkr-duties"],
+    &["stkr-protocol"],
+    &["stkr-protection", "stkr-chain"],
+    &["stkr-node", "stkr-sdk"],
+    &["stkr-server", "stkr-relayer", "stkr-gateway", "stkr-cli"],
+    &["stkr-adversary"],
+    &["stkr-e2e", "stkr-conformance"],
+    &["xtask"],
+];
+
+/// Crates that only tests may use: no product crate depends on them.
+const TEST_ONLY: &[&str] = &["stkr-adversary", "stkr-e2e", "stkr-conformance", "xtask"];
+
+pub(crate) fn run() -> Result<()> {
+    run::node_packages()?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run::run(&cargo, &["fmt", "--all", "--check"])?;
+    layers(&cargo)?;
+    run::run("forge", &["fmt", "--check"])?;
+    run::run(&cargo, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+}
+
+/// Fails on any arrow that does not point down.
+fn layers(cargo: &str) -> Result<()> {
+    let text = run::output(cargo, &["metadata", "--format-version", "1", "--no-deps", "--locked"])?;
+    let metadata: Metadata = serde_json::from_str(&text).wrap_err("cargo metadata")?;
+    let wrong = wrong_arrows(&metadata.packages)?;
+    if !wrong.is_empty() {
+        bail!("dependencies against the layers (see Cargo.toml):\n  {}", wrong.join("\n  "));
+    }
+    eprintln!("layers: {} crates, every dependency points down", metadata.packages.len());
+    Ok(())
+}
+
+fn wrong_arrows(packages: &[Package]) -> Result<Vec<String>> {
+    let floor_of: BTreeMap<&str, usize> =
+        FLOORS.iter().enumerate().flat_map(|(floor, names)| names.iter().map(move |name| (*name, floor))).collect();
+    let mut wrong = Vec::new();
+    for package in packages {
+        let name = package.name.as_str();
+        let floor = *floor_of.get(name).ok_or_else(|| eyre!("crate {name} has no floor in xtask/src/lint.rs"))?;
+        for dependency in &package.dependencies {
+            let Some(&below) = floor_of.get(dependency.name.as_str()) else { continue };
+            // A crate's own tests may use any room but the harness that starts whole networks.
+            let is_test = dependency.kind.as_deref() == Some("dev");
+            let test_only = TEST_ONLY.contains(&dependency.name.as_str()) && !TEST_ONLY.contains(&name);
+            if (!is_test && (below >= floor || test_only)) || (is_test && test_only) {
+                wrong.push(format!("{name} -> {}", dependency.name));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, dependency: &str, kind: Option<&str>) -> Package {
+        let dependency = Dependency { name: dependency.into(), kind: kind.map(String::from) };
+        Package { name: name.into(), dependencies: vec![dependency] }
+    }
+
+    #[test]
+    fn arrows_down_pass_and_arrows_up_or_sideways_are_named() {
+        let pass = [package("stkr-protocol", "stkr-core", None), package("stkr-core", "serde", None)];
+        assert!(wrong_arrows(&pass).unwrap().is_empty());
+        let fail = [package("stkr-core", "stkr-protocol", None), package("stkr-server", "stkr-relayer", None)];
+        assert_eq!(wrong_arrows(&fail).unwrap(), ["stkr-core -> stkr-protocol", "stkr-server -> stkr-relayer"]);
+    }
+
+    #[test]
+    fn no_product_crate_may_use_the_adversary_not_even_in_tests() {
+        let packages = [package("stkr-server", "stkr-adversary", Some("dev"))];
+        assert_eq!(wrong_arrows(&packages).unwrap(), ["stkr-server -> stkr-adversary"]);
+    }
+
+    #[test]
+    fn a_crate_without_a_floor_is_an_error() {
+        assert!(wrong_arrows(&[package("stkr-new", "stkr-core", None)]).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! Running other programs, and what every task needs before it starts.
+
+use eyre::{Context, Result, bail, eyre};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The workspace root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// A command that runs at the workspace root with the pinned npm tools first on its PATH.
+pub(crate) fn command(program: &str) -> Result<Command> {
+    let bin = root().join("node_modules/.bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(bin).chain(std::env::split_paths(&path));
+    let mut command = Command::new(program);
+    command.current_dir(root()).env("PATH", std::env::join_paths(paths).wrap_err("PATH")?);
+    Ok(command)
+}
+
+/// Runs `program args…` at the workspace root; an error carries the command line.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
+    run_command(command(program)?.args(args))
+}
+
+/// Runs a prepared command to a good end.
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    let text = describe(command);
+    eprintln!("+ {text}");
+    let status = command.status().wrap_err_with(|| format!("start `{text}`; is it installed?"))?;
+    if !status.success() {
+        bail!("`{text}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Standard output of `program args…` at the workspace root.
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
+    let output = command(program)?.args(args).output().wrap_err_with(|| format!("start {program}"))?;
+    if !output.status.success() {
+        bail!("`{program} {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).wrap_err_with(|| format!("what {program} printed"))
+}
+
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Installs the npm packages of package-lock.json unless exactly these are installed.
+pub(crate) fn node_packages() -> Result<()> {
+    let lock = std::fs::read(root().join("package-lock.json")).wrap_err("package-lock.json")?;
+    let stamp = root().join("node_modules/.stkr-lock");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])?;
+    std::fs::write(&stamp, lock).wrap_err_with(|| format!("write {}", stamp.display()))
+}
+
+/// Builds the binaries that devnet and end-to-end tests start, beside this program's own.
+pub(crate) fn build_binaries() -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let packages =
+        ["stkr-server", "stkr-relayer", "stkr-cli", "stkr-adversary", "stkr-e2e"].map(|name| ["--package", name]);
+    let mut args = vec!["build", "--locked", "--bins"];
+    args.extend(packages.iter().flatten());
+    run(&cargo, &args)
+}
+
+/// Compiles the contracts as they are deployed (via-IR). About 80 s when nothing is cached.
+pub(crate) fn build_contracts() -> Result<()> {
+    run_command(command("forge")?.args(["build", "--skip", "tests/**"]).env("FOUNDRY_PROFILE", "release"))
+}
+
+/// Writes abi/*.json from the release build, or with `check` compares.
+pub(crate) fn abi(check: bool) -> Result<()> {
+    build_contracts()?;
+    let script = root().join("script/abi.mjs");
+    let script = script.to_str().ok_or_else(|| eyre!("the workspace path is not UTF-8"))?;
+    if check { run("node", &[script, "--check"]) } else { run("node", &[script]) }
+}
+
+/// Builds what a devnet needs, then becomes the devnet: one process, so that a signal to it reaches the network.
+pub(crate) fn devnet(args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    node_packages()?;
+    build_binaries()?;
+    build_contracts()?;
+    let here = std::env::current_exe().wrap_err("where this program is")?;
+    let devnet = here.with_file_name("devnet");
+    Err(command(&devnet.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", devnet.display()))
+}
