@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The chain as Stkr's programs see it: only what it says is trusted, and everything an endpoint says about it is checked
+//! as far as it can be.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`bindings`], [`types`] | the contracts as Rust types |
+//! | [`deployment`] | where the contracts are; vault addresses derived locally |
+//! | [`errors`] | contract errors with their own arguments, endpoint errors as sentences |
+//! | [`endpoint`] | RPC endpoints: http and ws, time limits, names without secrets |
+//! | [`reader`] | orders at `finalized` from endpoints that agree; everything else at `latest` |
+//! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
+//! | [`header`] | the RLP header that proves a committee's seed |
+pub mod bindings;
+pub mod deployment;
+pub mod endpoint;
+pub mod errors;
+pub mod header;
+pub mod keys;
+pub mod reader;
+pub mod types;
+
+pub use deployment::Deployment;
+pub use endpoint::{BlockId, Endpoint};
+pub use errors::{ChainError, ContractError};
+pub use keys::{KeyError, LiveKey, Member};
+pub use reader::{ChainReader, Committee, FinalizedReader, KeyInfo, PoolInfo, ServerInfo, Trust};

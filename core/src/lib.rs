@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Threshold BLS for Stkr: bytes in, bytes out, no Ethereum duty.
+//!
+//! A key is shared over `n` servers so that any `t` of them sign and any `t - 1` of them know nothing.
+//! Nobody ever holds the key: [`dkg`] makes it shared from its first moment.
+//!
+//! ```text
+//! OneTimeSecret --deal--> Dealing (one per member) --finish--> SecretShare + CommitteeKeys
+//! SecretShare --sign--> PartialSignature (one per member) --CommitteeKeys::combine--> Signature
+//! SecretShare <--StoreKey--> Keystore (at rest)
+//! ```
+//!
+//! # Conventions
+//! - BLS12-381 with public keys in G1 and signatures in G2, the proof-of-possession ciphersuite of the
+//!   consensus specs. Scalars are 32 bytes, big-endian, below the group order r.
+//! - [`PublicKey`] and [`Signature`] are never infinity and always in the subgroup: their decoders refuse
+//!   everything else, so no function here has to ask again.
+//! - Members are numbered from 1 ([`ShareIndex`]); 0 would be the key itself and cannot be expressed.
+//! - Byte formats are those of `docs/protocol.md`.
+//!
+//! # What cannot be done with this crate
+//! Split a secret, read two shares of one key, or print a share. The trusted dealer that tests need is
+//! behind the feature `testing`, which no product crate may enable.
+
+mod blst_glue;
+mod combine;
+pub mod dkg;
+pub mod keystore;
+mod lagrange;
+mod points;
+mod polynomial;
+mod share;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod threshold;
+
+pub use combine::{CombineError, Combined, CommitteeKeys, CommitteeKeysError, interpolate};
+pub use points::{PointError, PublicKey, Signature, verify};
+pub use share::{PartialSignature, SecretShare, ShareError};
+pub use threshold::{IndexError, MAX_MEMBERS, ShareIndex, Threshold, ThresholdError};
+
+/// The operating system gave no randomness; nothing secret can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the operating system's random number generator failed ({0}); no secret can be made on this machine until it works"
+)]
+pub struct RandomnessError(getrandom::Error);
+
+/// Fills `buffer` with randomness of the operating system.
+pub(crate) fn fill_random(buffer: &mut [u8]) -> Result<(), RandomnessError> {
+    getrandom::fill(buffer).map_err(RandomnessError)
+}

@@ -11,6 +11,8 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::sign::SignResponse;
 use url::Url;
 
 use crate::http::{ProblemBody, ProblemKind};
@@ -203,6 +205,35 @@ impl ServerClient {
         &self.peer
     }
 
+    /// `POST /v1/ceremonies/advance`: hands over ceremony messages and takes the server's own.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn advance(&self, request: &AdvanceRequest) -> Result<AdvanceResponse, ClientError> {
+        self.post("/v1/ceremonies/advance", request).await
+    }
+
+    /// `POST /v1/sign`: one reply per request, in order.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two; another number of replies is a [`ClientError::BadAnswer`].
+    pub async fn sign(&self, batch: &SignBatch) -> Result<Vec<SignResponse>, ClientError> {
+        let replies: SignReplies = self.post("/v1/sign", batch).await?;
+        let (sent, got) = (batch.requests.len(), replies.responses.len());
+        if sent != got {
+            return Err(self.bad_answer(format!("{got} replies to {sent} requests")));
+        }
+        Ok(replies.responses)
+    }
+
+    /// `GET /v1/info`.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn info(&self) -> Result<Info, ClientError> {
+        self.get("/v1/info").await
+    }
+
     /// POSTs `request` as JSON and reads a JSON answer.
     ///
     /// # Errors
@@ -330,4 +361,163 @@ fn io_kind(error: &(dyn StdError + 'static)) -> Option<std::io::ErrorKind> {
         next = cause.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::{StatusCode, header};
+    use axum::routing::{get, post};
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::http::{Limits, Problem, serve_tls};
+    use crate::metrics::Metrics;
+    use crate::shutdown::Shutdown;
+
+    type Json = serde_json::Value;
+
+    fn json(body: impl Into<Body>) -> ([(header::HeaderName, &'static str); 1], Body) {
+        ([(header::CONTENT_TYPE, "application/json")], body.into())
+    }
+
+    fn endless() -> Body {
+        Body::from_stream(futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 * 1024])))
+    }
+
+    fn router() -> Router {
+        Router::new()
+            .route("/version", get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }))
+            .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
+            .route("/slow", get(|| std::future::pending::<()>()))
+            .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
+            .route("/endless", get(|| async { json(endless()) }))
+            .route("/garbage", get(|| async { json("hunter2 is no JSON") }))
+            .route("/wrong", get(|| async { json("{\"secret\":\"hunter2\"}") }))
+            .route("/html", get(|| async { "<html>\"fine\"</html>" }))
+            .route("/elsewhere", get(|| async { (StatusCode::FOUND, [(header::LOCATION, "/version")]) }))
+            .route("/busy", get(|| async { Problem::unavailable(StatusCode::SERVICE_UNAVAILABLE, "a\nb", "wait") }))
+    }
+
+    struct Running {
+        address: SocketAddr,
+        fingerprint: Fingerprint,
+        // Dropping it does not stop the server; the runtime of the test does.
+        _shutdown: Shutdown,
+    }
+
+    fn start() -> Running {
+        tls::install_provider().unwrap();
+        let identity = Identity::generate("test").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::default();
+        let (config, stop) = (tls::server_config(&identity).unwrap(), shutdown.clone());
+        let metrics = Arc::new(Metrics::new("test", "0"));
+        tokio::spawn(async move { serve_tls(listener, router(), config, &metrics, Limits::default(), stop).await });
+        Running { address, fingerprint: identity.fingerprint(), _shutdown: shutdown }
+    }
+
+    fn client_of(address: SocketAddr, fingerprint: Fingerprint) -> ServerClient {
+        let peer = Peer { server_id: 1, endpoint: format!("https://{address}"), fingerprint };
+        let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(2) };
+        ServerClient::new(&Identity::generate("client").unwrap(), peer, patience).unwrap()
+    }
+
+    fn client(server: &Running) -> ServerClient {
+        client_of(server.address, server.fingerprint)
+    }
+
+    #[tokio::test]
+    async fn a_good_server_is_called_over_http_2_and_its_answer_read() {
+        let server = start();
+        let client = client(&server);
+        assert_eq!(client.get::<String>("/version").await.unwrap(), "HTTP/2.0");
+        let request = serde_json::json!({"messages": [1, 2]});
+        assert_eq!(client.post::<_, Json>("/echo", &request).await.unwrap(), request);
+    }
+
+    #[tokio::test]
+    async fn a_server_with_another_certificate_than_the_chain_names_is_not_talked_to() {
+        let server = start();
+        let error = client_of(server.address, Fingerprint([9; 32])).get::<Json>("/version").await.unwrap_err();
+        assert_eq!(error.kind(), "wrong_fingerprint", "{error}");
+        assert!(error.to_string().contains(&server.fingerprint.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_huge_answer_is_cut_off_whether_it_declares_its_length_or_not() {
+        let server = start();
+        for path in ["/declared", "/endless"] {
+            let error = client(&server).get::<Json>(path).await.unwrap_err();
+            assert_eq!(error.kind(), "too_large", "{path}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        let error = client(&start()).get::<Json>("/slow").await.unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { seconds: 2, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn garbage_is_refused_without_repeating_it() {
+        let server = start();
+        for path in ["/garbage", "/wrong", "/html"] {
+            let error = client(&server).get::<Vec<u8>>(path).await.unwrap_err();
+            assert_eq!(error.kind(), "bad_answer", "{path}: {error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let error = client(&start()).get::<Json>("/elsewhere").await.unwrap_err();
+        assert!(matches!(error, ClientError::Status { status: 302, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_documented_refusal_comes_through_in_one_printable_line() {
+        let error = client(&start()).get::<Json>("/busy").await.unwrap_err();
+        let ClientError::Problem { status: 503, transient: true, reason, what_to_do, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((reason.as_str(), what_to_do.as_str()), ("a b", "wait"));
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_and_a_plain_or_old_server_are_told_apart() {
+        tls::install_provider().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // First plain HTTP, then the alert of a server that knows no TLS 1.3, then nobody.
+        let serving = tokio::spawn(async move {
+            for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), &[21, 3, 3, 0, 2, 2, 70]] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await;
+            }
+        });
+        let call = || async { client_of(address, Fingerprint([0; 32])).get::<Json>("/").await.unwrap_err() };
+        assert!(matches!(call().await, ClientError::Handshake { fault: HandshakeFault::NotTls, .. }));
+        assert!(matches!(call().await, ClientError::Handshake { fault: HandshakeFault::NoTls13, .. }));
+        serving.await.unwrap();
+        let error = call().await;
+        assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn endpoints_that_are_no_https_host_are_refused_before_anything_is_sent() {
+        for endpoint in ["http://127.0.0.1:1", "https://user:pass@host", "https://host/path", "file:///etc/passwd", ""] {
+            let peer = Peer { server_id: 1, endpoint: endpoint.to_owned(), fingerprint: Fingerprint([0; 32]) };
+            let identity = Identity::generate("client").unwrap();
+            let error = ServerClient::new(&identity, peer, Patience::default()).unwrap_err();
+            assert_eq!(error.kind(), "bad_endpoint", "{endpoint}: {error}");
+        }
+    }
 }

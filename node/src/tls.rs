@@ -237,10 +237,15 @@ pub fn handshake_fault(error: &(dyn StdError + 'static)) -> Option<HandshakeFaul
         if let Some(fault) = cause.downcast_ref::<rustls::Error>().and_then(classify) {
             return Some(fault);
         }
-        // io::Error hides what it wraps from source().
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(fault) = inner.and_then(|inner| handshake_fault(inner as &(dyn StdError + 'static))) {
-            return Some(fault);
+        // io::Error hides what it wraps from source(); and HTTP/2 keeps only the words of an alert that comes after the
+        // client's side of the handshake is done, as this one always does.
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            if let Some(fault) = io.get_ref().and_then(|inner| handshake_fault(inner as &(dyn StdError + 'static))) {
+                return Some(fault);
+            }
+            if io.to_string().contains("alert: CertificateRequired") {
+                return Some(HandshakeFault::NoClientCertificate);
+            }
         }
         next = cause.source();
     }

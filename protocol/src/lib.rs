@@ -1,1 +1,29 @@
-//! Placeholder.
+//! What servers, relayers, gateways and contracts say to each other, as pure values and state machines.
+//!
+//! `docs/protocol.md` is the specification of the bytes; this crate is the one Rust implementation of it. Nothing here
+//! does any IO: programs store what a state machine returns, send what it allows and hand it what they received.
+//!
+//! ```text
+//! ceremony:   Member (a server) <--SignedMessage--> bulletin (a relayer's Board) --Transcript--> the contract
+//! signing:    Collection (a relayer or gateway) --SignRequest--> server --SignedPartial + Envelope--> Collection
+//! ```
+//!
+//! # Trust
+//! Everything that comes in may be malicious. A message counts only if the signer key that the chain names for the
+//! claimed member made it; anything else is refused without effect, so that who carries messages can delay a ceremony
+//! but never decide how it ends.
+
+pub mod api;
+pub mod ceremony;
+pub mod collection;
+mod domain;
+mod eip712;
+pub mod envelope;
+mod json;
+pub mod messages;
+pub mod registration;
+pub mod sign;
+mod signer;
+
+pub use domain::ProtocolDomain;
+pub use signer::{SignatureError, SignerKey, SignerKeyError, recover_signer};

@@ -1,1 +1,70 @@
-//! Placeholder.
+//! Stkr for programs: a typed client over any alloy `Provider`.
+//!
+//! [`Stkr::connect`] checks chain and code, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
+//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], and [`Stkr::watch`] for events. Reads are plain async calls.
+//! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
+//!
+//! ```no_run
+//! use alloy::{network::EthereumWallet, providers::ProviderBuilder, signers::local::PrivateKeySigner};
+//! use stkr_sdk::{Deployment, Stkr, amount};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let wallet = EthereumWallet::from(PrivateKeySigner::random());
+//! let provider = ProviderBuilder::new().wallet(wallet).connect_http("http://127.0.0.1:8545".parse()?);
+//! let stkr = Stkr::connect(provider, Deployment::load("deployments/31337.json".as_ref())?).await?;
+//!
+//! let stake = stkr.pools().stake(1, amount::parse("0.5")?)?.fee_cap(30_000_000_000);
+//! let for_a_wallet = stake.unsigned(); // to, input, value, chainId
+//! let sent = stake.send(stkr.provider()).await?; // signs, sends, follows into a block
+//! println!("{} used {} gas", sent.receipt.transaction_hash, sent.receipt.gas_used);
+//! # let _ = for_a_wallet;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//! [`StkrError`] is one sentence, with [`StkrError::code`] and [`StkrError::hint`]; what a contract refuses comes back
+//! as [`StkrError::Contract`] with the contract's own arguments. What cannot work is refused before any RPC.
+//!
+//! # Amounts
+//! `U256` wei everywhere; [`amount`] reads and prints them exactly.
+
+pub mod amount;
+mod abi;
+mod client;
+mod contract;
+mod error;
+mod event;
+mod governance;
+mod keys;
+mod pools;
+mod positions;
+mod providers;
+mod scan;
+mod servers;
+mod verify;
+mod watch;
+mod write;
+
+use alloy::primitives::U256;
+pub use client::Stkr;
+pub use contract::ContractError;
+pub use error::{Class, StkrError};
+pub use event::{Body, Event, PlainEvent};
+pub use keys::{KeyInfo, Keys};
+pub use pools::{PoolInfo, Pools};
+pub use positions::{Position, Positions};
+pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
+pub use servers::{Registration, ServerInfo, Servers};
+pub use stkr_chain::{
+    Deployment, bindings,
+    types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
+};
+pub use verify::{Check, verify_deployment};
+pub use watch::{Cursor, Start, Update, Watch};
+pub use write::{DryRun, Sent, Write};
+
+/// Wei as a decimal string: JSON numbers lose digits beyond 2^53.
+fn serde_wei<S: serde::Serializer>(wei: &U256, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(wei)
+}

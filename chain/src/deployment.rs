@@ -1,0 +1,216 @@
+//! `deployments/<chain id>.json`: where the contracts of one deployment are, as the deploy script wrote it.
+
+use std::path::Path;
+
+use alloy::{
+    primitives::{Address, B256, Bytes, FixedBytes, U256, b256, keccak256},
+    providers::Provider,
+    sol_types::SolValue,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bindings::{KeyRegistry, Micropools},
+    endpoint::{Endpoint, ask, ask_contract},
+    errors::ChainError,
+};
+
+/// Addresses of one deployment and the chain it is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// OpenZeppelin AccessManager: the timelock of governance.
+    pub access_manager: Address,
+    /// The registry of threshold servers.
+    pub server_registry: Address,
+    /// The registry of providers.
+    pub provider_registry: Address,
+    /// The registry of keys; verifying contract of the protocol's EIP-712 domain.
+    pub key_registry: Address,
+    /// The pools contract.
+    pub micropools: Address,
+    /// The beacon chain's official deposit contract.
+    pub deposit_contract: Address,
+    /// Genesis fork version of the beacon chain (4 bytes).
+    pub genesis_fork_version: FixedBytes<4>,
+    /// Block of the first contract: the event log begins here.
+    pub deployed_block: u64,
+}
+
+impl Deployment {
+    /// Reads the file the deploy script wrote.
+    ///
+    /// # Errors
+    /// [`ChainError::BadDeployment`] if it cannot be read, is no such JSON, or has a zero or repeated address.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ChainError> {
+        let path = path.as_ref();
+        let bad = |detail: String| ChainError::BadDeployment { path: path.display().to_string(), detail };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let deployment: Self = serde_json::from_str(&text).map_err(|error| bad(format!("is not valid: {error}")))?;
+        deployment.check().map_err(bad)?;
+        Ok(deployment)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let contracts = self.contracts();
+        for (position, (name, address)) in contracts.iter().enumerate() {
+            if address.is_zero() {
+                return Err(format!("{name} is the zero address"));
+            }
+            if let Some((other, _)) = contracts[..position].iter().find(|(_, earlier)| earlier == address) {
+                return Err(format!("{name} and {other} are both {address}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Name in the file and address of every contract.
+    #[must_use]
+    pub const fn contracts(&self) -> [(&'static str, Address); 6] {
+        [
+            ("accessManager", self.access_manager),
+            ("serverRegistry", self.server_registry),
+            ("providerRegistry", self.provider_registry),
+            ("keyRegistry", self.key_registry),
+            ("micropools", self.micropools),
+            ("depositContract", self.deposit_contract),
+        ]
+    }
+
+    /// Checks that `endpoint` serves this chain, that every contract is there, and that they know each other.
+    ///
+    /// # Errors
+    /// [`ChainError::WrongChain`], [`ChainError::NoContract`], [`ChainError::WrongWiring`], or that of the endpoint.
+    pub async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let provider = endpoint.provider();
+        let found = ask("reading the chain id", async { provider.get_chain_id().await }).await?;
+        if found != self.chain_id {
+            let endpoint = endpoint.name().to_owned();
+            return Err(ChainError::WrongChain { endpoint, expected: self.chain_id, found });
+        }
+        for (name, address) in self.contracts() {
+            let code = ask(format!("reading the code of {name}"), async { provider.get_code_at(address).await }).await?;
+            if code.is_empty() {
+                return Err(ChainError::NoContract { name, address });
+            }
+        }
+        self.check_wiring(endpoint).await
+    }
+
+    async fn check_wiring(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let pools = Micropools::new(self.micropools, endpoint.provider());
+        let keys = KeyRegistry::new(self.key_registry, endpoint.provider());
+        let action = "asking the contracts who they work with";
+        let key_registry = ask_contract(action, async { pools.KEY_REGISTRY().call().await }).await?;
+        same("micropools", "keyRegistry", &self.key_registry, &key_registry)?;
+        let providers = ask_contract(action, async { pools.PROVIDER_REGISTRY().call().await }).await?;
+        same("micropools", "providerRegistry", &self.provider_registry, &providers)?;
+        let deposits = ask_contract(action, async { pools.DEPOSIT_CONTRACT().call().await }).await?;
+        same("micropools", "depositContract", &self.deposit_contract, &deposits)?;
+        let fork = ask_contract(action, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
+        same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
+        // The separator binds name, version, chain id and registry: what every protocol message is signed under.
+        let separator = ask_contract(action, async { keys.domainSeparator().call().await }).await?;
+        same("keyRegistry", "domainSeparator", &self.domain_separator(), &separator)
+    }
+
+    /// EIP-712 domain separator of all protocol messages (docs/protocol.md), derived here and not asked for.
+    #[must_use]
+    pub fn domain_separator(&self) -> B256 {
+        let kind = keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+        let words = (kind, keccak256("Stkr"), keccak256("1"), U256::from(self.chain_id), self.key_registry);
+        keccak256(words.abi_encode())
+    }
+
+    /// Vault of pool `pool_id`: its CREATE2 address, computed here.
+    ///
+    /// Servers sign a deposit to nothing but the vault they derived, so they must not ask anybody for it: an endpoint
+    /// that lies about one address would take 32 ETH.
+    #[must_use]
+    pub fn vault_of(&self, pool_id: u64) -> Address {
+        vault_of(self.micropools, pool_id)
+    }
+
+    /// 0x01 withdrawal credentials of pool `pool_id`: 0x01, eleven zero bytes, the vault.
+    #[must_use]
+    pub fn withdrawal_credentials(&self, pool_id: u64) -> B256 {
+        let mut credentials = b256!("0x0100000000000000000000000000000000000000000000000000000000000000");
+        credentials[12..].copy_from_slice(self.vault_of(pool_id).as_slice());
+        credentials
+    }
+}
+
+/// Vault of pool `pool_id` of the pools contract `micropools`.
+///
+/// The pools contract creates the vault implementation in its constructor, so that is its first contract (nonce 1).
+/// A vault is an ERC-1167 clone of it with `abi.encode(poolId)` behind its code (OpenZeppelin `Clones`, immutable
+/// arguments) and salt `bytes32(poolId)`.
+#[must_use]
+pub fn vault_of(micropools: Address, pool_id: u64) -> Address {
+    let implementation = micropools.create(1);
+    let arguments = U256::from(pool_id).to_be_bytes::<32>();
+    // 45 bytes of code and 32 of arguments: 0x4d bytes of runtime, which the constructor copies and returns.
+    let mut code = Vec::with_capacity(10 + 45 + 32);
+    code.extend_from_slice(&alloy::hex!("61004d3d81600a3d39f3"));
+    code.extend_from_slice(&alloy::hex!("363d3d373d3d3d363d73"));
+    code.extend_from_slice(implementation.as_slice());
+    code.extend_from_slice(&alloy::hex!("5af43d82803e903d91602b57fd5bf3"));
+    code.extend_from_slice(&arguments);
+    micropools.create2(B256::from(arguments), keccak256(Bytes::from(code)))
+}
+
+fn same<T: PartialEq + ToString>(
+    contract: &'static str,
+    field: &'static str,
+    expected: &T,
+    found: &T,
+) -> Result<(), ChainError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ChainError::WrongWiring { contract, field, expected: expected.to_string(), found: found.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json() -> serde_json::Value {
+        serde_json::json!({
+            "chainId": 31337,
+            "accessManager": "0x0000000000000000000000000000000000000001",
+            "serverRegistry": "0x0000000000000000000000000000000000000002",
+            "providerRegistry": "0x0000000000000000000000000000000000000003",
+            "keyRegistry": "0x0000000000000000000000000000000000000004",
+            "micropools": "0x0000000000000000000000000000000000000005",
+            "depositContract": "0x00000000219ab540356cBB839Cbe05303d7705Fa",
+            "genesisForkVersion": "0x10000910",
+            "deployedBlock": 3
+        })
+    }
+
+    fn load(value: &serde_json::Value) -> Result<Deployment, ChainError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("31337.json");
+        std::fs::write(&path, value.to_string()).unwrap();
+        Deployment::load(&path)
+    }
+
+    #[test]
+    fn a_deployment_file_is_read_and_a_bad_one_is_refused_with_its_field() {
+        let deployment = load(&json()).unwrap();
+        assert_eq!((deployment.chain_id, deployment.deployed_block), (31337, 3));
+        let mut missing = json();
+        missing.as_object_mut().unwrap().remove("keyRegistry");
+        assert!(load(&missing).unwrap_err().to_string().contains("keyRegistry"));
+        let mut zero = json();
+        zero["micropools"] = serde_json::json!(Address::ZERO);
+        assert!(load(&zero).unwrap_err().to_string().contains("micropools is the zero address"));
+        let mut twice = json();
+        twice["micropools"] = twice["keyRegistry"].clone();
+        assert!(load(&twice).unwrap_err().to_string().contains("micropools and keyRegistry are both"));
+        assert!(Deployment::load("no/such/file.json").unwrap_err().to_string().contains("no/such/file.json"));
+    }
+}

@@ -1,0 +1,624 @@
+//! Reading the contracts: facts that cannot be taken back from all endpoints at `finalized`, the rest at `latest`.
+
+use std::{fmt::Debug, future::Future};
+
+use alloy::{
+    eips::{BlockId as At, BlockNumberOrTag},
+    primitives::{Address, B256, U256, keccak256},
+    providers::{DynProvider, Provider},
+    rpc::types::{Filter, Log},
+    sol_types::{SolEvent, SolValue},
+};
+use serde::Serialize;
+use url::Url;
+
+use crate::{
+    bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
+    deployment::Deployment,
+    endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block},
+    errors::ChainError,
+    keys::LiveKey,
+    types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
+};
+
+/// How many endpoints must agree before an order that cannot be taken back is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// At least two different endpoints, all of which agree.
+    TwoEndpoints,
+    /// One is enough. Then whoever runs it can have this server sign an order that nobody gave; it is for a machine
+    /// that runs its own node and says so in its configuration.
+    OneEndpoint,
+}
+
+/// A key as the chain keeps it (`IKeyRegistry.Key`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Counts from 1.
+    pub id: u64,
+    /// Pools contract that asked for it.
+    pub consumer: Address,
+    /// Where it stands.
+    pub state: KeyState,
+    /// What it is for.
+    pub kind: KeyKind,
+    /// t.
+    pub threshold: u8,
+    /// n.
+    pub members: u8,
+    /// Ceremony number.
+    pub attempt: u16,
+    /// Requested: seed block. Drawn: deadline (unix seconds). Live: unix time of finalisation. Ended: unix time from which
+    /// its seats can be freed.
+    pub mark: u64,
+    /// Hash of the pending draw, of the committee, or Merkle root of the share leaves, by state.
+    pub commitment: B256,
+}
+
+/// A threshold server as the chain keeps it (`IServerRegistry.Server`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerInfo {
+    /// Counts from 1.
+    pub id: u32,
+    /// secp256k1 address that signs its protocol messages.
+    pub signer: Address,
+    /// Where it stands.
+    pub status: ServerStatus,
+    /// Online or offline.
+    pub kind: ServerKind,
+    /// Seats it holds.
+    pub seats: u16,
+    /// Unix seconds; 0 before it announced that it leaves.
+    pub unbonding_ends: u64,
+    /// Account that registered it.
+    pub operator: Address,
+    /// Wei.
+    pub bond: U256,
+    /// SHA-256 of its DER certificate.
+    pub tls_fingerprint: B256,
+}
+
+/// A micropool as the chain keeps it (`IMicropools.Pool`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolInfo {
+    /// Counts from 1.
+    pub id: u64,
+    /// Account that opened it.
+    pub provider: Address,
+    /// Where it stands.
+    pub state: PoolState,
+    /// t of its key.
+    pub threshold: u8,
+    /// n of its key.
+    pub members: u8,
+    /// Wei.
+    pub staked: U256,
+    /// 0 before the key is requested.
+    pub key_id: u64,
+    /// Unix seconds; meaning by state.
+    pub deadline: u64,
+    /// Wei.
+    pub insurance: U256,
+    /// Its vault, derived locally.
+    pub vault: Address,
+}
+
+/// The servers of a running ceremony, checked against the key's commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Committee {
+    /// The key.
+    pub key_id: u64,
+    /// Ceremony number.
+    pub attempt: u16,
+    /// Server ids; index = position + 1.
+    pub members: Vec<u32>,
+    /// Unix seconds until which the key can be finalised.
+    pub deadline: u64,
+}
+
+/// Reads the contracts of one deployment through one or more endpoints.
+#[derive(Clone, Debug)]
+pub struct ChainReader {
+    deployment: Deployment,
+    endpoints: Vec<Endpoint>,
+}
+
+/// The reader under the name that says what it is for.
+pub type FinalizedReader = ChainReader;
+
+impl ChainReader {
+    /// Connects to `urls` and checks that each serves the chain of `deployment`.
+    ///
+    /// # Errors
+    /// [`ChainError::TooFewEndpoints`] if `trust` wants two and there are fewer different ones; those of
+    /// [`Endpoint::connect`] and [`Deployment::check_chain`].
+    pub async fn connect(deployment: Deployment, urls: &[Url], trust: Trust) -> Result<Self, ChainError> {
+        // The same endpoint twice agrees with itself whatever it says.
+        let mut different: Vec<&Url> = Vec::new();
+        for url in urls {
+            if !different.contains(&url) {
+                different.push(url);
+            }
+        }
+        enough(different.len(), trust)?;
+        let mut endpoints = Vec::with_capacity(different.len());
+        for url in different {
+            endpoints.push(Endpoint::connect(url).await?);
+        }
+        let reader = Self { deployment, endpoints };
+        reader.check_chain().await?;
+        Ok(reader)
+    }
+
+    /// A reader over endpoints that are connected already; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`ChainError::TooFewEndpoints`].
+    pub fn new(deployment: Deployment, endpoints: Vec<Endpoint>, trust: Trust) -> Result<Self, ChainError> {
+        enough(endpoints.len(), trust)?;
+        Ok(Self { deployment, endpoints })
+    }
+
+    /// Checks every endpoint as [`Deployment::check_chain`] does.
+    ///
+    /// # Errors
+    /// The first endpoint's that does not fit.
+    pub async fn check_chain(&self) -> Result<(), ChainError> {
+        for endpoint in &self.endpoints {
+            self.deployment.check_chain(endpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// The deployment this reader reads.
+    #[must_use]
+    pub const fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// The endpoints, in the order they are asked.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    // ---------------------------------------------------------------- finalized, all endpoints agree
+
+    /// Whether the chain ordered signing `signing_root` with the key, for ever: at a finalized block that all endpoints
+    /// have, with the same answer from all.
+    ///
+    /// # Errors
+    /// [`ChainError::EndpointsDisagree`] if they differ about the block or the answer; that of the endpoint that does
+    /// not answer. An error never means yes.
+    pub async fn is_ordered(&self, key_id: u64, signing_root: B256) -> Result<bool, ChainError> {
+        let registry = self.deployment.key_registry;
+        self.agreed(format!("whether key {key_id} was ordered to sign {signing_root}"), |provider, at| async move {
+            let keys = KeyRegistry::new(registry, provider);
+            keys.isOrdered(U256::from(key_id), signing_root).block(at).call().await
+        })
+        .await
+    }
+
+    /// The key at the newest finalized block, with the same answer from all endpoints.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`]; [`ChainError::NotFound`] if there is no such key.
+    pub async fn finalized_key(&self, key_id: u64) -> Result<KeyInfo, ChainError> {
+        let registry = self.deployment.key_registry;
+        let key = self
+            .agreed(format!("the state of key {key_id}"), |provider, at| async move {
+                KeyRegistry::new(registry, provider).key(U256::from(key_id)).block(at).call().await
+            })
+            .await?;
+        key_info(key_id, &key)
+    }
+
+    /// Pool that uses the key, at the newest finalized block, with the same answer from all endpoints.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`]; [`ChainError::NotFound`] if no pool does.
+    pub async fn finalized_pool_of_key(&self, key_id: u64) -> Result<u64, ChainError> {
+        let micropools = self.deployment.micropools;
+        let pool = self
+            .agreed(format!("the pool of key {key_id}"), |provider, at| async move {
+                Micropools::new(micropools, provider).poolOfKey(U256::from(key_id)).block(at).call().await
+            })
+            .await?;
+        match id_of("the pool of a key", pool)? {
+            0 => Err(ChainError::NotFound(format!("no pool uses key {key_id} (at the newest finalized block)"))),
+            id => Ok(id),
+        }
+    }
+
+    /// The newest finalized block that every endpoint has; all agree on its hash.
+    ///
+    /// An endpoint that lags can only hold the others back to an older finalized block, which delays; one that claims
+    /// a block the others do not have is named.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`].
+    pub async fn finalized_block(&self) -> Result<BlockId, ChainError> {
+        let mut oldest: Option<(&Endpoint, BlockId)> = None;
+        for endpoint in &self.endpoints {
+            let block = existing_block(endpoint.provider(), BlockNumberOrTag::Finalized).await?;
+            if oldest.as_ref().is_none_or(|(_, other)| block.number < other.number) {
+                oldest = Some((endpoint, block));
+            }
+        }
+        let (first, block) = oldest.ok_or(ChainError::TooFewEndpoints { configured: 0, needed: 1 })?;
+        for endpoint in &self.endpoints {
+            let other = endpoint.block(BlockNumberOrTag::Number(block.number)).await?;
+            if other.map(|other| other.hash) != Some(block.hash) {
+                return Err(ChainError::EndpointsDisagree {
+                    question: format!("the hash of finalized block {}", block.number),
+                    first: first.name().to_owned(),
+                    first_answer: block.hash.to_string(),
+                    second: endpoint.name().to_owned(),
+                    second_answer: other.map_or_else(|| "there is none".to_owned(), |other| other.hash.to_string()),
+                });
+            }
+        }
+        Ok(block)
+    }
+
+    /// Asks every endpoint at the same finalized block and returns the answer they all gave.
+    async fn agreed<T, F, Fut>(&self, question: String, read: F) -> Result<T, ChainError>
+    where
+        T: PartialEq + Debug,
+        F: Fn(DynProvider, At) -> Fut,
+        Fut: Future<Output = Result<T, alloy::contract::Error>>,
+    {
+        let block = self.finalized_block().await?;
+        let at = At::hash_canonical(block.hash);
+        let mut agreed: Option<(&Endpoint, T)> = None;
+        for endpoint in &self.endpoints {
+            let action = format!("asking {} {question}", endpoint.name());
+            let answer = ask_contract(action, read(endpoint.provider().clone(), at)).await?;
+            match &agreed {
+                None => agreed = Some((endpoint, answer)),
+                Some((_, first_answer)) if *first_answer == answer => {}
+                Some((first, first_answer)) => {
+                    return Err(ChainError::EndpointsDisagree {
+                        question: format!("{question} (block {})", block.number),
+                        first: first.name().to_owned(),
+                        first_answer: format!("{first_answer:?}"),
+                        second: endpoint.name().to_owned(),
+                        second_answer: format!("{answer:?}"),
+                    });
+                }
+            }
+        }
+        agreed.map(|(_, answer)| answer).ok_or(ChainError::TooFewEndpoints { configured: 0, needed: 1 })
+    }
+
+    // ---------------------------------------------------------------- latest, the first endpoint that answers
+
+    /// The key at the newest block.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
+    pub async fn key(&self, key_id: u64) -> Result<KeyInfo, ChainError> {
+        let registry = self.deployment.key_registry;
+        let key = self
+            .latest(format!("reading key {key_id}"), |provider| async move {
+                KeyRegistry::new(registry, provider).key(U256::from(key_id)).call().await
+            })
+            .await?;
+        key_info(key_id, &key)
+    }
+
+    /// Keys requested so far; ids are 1 to this number.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn key_count(&self) -> Result<u64, ChainError> {
+        let registry = self.deployment.key_registry;
+        let count = self
+            .latest("counting the keys", |provider| async move {
+                KeyRegistry::new(registry, provider).keyCount().call().await
+            })
+            .await?;
+        id_of("the number of keys", count)
+    }
+
+    /// The server at the newest block.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such server; that of the last endpoint if none answers.
+    pub async fn server(&self, id: u32) -> Result<ServerInfo, ChainError> {
+        let registry = self.deployment.server_registry;
+        let server = self
+            .latest(format!("reading server {id}"), |provider| async move {
+                ServerRegistry::new(registry, provider).server(id).call().await
+            })
+            .await?;
+        let status = ServerStatus::try_from(server.status)?;
+        if status == ServerStatus::None {
+            return Err(ChainError::NotFound(format!("there is no server {id}")));
+        }
+        Ok(ServerInfo {
+            id,
+            signer: server.signer,
+            status,
+            kind: ServerKind::try_from(server.kind)?,
+            seats: server.seats,
+            unbonding_ends: server.unbondingEnds.to(),
+            operator: server.operator,
+            bond: U256::from(server.bond),
+            tls_fingerprint: server.tlsFingerprint,
+        })
+    }
+
+    /// Id of the server that signs with `signer`; nothing if there is none.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn server_of_signer(&self, signer: Address) -> Result<Option<u32>, ChainError> {
+        let registry = self.deployment.server_registry;
+        let id = self
+            .latest("looking for the server of a signer", |provider| async move {
+                ServerRegistry::new(registry, provider).serverOfSigner(signer).call().await
+            })
+            .await?;
+        Ok((id != 0).then_some(id))
+    }
+
+    /// Servers registered so far; ids are 1 to this number.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn server_count(&self) -> Result<u32, ChainError> {
+        let registry = self.deployment.server_registry;
+        self.latest("counting the servers", |provider| async move {
+            ServerRegistry::new(registry, provider).serverCount().call().await
+        })
+        .await
+    }
+
+    /// Endpoint of the server, as its newest event with the certificate now in force says.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is none; that of the last endpoint if none answers.
+    pub async fn server_endpoint(&self, id: u32) -> Result<String, ChainError> {
+        let server = self.server(id).await?;
+        let logs = self
+            .logs_of(
+                self.deployment.server_registry,
+                &[ServerRegistry::ServerRegistered::SIGNATURE_HASH, ServerRegistry::ServerEndpointChanged::SIGNATURE_HASH],
+                U256::from(id),
+            )
+            .await?;
+        let endpoint = logs.iter().rev().find_map(|log| {
+            let (fingerprint, endpoint) = match log.log_decode::<ServerRegistry::ServerEndpointChanged>() {
+                Ok(changed) => (changed.inner.tlsFingerprint, changed.inner.data.endpoint),
+                Err(_) => {
+                    let registered = log.log_decode::<ServerRegistry::ServerRegistered>().ok()?;
+                    (registered.inner.tlsFingerprint, registered.inner.data.endpoint)
+                }
+            };
+            (fingerprint == server.tls_fingerprint).then_some(endpoint)
+        });
+        endpoint.ok_or_else(|| ChainError::NotFound(format!("no event names the endpoint of server {id}")))
+    }
+
+    /// Ids of the active servers of `kind`, in the order draws use.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn active_set(&self, kind: ServerKind) -> Result<Vec<u32>, ChainError> {
+        let registry = self.deployment.server_registry;
+        let packed = self
+            .latest("reading the active set", |provider| async move {
+                ServerRegistry::new(registry, provider).activeSet(kind.into()).call().await
+            })
+            .await?;
+        let (ids, rest) = packed.as_chunks::<4>();
+        if !rest.is_empty() {
+            let detail = format!("an active set of {} bytes", packed.len());
+            return Err(ChainError::Nonsense { action: "reading the active set".into(), detail });
+        }
+        Ok(ids.iter().map(|id| u32::from_be_bytes(*id)).collect())
+    }
+
+    /// The pool at the newest block, with its vault derived here.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such pool; that of the last endpoint if none answers.
+    pub async fn pool(&self, id: u64) -> Result<PoolInfo, ChainError> {
+        let micropools = self.deployment.micropools;
+        let pool = self
+            .latest(format!("reading pool {id}"), |provider| async move {
+                Micropools::new(micropools, provider).pool(U256::from(id)).call().await
+            })
+            .await?;
+        let state = PoolState::try_from(pool.state)?;
+        if state == PoolState::None {
+            return Err(ChainError::NotFound(format!("there is no pool {id}")));
+        }
+        Ok(PoolInfo {
+            id,
+            provider: pool.provider,
+            state,
+            threshold: pool.threshold,
+            members: pool.members,
+            staked: U256::from(pool.staked),
+            key_id: pool.keyId,
+            deadline: pool.deadline.to(),
+            insurance: U256::from(pool.insurance),
+            vault: self.deployment.vault_of(id),
+        })
+    }
+
+    /// Pools opened so far; ids are 1 to this number.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn pool_count(&self) -> Result<u64, ChainError> {
+        let micropools = self.deployment.micropools;
+        let count = self
+            .latest("counting the pools", |provider| async move {
+                Micropools::new(micropools, provider).poolCount().call().await
+            })
+            .await?;
+        id_of("the number of pools", count)
+    }
+
+    /// Duty key that `provider` uses now; nothing for no provider.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn duty_key(&self, provider: Address) -> Result<Option<Address>, ChainError> {
+        let registry = self.deployment.provider_registry;
+        let key = self
+            .latest("reading a duty key", |endpoint| async move {
+                ProviderRegistry::new(registry, endpoint).dutyKey(provider).call().await
+            })
+            .await?;
+        Ok((!key.is_zero()).then_some(key))
+    }
+
+    /// The committee of a key whose ceremony runs (state Drawn).
+    ///
+    /// Events name candidates; the one that hashes to the key's commitment is it, so an endpoint that invents an event
+    /// gets nowhere.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if the key is not Drawn or no event fits.
+    pub async fn committee(&self, key_id: u64) -> Result<Committee, ChainError> {
+        let key = self.key(key_id).await?;
+        if key.state != KeyState::Drawn {
+            return Err(ChainError::NotFound(format!("key {key_id} is {} and has no ceremony", key.state)));
+        }
+        let logs = self
+            .logs_of(
+                self.deployment.key_registry,
+                &[KeyRegistry::CommitteeDrawn::SIGNATURE_HASH, KeyRegistry::CeremonyRestarted::SIGNATURE_HASH],
+                U256::from(key_id),
+            )
+            .await?;
+        let members = logs.iter().rev().find_map(|log| {
+            let members = match log.log_decode::<KeyRegistry::CommitteeDrawn>() {
+                Ok(drawn) => drawn.inner.data.committee,
+                // A restart with seed block 0 keeps the whole committee.
+                Err(_) => log.log_decode::<KeyRegistry::CeremonyRestarted>().ok()?.inner.data.kept,
+            };
+            (committee_hash(&members) == key.commitment).then_some(members)
+        });
+        match members {
+            Some(members) => Ok(Committee { key_id, attempt: key.attempt, members, deadline: key.mark }),
+            None => Err(ChainError::NotFound(format!("no event names the committee that key {key_id} committed to"))),
+        }
+    }
+
+    /// The public half of a finalised key, checked against the chain's Merkle root.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if it is not finalised yet, [`ChainError::Key`] if no event fits its root.
+    pub async fn live_key(&self, key_id: u64) -> Result<LiveKey, ChainError> {
+        let key = self.key(key_id).await?;
+        if matches!(key.state, KeyState::Requested | KeyState::Drawn) {
+            return Err(ChainError::NotFound(format!("key {key_id} is {} and not finalised", key.state)));
+        }
+        let logs = self
+            .logs_of(self.deployment.key_registry, &[KeyRegistry::KeyFinalised::SIGNATURE_HASH], U256::from(key_id))
+            .await?;
+        let mut reason = ChainError::NotFound(format!("no event says that key {key_id} was finalised"));
+        for log in logs.iter().rev() {
+            let Ok(event) = log.log_decode::<KeyRegistry::KeyFinalised>() else { continue };
+            match LiveKey::from_event(&key, &event.inner.data) {
+                Ok(live) => return Ok(live),
+                Err(error) => reason = error.into(),
+            }
+        }
+        Err(reason)
+    }
+
+    /// The first endpoint's answer; the next one is asked if it cannot be reached.
+    async fn latest<T, F, Fut>(&self, action: impl Into<String>, read: F) -> Result<T, ChainError>
+    where
+        F: Fn(DynProvider) -> Fut,
+        Fut: Future<Output = Result<T, alloy::contract::Error>>,
+    {
+        let action = action.into();
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        for endpoint in &self.endpoints {
+            match ask_contract(format!("{action} at {}", endpoint.name()), read(endpoint.provider().clone())).await {
+                Err(error) if error.is_transient() => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    /// Logs of `contract` with one of `topics` and `id` as their first indexed argument, oldest first.
+    async fn logs_of(&self, contract: Address, topics: &[B256], id: U256) -> Result<Vec<Log>, ChainError> {
+        let filter = Filter::new().address(contract).event_signature(topics.to_vec()).topic1(B256::from(id));
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        for endpoint in &self.endpoints {
+            match logs_since(endpoint.provider(), &filter, self.deployment.deployed_block).await {
+                Err(error) if error.is_transient() => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// All logs of `filter` from block `from` on, oldest first. Ranges that the endpoint refuses are halved.
+async fn logs_since(provider: &DynProvider, filter: &Filter, from: u64) -> Result<Vec<Log>, ChainError> {
+    let head = existing_block(provider, BlockNumberOrTag::Latest).await?.number;
+    let mut logs = Vec::new();
+    let (mut start, mut span) = (from, head.saturating_sub(from).saturating_add(1));
+    while start <= head {
+        let end = head.min(start.saturating_add(span - 1));
+        let range = filter.clone().from_block(start).to_block(end);
+        match ask(format!("reading logs of blocks {start} to {end}"), provider.get_logs(&range)).await {
+            Ok(found) => {
+                logs.extend(found);
+                start = end.saturating_add(1);
+            }
+            Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => span = span.div_ceil(2),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(logs)
+}
+
+/// `keccak256(abi.encode(committee))`: what a Drawn key commits to.
+#[must_use]
+pub fn committee_hash(members: &[u32]) -> B256 {
+    keccak256(members.to_vec().abi_encode())
+}
+
+fn enough(configured: usize, trust: Trust) -> Result<(), ChainError> {
+    let needed = match trust {
+        Trust::TwoEndpoints => 2,
+        Trust::OneEndpoint => 1,
+    };
+    if configured < needed { Err(ChainError::TooFewEndpoints { configured, needed }) } else { Ok(()) }
+}
+
+fn key_info(id: u64, key: &KeyRegistry::Key) -> Result<KeyInfo, ChainError> {
+    let state = KeyState::try_from(key.state)?;
+    if state == KeyState::None {
+        return Err(ChainError::NotFound(format!("there is no key {id}")));
+    }
+    Ok(KeyInfo {
+        id,
+        consumer: key.consumer,
+        state,
+        kind: KeyKind::try_from(key.kind)?,
+        threshold: key.threshold,
+        members: key.members,
+        attempt: key.attempt,
+        mark: key.mark.to(),
+        commitment: key.commitment,
+    })
+}
+
+/// Ids and counts are uint256 in the contracts and count from 1; none will ever pass 64 bits.
+fn id_of(what: &str, number: U256) -> Result<u64, ChainError> {
+    u64::try_from(number)
+        .map_err(|_| ChainError::Nonsense { action: format!("reading {what}"), detail: format!("{number}") })
+}

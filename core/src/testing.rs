@@ -1,0 +1,65 @@
+//! A trusted dealer that holds all shares of one key at once. Tests only (feature `testing`).
+//!
+//! # Warning
+//! This is exactly what Stkr promises never to have. A product crate must not enable the feature.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    CommitteeKeys, SecretShare, Signature, Threshold, blst_glue::Fr, points::HashedMessage,
+    polynomial::Polynomial,
+};
+
+/// A key, all its shares and all its public keys.
+pub struct TrustedDealer {
+    /// Index order.
+    pub shares: Vec<SecretShare>,
+    /// The public half.
+    pub keys: CommitteeKeys,
+    secret: Fr,
+}
+
+impl TrustedDealer {
+    /// A key from a seed, shared `threshold`; the same seed gives the same key.
+    ///
+    /// # Panics
+    /// If a coefficient or share is 0, which no seed will show.
+    #[allow(clippy::expect_used, reason = "tests only")]
+    pub fn deal(threshold: Threshold, seed: [u8; 32]) -> Self {
+        let coefficient = |k: u8| {
+            let half = |h: u8| {
+                Sha256::new()
+                    .chain_update(seed)
+                    .chain_update([k, h])
+                    .finalize()
+            };
+            let mut wide = [0; 64];
+            wide[..32].copy_from_slice(&half(0));
+            wide[32..].copy_from_slice(&half(1));
+            Fr::from_wide(&wide)
+        };
+        let polynomial =
+            Polynomial::from_coefficients((0..threshold.t()).map(coefficient).collect());
+        let shares: Vec<SecretShare> = threshold
+            .indices()
+            .map(|i| {
+                SecretShare::from_scalar(i, polynomial.at(i)).expect("a random share is not 0")
+            })
+            .collect();
+        let group_key = polynomial
+            .commitments()
+            .expect("random coefficients are not 0")[0];
+        let share_keys = shares.iter().map(SecretShare::public_key).collect();
+        let keys = CommitteeKeys::from_commitments(threshold, group_key, share_keys);
+        Self {
+            shares,
+            keys,
+            secret: polynomial.constant_term(),
+        }
+    }
+
+    /// The signature that t partials must combine to, made with the key itself.
+    pub fn group_signature(&self, message: &[u8; 32]) -> Signature {
+        HashedMessage::signing_root(message).sign(&self.secret)
+    }
+}

@@ -1,0 +1,240 @@
+//! What anyone holds of a ceremony: the first message of each member in each round, and proof of second ones.
+
+use std::{collections::BTreeMap, fmt};
+
+use alloy_primitives::{Address, B256};
+use stkr_core::ShareIndex;
+use thiserror::Error;
+
+use super::{Context, hash_of_hashes};
+use crate::{
+    SignatureError,
+    messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, Round, SignedMessage},
+};
+
+/// What an authentic message added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The first message of its sender in its round: store it.
+    New,
+    /// Nothing: it says the same as one we hold, or the sender's equivocation is proven already.
+    Known,
+    /// It proves that its sender signed two different messages in one round: store it beside the first.
+    Evidence,
+}
+
+/// Why a message has no effect. Never a reason to end a ceremony: whoever carries messages could make these up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// It belongs to another ceremony.
+    #[error("the message is for key {key_id}, attempt {attempt}; this ceremony is key {expected_key_id}, attempt {expected_attempt}")]
+    ForeignCeremony {
+        /// Key in the message.
+        key_id: u64,
+        /// Attempt in the message.
+        attempt: u16,
+        /// Key of this ceremony.
+        expected_key_id: u64,
+        /// Attempt of this ceremony.
+        expected_attempt: u16,
+    },
+    /// The committee has no such member.
+    #[error("the message claims index {}, but the committee has {members} members", .index.get())]
+    NoSuchMember {
+        /// Index in the message.
+        index: ShareIndex,
+        /// n
+        members: u8,
+    },
+    /// Not signed by the member it claims to come from, or for another chain or registry.
+    #[error("the {round} message of member {} was signed by {recovered}, not by its signer {signer} on this chain and registry", .index.get())]
+    WrongSigner {
+        /// Round of the message.
+        round: Round,
+        /// Index in the message.
+        index: ShareIndex,
+        /// Who signed.
+        recovered: Address,
+        /// Who should have.
+        signer: Address,
+    },
+    /// The signature is malformed.
+    #[error("the {round} message of member {} has no valid signature: {error}", .index.get())]
+    BadSignature {
+        /// Round of the message.
+        round: Round,
+        /// Index in the message.
+        index: ShareIndex,
+        /// What is wrong.
+        error: SignatureError,
+    },
+}
+
+/// Two different messages of one member in one round: proof of a fault, to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Equivocation {
+    /// The message that came first here.
+    pub first: SignedMessage,
+    /// The one that contradicts it.
+    pub second: SignedMessage,
+}
+
+#[derive(Clone)]
+struct Posted {
+    message: SignedMessage,
+    digest: B256,
+}
+
+/// The authentic messages of one ceremony. At most five per member, and one piece of evidence against each.
+#[derive(Clone)]
+pub struct Board {
+    context: Context,
+    posted: BTreeMap<(Round, ShareIndex), Posted>,
+    equivocations: BTreeMap<ShareIndex, Equivocation>,
+}
+
+impl Board {
+    /// An empty board for this ceremony.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self { context, posted: BTreeMap::new(), equivocations: BTreeMap::new() }
+    }
+
+    /// The ceremony.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes a message from anywhere, of any round, in any order.
+    ///
+    /// Messages are compared by what they say: one digest signed twice with different randomness is no equivocation.
+    ///
+    /// # Errors
+    /// [`Rejected`]: the message is not authentic; the board is as before.
+    pub fn accept(&mut self, message: SignedMessage) -> Result<Accepted, Rejected> {
+        let digest = self.authenticate(&message)?;
+        let (round, index) = (message.round(), message.index);
+        let Some(held) = self.posted.get(&(round, index)) else {
+            self.posted.insert((round, index), Posted { message, digest });
+            return Ok(Accepted::New);
+        };
+        if held.digest == digest || self.equivocations.contains_key(&index) {
+            return Ok(Accepted::Known);
+        }
+        let first = held.message.clone();
+        self.equivocations.insert(index, Equivocation { first, second: message });
+        Ok(Accepted::Evidence)
+    }
+
+    /// Digest of a message that its claimed sender did sign for this ceremony.
+    fn authenticate(&self, message: &SignedMessage) -> Result<B256, Rejected> {
+        let context = &self.context;
+        let (round, index) = (message.round(), message.index);
+        if (message.key_id, message.attempt) != (context.key_id, context.attempt) {
+            return Err(Rejected::ForeignCeremony {
+                key_id: message.key_id,
+                attempt: message.attempt,
+                expected_key_id: context.key_id,
+                expected_attempt: context.attempt,
+            });
+        }
+        let signer = context
+            .member(index)
+            .ok_or(Rejected::NoSuchMember { index, members: context.threshold.n() })?
+            .signer;
+        let digest = message.digest(&context.domain);
+        let recovered = crate::recover_signer(digest, &message.signature)
+            .map_err(|error| Rejected::BadSignature { round, index, error })?;
+        if recovered != signer {
+            return Err(Rejected::WrongSigner { round, index, recovered, signer });
+        }
+        Ok(digest)
+    }
+
+    /// All messages, evidence included: what a relayer hands to every member.
+    ///
+    /// # Warning
+    /// A member's own board also holds its dealing before it may be shown; see [`super::Member::published`].
+    pub fn messages(&self) -> impl Iterator<Item = &SignedMessage> {
+        let evidence = self.equivocations.values().map(|equivocation| &equivocation.second);
+        self.posted.values().map(|posted| &posted.message).chain(evidence)
+    }
+
+    /// The first message of `index` in `round`.
+    #[must_use]
+    pub fn message(&self, round: Round, index: ShareIndex) -> Option<&SignedMessage> {
+        self.posted.get(&(round, index)).map(|posted| &posted.message)
+    }
+
+    /// The first proof that a member signed two different messages in one round.
+    #[must_use]
+    pub fn equivocation(&self) -> Option<(ShareIndex, &Equivocation)> {
+        self.equivocations.first_key_value().map(|(index, equivocation)| (*index, equivocation))
+    }
+
+    /// Members without a message in `round`.
+    #[must_use]
+    pub fn missing(&self, round: Round) -> Vec<ShareIndex> {
+        self.indices().filter(|index| !self.has(round, *index)).collect()
+    }
+
+    pub(super) fn indices(&self) -> impl Iterator<Item = ShareIndex> + use<> {
+        self.context.threshold.indices()
+    }
+
+    pub(super) fn has(&self, round: Round, index: ShareIndex) -> bool {
+        self.posted.contains_key(&(round, index))
+    }
+
+    pub(super) fn is_complete(&self, round: Round) -> bool {
+        self.indices().all(|index| self.has(round, index))
+    }
+
+    /// Published one-time key; `None` also where it has not 33 bytes.
+    pub(super) fn one_time_key(&self, index: ShareIndex) -> Option<[u8; 33]> {
+        match &self.message(Round::OneTimeKey, index)?.body {
+            Body::OneTimeKey(body) => body.public_key.as_slice().try_into().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn committed(&self, index: ShareIndex) -> Option<B256> {
+        match self.message(Round::DealingCommitment, index)?.body {
+            Body::DealingCommitment(DealingCommitmentBody { dealing_hash }) => Some(dealing_hash),
+            _ => None,
+        }
+    }
+
+    pub(super) fn set(&self, index: ShareIndex) -> Option<B256> {
+        match self.message(Round::CommitmentSet, index)?.body {
+            Body::CommitmentSet(CommitmentSetBody { commitments_hash }) => Some(commitments_hash),
+            _ => None,
+        }
+    }
+
+    /// A dealing and its hash.
+    pub(super) fn dealing(&self, index: ShareIndex) -> Option<(&DealingBody, B256)> {
+        let posted = self.posted.get(&(Round::Dealing, index))?;
+        match &posted.message.body {
+            Body::Dealing(body) => Some((body, posted.digest)),
+            _ => None,
+        }
+    }
+
+    /// Hash over all n commitments, once they are there.
+    pub(super) fn commitments_hash(&self) -> Option<B256> {
+        let hashes: Option<Vec<B256>> = self.indices().map(|index| self.committed(index)).collect();
+        hashes.map(hash_of_hashes)
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board")
+            .field("key_id", &self.context.key_id)
+            .field("attempt", &self.context.attempt)
+            .field("posted", &self.posted.keys().map(|(round, index)| (*round, index.get())).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! The signed envelope around a partial signature.
+//!
+//! From any t partials anyone computes everybody else's partial, so a partial alone proves nothing about its author.
+//! The envelope does: it is what a court on-chain can hold a server to.
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_sol_types::SolStruct;
+use stkr_core::{ShareIndex, Signature};
+
+use crate::{ProtocolDomain, SignatureError, SignerKey, eip712, recover_signer};
+
+/// What kind of duty a partial signature is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DutyKind {
+    /// A `DepositMessage`; slot and epochs are 0.
+    Deposit = 1,
+}
+
+/// What a server vouches for with its signer key when it hands out a partial signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// Key the partial belongs to.
+    pub key_id: u64,
+    /// Number of the committee that holds the key, from 0.
+    pub committee_epoch: u32,
+    /// Share index of the server in that committee.
+    pub index: ShareIndex,
+    /// Kind of the duty.
+    pub duty_kind: DutyKind,
+    /// Slot of the duty; 0 where it has none.
+    pub slot: u64,
+    /// Source epoch of an attestation, else 0.
+    pub source_epoch: u64,
+    /// Target epoch of an attestation, else 0.
+    pub target_epoch: u64,
+    /// Root that the partial signs.
+    pub signing_root: B256,
+    /// keccak256 of the 256 bytes of the partial.
+    pub partial_hash: B256,
+}
+
+impl Envelope {
+    /// EIP-712 digest.
+    #[must_use]
+    pub fn digest(&self, domain: &ProtocolDomain) -> B256 {
+        eip712::Envelope {
+            keyId: U256::from(self.key_id),
+            committeeEpoch: self.committee_epoch,
+            index: self.index.get(),
+            dutyKind: self.duty_kind as u8,
+            slot: self.slot,
+            sourceEpoch: self.source_epoch,
+            targetEpoch: self.target_epoch,
+            signingRoot: self.signing_root,
+            partialHash: self.partial_hash,
+        }
+        .eip712_signing_hash(&domain.eip712())
+    }
+
+    /// Signature of the server's signer key, r ‖ s ‖ v.
+    #[must_use]
+    pub fn sign(&self, domain: &ProtocolDomain, key: &SignerKey) -> [u8; 65] {
+        key.sign_digest(self.digest(domain))
+    }
+
+    /// Address that signed this envelope.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn recover(&self, domain: &ProtocolDomain, signature: &[u8; 65]) -> Result<Address, SignatureError> {
+        recover_signer(self.digest(domain), signature)
+    }
+}
+
+/// `partialHash` of a partial signature.
+#[must_use]
+pub fn partial_hash(partial: &Signature) -> B256 {
+    keccak256(partial.to_eip2537())
+}

@@ -1,0 +1,324 @@
+//! Ceremony messages: what a member signs in each round, and its JSON form.
+
+use std::{borrow::Cow, fmt};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolStruct;
+use serde::{Deserialize, Serialize};
+use stkr_core::{MAX_MEMBERS, ShareIndex};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::{ProtocolDomain, SignatureError, SignerKey, eip712, json, recover_signer};
+
+/// Bytes of a G1 point and a G2 point (EIP-2537), of a one-time key and of an encrypted share.
+const G1: usize = 128;
+const G2: usize = 256;
+const ONE_TIME_KEY: usize = 33;
+const SHARE: usize = 32;
+const MEMBERS: usize = MAX_MEMBERS as usize;
+
+/// The rounds of a ceremony, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Round {
+    /// Everybody publishes a fresh one-time key.
+    OneTimeKey,
+    /// Everybody commits to its dealing.
+    DealingCommitment,
+    /// Everybody signs the set of all commitments it holds.
+    CommitmentSet,
+    /// Everybody reveals its dealing.
+    Dealing,
+    /// Everybody signs the transcript.
+    Acknowledgement,
+}
+
+impl Round {
+    /// All rounds, in order.
+    pub const ALL: [Self; 5] =
+        [Self::OneTimeKey, Self::DealingCommitment, Self::CommitmentSet, Self::Dealing, Self::Acknowledgement];
+
+    /// Name for people and databases; the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneTimeKey => "one_time_key",
+            Self::DealingCommitment => "dealing_commitment",
+            Self::CommitmentSet => "commitment_set",
+            Self::Dealing => "dealing",
+            Self::Acknowledgement => "acknowledgement",
+        }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Round 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OneTimeKeyBody {
+    /// Compressed secp256k1 point, 33 bytes. Shares for this member are encrypted to it.
+    #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
+    #[schema(value_type = String)]
+    pub public_key: Vec<u8>,
+}
+
+/// Round 2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DealingCommitmentBody {
+    /// EIP-712 digest of the dealing that round 4 reveals.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = String)]
+    pub dealing_hash: B256,
+}
+
+/// Round 3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CommitmentSetBody {
+    /// keccak256 of the n dealing hashes, index order.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = String)]
+    pub commitments_hash: B256,
+}
+
+/// Round 4. Lengths are the dealer's business and its fault when they are wrong: only the upper bounds hold here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DealingBody {
+    /// The dealer's one-time key again, so that a signed dealing is evidence on its own.
+    #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
+    #[schema(value_type = String)]
+    pub one_time_key: Vec<u8>,
+    /// t G1 points (EIP-2537), constant term first.
+    #[serde(with = "json::AtMost::<{ MEMBERS * G1 }>")]
+    #[schema(value_type = String)]
+    pub commitments: Vec<u8>,
+    /// One G2 point (EIP-2537).
+    #[serde(with = "json::AtMost::<G2>")]
+    #[schema(value_type = String)]
+    pub proof_of_possession: Vec<u8>,
+    /// n encrypted shares of 32 bytes, recipient order.
+    #[serde(with = "json::AtMost::<{ MEMBERS * SHARE }>")]
+    #[schema(value_type = String)]
+    pub shares: Vec<u8>,
+}
+
+/// Round 5. Says nothing of its sender but through its signature: all members sign the very same digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcknowledgementBody {
+    /// t.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = String)]
+    pub threshold: u8,
+    /// keccak256 of the n share keys, then the group key (EIP-2537).
+    #[serde(with = "json::hash")]
+    #[schema(value_type = String)]
+    pub points_hash: B256,
+    /// keccak256(abi.encode(uint32[] server ids, address[] signers)).
+    #[serde(with = "json::hash")]
+    #[schema(value_type = String)]
+    pub committee_hash: B256,
+    /// keccak256 of the n dealing hashes, index order.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = String)]
+    pub dealings_digest: B256,
+}
+
+/// What a message says, by round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Round 1.
+    OneTimeKey(OneTimeKeyBody),
+    /// Round 2.
+    DealingCommitment(DealingCommitmentBody),
+    /// Round 3.
+    CommitmentSet(CommitmentSetBody),
+    /// Round 4.
+    Dealing(DealingBody),
+    /// Round 5.
+    Acknowledgement(AcknowledgementBody),
+}
+
+impl Body {
+    /// The round this belongs to.
+    #[must_use]
+    pub const fn round(&self) -> Round {
+        match self {
+            Self::OneTimeKey(_) => Round::OneTimeKey,
+            Self::DealingCommitment(_) => Round::DealingCommitment,
+            Self::CommitmentSet(_) => Round::CommitmentSet,
+            Self::Dealing(_) => Round::Dealing,
+            Self::Acknowledgement(_) => Round::Acknowledgement,
+        }
+    }
+}
+
+/// A ceremony message with the signature of its sender's signer key.
+///
+/// Holding one means nothing yet: compare [`SignedMessage::recover`] with the member's signer, as
+/// [`Board::accept`](crate::ceremony::Board::accept) does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Wire", into = "Wire")]
+pub struct SignedMessage {
+    /// Key the ceremony makes.
+    pub key_id: u64,
+    /// Ceremony number of this key, from 0.
+    pub attempt: u16,
+    /// Sender.
+    pub index: ShareIndex,
+    /// What it says.
+    pub body: Body,
+    /// r ‖ s ‖ v over [`SignedMessage::digest`].
+    pub signature: [u8; 65],
+}
+
+impl SignedMessage {
+    /// Signs `body` for one ceremony and sender.
+    #[must_use]
+    pub fn sign(
+        domain: &ProtocolDomain,
+        key: &SignerKey,
+        (key_id, attempt, index): (u64, u16, ShareIndex),
+        body: Body,
+    ) -> Self {
+        let mut message = Self { key_id, attempt, index, body, signature: [0; 65] };
+        message.signature = key.sign_digest(message.digest(domain));
+        message
+    }
+
+    /// The round of the message.
+    #[must_use]
+    pub const fn round(&self) -> Round {
+        self.body.round()
+    }
+
+    /// EIP-712 digest, which the signature covers. Of a dealing this is the `dealingHash`.
+    #[must_use]
+    pub fn digest(&self, domain: &ProtocolDomain) -> B256 {
+        let domain = domain.eip712();
+        let (key_id, attempt, index) = (U256::from(self.key_id), self.attempt, self.index.get());
+        let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        match &self.body {
+            Body::OneTimeKey(body) => {
+                eip712::OneTimeKey { keyId: key_id, attempt, index, publicKey: bytes(&body.public_key) }
+                    .eip712_signing_hash(&domain)
+            }
+            Body::DealingCommitment(body) => {
+                eip712::DealingCommitment { keyId: key_id, attempt, index, dealingHash: body.dealing_hash }
+                    .eip712_signing_hash(&domain)
+            }
+            Body::CommitmentSet(body) => {
+                eip712::CommitmentSet { keyId: key_id, attempt, index, commitmentsHash: body.commitments_hash }
+                    .eip712_signing_hash(&domain)
+            }
+            Body::Dealing(body) => eip712::Dealing {
+                keyId: key_id,
+                attempt,
+                index,
+                oneTimeKey: bytes(&body.one_time_key),
+                commitments: bytes(&body.commitments),
+                proofOfPossession: bytes(&body.proof_of_possession),
+                shares: bytes(&body.shares),
+            }
+            .eip712_signing_hash(&domain),
+            Body::Acknowledgement(body) => eip712::Acknowledgement {
+                keyId: key_id,
+                attempt,
+                threshold: body.threshold,
+                pointsHash: body.points_hash,
+                committeeHash: body.committee_hash,
+                dealingsDigest: body.dealings_digest,
+            }
+            .eip712_signing_hash(&domain),
+        }
+    }
+
+    /// Address whose key signed the message.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn recover(&self, domain: &ProtocolDomain) -> Result<Address, SignatureError> {
+        recover_signer(self.digest(domain), &self.signature)
+    }
+}
+
+/// One struct per round: `round` in JSON decides which body is allowed, and every unknown field is an error.
+macro_rules! wire {
+    ($($round:ident($name:ident, $body:ident)),*) => {
+        $(
+            #[derive(Clone, Serialize, Deserialize, ToSchema)]
+            #[serde(rename_all = "camelCase", deny_unknown_fields)]
+            struct $name {
+                #[serde(with = "json::decimal")]
+                #[schema(value_type = String)]
+                key_id: u64,
+                #[serde(with = "json::decimal")]
+                #[schema(value_type = String)]
+                attempt: u16,
+                #[serde(with = "json::index")]
+                #[schema(value_type = String)]
+                index: ShareIndex,
+                body: $body,
+                #[serde(with = "json::array")]
+                #[schema(value_type = String)]
+                signature: [u8; 65],
+            }
+        )*
+
+        #[derive(Clone, Serialize, Deserialize, ToSchema)]
+        #[serde(tag = "round", rename_all = "snake_case")]
+        enum Wire {
+            $($round($name)),*
+        }
+
+        impl From<SignedMessage> for Wire {
+            fn from(message: SignedMessage) -> Self {
+                let SignedMessage { key_id, attempt, index, body, signature } = message;
+                match body {
+                    $(Body::$round(body) => Self::$round($name { key_id, attempt, index, body, signature }),)*
+                }
+            }
+        }
+
+        impl From<Wire> for SignedMessage {
+            fn from(wire: Wire) -> Self {
+                match wire {
+                    $(Wire::$round($name { key_id, attempt, index, body, signature }) => {
+                        Self { key_id, attempt, index, body: Body::$round(body), signature }
+                    })*
+                }
+            }
+        }
+    };
+}
+
+wire!(
+    OneTimeKey(SignedOneTimeKey, OneTimeKeyBody),
+    DealingCommitment(SignedDealingCommitment, DealingCommitmentBody),
+    CommitmentSet(SignedCommitmentSet, CommitmentSetBody),
+    Dealing(SignedDealing, DealingBody),
+    Acknowledgement(SignedAcknowledgement, AcknowledgementBody)
+);
+
+impl PartialSchema for SignedMessage {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        Wire::schema()
+    }
+}
+
+impl ToSchema for SignedMessage {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("SignedMessage")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        Wire::schemas(schemas);
+    }
+}

@@ -1,0 +1,166 @@
+//! The client: a provider, a deployment, and a room per contract.
+
+use alloy::{
+    primitives::Address,
+    providers::Provider,
+    sol_types::SolCall,
+};
+use stkr_chain::{
+    Deployment,
+    bindings::{
+        KeyRegistry::KeyRegistryInstance, Micropools::MicropoolsInstance, ProviderRegistry::ProviderRegistryInstance,
+        ServerRegistry::ServerRegistryInstance,
+    },
+};
+
+use crate::{
+    error::{StkrError, rpc},
+    keys::Keys,
+    pools::Pools,
+    positions::Positions,
+    providers::Providers,
+    servers::Servers,
+    watch::{Cursor, Start, Watch},
+    write::Write,
+};
+
+/// Stkr on one chain, over any alloy provider.
+///
+/// ```no_run
+/// use alloy::providers::ProviderBuilder;
+/// use stkr_sdk::{Deployment, Stkr};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let provider = ProviderBuilder::new().connect_http("http://127.0.0.1:8545".parse()?);
+/// let deployment = Deployment::load("deployments/31337.json".as_ref())?;
+/// let stkr = Stkr::connect(provider, deployment).await?;
+/// for pool in stkr.pools().list().await? {
+///     println!("pool {} is {:?} and has room for {} wei", pool.id, pool.state, pool.room());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stkr<P> {
+    provider: P,
+    deployment: Deployment,
+}
+
+impl<P: Provider> Stkr<P> {
+    /// Connects, and checks before anything else that the endpoint is on the deployment's chain and that every
+    /// contract of the deployment has code there.
+    ///
+    /// # Errors
+    /// [`StkrError::WrongChain`], [`StkrError::NoContract`], [`StkrError::Rpc`].
+    pub async fn connect(provider: P, deployment: Deployment) -> Result<Self, StkrError> {
+        let found = provider.get_chain_id().await.map_err(rpc("asking the RPC endpoint for its chain"))?;
+        if found != deployment.chain_id {
+            return Err(StkrError::WrongChain { expected: deployment.chain_id, found });
+        }
+        for (name, address) in contracts(&deployment) {
+            let code = provider.get_code_at(address).await.map_err(rpc("reading the code of the contracts"))?;
+            if code.is_empty() {
+                return Err(StkrError::NoContract { name, address });
+            }
+        }
+        Ok(Self { provider, deployment })
+    }
+
+    /// A client that trusts the deployment unseen: for unsigned transactions made without any endpoint.
+    pub fn unchecked(provider: P, deployment: Deployment) -> Self {
+        Self { provider, deployment }
+    }
+
+    /// Threshold servers.
+    pub fn servers(&self) -> Servers<'_, P> {
+        Servers(self)
+    }
+
+    /// Providers and their duty keys.
+    pub fn providers(&self) -> Providers<'_, P> {
+        Providers(self)
+    }
+
+    /// Micropools.
+    pub fn pools(&self) -> Pools<'_, P> {
+        Pools(self)
+    }
+
+    /// Stakers' positions.
+    pub fn positions(&self) -> Positions<'_, P> {
+        Positions(self)
+    }
+
+    /// Keys and their committees.
+    pub fn keys(&self) -> Keys<'_, P> {
+        Keys(self)
+    }
+
+    /// Events of all contracts from `start` on, across reorgs; see [`Watch`].
+    pub fn watch(&self, start: Start) -> Watch<P>
+    where
+        P: Clone,
+    {
+        Watch::new(self.provider.clone(), &self.deployment, start)
+    }
+
+    /// The newest block, as a cursor to start a watch from.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn head(&self) -> Result<Cursor, StkrError> {
+        crate::watch::head(&self.provider).await
+    }
+
+    /// The provider underneath.
+    pub fn provider(&self) -> &P {
+        &self.provider
+    }
+
+    /// The deployment this client talks to.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    pub(crate) fn server_registry(&self) -> ServerRegistryInstance<&P> {
+        ServerRegistryInstance::new(self.deployment.server_registry, &self.provider)
+    }
+
+    pub(crate) fn provider_registry(&self) -> ProviderRegistryInstance<&P> {
+        ProviderRegistryInstance::new(self.deployment.provider_registry, &self.provider)
+    }
+
+    pub(crate) fn key_registry(&self) -> KeyRegistryInstance<&P> {
+        KeyRegistryInstance::new(self.deployment.key_registry, &self.provider)
+    }
+
+    pub(crate) fn micropools(&self) -> MicropoolsInstance<&P> {
+        MicropoolsInstance::new(self.deployment.micropools, &self.provider)
+    }
+
+    pub(crate) fn write<T>(
+        &self,
+        to: Address,
+        action: &'static str,
+        call: &impl SolCall,
+        reader: fn(&alloy::rpc::types::TransactionReceipt) -> Option<T>,
+    ) -> Write<'_, P, T> {
+        Write::new(&self.provider, self.deployment.chain_id, to, action, call, reader)
+    }
+
+    pub(crate) async fn head_number(&self) -> Result<u64, StkrError> {
+        self.provider.get_block_number().await.map_err(rpc("reading the block number"))
+    }
+}
+
+/// Name and address of every contract of a deployment that must have code.
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 6] {
+    [
+        ("AccessManager", deployment.access_manager),
+        ("ServerRegistry", deployment.server_registry),
+        ("ProviderRegistry", deployment.provider_registry),
+        ("KeyRegistry", deployment.key_registry),
+        ("Micropools", deployment.micropools),
+        ("deposit contract", deployment.deposit_contract),
+    ]
+}

@@ -1,0 +1,283 @@
+//! What contracts refuse, as Rust: one variant per error, with the contract's own arguments.
+
+use core::fmt;
+
+use alloy::{primitives::U256, sol_types::SolError};
+use stkr_chain::{
+    bindings::{
+        KeyRegistry as keys, Micropools as pools, PoolVault as vault, ProviderRegistry as providers,
+        ServerRegistry as servers,
+    },
+    errors::ContractError as RawError,
+    types::{KeyState, PoolState, ServerStatus},
+};
+
+use crate::amount::with_unit;
+
+macro_rules! contract_errors {
+    ($($contract:ident { $($name:ident)+ })+) => {
+        /// A contract's refusal. Each variant holds the binding's struct: `ContractError::StakeTooLarge(error)` has
+        /// `error.amount` and `error.room`. When each is raised is documented in `contracts/interfaces/`.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum ContractError {
+            $($(
+                #[doc = concat!("`", stringify!($name), "` of the ", stringify!($contract), ".")]
+                $name($contract::$name),
+            )+)+
+            /// Any other revert: of a library, of another contract, or without a reason.
+            Other(RawError),
+        }
+
+        impl From<RawError> for ContractError {
+            fn from(raw: RawError) -> Self {
+                $($(if let Some(error) = raw.typed::<$contract::$name>() {
+                    return Self::$name(error);
+                })+)+
+                Self::Other(raw)
+            }
+        }
+
+        impl ContractError {
+            /// Name of the error in Solidity.
+            pub fn name(&self) -> &str {
+                match self {
+                    $($(Self::$name(_) => stringify!($name),)+)+
+                    Self::Other(raw) => &raw.name,
+                }
+            }
+
+            /// The refusal as names and text, for programs that only pass it on.
+            pub fn raw(&self) -> RawError {
+                match self {
+                    $($(Self::$name(error) => RawError::decode(&error.abi_encode()),)+)+
+                    Self::Other(raw) => raw.clone(),
+                }
+            }
+        }
+    };
+}
+
+contract_errors! {
+    pools {
+        WrongPoolState NotProvider WrongInsurance StakeTooLarge GapTooSmall PositionTooSmall KeyAlreadyRequested
+        WrongGroupKey InvalidSignature NotForeign TooEarly NothingToPay TransferFailed NothingStaked WindowOutOfBounds
+        NotAContract ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
+    }
+    servers {
+        UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
+        MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive ParameterOutOfBounds
+        ActiveSetFull AccessManagedUnauthorized AccessManagedRequiredDelay
+    }
+    providers { UnknownProvider ProviderExists DutyKeyTaken BadDutyKeyProof DutyKeyJustChanged NoDutyKeyAt }
+    keys {
+        WrongKeyState NotConsumer BadThreshold UnsupportedKind NotEnoughActiveServers WrongCommitment SeedNotReady
+        WrongHeader UnknownHeader NotExpired CeremonyExpired BadAcknowledgement BadLength BadPoint InvalidPoint
+        NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed
+    }
+    vault { NotMicropools WithdrawalRequestRefused BadPubkey }
+}
+
+impl fmt::Display for ContractError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sentence() {
+            Some(sentence) => f.write_str(&sentence),
+            None => self.raw().fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ContractError {}
+
+impl ContractError {
+    /// The errors people meet, in their words and in ether.
+    fn sentence(&self) -> Option<String> {
+        Some(match self {
+            Self::StakeTooLarge(e) => {
+                format!("a stake of {} is more than the {} this pool has room for", with_unit(e.amount), with_unit(e.room))
+            }
+            Self::GapTooSmall(e) => format!(
+                "this stake would leave a gap of {}, which nobody could fill with the {} a position needs",
+                with_unit(e.gap),
+                with_unit(e.minimum)
+            ),
+            Self::PositionTooSmall(e) => format!(
+                "{} would hold {}, and a position is either 0 or at least {}",
+                e.account,
+                with_unit(e.amount),
+                with_unit(e.minimum)
+            ),
+            Self::ERC6909InsufficientBalance(e) => {
+                format!("{} holds {} in pool {}, not {}", e.sender, with_unit(e.balance), e.id, with_unit(e.needed))
+            }
+            Self::WrongPoolState(e) => {
+                format!("pool {} is {}, which does not allow this", e.poolId, state_name::<PoolState>(e.state))
+            }
+            Self::NotProvider(e) => format!("{} is not a registered provider", e.caller),
+            Self::WrongInsurance(e) => {
+                format!("the insurance is {} and must be exactly {}", with_unit(e.sent), with_unit(e.required))
+            }
+            Self::NothingToPay(e) => format!("pool {} has nothing to pay to {}", e.poolId, e.account),
+            Self::TooEarly(e) => format!("pool {} does not allow this before unix time {}", e.poolId, e.deadline),
+            Self::KeyAlreadyRequested(e) => format!("pool {} has requested key {} already", e.poolId, e.keyId),
+            Self::UnknownServer(e) => format!("there is no server {}", e.id),
+            Self::NotOperator(e) => format!("{} is not the operator of server {}", e.caller, e.id),
+            Self::WrongServerStatus(e) => {
+                format!("server {} is {}, which does not allow this", e.id, state_name::<ServerStatus>(e.status))
+            }
+            Self::BondTooSmall(e) => {
+                format!("a bond of {} is below the {} that is needed", with_unit(e.bond), with_unit(e.required))
+            }
+            Self::SignerTaken(e) if e.id == 0 => "the zero address cannot be a signer".to_owned(),
+            Self::SignerTaken(e) => format!("signer {} belongs to server {} already", e.signer, e.id),
+            Self::BadSignerProof(e) => {
+                format!("the signer proof was made by {}, not by signer {} for this operator", e.recovered, e.signer)
+            }
+            Self::BondLocked(e) => format!(
+                "the bond of server {} is locked: it holds {} seats and unbonds at unix time {}",
+                e.id, e.seats, e.unbondingEnds
+            ),
+            Self::AccessManagedUnauthorized(e) => format!("{} is not governance and may not do this", e.caller),
+            Self::AccessManagedRequiredDelay(e) => {
+                format!("governance has to announce this and then wait {} s", e.delay)
+            }
+            Self::UnknownProvider(e) => format!("{} is not a registered provider", e.provider),
+            Self::ProviderExists(e) => format!("{} is a provider already", e.provider),
+            Self::DutyKeyTaken(e) if e.provider.is_zero() => "the zero address cannot be a duty key".to_owned(),
+            Self::DutyKeyTaken(e) => format!("duty key {} was named by provider {} already", e.dutyKey, e.provider),
+            Self::BadDutyKeyProof(e) => {
+                format!("the duty key proof was made by {}, not by duty key {} for this provider", e.recovered, e.dutyKey)
+            }
+            Self::WrongKeyState(e) => {
+                format!("key {} is {}, which does not allow this", e.keyId, state_name::<KeyState>(e.state))
+            }
+            Self::NotEnoughActiveServers(e) => {
+                format!("{} servers are active and the committee needs {}", e.active, e.needed)
+            }
+            Self::NotEnoughServers(e) => format!("only {} of {} seats can be filled", e.found, e.needed),
+            Self::BadThreshold(e) => format!("no key may be {} of {}", e.threshold, e.members),
+            _ => return None,
+        })
+    }
+
+    /// What to do, one sentence.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::StakeTooLarge(e) if e.room.is_zero() => "stake into another pool".into(),
+            Self::StakeTooLarge(e) => format!("stake at most {}, or into another pool", with_unit(e.room)),
+            Self::GapTooSmall(e) => gap_hint(e.gap, e.minimum),
+            Self::PositionTooSmall(_) => "move everything, or leave at least the minimum on both sides".into(),
+            Self::NotProvider(_) | Self::UnknownProvider(_) => "register the account as a provider first".into(),
+            Self::BondTooSmall(e) => format!("send at least {}", with_unit(e.required)),
+            Self::AccessManagedUnauthorized(_) => "sign with the governance account".into(),
+            Self::AccessManagedRequiredDelay(_) => {
+                "send it with --schedule first, and again without it when the delay is over".into()
+            }
+            Self::TooEarly(_) | Self::SeedNotReady(_) | Self::NotExpired(_) | Self::BondLocked(_) => {
+                "wait and try again".into()
+            }
+            Self::BadThreshold(_) => "use for example 3 of 4, 5 of 7 or 7 of 10".into(),
+            Self::BadSignerProof(_) => "make the proof for the account that sends the transaction".into(),
+            _ => "look at the state of what you are changing; nothing was changed".into(),
+        }
+    }
+}
+
+/// A gap g below the minimum m closes by staking g more, or opens by staking m - g less.
+fn gap_hint(gap: U256, minimum: U256) -> String {
+    format!("stake {} more or {} less", with_unit(gap), with_unit(minimum.saturating_sub(gap)))
+}
+
+fn state_name<T: TryFrom<u8> + fmt::Display>(value: u8) -> String {
+    T::try_from(value).map_or_else(|_| format!("in state {value}"), |state| state.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::Address;
+    use crate::amount::{gwei, parse};
+
+    #[test]
+    fn a_refused_stake_has_its_own_arguments_and_a_sentence_in_ether() {
+        let error = pools::StakeTooLarge { amount: parse("1").unwrap(), room: parse("0.5").unwrap() };
+        let decoded = ContractError::from(RawError::decode(&error.abi_encode()));
+        let ContractError::StakeTooLarge(pools::StakeTooLarge { room, .. }) = &decoded else {
+            panic!("decoded as {decoded:?}");
+        };
+        assert_eq!(*room, gwei(500_000_000));
+        assert_eq!(decoded.to_string(), "a stake of 1 ETH is more than the 0.5 ETH this pool has room for");
+        assert!(decoded.hint().contains("at most 0.5 ETH"));
+    }
+
+    #[test]
+    fn states_are_named_and_not_numbered() {
+        let error = ContractError::WrongPoolState(pools::WrongPoolState { poolId: U256::from(3), state: 2 });
+        assert_eq!(error.to_string(), "pool 3 is Full, which does not allow this");
+        let error = ContractError::WrongPoolState(pools::WrongPoolState { poolId: U256::from(3), state: 99 });
+        assert_eq!(error.to_string(), "pool 3 is in state 99, which does not allow this");
+    }
+
+    #[test]
+    fn an_error_without_a_sentence_keeps_the_contracts_words_and_nothing_raw_stands_alone() {
+        let error = ContractError::NotForeign(pools::NotForeign { withdrawalCredentials: [1; 32].into() });
+        assert!(error.to_string().contains("NotForeign"), "{error}");
+        let other = ContractError::from(RawError::decode(&[0xde, 0xad, 0xbe, 0xef]));
+        assert!(matches!(other, ContractError::Other(_)));
+    }
+
+    /// Errors that only construction, a library or Solidity itself raises; they stay `Other`.
+    const INTERNAL: [&str; 19] = [
+        "AccessManagedInvalidAuthority",
+        "BadDepositLength",
+        "BadPointEncoding",
+        "BadPointLength",
+        "CheckpointUnorderedInsertion",
+        "CloneArgumentsTooLong",
+        "Create2EmptyBytecode",
+        "ERC6909InvalidApprover",
+        "ERC6909InvalidSender",
+        "ERC6909InvalidSpender",
+        "FailedDeployment",
+        "FieldNotPresentInBlockHeader",
+        "ForeignServerRegistry",
+        "InsufficientBalance",
+        "InvalidShortString",
+        "PrecompileFailed",
+        "RLPInvalidEncoding",
+        "ReentrancyGuardReentrantCall",
+        "SafeCastOverflowedUintDowncast",
+    ];
+
+    #[test]
+    fn every_error_of_every_interface_has_a_variant() {
+        let mut seen = 0;
+        for name in ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools", "PoolVault"] {
+            for error in crate::abi::artefact(name).unwrap().abi.errors() {
+                if INTERNAL.contains(&error.name.as_str()) || error.name == "StringTooLong" {
+                    continue;
+                }
+                let words: usize = error.inputs.iter().map(|input| if input.ty == "bytes" { 2 } else { 1 }).sum();
+                let mut data = error.selector().to_vec();
+                for input in &error.inputs {
+                    // An offset to an empty tail for `bytes`, zero for everything else.
+                    let head = if input.ty == "bytes" { U256::from(32 * error.inputs.len()) } else { U256::ZERO };
+                    data.extend(head.to_be_bytes::<32>());
+                }
+                data.resize(4 + 32 * words, 0);
+                let decoded = ContractError::from(RawError::decode(&data));
+                assert!(!matches!(decoded, ContractError::Other(_)), "{name}.{} has no variant", error.name);
+                assert_eq!(decoded.name(), error.name);
+                assert!(!decoded.to_string().is_empty() && !decoded.hint().is_empty());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 60, "only {seen} errors were looked at");
+    }
+
+    #[test]
+    fn the_zero_address_is_told_apart_from_a_taken_one() {
+        let error = ContractError::DutyKeyTaken(providers::DutyKeyTaken { dutyKey: Address::ZERO, provider: Address::ZERO });
+        assert!(error.to_string().contains("zero address"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Providers: who runs validator clients, and the duty keys they sign with.
+
+use alloy::{
+    primitives::{Address, B256, Bytes, U256},
+    providers::Provider,
+    sol,
+    sol_types::{Eip712Domain, SolCall, SolStruct as _, eip712_domain},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
+use stkr_chain::{Deployment, bindings::ProviderRegistry};
+
+use crate::{
+    client::Stkr,
+    error::{StkrError, call},
+    servers::{PARALLEL, check_proof},
+    write::{Write, nothing},
+};
+
+sol! {
+    /// What a duty key signs to show that its holder agrees to serve a provider (docs/protocol.md).
+    struct DutyKeyProof {
+        address provider;
+        address dutyKey;
+    }
+}
+
+/// A provider and the history of its duty keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderInfo {
+    /// The provider's account.
+    pub provider: Address,
+    /// The duty key it uses now.
+    pub duty_key: Address,
+    /// Every duty key it ever named, oldest first.
+    pub history: Vec<DutyKeyEntry>,
+}
+
+/// A duty key and since when it was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DutyKeyEntry {
+    /// The key's address.
+    pub duty_key: Address,
+    /// Unix time (seconds) of its first use.
+    pub since: u64,
+}
+
+/// Digest that `duty_key` signs (65 bytes r, s, v) to become the duty key of `provider`.
+pub fn duty_key_digest(deployment: &Deployment, provider: Address, duty_key: Address) -> B256 {
+    let domain: Eip712Domain = eip712_domain! {
+        name: "Stkr",
+        version: "1",
+        chain_id: deployment.chain_id,
+        verifying_contract: deployment.provider_registry,
+    };
+    DutyKeyProof { provider, dutyKey: duty_key }.eip712_signing_hash(&domain)
+}
+
+/// Reads and writes of the provider registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Providers<'a, P>(pub(crate) &'a Stkr<P>);
+
+impl<'a, P: Provider> Providers<'a, P> {
+    /// A provider with the history of its duty keys.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`] or [`StkrError::Rpc`].
+    pub async fn get(&self, provider: Address) -> Result<ProviderInfo, StkrError> {
+        let registry = self.0.provider_registry();
+        let duty_key = registry.dutyKey(provider).call().await.map_err(call("reading the duty key"))?;
+        if duty_key.is_zero() {
+            return Err(StkrError::NotFound { what: format!("provider {provider}") });
+        }
+        let count = registry.dutyKeyCount(provider).call().await.map_err(call("counting the duty keys"))?;
+        let history = stream::iter(0..count.saturating_to::<u64>())
+            .map(|position| self.entry(provider, position))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        Ok(ProviderInfo { provider, duty_key, history })
+    }
+
+    async fn entry(&self, provider: Address, position: u64) -> Result<DutyKeyEntry, StkrError> {
+        let entry = self
+            .0
+            .provider_registry()
+            .dutyKeyEntry(provider, U256::from(position))
+            .call()
+            .await
+            .map_err(call("reading the history of duty keys"))?;
+        Ok(DutyKeyEntry { duty_key: entry.key, since: entry.since.to() })
+    }
+
+    /// Registers the sending account as a provider. `proof` is the duty key's signature of [`duty_key_digest`].
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a proof of another length.
+    pub fn register(&self, duty_key: Address, proof: Bytes) -> Result<Write<'a, P>, StkrError> {
+        check_proof(&proof, "duty key proof")?;
+        Ok(self.write("registering the provider", &ProviderRegistry::registerCall { newKey: duty_key, proof }))
+    }
+
+    /// Names a new duty key of the sending provider.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a proof of another length.
+    pub fn set_duty_key(&self, duty_key: Address, proof: Bytes) -> Result<Write<'a, P>, StkrError> {
+        check_proof(&proof, "duty key proof")?;
+        Ok(self.write("naming the duty key", &ProviderRegistry::setDutyKeyCall { newKey: duty_key, proof }))
+    }
+
+    fn write(&self, action: &'static str, call: &impl SolCall) -> Write<'a, P> {
+        self.0.write(self.0.deployment().provider_registry, action, call, nothing)
+    }
+}

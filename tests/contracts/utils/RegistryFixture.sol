@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IKeyConsumer, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
+import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
+import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
+import {ThresholdKeys} from "./ThresholdKeys.sol";
+import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
+import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import {Test, Vm} from "forge-std/Test.sol";
+
+/// @notice A consumer that names whatever operator the test wants left out.
+contract TestConsumer is IKeyConsumer {
+    KeyRegistry private immutable KEYS;
+    mapping(uint256 keyId => address) public excludedOperator;
+
+    constructor(KeyRegistry keys) {
+        KEYS = keys;
+    }
+
+    function request(uint8 threshold, uint8 members) external returns (uint256) {
+        return KEYS.request(KeyKind.Validator, threshold, members);
+    }
+
+    function exclude(uint256 keyId, address operator) external {
+        excludedOperator[keyId] = operator;
+    }
+
+    function order(uint256 keyId, bytes32 signingRoot) external {
+        KEYS.order(keyId, signingRoot);
+    }
+
+    function retire(uint256 keyId, bool burned) external {
+        KEYS.retire(keyId, burned);
+    }
+}
+
+/// @notice Both registries under a real AccessManager, servers with real signer keys, block headers with a real RLP, and
+/// every step of a key's life as one call.
+/// @dev The test contract is governance (admin of the manager, no delay).
+abstract contract RegistryFixture is Test {
+    using RLP for RLP.Encoder;
+
+    uint96 internal constant MIN_BOND = 1 ether;
+    uint96 internal constant SEAT_BOND = 0.5 ether;
+    uint40 internal constant UNBONDING_DELAY = 36 days;
+    uint48 internal constant SEED_DELAY = 8;
+    uint48 internal constant EVIDENCE_WINDOW = 36 days;
+    uint48 internal constant CEREMONY_WINDOW = 1 days;
+    bytes32 internal constant SIGNER_PROOF_TYPEHASH =
+        keccak256("SignerProof(address operator,address signer)");
+    address internal constant HISTORY_CONTRACT = 0x0000F90827F1C53a10cb7A02335B175320002935;
+
+    AccessManager internal manager;
+    ServerRegistry internal servers;
+    KeyRegistry internal keys;
+    TestConsumer internal consumer;
+
+    /// Secret of the signer of a server.
+    mapping(uint32 id => uint256) internal signerSecret;
+
+    /// @dev A ceremony as the outside sees it.
+    struct Ceremony {
+        uint256 keyId;
+        uint8 threshold;
+        uint8 members;
+        bytes header;
+        bytes activeSet;
+        uint32[] kept;
+        uint32[] committee;
+        address[] signers;
+        bytes32 dealingsDigest;
+        bytes acknowledgements;
+        ThresholdKeys.KeySet keySet;
+    }
+
+    function deployRegistries() internal {
+        vm.roll(20_000);
+        vm.warp(1_700_000_000);
+        manager = new AccessManager(address(this));
+        address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        servers = new ServerRegistry(address(manager), predicted, MIN_BOND, SEAT_BOND, UNBONDING_DELAY);
+        keys = new KeyRegistry(address(manager), servers, SEED_DELAY, EVIDENCE_WINDOW, CEREMONY_WINDOW);
+        consumer = new TestConsumer(keys);
+        keys.addConsumer(address(consumer));
+        installHistory();
+    }
+
+    /// @dev The EIP-2935 system contract with its official code.
+    function installHistory() internal {
+        vm.etch(
+            HISTORY_CONTRACT,
+            hex"3373fffffffffffffffffffffffffffffffffffffffe14604657602036036042575f35600143038111604257611fff81430311604257611fff9006545f5260205ff35b5f5ffd5b5f35611fff60014303065500"
+        );
+    }
+
+    // ------------------------------------------------------------------------------------------------ servers
+
+    /// @notice Registers and approves an online server of `operator` with a bond of `bond` wei.
+    function addServer(address operator, uint256 bond) internal returns (uint32 id) {
+        id = registerServer(operator, ServerKind.Online, bond);
+        servers.approve(id);
+    }
+
+    /// @notice Registers a server with a fresh signer key.
+    function registerServer(address operator, ServerKind kind, uint256 bond) internal returns (uint32 id) {
+        uint256 secret = uint256(keccak256(abi.encode("stkr/test/signer", servers.serverCount() + 1)));
+        bytes memory proof = signerProof(secret, operator);
+        vm.deal(operator, operator.balance + bond);
+        vm.prank(operator);
+        id = servers.register{value: bond}(
+            vm.addr(secret), keccak256("certificate"), kind, "https://127.0.0.1:9000", proof
+        );
+        signerSecret[id] = secret;
+    }
+
+    /// @notice `count` approved servers, each of an operator of its own, with bond for many seats.
+    function addServers(uint256 count) internal {
+        for (uint256 i; i < count; ++i) {
+            addServer(operatorOf(servers.serverCount()), 10 ether);
+        }
+    }
+
+    function operatorOf(uint256 i) internal returns (address) {
+        return makeAddr(string.concat("operator ", vm.toString(i)));
+    }
+
+    function signerProof(uint256 secret, address operator) internal view returns (bytes memory) {
+        bytes32 structHash = keccak256(abi.encode(SIGNER_PROOF_TYPEHASH, operator, vm.addr(secret)));
+        bytes32 digest =
+            keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(servers)), structHash));
+        return sign(secret, digest);
+    }
+
+    // -------------------------------------------------------------------------------------------- ceremonies
+
+    function request(uint8 threshold, uint8 members) internal returns (Ceremony memory c) {
+        c.threshold = threshold;
+        c.members = members;
+        c.activeSet = servers.activeSet(ServerKind.Online);
+        c.keyId = consumer.request(threshold, members);
+    }
+
+    /// @notice Moves past the seed block, whose header carries `randao`.
+    function reachSeed(Ceremony memory c, bytes32 randao) internal {
+        uint256 seedBlock = keys.key(c.keyId).mark;
+        if (block.number <= seedBlock) vm.roll(seedBlock + 1);
+        c.header = header(seedBlock, randao);
+        vm.setBlockhash(seedBlock, keccak256(c.header));
+    }
+
+    /// @notice Draws, after `reachSeed`; fills committee and signers.
+    function draw(Ceremony memory c) internal {
+        vm.recordLogs();
+        keys.draw(c.keyId, c.header, c.activeSet, c.kept);
+        c.committee = _drawnCommittee();
+        c.signers = servers.activeSigners(c.committee);
+    }
+
+    function requestAndDraw(uint8 threshold, uint8 members, bytes32 randao)
+        internal
+        returns (Ceremony memory c)
+    {
+        c = request(threshold, members);
+        reachSeed(c, randao);
+        draw(c);
+    }
+
+    /// @notice Makes a real t-of-n key and all acknowledgements.
+    function runDkg(Ceremony memory c, uint256 seed) internal view {
+        c.keySet = ThresholdKeys.generate(seed, c.threshold, c.members);
+        c.dealingsDigest = keccak256(abi.encode("dealings", seed));
+        c.acknowledgements = acknowledge(c);
+    }
+
+    function acknowledge(Ceremony memory c) internal view returns (bytes memory all) {
+        bytes32 digest = acknowledgementDigest(c);
+        for (uint256 i; i < c.committee.length; ++i) {
+            all = bytes.concat(all, sign(signerSecret[c.committee[i]], digest));
+        }
+    }
+
+    function acknowledgementDigest(Ceremony memory c) internal view returns (bytes32) {
+        bytes32 structHash = keccak256(
+            abi.encode(
+                keccak256(
+                    "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
+                ),
+                c.keyId,
+                keys.key(c.keyId).attempt,
+                c.threshold,
+                keccak256(c.keySet.points),
+                keccak256(abi.encode(c.committee, c.signers)),
+                c.dealingsDigest
+            )
+        );
+        return keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(keys)), structHash));
+    }
+
+    function finalise(Ceremony memory c) internal {
+        keys.finalise(c.keyId, c.committee, c.keySet.points, c.dealingsDigest, c.acknowledgements);
+    }
+
+    /// @notice From request to Live.
+    function makeKey(uint8 threshold, uint8 members, uint256 seed) internal returns (Ceremony memory c) {
+        c = requestAndDraw(threshold, members, keccak256(abi.encode("randao", seed)));
+        runDkg(c, seed);
+        finalise(c);
+    }
+
+    // ------------------------------------------------------------------------------------------ Merkle leaves
+
+    /// @notice The share leaf of member `position` (from 0).
+    function shareLeaf(Ceremony memory c, uint256 position) internal pure returns (bytes32) {
+        bytes32[4] memory point = abi.decode(c.keySet.shareKeys[position], (bytes32[4]));
+        return keccak256(abi.encode(position + 1, uint256(c.committee[position]), c.signers[position], point));
+    }
+
+    /// @notice Root and proof by recursion, written apart from the contract's loop.
+    function merkle(bytes32[] memory nodes, uint256 position)
+        internal
+        pure
+        returns (bytes32 root, bytes32[] memory proof)
+    {
+        if (nodes.length == 1) return (nodes[0], new bytes32[](0));
+        bytes32[] memory above = new bytes32[]((nodes.length + 1) / 2);
+        for (uint256 i; i < above.length; ++i) {
+            above[i] = 2 * i + 1 == nodes.length
+                ? nodes[2 * i]
+                : Hashes.commutativeKeccak256(nodes[2 * i], nodes[2 * i + 1]);
+        }
+        bytes32[] memory rest;
+        (root, rest) = merkle(above, position / 2);
+        uint256 sibling = position ^ 1;
+        if (sibling >= nodes.length) return (root, rest);
+        proof = new bytes32[](rest.length + 1);
+        proof[0] = nodes[sibling];
+        for (uint256 i; i < rest.length; ++i) {
+            proof[i + 1] = rest[i];
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- bytes
+
+    /// @notice RLP of a header of today's shape (21 fields) with this number and PREVRANDAO.
+    function header(uint256 number, bytes32 randao) internal pure returns (bytes memory) {
+        RLP.Encoder memory list = RLP.encoder();
+        list.push(keccak256(abi.encode("parent", number))).push(keccak256("ommers")).push(address(0xfee));
+        list.push(keccak256("state")).push(keccak256("transactions")).push(keccak256("receipts"));
+        list.push(new bytes(256)).push(uint256(0)).push(number).push(uint256(45_000_000));
+        list.push(uint256(21_000)).push(uint256(1_700_000_000)).push(bytes("stkr")).push(randao);
+        list.push(new bytes(8)).push(uint256(7)).push(keccak256("withdrawals")).push(uint256(0));
+        list.push(uint256(0)).push(keccak256("beacon root")).push(keccak256("requests"));
+        return list.encode();
+    }
+
+    function sign(uint256 secret, bytes32 digest) internal pure returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, digest);
+        return abi.encodePacked(r, s, v);
+    }
+
+    function domainSeparator(address verifyingContract) internal view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256(
+                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+                ),
+                keccak256("Stkr"),
+                keccak256("1"),
+                block.chainid,
+                verifyingContract
+            )
+        );
+    }
+
+    function ids(uint32 a, uint32 b, uint32 c, uint32 d) internal pure returns (uint32[] memory list) {
+        list = new uint32[](4);
+        (list[0], list[1], list[2], list[3]) = (a, b, c, d);
+    }
+
+    /// @dev From the last `CommitteeDrawn`: attempt, committee, seed, deadline.
+    function _drawnCommittee() private returns (uint32[] memory committee) {
+        bytes32 topic = keccak256("CommitteeDrawn(uint256,uint16,uint32[],bytes32,uint48)");
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i; i < logs.length; ++i) {
+            if (logs[i].topics[0] == topic) {
+                (, committee,,) = abi.decode(logs[i].data, (uint16, uint32[], bytes32, uint48));
+            }
+        }
+    }
+}
