@@ -1,1 +1,11 @@
-//! Attacks that tests and devnets mount: never a dependency of a product crate.
+//! Attacks that tests and devnets mount against real processes. Test only: no product crate depends on this one, and
+//! `cargo xtask lint` fails if one does.
+//!
+//! Each attack has what a real attacker would have and nothing more: the files of the servers it controls, the public
+//! chain, and sockets.
+
+pub mod foreign;
+pub mod two_faced;
+pub mod wrong_share;
+
+pub use foreign::{ForeignDeposit, foreign_deposit};

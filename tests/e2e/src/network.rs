@@ -374,7 +374,8 @@ pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) ->
             .env("STKR_DEPOSIT_CONTRACT", DEPOSIT_CONTRACT)
             .env("STKR_GENESIS_FORK_VERSION", GENESIS_FORK_VERSION)
             .env("STKR_GOVERNANCE_DELAY", "0")
-            .env("STKR_SEED_DELAY", "4"),
+            .env("STKR_SEED_DELAY", "4")
+            .env("STKR_CHALLENGE_WINDOW", "43200"),
     )
     .wrap_err("deploy the contracts")?;
     std::fs::rename(&scratch, deployment_file).or_else(|_| {

@@ -1,0 +1,65 @@
+//! A server that answers under another share: its envelopes are honestly signed, its partial signatures belong to a
+//! share that nobody ever dealt.
+
+use axum::Json;
+use axum::Router;
+use axum::routing::{get, post};
+use eyre::{Result, WrapErr as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use stkr_chain::Deployment;
+use stkr_core::{SecretShare, ShareIndex};
+use stkr_node::http::{self, Limits};
+use stkr_node::metrics::Metrics;
+use stkr_node::shutdown::Shutdown;
+use stkr_node::{config, secrets, tls};
+use stkr_protocol::api::{SignBatch, SignReplies};
+use stkr_protocol::sign::{SignResponse, SignedPartial};
+use stkr_protocol::{ProtocolDomain, SignerKey};
+use stkr_server::config::ServerConfig;
+
+struct Liar {
+    domain: ProtocolDomain,
+    key: SignerKey,
+    share: SecretShare,
+}
+
+/// Serves in the place of the honest server whose configuration this is: same certificate, signer key and port, wrong
+/// share. Ends with the process.
+///
+/// # Errors
+/// When the configuration or its files cannot be used, or the port is taken.
+pub async fn serve(config: &Path, index: ShareIndex) -> Result<()> {
+    let config: ServerConfig = config::load(config)?;
+    let deployment = Deployment::load(&config.chain.deployment)?;
+    let liar = Arc::new(Liar {
+        domain: ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry },
+        key: SignerKey::from_bytes(&*secrets::read_hex32(&config.files.signer_key)?)?,
+        // Any scalar below r that is not the share: 0x2a repeated.
+        share: SecretShare::from_bytes(index, &[0x2a; 32])?,
+    });
+    let identity = tls::Identity::load(&config.files.tls_certificate, &config.files.tls_key)?;
+    let metrics = Arc::new(Metrics::new("stkr-adversary", env!("CARGO_PKG_VERSION")));
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/v1/sign", post(move |Json(batch): Json<SignBatch>| async move { Json(answer(&liar, &batch)) }));
+    let router = http::standard(router, Arc::clone(&metrics), Duration::from_secs(10));
+    let listener = std::net::TcpListener::bind(config.listen.address).wrap_err("listen")?;
+    listener.set_nonblocking(true)?;
+    http::print_ready(listener.local_addr()?)?;
+    let shutdown = Shutdown::install(false)?;
+    Ok(http::serve_tls(listener, router, tls::server_config(&identity)?, &metrics, Limits::default(), shutdown).await?)
+}
+
+fn answer(liar: &Liar, batch: &SignBatch) -> SignReplies {
+    let responses = batch
+        .requests
+        .iter()
+        .map(|request| {
+            let partial = liar.share.sign(&request.signing_root().0);
+            SignResponse::Signed(SignedPartial::new(request, &liar.domain, &liar.key, 0, &partial))
+        })
+        .collect();
+    SignReplies { responses }
+}
