@@ -27,7 +27,9 @@ struct Pool {
     uint72 staked;
     /// Key id in the key registry; 0 before `requestKey`.
     uint64 keyId;
-    /// Unix time: Open, Full, KeyReady: from then on anyone may cancel. Predeposited: from then on anyone may top up.
+    /// Unix time. Open, and Full until the key is asked for: OPEN_WINDOW after the opening; Full with a key: KEY_WINDOW
+    /// after the request; KeyReady: PREDEPOSIT_WINDOW after the order: from then on anyone may cancel. Predeposited: from
+    /// then on anyone may top up.
     uint48 deadline;
     /// Wei of insurance still held here.
     uint72 insurance;
@@ -135,8 +137,9 @@ interface IMicropools {
     function leavePool(uint256 poolId, uint256 amount) external;
 
     /// @notice Anyone: a Full pool asks the key registry for its key, once.
-    /// @dev Emitted: `PoolKeyRequested`. Raised: `WrongPoolState`, `KeyAlreadyRequested`, and what
-    /// `IKeyRegistry.request` raises.
+    /// @dev Emitted: `PoolKeyRequested`, `PoolStateChanged` (still Full, with the deadline of the key). Raised:
+    /// `WrongPoolState`, `KeyAlreadyRequested`, and what `IKeyRegistry.request` raises (too few active servers: ask again
+    /// later; the deadline of the opening still stands).
     function requestKey(uint256 poolId) external returns (uint256 keyId);
 
     /// @notice Anyone, once the key is Live: computes credentials and signing root, orders the deposit, deploys the
@@ -225,8 +228,8 @@ interface IMicropools {
     /// @notice 1 ether.
     function PREDEPOSIT() external view returns (uint256);
 
-    /// @notice Seconds in which an Open pool must fill; then seconds for the key, for the predeposit, and the
-    /// challenge window (at least 12 h).
+    /// @notice Seconds in which a pool must fill and ask for its key; then seconds from the request to the order, from the
+    /// order to the predeposit, and the challenge window (at least 12 h).
     function OPEN_WINDOW() external view returns (uint48);
     function KEY_WINDOW() external view returns (uint48);
     function PREDEPOSIT_WINDOW() external view returns (uint48);

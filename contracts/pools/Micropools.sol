@@ -151,7 +151,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         p.staked = staked;
         _mint(msg.sender, poolId, msg.value);
         emit Staked(poolId, msg.sender, msg.value, staked);
-        if (gap == 0) _move(poolId, p, PoolState.Full, _after(KEY_WINDOW));
+        // The deadline of the opening stays until the key is asked for: a write less for the last staker.
+        if (gap == 0) _move(poolId, p, PoolState.Full, p.deadline);
     }
 
     /// @inheritdoc IMicropools
@@ -193,6 +194,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         p.keyId = uint64(keyId);
         poolOfKey[keyId] = poolId;
         emit PoolKeyRequested(poolId, keyId);
+        _move(poolId, p, PoolState.Full, _after(KEY_WINDOW));
     }
 
     /// @inheritdoc IMicropools

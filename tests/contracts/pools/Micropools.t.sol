@@ -235,7 +235,7 @@ contract MicropoolsTest is PoolFixture {
             _stake(id, _staker(i), 0.5 ether);
             _assertState(id, PoolState.Open);
         }
-        uint48 deadline = uint48(block.timestamp) + KEY_WINDOW;
+        uint48 deadline = _pool(id).deadline;
         address last = _staker(63);
         deal(last, 0.5 ether);
         vm.expectEmit(address(pools));
@@ -484,12 +484,17 @@ contract MicropoolsTest is PoolFixture {
 
     function test_Anyone_asks_for_the_key_of_a_full_pool() public {
         uint256 id = _full();
+        skip(3 days);
+        uint48 deadline = uint48(block.timestamp) + KEY_WINDOW;
         vm.expectEmit(address(pools));
         emit IMicropools.PoolKeyRequested(id, 1);
+        vm.expectEmit(address(pools));
+        emit IMicropools.PoolStateChanged(id, PoolState.Full, deadline);
         vm.prank(bob);
         assertEq(pools.requestKey(id), 1);
 
         assertEq(_pool(id).keyId, 1);
+        assertEq(_pool(id).deadline, deadline);
         assertEq(pools.poolOfKey(1), id);
         assertEq(pools.excludedOperator(1), provider);
         Key memory key = d.keyRegistry.key(1);

@@ -79,7 +79,7 @@ abstract contract PoolFixture is Ceremony {
 
     function _cancelled() internal returns (uint256 poolId) {
         poolId = _full();
-        skip(KEY_WINDOW);
+        skip(OPEN_WINDOW);
         pools.cancel(poolId);
     }
 

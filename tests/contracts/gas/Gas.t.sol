@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {IMicropools} from "../../../contracts/interfaces/IMicropools.sol";
+import {IPoolVault} from "../../../contracts/interfaces/IPoolVault.sol";
+import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
+import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
+import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
+import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
+import {PoolFixture} from "../pools/PoolFixture.sol";
+import {Genesis} from "../utils/Genesis.sol";
+import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
+import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
+
+/// @title Gas of every external function, as whole transactions
+/// @notice FOUNDRY_PROFILE=snapshot forge test --match-path 'tests/contracts/gas/*'
+/// @dev Via-IR and `isolate`: each call is a transaction of its own with 21,000 gas, calldata and cold storage, as on a
+/// chain. snapshots/<contract>.json holds the numbers; a function that none of them names fails the test.
+contract GasTest is PoolFixture {
+    mapping(bytes32 nameHash => bool) private _measured;
+
+    function setUp() public override {
+        _deployAll(12);
+        pools = d.micropools;
+        _registerProvider(provider);
+    }
+
+    /// Records the last call as `name`, or as `name, variant`.
+    function _snap(string memory group, string memory name, string memory variant)
+        internal
+        returns (uint256)
+    {
+        _measured[keccak256(bytes(string.concat(group, name)))] = true;
+        string memory entry = bytes(variant).length == 0 ? name : string.concat(name, ", ", variant);
+        return vm.snapshotGasLastCall(group, entry);
+    }
+
+    function _snap(string memory group, string memory name) internal returns (uint256) {
+        return _snap(group, name, "");
+    }
+
+    /// Every function of the compiled contract has been measured.
+    function _assertComplete(string memory group) internal view {
+        string memory file = string.concat("target/forge/snapshot/out/", group, ".sol/", group, ".json");
+        string[] memory functions = vm.parseJsonKeys(vm.readFile(file), ".methodIdentifiers");
+        assertGt(functions.length, 0);
+        for (uint256 i; i < functions.length; ++i) {
+            string memory name = vm.split(functions[i], "(")[0];
+            assertTrue(
+                _measured[keccak256(bytes(string.concat(group, name)))],
+                string.concat(group, ".", name, " has no gas snapshot")
+            );
+        }
+    }
+
+    function _assertBudget(uint256 used, uint256 budget, string memory what) internal pure {
+        assertLe(used, budget, string.concat(what, " is above its gas budget"));
+    }
+
+    // ---------------------------------------------------------------------------------------- ServerRegistry
+
+    function test_ServerRegistry() public {
+        string memory group = "ServerRegistry";
+        ServerRegistry servers = d.serverRegistry;
+        // Twelve servers are registered, so no slot is written for the first time but the server's own.
+        uint32 id = _registerServer(makeAddr("late operator"));
+        uint256 used = _snap(group, "register", "third and later");
+        _assertBudget(used, 160_000, "registration");
+        address operator = servers.server(id).operator;
+
+        vm.prank(governance);
+        servers.approve(id);
+        _snap(group, "approve");
+        deal(operator, 1 ether);
+        vm.prank(operator);
+        servers.addBond{value: 1 ether}(id);
+        _snap(group, "addBond");
+        vm.prank(operator);
+        servers.setEndpoint(id, keccak256("certificate"), "https://server.example:9001");
+        _snap(group, "setEndpoint");
+        vm.prank(governance);
+        servers.suspend(id, "under investigation");
+        _snap(group, "suspend");
+        vm.prank(operator);
+        servers.announceLeave(id);
+        _snap(group, "announceLeave");
+        skip(36 days);
+        vm.prank(operator);
+        servers.withdrawBond(id);
+        _snap(group, "withdrawBond");
+        vm.prank(governance);
+        servers.setBondParameters(5 ether, 0.3 ether);
+        _snap(group, "setBondParameters");
+        _serverSeats(servers, group);
+        _serverViews(servers, group);
+        _assertComplete(group);
+    }
+
+    function _serverSeats(ServerRegistry servers, string memory group) private {
+        bytes memory set = servers.activeSet(ServerKind.Online);
+        _snap(group, "activeSet", "of 12");
+        uint32[] memory kept = new uint32[](0);
+        vm.prank(address(d.keyRegistry));
+        uint32[] memory drawn = servers.drawSeats(keccak256("seed"), set, kept, 4, 1, provider);
+        _snap(group, "drawSeats", "4 of 12");
+        vm.prank(address(d.keyRegistry));
+        servers.freeSeats(drawn);
+        _snap(group, "freeSeats", "4");
+        servers.activeSigners(drawn);
+        _snap(group, "activeSigners", "4");
+    }
+
+    function _serverViews(ServerRegistry servers, string memory group) private {
+        servers.server(1);
+        _snap(group, "server");
+        servers.serverCount();
+        _snap(group, "serverCount");
+        servers.serverOfSigner(address(1));
+        _snap(group, "serverOfSigner");
+        servers.isActive(1);
+        _snap(group, "isActive");
+        servers.minBond();
+        _snap(group, "minBond");
+        servers.seatBond();
+        _snap(group, "seatBond");
+        servers.UNBONDING_DELAY();
+        _snap(group, "UNBONDING_DELAY");
+        servers.KEY_REGISTRY();
+        _snap(group, "KEY_REGISTRY");
+        servers.ACTIVE_SET_CAPACITY();
+        _snap(group, "ACTIVE_SET_CAPACITY");
+        servers.authority();
+        _snap(group, "authority");
+        servers.eip712Domain();
+        _snap(group, "eip712Domain");
+        servers.isConsumingScheduledOp();
+        _snap(group, "isConsumingScheduledOp");
+        AccessManager fresh = new AccessManager(governance);
+        vm.prank(address(d.accessManager));
+        servers.setAuthority(address(fresh));
+        _snap(group, "setAuthority");
+    }
+
+    // -------------------------------------------------------------------------------------- ProviderRegistry
+
+    function test_ProviderRegistry() public {
+        string memory group = "ProviderRegistry";
+        address who = makeAddr("late provider");
+        _registerProvider(who);
+        _snap(group, "register");
+        skip(1);
+        uint256 secret = 0xa11ce;
+        bytes memory proof = _dutyKeyProof(secret, who);
+        vm.prank(who);
+        d.providerRegistry.setDutyKey(vm.addr(secret), proof);
+        _snap(group, "setDutyKey");
+        d.providerRegistry.isProvider(who);
+        _snap(group, "isProvider");
+        d.providerRegistry.dutyKey(who);
+        _snap(group, "dutyKey");
+        d.providerRegistry.dutyKeyAt(who, uint48(block.timestamp));
+        _snap(group, "dutyKeyAt");
+        d.providerRegistry.providerOfDutyKey(vm.addr(secret));
+        _snap(group, "providerOfDutyKey");
+        d.providerRegistry.dutyKeyCount(who);
+        _snap(group, "dutyKeyCount");
+        d.providerRegistry.dutyKeyEntry(who, 1);
+        _snap(group, "dutyKeyEntry");
+        d.providerRegistry.domainSeparator();
+        _snap(group, "domainSeparator");
+        d.providerRegistry.eip712Domain();
+        _snap(group, "eip712Domain");
+        _assertComplete(group);
+    }
+
+    // ------------------------------------------------------------------------------------------- KeyRegistry
+
+    function test_KeyRegistry() public {
+        string memory group = "KeyRegistry";
+        KeyRegistry registry = d.keyRegistry;
+        // The first key pays for slots that later ones find filled.
+        _live();
+        _assertBudget(_ceremony(3, 4, "3-of-4"), 215_000, "finalise 3-of-4");
+        _assertBudget(_ceremony(7, 10, "7-of-10"), 345_000, "finalise 7-of-10");
+        _keyEnds(registry, group);
+        vm.prank(governance);
+        registry.addConsumer(address(this));
+        _snap(group, "addConsumer");
+        vm.prank(governance);
+        registry.setCeremonyWindow(2 days);
+        _snap(group, "setCeremonyWindow");
+        _keyViews(registry, group);
+        _assertComplete(group);
+    }
+
+    function _ceremony(uint8 t, uint8 n, string memory variant) private returns (uint256 finalisation) {
+        KeyRegistry registry = d.keyRegistry;
+        string memory group = "KeyRegistry";
+        vm.prank(address(pools));
+        uint256 keyId = registry.request(KeyKind.Validator, t, n);
+        _snap(group, "request", variant);
+        (bytes memory header, bytes memory activeSet) = _prepareDraw(keyId);
+        uint256 before = vm.snapshotState();
+        uint32[] memory committee = _draw(keyId);
+        vm.revertToState(before);
+        registry.draw(keyId, header, activeSet, new uint32[](0));
+        _snap(group, "draw", variant);
+        ThresholdKeys.KeySet memory keys = ThresholdKeys.generate(keyId, t, n);
+        bytes memory acks = _acknowledgements(keyId, committee, keys, keccak256("dealings"));
+        registry.finalise(keyId, committee, keys.points, keccak256("dealings"), acks);
+        finalisation = _snap(group, "finalise", variant);
+
+        vm.prank(address(pools));
+        registry.order(keyId, keccak256("signing root"));
+        _snap(group, "order");
+        vm.prank(address(pools));
+        registry.retire(keyId, false);
+        _snap(group, "retire", "live");
+        skip(36 days);
+        address[] memory signers = d.serverRegistry.activeSigners(committee);
+        registry.freeSeats(keyId, committee, signers, keys.points);
+        _snap(group, "freeSeats", variant);
+    }
+
+    function _keyEnds(KeyRegistry registry, string memory group) private {
+        vm.prank(address(pools));
+        uint256 keyId = registry.request(KeyKind.Validator, 3, 4);
+        uint32[] memory committee = _draw(keyId);
+        skip(2 days);
+        registry.restart(keyId, committee, 0);
+        _snap(group, "restart", "same committee");
+        vm.prank(governance);
+        d.serverRegistry.suspend(committee[0], "test");
+        skip(2 days);
+        registry.restart(keyId, committee, 0);
+        _snap(group, "restart", "one of 4 replaced");
+
+        vm.prank(address(pools));
+        keyId = registry.request(KeyKind.Validator, 3, 4);
+        committee = _draw(keyId);
+        vm.prank(address(pools));
+        registry.retire(keyId, false);
+        _snap(group, "retire", "drawn");
+        registry.freeSeatsOfUnfinished(keyId, committee, 0);
+        _snap(group, "freeSeatsOfUnfinished", "4");
+    }
+
+    function _keyViews(KeyRegistry registry, string memory group) private {
+        registry.isOrdered(1, 0);
+        _snap(group, "isOrdered");
+        registry.key(1);
+        _snap(group, "key");
+        registry.keyCount();
+        _snap(group, "keyCount");
+        registry.keyOfGroupKey(0);
+        _snap(group, "keyOfGroupKey");
+        registry.isShareLeaf(1, 0, new bytes32[](2));
+        _snap(group, "isShareLeaf");
+        registry.MAX_MEMBERS();
+        _snap(group, "MAX_MEMBERS");
+        registry.SERVER_REGISTRY();
+        _snap(group, "SERVER_REGISTRY");
+        registry.operatorCap(KeyKind.Validator, 3, 4);
+        _snap(group, "operatorCap");
+        registry.domainSeparator();
+        _snap(group, "domainSeparator");
+        registry.isConsumer(address(pools));
+        _snap(group, "isConsumer");
+        registry.ceremonyWindow();
+        _snap(group, "ceremonyWindow");
+        registry.SEED_DELAY();
+        _snap(group, "SEED_DELAY");
+        registry.EVIDENCE_WINDOW();
+        _snap(group, "EVIDENCE_WINDOW");
+        registry.authority();
+        _snap(group, "authority");
+        registry.eip712Domain();
+        _snap(group, "eip712Domain");
+        registry.isConsumingScheduledOp();
+        _snap(group, "isConsumingScheduledOp");
+        AccessManager fresh = new AccessManager(governance);
+        vm.prank(address(d.accessManager));
+        registry.setAuthority(address(fresh));
+        _snap(group, "setAuthority");
+    }
+
+    // -------------------------------------------------------------------------------------------- Micropools
+
+    function test_Micropools() public {
+        string memory group = "Micropools";
+        // The first pool, deposit and key pay for slots that later ones find filled.
+        _active();
+        uint256 id = _open();
+        _snap(group, "open");
+        _stakes(id, group);
+        _positions(id, group);
+        _path(id, group);
+        _foreign(group);
+        _waysOut(group);
+        _poolViews(id, group);
+        _assertComplete(group);
+    }
+
+    /// 85,000 less the 25,000 of a reward checkpoint that a later issue adds, also for the stake that fills the pool.
+    function _stakes(uint256 id, string memory group) private {
+        _stake(id, _staker(0), 0.5 ether);
+        uint256 first = _snap(group, "stake", "first");
+        _stake(id, _staker(1), 0.5 ether);
+        uint256 middle = _snap(group, "stake", "second to 63rd");
+        _stake(id, _staker(1), 0.5 ether);
+        _snap(group, "stake", "more of the same holder");
+        vm.prank(_staker(1));
+        pools.leavePool(id, 0.5 ether);
+        _snap(group, "leavePool", "a part");
+        for (uint256 i = 2; i < 64; ++i) {
+            _stake(id, _staker(i), 0.5 ether);
+        }
+        uint256 last = _snap(group, "stake", "64th, fills the pool");
+        _assertBudget(first, 60_000, "the first stake");
+        _assertBudget(middle, 60_000, "a stake");
+        _assertBudget(last, 60_000, "the stake that fills a pool");
+    }
+
+    function _positions(uint256 id, string memory group) private {
+        address to = makeAddr("buyer");
+        vm.prank(_staker(0));
+        pools.transfer(to, id, 0.5 ether);
+        _snap(group, "transfer", "whole position to a new holder");
+        vm.prank(to);
+        pools.approve(address(this), id, 0.5 ether);
+        _snap(group, "approve");
+        pools.transferFrom(to, _staker(0), id, 0.5 ether);
+        _snap(group, "transferFrom", "whole position to a new holder");
+        pools.setOperator(to, true);
+        _snap(group, "setOperator");
+        pools.balanceOf(to, id);
+        _snap(group, "balanceOf");
+        pools.allowance(to, to, id);
+        _snap(group, "allowance");
+        pools.isOperator(to, to);
+        _snap(group, "isOperator");
+    }
+
+    function _path(uint256 id, string memory group) private {
+        uint256 keyId = pools.requestKey(id);
+        _snap(group, "requestKey", "12 active servers");
+        ThresholdKeys.KeySet memory keys = _makeLive(keyId);
+        pools.orderDeposit(id, keys.groupKey);
+        _snap(group, "orderDeposit");
+        bytes memory signature = _ownSignature(id, keys);
+        pools.predeposit(id, keys.groupKey, signature);
+        _assertBudget(_snap(group, "predeposit"), 320_000, "predeposit");
+        skip(CHALLENGE_WINDOW);
+        pools.topUp(id, keys.groupKey);
+        _snap(group, "topUp");
+    }
+
+    function _foreign(string memory group) private {
+        (uint256 id, ThresholdKeys.KeySet memory keys) = _predeposited();
+        bytes memory signature = _foreignSignature(keys, FOREIGN, 1e9);
+        pools.proveForeignDeposit(id, keys.groupKey, FOREIGN, 1e9, signature);
+        _snap(group, "proveForeignDeposit", "after the predeposit");
+    }
+
+    function _waysOut(string memory group) private {
+        (uint256 id,) = _keyReady();
+        skip(PREDEPOSIT_WINDOW);
+        pools.cancel(id);
+        _snap(group, "cancel", "with a live key");
+        vm.prank(_staker(0));
+        pools.refund(id);
+        _snap(group, "refund");
+        vm.prank(provider);
+        pools.withdrawInsurance(id);
+        _snap(group, "withdrawInsurance");
+    }
+
+    function _poolViews(uint256 id, string memory group) private {
+        bytes memory pubkey = BLS12381.compressG1(ThresholdKeys.G1);
+        pools.pool(id);
+        _snap(group, "pool");
+        pools.poolCount();
+        _snap(group, "poolCount");
+        pools.poolOfKey(1);
+        _snap(group, "poolOfKey");
+        pools.excludedOperator(1);
+        _snap(group, "excludedOperator");
+        pools.vaultOf(id);
+        _snap(group, "vaultOf");
+        pools.withdrawalCredentials(id);
+        _snap(group, "withdrawalCredentials");
+        pools.depositSigningRoot(pubkey, FOREIGN, 1e9);
+        _snap(group, "depositSigningRoot");
+        pools.supportsInterface(0x01ffc9a7);
+        _snap(group, "supportsInterface");
+        pools.MIN_STAKE();
+        _snap(group, "MIN_STAKE");
+        pools.POOL_SIZE();
+        _snap(group, "POOL_SIZE");
+        pools.INSURANCE();
+        _snap(group, "INSURANCE");
+        pools.PREDEPOSIT();
+        _snap(group, "PREDEPOSIT");
+        pools.OPEN_WINDOW();
+        _snap(group, "OPEN_WINDOW");
+        pools.KEY_WINDOW();
+        _snap(group, "KEY_WINDOW");
+        pools.PREDEPOSIT_WINDOW();
+        _snap(group, "PREDEPOSIT_WINDOW");
+        pools.CHALLENGE_WINDOW();
+        _snap(group, "CHALLENGE_WINDOW");
+        pools.GENESIS_FORK_VERSION();
+        _snap(group, "GENESIS_FORK_VERSION");
+        pools.DEPOSIT_CONTRACT();
+        _snap(group, "DEPOSIT_CONTRACT");
+        pools.KEY_REGISTRY();
+        _snap(group, "KEY_REGISTRY");
+        pools.PROVIDER_REGISTRY();
+        _snap(group, "PROVIDER_REGISTRY");
+        pools.VAULT_IMPLEMENTATION();
+        _snap(group, "VAULT_IMPLEMENTATION");
+    }
+
+    // --------------------------------------------------------------------------------------------- PoolVault
+
+    function test_PoolVault() public {
+        string memory group = "PoolVault";
+        (uint256 id,) = _keyReady();
+        IPoolVault vault = IPoolVault(pools.vaultOf(id));
+        deal(address(vault), 32 ether);
+        vm.prank(address(pools));
+        vault.pay(payable(makeAddr("new account")), 1 ether);
+        _snap(group, "pay", "to a new account");
+        deal(address(pools), 1 ether);
+        vm.prank(address(pools));
+        vault.requestWithdrawal{value: 1}(new bytes(48), 0);
+        _snap(group, "requestWithdrawal");
+        vault.poolId();
+        _snap(group, "poolId");
+        vault.MICROPOOLS();
+        _snap(group, "MICROPOOLS");
+        _assertComplete(group);
+    }
+
+    // ------------------------------------------------------------------------------------------------- sizes
+
+    /// EIP-170 allows 24,576 bytes.
+    function test_Sizes() public {
+        _size("ServerRegistry", address(d.serverRegistry));
+        _size("ProviderRegistry", address(d.providerRegistry));
+        _size("KeyRegistry", address(d.keyRegistry));
+        _size("Micropools", address(pools));
+        _size("PoolVault", pools.VAULT_IMPLEMENTATION());
+        (uint256 id,) = _keyReady();
+        _size("a pool's vault", pools.vaultOf(id));
+    }
+
+    function _size(string memory name, address account) private {
+        assertLe(account.code.length, 24_576);
+        vm.snapshotValue("Sizes", name, account.code.length);
+    }
+}
