@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {ERC6909} from "@openzeppelin/contracts/token/ERC6909/ERC6909.sol";
+
+import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {PoolState} from "../../../contracts/interfaces/IMicropools.sol";
+import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
+import {Reenterer, Stubborn} from "./Actors.sol";
+import {PoolFixture} from "./PoolFixture.sol";
+
+/// @title What may happen to pools, in any order
+/// @notice Stakers and providers are plain accounts, contracts that refuse ether and contracts that call back. Every
+/// action may fail; nothing here checks a rule of its own but the edges between states, which must hold at every step.
+contract PoolsHandler is PoolFixture {
+    uint256 internal constant MAX_POOLS = 4;
+    address private constant ANYONE = address(0xA11);
+
+    address[] internal _actors;
+    address[] internal _providers;
+    mapping(uint256 poolId => uint256 groupSecret) private _groupSecret;
+
+    /// Wei each account put into positions and got back from them, over all pools.
+    uint256 public stakedIn;
+    uint256 public paidBack;
+    /// Wei that came in without a call.
+    uint256 public forced;
+    uint256 public predeposits;
+    uint256 public topUps;
+    /// Pools whose foreign deposit was proven after the predeposit.
+    uint256 public lostPredeposits;
+    uint256 public insuranceIn;
+    uint256 public insuranceBack;
+    /// First move between two states that has no edge: from, to, plus one so that zero means none.
+    uint256 public illegalEdge;
+    /// States any pool was in.
+    mapping(uint256 state => uint256) public visits;
+
+    constructor() {
+        setUp();
+        for (uint256 i; i < 5; ++i) {
+            _actors.push(_staker(i));
+        }
+        for (uint256 i; i < 2; ++i) {
+            _actors.push(address(new Stubborn()));
+            _actors.push(address(new Reenterer()));
+        }
+        _providers.push(provider);
+        _providers.push(address(new Stubborn()));
+        _providers.push(address(new Reenterer()));
+        _registerProvider(_providers[1]);
+        _registerProvider(_providers[2]);
+    }
+
+    /// Watches the states of all pools around an action.
+    modifier watched() {
+        uint256[MAX_POOLS + 1] memory before = _states();
+        _;
+        uint256[MAX_POOLS + 1] memory afterwards = _states();
+        for (uint256 i = 1; i <= MAX_POOLS; ++i) {
+            ++visits[afterwards[i]];
+            if (!_isEdge(before[i], afterwards[i]) && illegalEdge == 0) {
+                illegalEdge = before[i] * 16 + afterwards[i] + 1;
+            }
+        }
+    }
+
+    function _states() private view returns (uint256[MAX_POOLS + 1] memory states) {
+        for (uint256 i = 1; i <= MAX_POOLS; ++i) {
+            states[i] = uint256(_state(i));
+        }
+    }
+
+    function _isEdge(uint256 from, uint256 to) private pure returns (bool) {
+        if (from == to) return true;
+        if (to == uint256(PoolState.Cancelled)) return from >= 1 && from <= uint256(PoolState.Predeposited);
+        return to == from + 1 && to <= uint256(PoolState.Active);
+    }
+
+    // ------------------------------------------------------------------------------------------- reading
+
+    function actors() external view returns (address[] memory) {
+        return _actors;
+    }
+
+    function providers() external view returns (address[] memory) {
+        return _providers;
+    }
+
+    function micropools() external view returns (address) {
+        return address(pools);
+    }
+
+    function keyState(uint256 poolId) external view returns (KeyState) {
+        return d.keyRegistry.key(pools.pool(poolId).keyId).state;
+    }
+
+    // ------------------------------------------------------------------------------------------- helpers
+
+    function _someActor(uint256 seed) private view returns (address) {
+        return _actors[seed % _actors.length];
+    }
+
+    function _somePool(uint256 seed) private view returns (uint256) {
+        uint256 count = pools.poolCount();
+        return count == 0 ? 0 : 1 + seed % count;
+    }
+
+    function _isContract(address account) private view returns (bool) {
+        return account.code.length != 0;
+    }
+
+    /// Calls the pools contract as `who`; contracts call through their own code.
+    function _as(address who, uint256 value, bytes memory data) private returns (bool success) {
+        if (_isContract(who)) {
+            vm.deal(who, who.balance + value);
+            (success,) = who.call(abi.encodeCall(Stubborn.run, (address(pools), value, data)));
+        } else {
+            vm.deal(who, who.balance + value);
+            vm.prank(who);
+            (success,) = address(pools).call{value: value}(data);
+        }
+        if (!success) vm.deal(who, who.balance - value);
+    }
+
+    // ------------------------------------------------------------------------------------------- actions
+
+    function open(uint256 seed) external watched {
+        if (pools.poolCount() == MAX_POOLS) return;
+        if (_as(_providers[seed % 3], 2 ether, abi.encodeCall(pools.open, (3, 4)))) insuranceIn += 2 ether;
+    }
+
+    function stake(uint256 who, uint256 which, uint256 amount) external watched {
+        amount = amount % 5 == 0 ? bound(amount, 0, 33 ether) : bound(amount, 0.5 ether, 9 ether);
+        if (_as(_someActor(who), amount, abi.encodeCall(pools.stake, (_somePool(which))))) {
+            stakedIn += amount;
+        }
+    }
+
+    /// Stakes exactly what is missing.
+    function fill(uint256 who, uint256 which) external watched {
+        uint256 id = _somePool(which);
+        uint256 room = 32 ether - pools.pool(id).staked;
+        if (_as(_someActor(who), room, abi.encodeCall(pools.stake, (id)))) stakedIn += room;
+    }
+
+    function leavePool(uint256 who, uint256 which, uint256 amount) external watched {
+        address actor = _someActor(who);
+        uint256 id = _somePool(which);
+        uint256 held = pools.balanceOf(actor, id);
+        amount = amount % 2 == 0 ? held : bound(amount, 0, held + 1);
+        if (_as(actor, 0, abi.encodeCall(pools.leavePool, (id, amount)))) paidBack += amount;
+    }
+
+    function transfer(uint256 from, uint256 to, uint256 which, uint256 amount) external watched {
+        address actor = _someActor(from);
+        uint256 id = _somePool(which);
+        uint256 held = pools.balanceOf(actor, id);
+        amount = amount % 2 == 0 ? held : bound(amount, 0, held + 1);
+        _as(actor, 0, abi.encodeCall(ERC6909.transfer, (_someActor(to), id, amount)));
+    }
+
+    function transferFrom(uint256 from, uint256 to, uint256 by, uint256 which, uint256 amount)
+        external
+        watched
+    {
+        address owner = _someActor(from);
+        address spender = _someActor(by);
+        uint256 id = _somePool(which);
+        amount = bound(amount, 0, pools.balanceOf(owner, id) + 1);
+        _as(owner, 0, abi.encodeCall(ERC6909.approve, (spender, id, amount)));
+        _as(spender, 0, abi.encodeCall(ERC6909.transferFrom, (owner, _someActor(to), id, amount)));
+    }
+
+    function requestKey(uint256 which) external watched {
+        _as(ANYONE, 0, abi.encodeCall(pools.requestKey, (_somePool(which))));
+    }
+
+    /// The servers do their part of whatever the pool waits for.
+    function serve(uint256 which) external watched {
+        uint256 id = _somePool(which);
+        uint256 keyId = pools.pool(id).keyId;
+        if (keyId == 0 || d.keyRegistry.key(keyId).state != KeyState.Requested) return;
+        _groupSecret[id] = _makeLive(keyId).coefficients[0];
+    }
+
+    function orderDeposit(uint256 which, uint256 key) external watched {
+        uint256 id = _somePool(which);
+        bytes memory groupKey = _groupKey(key % 8 == 0 ? _somePool(key) : id);
+        _as(ANYONE, 0, abi.encodeCall(pools.orderDeposit, (id, groupKey)));
+    }
+
+    function predeposit(uint256 which, uint256 fault) external watched {
+        uint256 id = _somePool(which);
+        bytes32 credentials = fault % 6 == 0 ? FOREIGN : pools.withdrawalCredentials(id);
+        bytes memory data =
+            abi.encodeCall(pools.predeposit, (id, _groupKey(id), _signature(id, credentials, 1e9)));
+        if (_as(ANYONE, 0, data)) ++predeposits;
+    }
+
+    function proveForeignDeposit(uint256 which, uint256 fault) external watched {
+        // Seldom, or hardly a pool would get further.
+        if (fault % 4 != 0) return;
+        uint256 id = _somePool(which);
+        bytes32 credentials = fault % 3 == 0 ? pools.withdrawalCredentials(id) : FOREIGN;
+        bool late = _state(id) == PoolState.Predeposited;
+        bytes memory signature = _signature(id, fault % 5 == 0 ? bytes32(0) : credentials, 1e9);
+        bytes memory data =
+            abi.encodeCall(pools.proveForeignDeposit, (id, _groupKey(id), credentials, 1e9, signature));
+        if (_as(ANYONE, 0, data) && late) ++lostPredeposits;
+    }
+
+    function topUp(uint256 which) external watched {
+        uint256 id = _somePool(which);
+        if (_as(ANYONE, 0, abi.encodeCall(pools.topUp, (id, _groupKey(id))))) ++topUps;
+    }
+
+    function cancel(uint256 who, uint256 which) external watched {
+        _as(_someActor(who), 0, abi.encodeCall(pools.cancel, (_somePool(which))));
+    }
+
+    function refund(uint256 who, uint256 which) external watched {
+        address actor = _someActor(who);
+        uint256 id = _somePool(which);
+        uint256 held = pools.balanceOf(actor, id);
+        if (_as(actor, 0, abi.encodeCall(pools.refund, (id)))) paidBack += held;
+    }
+
+    function withdrawInsurance(uint256 who, uint256 which) external watched {
+        uint256 id = _somePool(which);
+        uint256 held = pools.pool(id).insurance;
+        address caller = who % 3 == 0 ? _someActor(who) : pools.pool(id).provider;
+        if (_as(caller, 0, abi.encodeCall(pools.withdrawInsurance, (id)))) insuranceBack += held;
+    }
+
+    /// The next step of a pool on its way to Active, as keepers would push it; chance alone seldom gets that far.
+    function advance(uint256 who, uint256 which) external watched {
+        uint256 id = _somePool(which);
+        PoolState state = _state(id);
+        uint256 keyId = pools.pool(id).keyId;
+        if (state == PoolState.Open) {
+            uint256 room = 32 ether - pools.pool(id).staked;
+            uint256 amount = room > 16 ether ? room / 2 : room;
+            if (_as(_someActor(who), amount, abi.encodeCall(pools.stake, (id)))) stakedIn += amount;
+        } else if (state == PoolState.Full && keyId == 0) {
+            _as(ANYONE, 0, abi.encodeCall(pools.requestKey, (id)));
+        } else if (state == PoolState.Full && _groupSecret[id] == 0) {
+            _groupSecret[id] = _makeLive(keyId).coefficients[0];
+        } else if (state == PoolState.Full) {
+            _as(ANYONE, 0, abi.encodeCall(pools.orderDeposit, (id, _groupKey(id))));
+        } else if (state == PoolState.KeyReady) {
+            bytes memory signature = _signature(id, pools.withdrawalCredentials(id), 1e9);
+            if (_as(ANYONE, 0, abi.encodeCall(pools.predeposit, (id, _groupKey(id), signature)))) {
+                ++predeposits;
+            }
+        } else if (state == PoolState.Predeposited && who % 2 == 0) {
+            if (_as(ANYONE, 0, abi.encodeCall(pools.topUp, (id, _groupKey(id))))) ++topUps;
+        }
+    }
+
+    /// Contracts that get ether call back with whatever might pay them twice.
+    function arm(uint256 who, uint256 which, uint256 what) external watched {
+        uint256 id = _somePool(which);
+        bytes memory data;
+        if (what % 5 == 0) data = abi.encodeCall(pools.refund, (id));
+        if (what % 5 == 1) data = abi.encodeCall(pools.leavePool, (id, 0.5 ether));
+        if (what % 5 == 2) data = abi.encodeCall(pools.withdrawInsurance, (id));
+        if (what % 5 == 3) data = abi.encodeCall(pools.cancel, (id));
+        if (what % 5 == 4) data = abi.encodeCall(ERC6909.transfer, (_someActor(who), id, 0.5 ether));
+        address[3] memory reenterers = [_actors[6], _actors[8], _providers[2]];
+        Reenterer(payable(reenterers[who % 3])).arm(address(pools), data);
+    }
+
+    function setAccepts(uint256 who, bool value) external watched {
+        address[3] memory stubborn = [_actors[5], _actors[7], _providers[1]];
+        Stubborn(payable(stubborn[who % 3])).setAccepts(value);
+    }
+
+    /// Ether nobody accounts for, as a selfdestruct would leave it.
+    function force(uint256 amount) external watched {
+        amount = bound(amount, 1, 1 ether);
+        forced += amount;
+        vm.deal(address(pools), address(pools).balance + amount);
+    }
+
+    function pass(uint256 time) external watched {
+        skip(time % 2 == 0 ? bound(time, 1, 31 days) : bound(time, 1, 1 days));
+    }
+
+    // ------------------------------------------------------------------------------------------ key material
+
+    function _groupKey(uint256 id) private view returns (bytes memory) {
+        uint256 secret = _groupSecret[id];
+        return secret == 0 ? new bytes(128) : ThresholdKeys.publicKey(secret);
+    }
+
+    /// What t servers would combine to, from the group secret: the sharing itself is tested elsewhere.
+    function _signature(uint256 id, bytes32 credentials, uint64 amountGwei)
+        private
+        view
+        returns (bytes memory)
+    {
+        uint256 secret = _groupSecret[id];
+        if (secret == 0) return new bytes(256);
+        ThresholdKeys.KeySet memory keys;
+        keys.groupKey = ThresholdKeys.publicKey(secret);
+        return ThresholdKeys.sign(secret, _root(keys, credentials, amountGwei));
+    }
+
+    receive() external payable {}
+}
