@@ -15,6 +15,14 @@ contract RegistryGasTest is RegistryFixture {
         deployRegistries();
     }
 
+    function test_Sizes() public {
+        vm.snapshotValue(SERVERS, "runtime bytes", address(servers).code.length);
+        vm.snapshotValue(KEYS, "runtime bytes", address(keys).code.length);
+        // EIP-170
+        assertLe(address(servers).code.length, 24_576);
+        assertLe(address(keys).code.length, 24_576);
+    }
+
     function test_Gas_Register() public {
         addServers(2);
         uint256 secret = 0xa11ce;
