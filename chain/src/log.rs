@@ -15,6 +15,9 @@
 //! Log subscriptions lose events when the connection is silently made anew, and their `removed` flags exist only while one
 //! is connected. A poll that compares hashes needs no memory of the connection.
 
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use alloy::{
