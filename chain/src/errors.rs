@@ -381,6 +381,15 @@ pub enum ChainError {
         /// Deployment of the configuration.
         configured: String,
     },
+    /// One name for two intents.
+    #[error("the intent {key} exists already with another call; a name stands for one call for ever")]
+    DifferentIntent {
+        /// Name of the intent.
+        key: String,
+    },
+    /// The local key could not sign.
+    #[error("the transaction could not be signed: {0}")]
+    Signer(String),
     /// The local database failed.
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),

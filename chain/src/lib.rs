@@ -10,17 +10,27 @@
 //! | [`reader`] | orders at `finalized` from endpoints that agree; everything else at `latest` |
 //! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
 //! | [`header`] | the RLP header that proves a committee's seed |
+//! | [`store`], [`log`] | all events of our contracts in SQLite, across reorgs and restarts |
+//! | [`intents`] | transactions that happen once, across crashes, reorgs and rivals |
 pub mod bindings;
 pub mod deployment;
 pub mod endpoint;
 pub mod errors;
 pub mod header;
+pub mod intents;
 pub mod keys;
+pub mod log;
 pub mod reader;
+pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod types;
 
 pub use deployment::Deployment;
 pub use endpoint::{BlockId, Endpoint};
 pub use errors::{ChainError, ContractError};
+pub use intents::{Call, Confirm, IntentOptions, IntentState, IntentStatus, Intents, Superseded};
 pub use keys::{KeyError, LiveKey, Member};
+pub use log::{Change, EventLog, EventQuery, FinalReorg, LogOptions, LoggedEvent, StkrEvent};
 pub use reader::{ChainReader, Committee, FinalizedReader, KeyInfo, PoolInfo, ServerInfo, Trust};
+pub use store::{SCHEMA, SharedConnection, Store, migrate};

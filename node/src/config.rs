@@ -260,6 +260,23 @@ impl Preset {
         }
     }
 
+    /// The preset of this name.
+    ///
+    /// # Errors
+    /// For another name.
+    pub fn by_name(name: &str) -> Result<Self, ConfigError> {
+        let all = [Self::Mainnet, Self::Hoodi, Self::Devnet, Self::Custom];
+        all.into_iter()
+            .find(|preset| preset.name() == name)
+            .ok_or_else(|| ConfigError::value("chain.network", "write mainnet, hoodi, devnet or custom"))
+    }
+
+    /// The preset with this chain id; custom where there is none.
+    pub fn of_chain(chain_id: u64) -> Self {
+        let pinned = [Self::Mainnet, Self::Hoodi, Self::Devnet];
+        pinned.into_iter().find(|preset| preset.chain_id() == Some(chain_id)).unwrap_or(Self::Custom)
+    }
+
     /// Name as in the configuration.
     pub const fn name(self) -> &'static str {
         match self {

@@ -170,10 +170,20 @@ fn json_problem(error: &serde_json::Error) -> Problem {
     let class = match error.classify() {
         serde_json::error::Category::Data => {
             let text = error.to_string();
-            let field = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-            match field {
-                Some(field) => format!("has the unknown field {:.40}", field.escape_debug().to_string()),
-                None => "does not have the documented fields".to_owned(),
+            let named = |prefix: &str| {
+                let name = text.strip_prefix(prefix).and_then(|rest| rest.split('`').next())?;
+                Some(name.escape_debug().take(40).collect::<String>())
+            };
+            if let Some(field) = named("unknown field `") {
+                format!("has the unknown field {field}")
+            } else if let Some(field) = named("missing field `") {
+                format!("lacks the field {field}")
+            } else if let Some(variant) = named("unknown variant `") {
+                format!("names {variant}, which is not one of the documented values")
+            } else if text.starts_with("a list of more than") {
+                "has a list with more elements than the batch may have".to_owned()
+            } else {
+                "does not have the documented fields".to_owned()
             }
         }
         serde_json::error::Category::Eof => "ends before its JSON does".to_owned(),

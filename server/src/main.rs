@@ -1,2 +1,86 @@
-//! Placeholder.
-fn main() {}
+//! `stkr-server`: see the library.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use alloy::primitives::Address;
+use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
+use stkr_node::config::ConfigCommand;
+use stkr_node::exit::{self, Exit};
+use stkr_server::config::ServerConfig;
+use stkr_server::run::RunArgs;
+use stkr_server::setup::InitArgs;
+use stkr_server::{api, run, setup};
+
+/// A Stkr threshold server
+///
+/// Exit codes: 0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make keys, certificate, database and configuration of a new server; prints what to register
+    Init(InitArgs),
+    /// Print the arguments with which an operator registers this server, as JSON
+    RegisterArgs {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+        /// Account that will send the registration
+        #[arg(long)]
+        operator: Address,
+    },
+    /// Serve
+    Run(RunArgs),
+    /// Configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the OpenAPI description of the HTTP API
+    Openapi,
+    /// Print shell completions
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match execute(cli.command) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => exit::report("stkr-server", &error),
+    }
+}
+
+fn execute(command: Command) -> eyre::Result<()> {
+    match command {
+        Command::Init(args) => print(&setup::init(&args)?),
+        Command::RegisterArgs { config, operator } => print(&setup::register_args(&config, operator)?),
+        Command::Run(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(run::run(&args))
+        }
+        Command::Config(command) => command.run::<ServerConfig>(),
+        Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stkr-server", &mut std::io::stdout().lock());
+            Ok(())
+        }
+    }
+}
+
+fn print(value: &impl serde::Serialize) -> eyre::Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(value)?)?)
+}

@@ -11,10 +11,16 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A command that runs at the workspace root with the pinned npm tools first on its PATH.
+///
+/// Foundry's npm launchers exit 0 whatever the tool they start says, also after failed tests: the binaries behind them come
+/// before the launchers.
 pub(crate) fn command(program: &str) -> Result<Command> {
-    let bin = root().join("node_modules/.bin");
+    let modules = root().join("node_modules");
+    let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let os = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
+    let foundry = ["forge", "anvil", "cast"].map(|tool| modules.join(format!("@foundry-rs/{tool}-{os}-{arch}/bin")));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::iter::once(bin).chain(std::env::split_paths(&path));
+    let paths = foundry.into_iter().chain([modules.join(".bin")]).chain(std::env::split_paths(&path));
     let mut command = Command::new(program);
     command.current_dir(root()).env("PATH", std::env::join_paths(paths).wrap_err("PATH")?);
     Ok(command)

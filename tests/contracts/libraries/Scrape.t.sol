@@ -67,4 +67,39 @@ contract ScrapeTest is Test {
         assertTrue(valid);
         assertFalse(onePolynomial);
     }
+
+    /// @dev Whoever could choose points after q would solve the one equation for the last point. The forger does so for a q
+    /// that would come from t alone, and for one that would come from the share keys alone.
+    function testFuzz_Test_PointsChosenAfterQAreSeen(uint256 seed) public view {
+        bytes[2] memory hashed = [bytes(""), bytes("")];
+        bytes memory shareKeys;
+        for (uint256 i; i < 4; ++i) {
+            // Unrelated points: nobody knows a polynomial through them.
+            uint256 secret = bound(uint256(keccak256(abi.encode(seed, i))), 1, BLS12381.R - 1);
+            shareKeys = bytes.concat(shareKeys, ThresholdKeys.publicKey(secret));
+        }
+        hashed[1] = shareKeys;
+        for (uint256 attempt; attempt < 2; ++attempt) {
+            bytes32 challenge = keccak256(abi.encode("stkr/scrape", uint256(3), keccak256(hashed[attempt])));
+            // n - t = 1: q(x) = q0 + q1 x. Sum of (-1)^i C(4, i) q(i) P_i for i = 1 to 4, then P_0 = -sum / q(0).
+            uint256 secret;
+            for (uint256 i = 1; i <= 4; ++i) {
+                uint256 share = bound(uint256(keccak256(abi.encode(seed, i - 1))), 1, BLS12381.R - 1);
+                uint256 binomial = i == 4 ? 1 : i == 2 ? 6 : 4;
+                uint256 term = mulmod(mulmod(binomial, _q(challenge, i), BLS12381.R), share, BLS12381.R);
+                secret = addmod(secret, i % 2 == 1 ? term : BLS12381.R - term, BLS12381.R);
+            }
+            secret = mulmod(secret, ThresholdKeys.invert(_q(challenge, 0)), BLS12381.R);
+            (bool valid, bool onePolynomial) =
+                this.scrape(bytes.concat(shareKeys, ThresholdKeys.publicKey(secret)), 3);
+            assertTrue(valid);
+            assertFalse(onePolynomial);
+        }
+    }
+
+    function _q(bytes32 challenge, uint256 x) private pure returns (uint256) {
+        uint256 q0 = uint256(keccak256(abi.encode(challenge, uint256(0)))) % BLS12381.R;
+        uint256 q1 = uint256(keccak256(abi.encode(challenge, uint256(1)))) % BLS12381.R;
+        return addmod(q0, mulmod(q1, x, BLS12381.R), BLS12381.R);
+    }
 }

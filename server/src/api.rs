@@ -1,0 +1,183 @@
+//! The HTTP API: docs/protocol.md on axum, and its OpenAPI description.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use stkr_node::http::{JsonBody, Problem, ProblemBody, client_fingerprint, metrics_response, standard};
+use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use utoipa::{OpenApi, ToSchema};
+
+use crate::app::App;
+
+/// Description of the API; `docs/openapi/server.json` is generated from it.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "stkr-server",
+        description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
+    ),
+    paths(advance, sign, info, livez, readyz, metrics, openapi)
+)]
+pub struct Api;
+
+/// The API as pretty JSON with a line end.
+///
+/// # Errors
+/// When it does not serialise, which it always does.
+pub fn openapi_json() -> Result<String, serde_json::Error> {
+    Ok(Api::openapi().to_pretty_json()? + "\n")
+}
+
+/// All routes of a server.
+pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
+    let limited = Router::new()
+        .route("/v1/ceremonies/advance", post(advance))
+        .route("/v1/sign", post(sign))
+        .route("/v1/info", get(info))
+        .layer(from_fn_with_state(app.clone(), rate_limit));
+    let router = limited
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .with_state(app.clone());
+    standard(router, app.metrics().clone(), request_timeout)
+}
+
+async fn rate_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.admit(client_fingerprint(request.extensions())) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Give the server all ceremony messages you have, get all of its own
+#[utoipa::path(
+    post,
+    path = "/v1/ceremonies/advance",
+    request_body = AdvanceRequest,
+    responses(
+        (status = 200, description = "The server's messages and where it stands", body = AdvanceResponse),
+        (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
+        (status = 404, description = "No such key, or this server is not in its committee", body = ProblemBody),
+        (status = 409, description = "No such ceremony runs on the chain", body = ProblemBody),
+        (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate", body = ProblemBody),
+        (status = 503, description = "Chain or database cannot be used now; call again", body = ProblemBody),
+    )
+)]
+async fn advance(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<AdvanceRequest>,
+) -> Result<axum::Json<AdvanceResponse>, Problem> {
+    Ok(axum::Json(app.advance(request).await?))
+}
+
+/// Ask for partial signatures; one answer per request, in order
+#[utoipa::path(
+    post,
+    path = "/v1/sign",
+    request_body = SignBatch,
+    responses(
+        (status = 200, description = "Partial signatures in their envelopes, or refusals", body = SignReplies),
+        (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
+        (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate", body = ProblemBody),
+    )
+)]
+async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>) -> axum::Json<SignReplies> {
+    axum::Json(app.sign(batch).await)
+}
+
+/// Who this server is
+#[utoipa::path(get, path = "/v1/info", responses((status = 200, description = "Identity and version", body = Info)))]
+async fn info(State(app): State<Arc<App>>) -> axum::Json<Info> {
+    axum::Json(app.info())
+}
+
+/// Whether the process serves
+#[utoipa::path(get, path = "/livez", responses((status = 200, description = "It does")))]
+async fn livez() -> &'static str {
+    "ok"
+}
+
+/// What keeps the server from being of use.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether nothing does.
+    ready: bool,
+    /// One entry per reason.
+    reasons: Vec<Unready>,
+}
+
+/// One reason.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Unready {
+    /// `rpc`, `database` or `registered`.
+    check: &'static str,
+    /// In words.
+    reason: String,
+}
+
+/// Whether the chain can be read, the database written, and the server is registered
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "Ready", body = Readiness),
+        (status = 503, description = "Not ready, and why", body = Readiness),
+    )
+)]
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let reasons = app.unready().await;
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let ready = reasons.is_empty();
+    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check, reason }).collect();
+    (status, axum::Json(Readiness { ready, reasons })).into_response()
+}
+
+/// Metrics in the OpenMetrics text format
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics text", body = String)))]
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    metrics_response(app.metrics())
+}
+
+/// This description
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
+async fn openapi() -> Response {
+    match openapi_json() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_openapi_file_is_the_generated_one() {
+        let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi/server.json");
+        let generated = super::openapi_json().unwrap();
+        let committed = std::fs::read_to_string(committed).unwrap_or_default();
+        assert!(generated == committed, "run `cargo run -p stkr-server -- openapi > docs/openapi/server.json`");
+    }
+
+    #[test]
+    fn every_path_of_the_protocol_is_described() {
+        let json: serde_json::Value = serde_json::from_str(&super::openapi_json().unwrap()).unwrap();
+        let mut paths: Vec<_> = json["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        paths.sort_unstable();
+        let expected =
+            ["/livez", "/metrics", "/openapi.json", "/readyz", "/v1/ceremonies/advance", "/v1/info", "/v1/sign"];
+        assert_eq!(paths, expected);
+        for schema in ["AdvanceRequest", "AdvanceResponse", "SignBatch", "SignReplies", "Info", "ProblemBody"] {
+            assert!(json["components"]["schemas"][schema].is_object(), "{schema}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The server without its sockets: what it does for each request.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use alloy::eips::BlockNumberOrTag;
+use axum::http::StatusCode;
+use futures::StreamExt as _;
+use stkr_core::keystore::{Keystore, StoreKey};
+use stkr_core::PublicKey;
+use stkr_node::http::Problem;
+use stkr_node::metrics::Metrics;
+use stkr_node::rate::RateLimit;
+use stkr_node::tls::Fingerprint;
+use stkr_protocol::SignerKey;
+use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::ceremony::Phase;
+use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
+
+use crate::ceremony::{Ceremonies, CeremonyError};
+use crate::chain::{ChainView, NoCeremony};
+use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
+use crate::seal::Sealer;
+use crate::signing::{self, Answering, Facts};
+use crate::store::{Store, StoreError};
+
+/// Clients the rate limit remembers.
+const RATE_LIMIT_CLIENTS: usize = 4096;
+/// Chain reads for one batch that run at once.
+const PARALLEL_READS: usize = 8;
+
+/// Secrets a server holds while it runs.
+#[derive(Debug)]
+pub struct Keys {
+    /// Speaks for the server.
+    pub signer: SignerKey,
+    /// Opens and seals shares.
+    pub store_key: StoreKey,
+}
+
+/// A server: database, keys, chain.
+pub struct App {
+    store: Store,
+    keys: Keys,
+    sealer: Sealer,
+    chain: ChainView,
+    answering: Box<dyn Answering>,
+    metrics: Arc<Metrics>,
+    counted: ServerMetrics,
+    rate: Mutex<RateLimit>,
+    /// One ceremony call at a time: two for one ceremony would both step from the same stored state.
+    ceremony: Mutex<()>,
+    /// 0 before the registry knows us.
+    server_id: AtomicU32,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("signer", &self.keys.signer.address()).finish_non_exhaustive()
+    }
+}
+
+/// A stored share that does not open: this store key and this database do not belong together.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareCheckError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keystore.
+    #[error("a stored share of key {key_id} does not open under this store key ({reason}); database and secrets are not of one server, restore both from one backup")]
+    DoesNotOpen {
+        /// Key.
+        key_id: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl App {
+    /// Puts a server together. Nothing runs yet.
+    pub fn new(
+        store: Store,
+        keys: Keys,
+        chain: ChainView,
+        answering: Box<dyn Answering>,
+        (requests_per_second, burst): (u32, u32),
+    ) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
+        let counted = ServerMetrics::new(&metrics);
+        let rate = Mutex::new(RateLimit::new(burst, requests_per_second, RATE_LIMIT_CLIENTS));
+        let sealer = Sealer::new(&keys.store_key);
+        let (ceremony, server_id) = (Mutex::new(()), AtomicU32::new(0));
+        Arc::new(Self { store, keys, sealer, chain, answering, metrics, counted, rate, ceremony, server_id })
+    }
+
+    /// Metrics registry.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The chain.
+    pub const fn chain(&self) -> &ChainView {
+        &self.chain
+    }
+
+    /// Address of the signer key.
+    pub fn signer(&self) -> alloy::primitives::Address {
+        self.keys.signer.address()
+    }
+
+    /// Opens every stored share once and compares it with its share key.
+    ///
+    /// # Errors
+    /// The first share that does not open.
+    pub fn check_shares(&self) -> Result<usize, ShareCheckError> {
+        let all = self.store.all_shares()?;
+        for (key_id, row) in &all {
+            let bad = |reason: String| ShareCheckError::DoesNotOpen { key_id: *key_id, reason };
+            let share_key = PublicKey::from_compressed(&row.share_key).map_err(|error| bad(error.to_string()))?;
+            let keystore = Keystore::from_json(&row.keystore).map_err(|error| bad(error.to_string()))?;
+            self.keys
+                .store_key
+                .open_share(&keystore, row.index, &share_key)
+                .map_err(|error| bad(error.to_string()))?;
+        }
+        self.counted.shares.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
+        Ok(all.len())
+    }
+
+    /// Remembers the id under which the registry knows this server.
+    pub fn set_server_id(&self, id: u32) {
+        self.server_id.store(id, Ordering::Relaxed);
+        self.counted.registered.set(1);
+    }
+
+    /// `GET /v1/info`.
+    pub fn info(&self) -> Info {
+        let id = self.server_id.load(Ordering::Relaxed);
+        let domain = self.chain.domain();
+        Info {
+            server_id: (id != 0).then(|| id.to_string()),
+            signer: self.signer(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            chain_id: domain.chain_id,
+            registry: domain.key_registry,
+        }
+    }
+
+    /// Takes one token of the client.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub fn admit(&self, client: Option<Fingerprint>) -> Result<(), Problem> {
+        let client = client.map_or([0; 32], |fingerprint| fingerprint.0);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.take(client, Instant::now()).map_err(|wait| {
+            self.counted.rate_limited.inc();
+            Problem::too_many(wait)
+        })
+    }
+
+    /// `POST /v1/ceremonies/advance`.
+    ///
+    /// # Errors
+    /// The problem to answer with; nothing was said that is not stored.
+    pub async fn advance(self: &Arc<Self>, request: AdvanceRequest) -> Result<AdvanceResponse, Problem> {
+        let AdvanceRequest { key_id, attempt, messages } = request;
+        let born = self.store.born().map_err(|error| internal(&error))?;
+        let drawn = self.chain.ceremony(key_id, attempt, born > 0).await.map_err(|error| no_ceremony(&error))?;
+        let app = Arc::clone(self);
+        let advanced = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = app.ceremony.lock().unwrap_or_else(PoisonError::into_inner);
+            let ceremonies = Ceremonies {
+                store: &app.store,
+                signer: &app.keys.signer,
+                sealer: &app.sealer,
+                store_key: &app.keys.store_key,
+            };
+            ceremonies.advance(&drawn, messages)
+        })
+        .await
+        .map_err(|error| internal(&error))?;
+        let answer = advanced.map_err(|error| match error {
+            CeremonyError::NotMember { .. } => Problem::denied(
+                StatusCode::NOT_FOUND,
+                error.to_string(),
+                "ask the servers that the CommitteeDrawn event names",
+            ),
+            error => internal(&error),
+        })?;
+        self.counted.ceremony_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
+        if answer.phase == Phase::Acknowledged {
+            self.count_shares();
+        }
+        Ok(answer)
+    }
+
+    fn count_shares(&self) {
+        if let Ok([_, shares, _]) = self.store.counts() {
+            self.counted.shares.set(shares);
+        }
+    }
+
+    /// `POST /v1/sign`: one answer per request, in order.
+    pub async fn sign(self: &Arc<Self>, batch: SignBatch) -> SignReplies {
+        let decided: Vec<Decision> = futures::stream::iter(batch.requests)
+            .map(|request| self.decide(request))
+            .buffered(PARALLEL_READS)
+            .collect()
+            .await;
+        let count = decided.len();
+        let app = Arc::clone(self);
+        let responses = match tokio::task::spawn_blocking(move || app.answer(decided)).await {
+            Ok(responses) => responses,
+            Err(_) => {
+                let bug = Refusal::unavailable("this server hit a bug while signing", "Report it to the operator.");
+                vec![SignResponse::refused(bug); count]
+            }
+        };
+        for response in &responses {
+            match response {
+                SignResponse::Signed(_) => _ = self.counted.partials.inc(),
+                SignResponse::Refused(refused) => {
+                    let kind = refused.refusal.kind.name();
+                    self.counted.refusals.get_or_create(&KindLabel { kind }).inc();
+                }
+            }
+        }
+        SignReplies { responses }
+    }
+
+    async fn decide(&self, request: SignRequest) -> Decision {
+        match signing::answered_before(&self.store, &request) {
+            Ok(Some(partial)) => return Decision::Again(partial),
+            Ok(None) => {}
+            Err(refusal) => return Decision::Refuse(refusal),
+        }
+        match self.chain.deposit_facts(&request, self.signer()).await {
+            Ok(facts) => Decision::Judge(request, Box::new(facts)),
+            Err(refusal) => Decision::Refuse(refusal),
+        }
+    }
+
+    /// Judges, signs and stores a whole batch; what is not stored does not leave.
+    fn answer(&self, decided: Vec<Decision>) -> Vec<SignResponse> {
+        let mut made: Vec<(SignRequest, SignedPartial)> = Vec::new();
+        let slots: Vec<Slot> = decided
+            .into_iter()
+            .map(|decision| match decision {
+                Decision::Again(partial) => Slot::Final(SignResponse::Signed(partial)),
+                Decision::Refuse(refusal) => Slot::Final(SignResponse::refused(refusal)),
+                Decision::Judge(request, facts) => match self.make(&request, &facts) {
+                    Ok(partial) => {
+                        made.push((request, partial));
+                        Slot::Made
+                    }
+                    Err(refusal) => Slot::Final(SignResponse::refused(refusal)),
+                },
+            })
+            .collect();
+        let stored = if made.is_empty() { Ok(Vec::new()) } else { signing::commit(&self.store, &made) };
+        let mut stored = match stored {
+            Ok(stored) => stored.into_iter(),
+            Err(refusal) => vec![Err(refusal); made.len()].into_iter(),
+        };
+        slots
+            .into_iter()
+            .map(|slot| match slot {
+                Slot::Final(response) => response,
+                Slot::Made => match stored.next() {
+                    Some(Ok(partial)) => SignResponse::Signed(partial),
+                    Some(Err(refusal)) => SignResponse::refused(refusal),
+                    None => SignResponse::refused(Refusal::unavailable("the answer was not stored", "Ask again.")),
+                },
+            })
+            .collect()
+    }
+
+    fn make(&self, request: &SignRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
+        let SignRequest::Deposit(deposit) = request;
+        let seat = signing::judge(deposit, facts)?;
+        let rows = self.store.shares(deposit.key_id).map_err(|error| {
+            tracing::error!(error = %error, "database failed while signing");
+            Refusal::unavailable("this server's database failed", "Ask again.")
+        })?;
+        let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
+        let root = request.signing_root();
+        let partial = self.answering.answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
+        tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
+        Ok(partial)
+    }
+
+    /// What keeps the server from being of use; empty if nothing does.
+    pub async fn unready(&self) -> Vec<(&'static str, String)> {
+        let mut reasons = Vec::new();
+        for endpoint in self.chain.reader().endpoints() {
+            match endpoint.block(BlockNumberOrTag::Latest).await {
+                Ok(Some(_)) => {}
+                Ok(None) => reasons.push(("rpc", format!("{} has no newest block", endpoint.name()))),
+                Err(error) => reasons.push(("rpc", error.to_string())),
+            }
+        }
+        if let Err(error) = self.store.check_writable() {
+            reasons.push(("database", error.to_string()));
+        }
+        if self.server_id.load(Ordering::Relaxed) == 0 {
+            reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));
+        }
+        reasons
+    }
+}
+
+enum Decision {
+    Again(SignedPartial),
+    Refuse(Refusal),
+    Judge(SignRequest, Box<Facts>),
+}
+
+enum Slot {
+    Final(SignResponse),
+    Made,
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(error = %error, "request failed");
+    Problem::unavailable(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "this server cannot use its own state now",
+        "call again; the operator has to look at the logs if it stays",
+    )
+}
+
+fn no_ceremony(error: &NoCeremony) -> Problem {
+    match error {
+        NoCeremony::Chain(stkr_chain::ChainError::NotFound(_)) => Problem::denied(
+            StatusCode::NOT_FOUND,
+            error.to_string(),
+            "check the key id; if the committee was drawn just now, call again",
+        ),
+        NoCeremony::Chain(_) => {
+            tracing::warn!(error = %error, "chain could not be read for a ceremony");
+            Problem::unavailable(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "call again")
+        }
+        NoCeremony::NotDrawn { .. } | NoCeremony::OtherAttempt { .. } => Problem::denied(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "read the key's state from the chain and call for the attempt that runs",
+        ),
+        NoCeremony::Expired { .. } => Problem::denied(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "anyone may restart the ceremony in the key registry",
+        ),
+        NoCeremony::BadCommittee { .. } => Problem::denied(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "compare the registry with docs/protocol.md; this program cannot serve such a committee",
+        ),
+    }
+}

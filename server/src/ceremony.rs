@@ -1,0 +1,408 @@
+//! Taking part in key ceremonies.
+//!
+//! One call of `advance` does everything a member can do with the messages it was given, in this order: rebuild the member
+//! from the database, take the messages, step, store, answer. No state lives in memory between calls, so a restart is the
+//! normal case and not a special one. The committee comes from the chain alone ([`Drawn`]); a relayer only carries
+//! messages.
+
+use alloy::primitives::B256;
+use stkr_core::dkg::{OneTimeSecret, Outcome};
+use stkr_core::keystore::{KeystoreError, StoreKey};
+use stkr_core::{RandomnessError, ShareIndex};
+use stkr_protocol::SignerKey;
+use stkr_protocol::api::{AdvanceResponse, FailureReport};
+use stkr_protocol::ceremony::{Accepted, Context, Member, Phase, Rejected, StepError};
+use stkr_protocol::messages::SignedMessage;
+
+use crate::seal::{SealError, Sealer};
+use crate::store::{CeremonyRow, ShareRow, Step, Store, StoreError};
+
+/// A ceremony as the chain has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// Who takes part, in what.
+    pub context: Context,
+    /// keccak256 of the committee, as the registry keeps it.
+    pub committee: B256,
+    /// Block in which this attempt began.
+    pub begun: u64,
+}
+
+/// Why a ceremony cannot go on now. What a *member* did wrong is no error but part of the answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CeremonyError {
+    /// The committee is another server's.
+    #[error("this server is not a member of the committee of key {key_id}, attempt {attempt}")]
+    NotMember {
+        /// Key.
+        key_id: u64,
+        /// Ceremony.
+        attempt: u16,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sealed one-time secret.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The share keystore.
+    #[error("the share cannot be stored: {0}")]
+    Keystore(#[from] KeystoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// The state machine.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A stored message is not one of this ceremony.
+    #[error("the database mixes ceremonies: {0}")]
+    Mixed(Rejected),
+}
+
+/// This server as a member of ceremonies.
+pub struct Ceremonies<'a> {
+    /// Database.
+    pub store: &'a Store,
+    /// Signs messages.
+    pub signer: &'a SignerKey,
+    /// Seals one-time secrets.
+    pub sealer: &'a Sealer,
+    /// Seals shares.
+    pub store_key: &'a StoreKey,
+}
+
+impl std::fmt::Debug for Ceremonies<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ceremonies").field("signer", &self.signer.address()).finish_non_exhaustive()
+    }
+}
+
+impl Ceremonies<'_> {
+    /// Takes `messages`, does all that can be done, and answers with every own message that may be shown.
+    ///
+    /// Calls for one ceremony must not overlap; the caller holds a lock.
+    ///
+    /// # Errors
+    /// [`CeremonyError`]: nothing was said that is not stored; call again.
+    pub fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
+        let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
+        let me = drawn
+            .context
+            .index_of(self.signer.address())
+            .ok_or(CeremonyError::NotMember { key_id, attempt })?;
+        let row = self.row(drawn, me)?;
+        if let Some((reason, what_to_do)) = row.sits_out {
+            return Ok(sitting_out(me, reason, what_to_do));
+        }
+        let secret = row.sealed.map(|sealed| self.sealer.open(key_id, attempt, &sealed)).transpose()?;
+        let stored = self.store.messages(key_id, attempt, &drawn.committee)?;
+        let mut member =
+            Member::resume(drawn.context.clone(), me, secret, stored).map_err(CeremonyError::Mixed)?;
+        let before = member.phase();
+        let received = take(&mut member, messages);
+        let step = member.step(self.signer)?;
+        let share = step.outcome.as_ref().map(|outcome| self.share_row(attempt, outcome)).transpose()?;
+        self.store.record(
+            key_id,
+            attempt,
+            &drawn.committee,
+            Step { received: &received, own: &step.new_messages, erase: share.is_some(), share },
+        )?;
+        log_progress(&member, before);
+        Ok(answer(&member))
+    }
+
+    /// The stored ceremony, or a new one: with a fresh one-time secret, or sitting out where taking part could contradict
+    /// what was said before.
+    fn row(&self, drawn: &Drawn, me: ShareIndex) -> Result<CeremonyRow, CeremonyError> {
+        let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
+        let rows = self.store.ceremonies(key_id, attempt)?;
+        if let Some(row) = rows.iter().find(|row| row.committee == drawn.committee && row.index == me) {
+            return Ok(row.clone());
+        }
+        let sits_out = self.reason_to_sit_out(drawn, me)?;
+        let sealed = match (&sits_out, rows.iter().find(|row| row.index == me && row.sealed.is_some())) {
+            (Some(_), _) => None,
+            // The chain reorganised and drew another committee in which this server has the same seat: its one-time key is
+            // out already, and a second one under the same index would be equivocation.
+            (None, Some(earlier)) => earlier.sealed.clone(),
+            (None, None) => Some(self.sealer.seal(key_id, attempt, &OneTimeSecret::random()?)?),
+        };
+        let row = CeremonyRow { key_id, attempt, committee: drawn.committee, index: me, sealed, sits_out };
+        self.store.begin(&row)?;
+        Ok(row)
+    }
+
+    fn reason_to_sit_out(&self, drawn: &Drawn, me: ShareIndex) -> Result<Option<(String, String)>, CeremonyError> {
+        let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
+        let born = self.store.born()?;
+        if drawn.begun <= born {
+            let reason = format!(
+                "this server's database was created at block {born}, after this ceremony began at block {}; an earlier, lost database may have taken part",
+                drawn.begun
+            );
+            let what_to_do = "restart the ceremony after its deadline; the operator should look for the lost database";
+            return Ok(Some((reason, what_to_do.to_owned())));
+        }
+        if self.store.has_dealt(key_id, attempt, me)? {
+            let reason = "the chain reorganised and drew another committee after this server had made its dealing for the first";
+            let what_to_do = "restart the ceremony after its deadline";
+            return Ok(Some((reason.to_owned(), what_to_do.to_owned())));
+        }
+        Ok(None)
+    }
+
+    fn share_row(&self, attempt: u16, outcome: &Outcome) -> Result<ShareRow, CeremonyError> {
+        Ok(ShareRow {
+            attempt,
+            index: outcome.share.index(),
+            share_key: outcome.share.public_key().to_compressed(),
+            group_key: outcome.keys.group_key().to_compressed(),
+            keystore: self.store_key.seal_share(&outcome.share)?.to_json()?,
+        })
+    }
+}
+
+/// Gives the member every message; returns those that have to be stored.
+fn take(member: &mut Member, messages: Vec<SignedMessage>) -> Vec<SignedMessage> {
+    let mut received = Vec::new();
+    for message in messages {
+        match member.accept(message.clone()) {
+            Ok(Accepted::New | Accepted::Evidence) => received.push(message),
+            Ok(Accepted::Known) => {}
+            // Whoever carries messages can make these up: not a reason for anything.
+            Err(rejected) => tracing::debug!(key_id = message.key_id, reason = %rejected, "ceremony message ignored"),
+        }
+    }
+    received
+}
+
+fn answer(member: &Member) -> AdvanceResponse {
+    AdvanceResponse {
+        messages: member.published().into_iter().cloned().collect(),
+        phase: member.phase(),
+        waiting_for: member.waiting_for(),
+        failure: member.failure().map(FailureReport::from),
+    }
+}
+
+fn sitting_out(me: ShareIndex, reason: String, what_to_do: String) -> AdvanceResponse {
+    AdvanceResponse {
+        messages: Vec::new(),
+        phase: Phase::Failed,
+        waiting_for: Vec::new(),
+        failure: Some(FailureReport { culprit: Some(me), reason, what_to_do }),
+    }
+}
+
+fn log_progress(member: &Member, before: Phase) {
+    let after = member.phase();
+    if after == before {
+        return;
+    }
+    let (key_id, attempt) = (member.context().key_id(), member.context().attempt());
+    match member.failure() {
+        Some(failure) => tracing::warn!(
+            key_id,
+            attempt,
+            culprit = failure.culprit.map(ShareIndex::get),
+            reason = failure.reason(),
+            what_to_do = failure.what_to_do(),
+            "key ceremony failed"
+        ),
+        None => tracing::info!(key_id, attempt, index = member.me().get(), phase = %after, "key ceremony advanced"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::Address;
+    use std::collections::BTreeSet;
+    use stkr_core::Threshold;
+    use stkr_protocol::ProtocolDomain;
+    use stkr_protocol::ceremony::{Board, MemberId, Transcript};
+    use stkr_protocol::messages::Round;
+
+    const KEY: u64 = 5;
+
+    /// One server on disk: everything else is made anew for every call, as after a SIGKILL.
+    struct Disk {
+        folder: tempfile::TempDir,
+        signer: SignerKey,
+        store_key: StoreKey,
+    }
+
+    impl Disk {
+        fn new() -> Self {
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                signer: SignerKey::random().unwrap(),
+                store_key: StoreKey::random().unwrap(),
+            }
+        }
+
+        fn store(&self, born: u64) -> Store {
+            let owner = crate::store::Owner {
+                signer: self.signer.address(),
+                chain_id: 31337,
+                key_registry: Address::repeat_byte(2),
+            };
+            Store::open(&self.folder.path().join("server.db"), &owner, born).unwrap()
+        }
+
+        fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
+            let (store, sealer) = (self.store(9), Sealer::new(&self.store_key));
+            let ceremonies =
+                Ceremonies { store: &store, signer: &self.signer, sealer: &sealer, store_key: &self.store_key };
+            ceremonies.advance(drawn, messages)
+        }
+    }
+
+    fn committee() -> (Vec<Disk>, Drawn) {
+        let disks: Vec<Disk> = (0..4).map(|_| Disk::new()).collect();
+        let drawn = drawn(&disks, [0, 1, 2, 3], 10);
+        (disks, drawn)
+    }
+
+    fn drawn(disks: &[Disk], seats: [usize; 4], begun: u64) -> Drawn {
+        let members = seats.map(|seat| MemberId {
+            server_id: u32::try_from(seat).unwrap() + 1,
+            signer: disks[seat].signer.address(),
+        });
+        let domain = ProtocolDomain { chain_id: 31337, key_registry: Address::repeat_byte(2) };
+        let context = Context::new(domain, KEY, 0, Threshold::new(3, 4).unwrap(), members.to_vec()).unwrap();
+        let committee = context.committee_hash();
+        Drawn { context, committee, begun }
+    }
+
+    /// Carries messages until nothing new is said; every call starts from disk.
+    fn run(disks: &[Disk], drawn: &Drawn, calls: usize) -> (Board, Vec<AdvanceResponse>) {
+        let mut board = Board::new(drawn.context.clone());
+        let mut answers = Vec::new();
+        let mut carried: Vec<SignedMessage> = Vec::new();
+        for _ in 0..calls {
+            answers.clear();
+            for disk in disks {
+                let answer = disk.advance(drawn, carried.clone()).unwrap();
+                for message in &answer.messages {
+                    if board.accept(message.clone()).unwrap() == Accepted::New {
+                        carried.push(message.clone());
+                    }
+                }
+                answers.push(answer);
+            }
+        }
+        (board, answers)
+    }
+
+    #[test]
+    fn a_committee_that_is_killed_after_every_call_still_gets_its_key() {
+        let (disks, drawn) = committee();
+        let (board, answers) = run(&disks, &drawn, 6);
+        assert!(answers.iter().all(|answer| answer.phase == Phase::Acknowledged && answer.waiting_for.is_empty()));
+        assert!(board.missing(Round::Acknowledgement).is_empty());
+        let group_key = Transcript::assemble(&board).unwrap().keys().group_key();
+        let mut share_keys = BTreeSet::new();
+        for disk in &disks {
+            let store = disk.store(9);
+            let shares = store.shares(KEY).unwrap();
+            assert_eq!(shares.len(), 1);
+            let share_key = stkr_core::PublicKey::from_compressed(&shares[0].share_key).unwrap();
+            let keystore = stkr_core::keystore::Keystore::from_json(&shares[0].keystore).unwrap();
+            disk.store_key.open_share(&keystore, shares[0].index, &share_key).unwrap();
+            assert_eq!(shares[0].group_key, group_key.to_compressed());
+            assert_eq!(store.ceremonies(KEY, 0).unwrap()[0].sealed, None, "the one-time secret is erased");
+            share_keys.insert(shares[0].share_key);
+        }
+        assert_eq!(share_keys.len(), 4);
+    }
+
+    #[test]
+    fn the_same_call_again_gets_the_same_messages_byte_for_byte() {
+        let (disks, drawn) = committee();
+        let first = disks[0].advance(&drawn, Vec::new()).unwrap();
+        assert_eq!(disks[0].advance(&drawn, Vec::new()).unwrap(), first);
+        run(&disks, &drawn, 6);
+        let last = disks[0].advance(&drawn, Vec::new()).unwrap();
+        assert_eq!(disks[0].advance(&drawn, Vec::new()).unwrap(), last);
+        assert_eq!(last.messages.len(), 5);
+    }
+
+    #[test]
+    fn a_server_with_a_lost_database_sits_out_and_says_so() {
+        let (disks, drawn) = committee();
+        disks[0].advance(&drawn, Vec::new()).unwrap();
+        std::fs::remove_file(disks[0].folder.path().join("server.db")).unwrap();
+        let born_late = disks[0].store(drawn.begun);
+        drop(born_late);
+        let answer = disks[0].advance(&drawn, Vec::new()).unwrap();
+        assert!(answer.phase == Phase::Failed && answer.messages.is_empty());
+        assert!(answer.failure.unwrap().reason.contains("database was created at block 10"));
+        assert_eq!(disks[0].advance(&drawn, Vec::new()).unwrap().phase, Phase::Failed, "and stays out");
+    }
+
+    #[test]
+    fn a_server_with_a_rolled_back_database_that_sees_its_own_later_message_sits_out() {
+        let (disks, drawn) = committee();
+        let mut twin = Disk::new();
+        twin.signer = SignerKey::from_bytes(&disks[0].signer.to_bytes()).unwrap();
+        let other = twin.advance(&drawn, Vec::new()).unwrap();
+        disks[0].advance(&drawn, Vec::new()).unwrap();
+        let answer = disks[0].advance(&drawn, other.messages).unwrap();
+        assert_eq!(answer.phase, Phase::Failed);
+    }
+
+    #[test]
+    fn after_a_reorg_before_the_dealing_the_one_time_key_is_the_same() {
+        let (disks, first) = committee();
+        let before = disks[0].advance(&first, Vec::new()).unwrap();
+        let second = drawn(&disks, [0, 2, 1, 3], 11);
+        assert_ne!(first.committee, second.committee);
+        assert_eq!(disks[0].advance(&second, Vec::new()).unwrap().messages, before.messages, "same seat, same key");
+        let moved = disks[1].advance(&second, Vec::new()).unwrap();
+        assert_eq!(moved.messages[0].index.get(), 3);
+        let (_, answers) = run(&disks, &second, 6);
+        assert!(answers.iter().all(|answer| answer.phase == Phase::Acknowledged));
+    }
+
+    #[test]
+    fn after_a_reorg_behind_the_dealing_the_same_seat_sits_out() {
+        let (disks, first) = committee();
+        run(&disks, &first, 2);
+        let second = drawn(&disks, [0, 2, 1, 3], 11);
+        let answer = disks[0].advance(&second, Vec::new()).unwrap();
+        assert_eq!(answer.phase, Phase::Failed);
+        assert!(answer.failure.unwrap().reason.contains("reorganised"));
+    }
+
+    #[test]
+    fn a_server_outside_the_committee_says_nothing() {
+        let (_, drawn) = committee();
+        let outsider = Disk::new();
+        assert!(matches!(outsider.advance(&drawn, Vec::new()), Err(CeremonyError::NotMember { key_id: KEY, .. })));
+    }
+
+    #[test]
+    fn neither_one_time_secret_nor_share_lies_in_the_database_in_the_open() {
+        let (disks, drawn) = committee();
+        let disk = &disks[0];
+        disk.advance(&drawn, Vec::new()).unwrap();
+        let sealed = disk.store(9).ceremonies(KEY, 0).unwrap()[0].sealed.clone().unwrap();
+        let secret = Sealer::new(&disk.store_key).open(KEY, 0, &sealed).unwrap();
+        let planted = secret.to_bytes();
+        run(&disks, &drawn, 6);
+        let store = disk.store(9);
+        let row = store.shares(KEY).unwrap().remove(0);
+        drop(store);
+        let share_key = stkr_core::PublicKey::from_compressed(&row.share_key).unwrap();
+        let keystore = stkr_core::keystore::Keystore::from_json(&row.keystore).unwrap();
+        let share = disk.store_key.open_share(&keystore, row.index, &share_key).unwrap();
+        let file = std::fs::read(disk.folder.path().join("server.db")).unwrap();
+        for secret in [planted, share.to_bytes()] {
+            let text = hex::encode(secret.as_slice());
+            assert!(!file.windows(32).any(|window| window == secret.as_slice()));
+            assert!(!file.windows(64).any(|window| window.eq_ignore_ascii_case(text.as_bytes())));
+        }
+    }
+}

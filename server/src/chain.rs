@@ -1,0 +1,261 @@
+//! What a server asks the chain, each time anew: nothing here comes from whoever called.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{Address, B256, U256};
+use alloy::providers::Provider as _;
+use alloy::rpc::types::Filter;
+use alloy::sol_types::SolEvent as _;
+use stkr_chain::bindings::KeyRegistry;
+use stkr_chain::endpoint::ask;
+use stkr_chain::types::KeyState;
+use stkr_chain::{ChainError, ChainReader, KeyInfo, LiveKey};
+use stkr_core::Threshold;
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::ceremony::{Context, MemberId};
+use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest};
+
+use crate::ceremony::Drawn;
+use crate::signing::Facts;
+
+/// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
+const CACHE_ENTRIES: usize = 1024;
+
+/// Why there is no ceremony to take part in.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCeremony {
+    /// The chain cannot be read now.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The key is in another state.
+    #[error("key {key_id} is {state} on the chain; there is a ceremony only while it is Drawn")]
+    NotDrawn {
+        /// Key.
+        key_id: u64,
+        /// Its state.
+        state: KeyState,
+    },
+    /// Another attempt runs.
+    #[error("the chain is at attempt {running} of key {key_id}, not at {asked}")]
+    OtherAttempt {
+        /// Key.
+        key_id: u64,
+        /// Attempt on the chain.
+        running: u16,
+        /// Attempt in the request.
+        asked: u16,
+    },
+    /// Too late.
+    #[error("the ceremony of key {key_id} ended at unix time {deadline}")]
+    Expired {
+        /// Key.
+        key_id: u64,
+        /// Deadline.
+        deadline: u64,
+    },
+    /// The chain names a committee that cannot be.
+    #[error("the committee of key {key_id} cannot hold a ceremony: {reason}")]
+    BadCommittee {
+        /// Key.
+        key_id: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The chain through this server's own endpoints.
+#[derive(Debug)]
+pub struct ChainView {
+    reader: ChainReader,
+    committees: Cache<(u64, u16, B256), Context>,
+    keys: Cache<(u64, B256), LiveKey>,
+}
+
+impl ChainView {
+    /// A view over a connected reader.
+    pub fn new(reader: ChainReader) -> Self {
+        Self { reader, committees: Cache::default(), keys: Cache::default() }
+    }
+
+    /// The reader.
+    pub const fn reader(&self) -> &ChainReader {
+        &self.reader
+    }
+
+    /// EIP-712 domain of all messages.
+    pub fn domain(&self) -> ProtocolDomain {
+        let deployment = self.reader.deployment();
+        ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry }
+    }
+
+    /// The ceremony that runs for `key_id`, if it is this `attempt`. `with_begun` also finds the block in which the attempt
+    /// began, which costs a log query; without it that is `u64::MAX`.
+    ///
+    /// # Errors
+    /// [`NoCeremony`].
+    pub async fn ceremony(&self, key_id: u64, attempt: u16, with_begun: bool) -> Result<Drawn, NoCeremony> {
+        let key = self.reader.key(key_id).await?;
+        if key.state != KeyState::Drawn {
+            return Err(NoCeremony::NotDrawn { key_id, state: key.state });
+        }
+        if key.attempt != attempt {
+            return Err(NoCeremony::OtherAttempt { key_id, running: key.attempt, asked: attempt });
+        }
+        if self.now().await? > key.mark {
+            return Err(NoCeremony::Expired { key_id, deadline: key.mark });
+        }
+        let context = match self.committees.get(&(key_id, attempt, key.commitment)) {
+            Some(context) => context,
+            None => self.read_committee(&key).await?,
+        };
+        let begun = if with_begun { self.begun(key_id, attempt).await? } else { u64::MAX };
+        Ok(Drawn { context, committee: key.commitment, begun })
+    }
+
+    /// Time of the newest block: the clock that the contract's deadline is measured with.
+    async fn now(&self) -> Result<u64, ChainError> {
+        let mut last = ChainError::NotFound("no RPC endpoint has a newest block".to_owned());
+        for endpoint in self.reader.endpoints() {
+            match endpoint.block(BlockNumberOrTag::Latest).await {
+                Ok(Some(block)) => return Ok(block.timestamp),
+                Ok(None) => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn read_committee(&self, key: &KeyInfo) -> Result<Context, NoCeremony> {
+        let bad = |reason: String| NoCeremony::BadCommittee { key_id: key.id, reason };
+        let committee = self.reader.committee(key.id).await?;
+        if stkr_chain::reader::committee_hash(&committee.members) != key.commitment || committee.attempt != key.attempt {
+            // A block came in between the two reads; the next call sees one state.
+            return Err(ChainError::NotFound(format!("the ceremony of key {} just changed", key.id)).into());
+        }
+        let servers = committee.members.iter().map(|id| self.reader.server(*id));
+        let servers = futures::future::try_join_all(servers).await?;
+        let members =
+            servers.iter().map(|server| MemberId { server_id: server.id, signer: server.signer }).collect();
+        let threshold = Threshold::new(key.threshold, key.members).map_err(|error| bad(error.to_string()))?;
+        let context = Context::new(self.domain(), key.id, key.attempt, threshold, members)
+            .map_err(|error| bad(error.to_string()))?;
+        self.committees.put((key.id, key.attempt, key.commitment), context.clone());
+        Ok(context)
+    }
+
+    /// Block of the event with which this attempt began.
+    async fn begun(&self, key_id: u64, attempt: u16) -> Result<u64, ChainError> {
+        let deployment = self.reader.deployment();
+        let filter = Filter::new()
+            .address(deployment.key_registry)
+            .event_signature(vec![
+                KeyRegistry::CommitteeDrawn::SIGNATURE_HASH,
+                KeyRegistry::CeremonyRestarted::SIGNATURE_HASH,
+            ])
+            .topic1(B256::from(U256::from(key_id)))
+            .from_block(deployment.deployed_block);
+        let mut last = ChainError::NotFound(format!("no event says when attempt {attempt} of key {key_id} began"));
+        for endpoint in self.reader.endpoints() {
+            let action = format!("looking for the draw of key {key_id} at {}", endpoint.name());
+            match ask(action, endpoint.provider().get_logs(&filter)).await {
+                Err(error) => last = error,
+                Ok(logs) => {
+                    let blocks = logs.iter().filter(|log| attempt_of(log) == Some(attempt));
+                    // The earliest: a server that was not there then may have missed what its old database said.
+                    if let Some(block) = blocks.filter_map(|log| log.block_number).min() {
+                        return Ok(block);
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// What the chain says about a key whose deposit is asked for.
+    ///
+    /// # Errors
+    /// The refusal to answer with if it cannot be known.
+    pub async fn deposit_facts(&self, request: &SignRequest, signer: Address) -> Result<Facts, Refusal> {
+        let key_id = request.key_id();
+        let key = self.reader.key(key_id).await.map_err(|error| refusal(&error))?;
+        let live = match self.keys.get(&(key_id, key.commitment)) {
+            Some(live) => live,
+            None => {
+                let live = self.reader.live_key(key_id).await.map_err(|error| refusal(&error))?;
+                self.keys.put((key_id, live.leaves_root), live.clone());
+                live
+            }
+        };
+        if live.leaves_root != key.commitment {
+            return Err(Refusal::unavailable(format!("key {key_id} just changed on the chain"), "Ask again."));
+        }
+        let seat = live
+            .member_of_signer(signer)
+            .and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)));
+        let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
+        let ordered =
+            self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
+        let deployment = self.reader.deployment();
+        Ok(Facts {
+            state: key.state,
+            consumer: key.consumer,
+            micropools: deployment.micropools,
+            group_key: live.keys.group_key(),
+            seat,
+            vault: deployment.vault_of(pool),
+            genesis_fork_version: deployment.genesis_fork_version.0,
+            ordered,
+        })
+    }
+}
+
+fn attempt_of(log: &alloy::rpc::types::Log) -> Option<u16> {
+    if let Ok(drawn) = log.log_decode::<KeyRegistry::CommitteeDrawn>() {
+        return Some(drawn.inner.attempt);
+    }
+    log.log_decode::<KeyRegistry::CeremonyRestarted>().ok().map(|restarted| restarted.inner.attempt)
+}
+
+/// An unreadable chain is never a reason to sign, and a reason to ask again.
+fn refusal(error: &ChainError) -> Refusal {
+    let kind = match error {
+        ChainError::NotFound(_) => RefusalKind::UnknownKey,
+        _ => RefusalKind::Unavailable,
+    };
+    let what_to_do = match error {
+        ChainError::NotFound(_) => "Check the key id; if the key was finalised or ordered just now, ask again.",
+        ChainError::EndpointsDisagree { .. } => "Ask again; the operator has to find out which of its RPC endpoints is wrong.",
+        _ => "Ask again; the operator has to look at its RPC endpoints if it stays.",
+    };
+    if kind == RefusalKind::Unavailable {
+        tracing::warn!(error = %error, "chain could not be read for a signature");
+    }
+    Refusal::new(kind, error.to_string(), what_to_do)
+}
+
+/// A bounded map behind a lock.
+#[derive(Debug)]
+struct Cache<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: K, value: V) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= CACHE_ENTRIES {
+            map.clear();
+        }
+        map.insert(key, value);
+    }
+}

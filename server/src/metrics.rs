@@ -1,0 +1,68 @@
+//! Metrics of a server.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use stkr_node::metrics::Metrics;
+
+/// Label of refusals.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// Kind of the refusal, as in JSON.
+    pub kind: &'static str,
+}
+
+/// Label of ceremony answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PhaseLabel {
+    /// Phase, as in JSON.
+    pub phase: &'static str,
+}
+
+/// What a server counts.
+#[derive(Clone, Debug)]
+pub struct ServerMetrics {
+    /// Answers to ceremony calls by phase.
+    pub ceremony_answers: Family<PhaseLabel, Counter>,
+    /// Partial signatures handed out, repetitions included.
+    pub partials: Counter,
+    /// Refusals by kind.
+    pub refusals: Family<KindLabel, Counter>,
+    /// Requests refused by the rate limit.
+    pub rate_limited: Counter,
+    /// 1 once the server found itself in the registry.
+    pub registered: Gauge,
+    /// Shares in the database.
+    pub shares: Gauge,
+}
+
+impl ServerMetrics {
+    /// Registers all of them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            ceremony_answers: metrics.register(
+                "ceremony_answers",
+                "Answers to ceremony calls by the phase this server is in",
+                Family::default(),
+            ),
+            partials: metrics.register(
+                "partials",
+                "Partial signatures handed out, repetitions of an answer included",
+                Counter::default(),
+            ),
+            refusals: metrics.register("refusals", "Refused signing requests by kind", Family::default()),
+            rate_limited: metrics.register(
+                "rate_limited",
+                "Requests refused because their client sent too many",
+                Counter::default(),
+            ),
+            registered: metrics.register(
+                "registered",
+                "1 if the server registry knows this server's signer",
+                Gauge::default(),
+            ),
+            shares: metrics.register("shares", "Shares in the database", Gauge::default()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The daemon: checks first, then serves, then follows its own registration.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::eips::BlockNumberOrTag;
+use eyre::WrapErr as _;
+use stkr_chain::{ChainError, ChainReader, Deployment, Trust};
+use stkr_node::config::{self, rpc_host};
+use stkr_node::database::DatabaseError;
+use stkr_node::exit::{Exit, Failure};
+use stkr_node::http::{Limits, print_ready, serve_tls};
+use stkr_node::logs::{self, LogFormat};
+use stkr_node::shutdown::Shutdown;
+use stkr_node::tls::{self, Identity};
+
+use crate::api;
+use crate::app::App;
+use crate::chain::ChainView;
+use crate::config::ServerConfig;
+use crate::setup::load_keys;
+use crate::signing::{Answering, Honest};
+use crate::store::{Owner, Store, StoreError};
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// text or json; wins over the configuration
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
+    /// End when standard input ends: when the parent process is gone
+    #[arg(long)]
+    pub exit_with_parent: bool,
+}
+
+/// Runs a server until SIGTERM, SIGINT or the end of its parent.
+///
+/// # Errors
+/// Anything that keeps it from serving, with its exit class.
+pub async fn run(args: &RunArgs) -> eyre::Result<()> {
+    run_with(args, Box::new(Honest)).await
+}
+
+/// As [`run`], with another way to make answers: for the test adversary.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(args: &RunArgs, answering: Box<dyn Answering>) -> eyre::Result<()> {
+    tls::install_provider().map_err(|error| Failure::new(Exit::Unsafe, error))?;
+    let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
+    logs::init(args.log_format.unwrap_or(config.log.format), &config.log.filter).map_err(Failure::usage)?;
+    let shutdown = Shutdown::install(args.exit_with_parent)?;
+    let served = serve(&config, answering, shutdown.clone()).await;
+    if let Some(reason) = shutdown.reason() {
+        tracing::info!(reason = ?reason, "server ended");
+    }
+    served
+}
+
+async fn serve(config: &ServerConfig, answering: Box<dyn Answering>, shutdown: Shutdown) -> eyre::Result<()> {
+    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
+    let app = tokio::select! {
+        app = build(config, answering) => app?,
+        _ = shutdown.wait() => return Ok(()),
+    };
+    let checked = {
+        let app = app.clone();
+        tokio::task::spawn_blocking(move || app.check_shares()).await?
+    };
+    let count = checked.map_err(Failure::not_safe)?;
+    tracing::info!(count, "stored shares open");
+
+    let listener = TcpListener::bind(config.listen.address).map_err(|error| {
+        Failure::unavailable(format!("cannot listen on {}: {error}; is another process there?", config.listen.address))
+    })?;
+    let address = listener.local_addr()?;
+    let router = api::router(app.clone(), Duration::from_secs(config.limits.request_seconds));
+    let registration = tokio::spawn(follow_registration(
+        app.clone(),
+        identity.fingerprint(),
+        Duration::from_millis(config.chain.poll_ms),
+    ));
+    tracing::info!(address = %address, signer = %app.signer(), fingerprint = %identity.fingerprint(), "serving");
+    let tls = tls::server_config(&identity).map_err(Failure::usage)?;
+    print_ready(address)?;
+    let served = serve_tls(listener, router, tls, app.metrics(), Limits::default(), shutdown).await;
+    registration.abort();
+    served.wrap_err("serve")
+}
+
+/// Checks chain, keys and database, in this order: a wrong chain must not even open the database.
+async fn build(config: &ServerConfig, answering: Box<dyn Answering>) -> eyre::Result<Arc<App>> {
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    let reader = connect(config, deployment.clone()).await?;
+    let files = config.files.clone();
+    let keys = tokio::task::spawn_blocking(move || load_keys(&files)).await??;
+    let owner =
+        Owner { signer: keys.signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    let born = if config.files.database.exists() { 0 } else { newest_block(&reader).await? };
+    if born > 0 {
+        tracing::warn!(
+            file = %config.files.database.display(),
+            block = born,
+            what_to_do = "if there was a database before, stop and restore it: its shares are lost otherwise",
+            "no database found, made a new one; ceremonies drawn before this block are sat out"
+        );
+    }
+    let store = Store::open(&config.files.database, &owner, born).map_err(store_failure)?;
+    let limits = (config.limits.requests_per_second, config.limits.burst);
+    Ok(App::new(store, keys, ChainView::new(reader), answering, limits))
+}
+
+async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<ChainReader> {
+    let urls = config.chain.endpoints().map_err(Failure::usage)?;
+    let trust = if config.chain.min_endpoints < 2 { Trust::OneEndpoint } else { Trust::TwoEndpoints };
+    for url in &urls {
+        tracing::info!(rpc = rpc_host(url), chain_id = deployment.chain_id, "checking RPC endpoint");
+    }
+    let reader = ChainReader::connect(deployment, &urls, trust).await.map_err(|error| {
+        let exit = match &error {
+            ChainError::WrongChain { .. } | ChainError::NoContract { .. } | ChainError::WrongWiring { .. } => Exit::Unsafe,
+            ChainError::TooFewEndpoints { .. } | ChainError::BadDeployment { .. } | ChainError::BadEndpoint { .. } => {
+                Exit::Usage
+            }
+            _ => Exit::Unavailable,
+        };
+        Failure::new(exit, error)
+    })?;
+    Ok(reader)
+}
+
+async fn newest_block(reader: &ChainReader) -> eyre::Result<u64> {
+    let mut newest = 0;
+    for endpoint in reader.endpoints() {
+        let block = endpoint.block(BlockNumberOrTag::Latest).await.map_err(Failure::unavailable)?;
+        newest = newest.max(block.map_or(0, |block| block.number));
+    }
+    Ok(newest)
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    let exit = match &error {
+        StoreError::Database(DatabaseError::InUse { .. }) => Exit::Unavailable,
+        StoreError::Database(DatabaseError::Io { .. }) => Exit::Unavailable,
+        _ => Exit::Unsafe,
+    };
+    Failure::new(exit, error)
+}
+
+/// Finds the server's own id, and says so when what is registered is not what it presents.
+async fn follow_registration(app: Arc<App>, fingerprint: tls::Fingerprint, pause: Duration) {
+    let mut known = None;
+    let mut told = false;
+    loop {
+        match app.chain().reader().server_of_signer(app.signer()).await {
+            Ok(Some(id)) if known == Some(id) => {}
+            Ok(Some(id)) => {
+                known = Some(id);
+                app.set_server_id(id);
+                tracing::info!(server_id = id, signer = %app.signer(), "found in the server registry");
+            }
+            Ok(None) if !told => {
+                told = true;
+                tracing::info!(
+                    signer = %app.signer(),
+                    what_to_do = "register it with what `stkr-server register-args` prints",
+                    "waiting to be registered"
+                );
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = %error, "server registry could not be read"),
+        }
+        if let Some(id) = known {
+            compare_fingerprint(&app, id, fingerprint).await;
+            tokio::time::sleep(pause.max(Duration::from_secs(60))).await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn compare_fingerprint(app: &App, id: u32, fingerprint: tls::Fingerprint) {
+    match app.chain().reader().server(id).await {
+        Ok(server) if server.tls_fingerprint.0 == fingerprint.0 => {}
+        Ok(server) => tracing::error!(
+            server_id = id,
+            fingerprint = %fingerprint,
+            error = %format!("the registry says {}", server.tls_fingerprint),
+            what_to_do = "register the new certificate with setEndpoint, or bring the old one back: nobody can connect",
+            "presented certificate is not the registered one"
+        ),
+        Err(error) => tracing::debug!(error = %error, "server could not be read"),
+    }
+}

@@ -1,0 +1,205 @@
+//! `init` and `register-args`: from nothing to a server that can be registered.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use alloy::primitives::Address;
+use eyre::WrapErr as _;
+use serde::Serialize;
+use stkr_chain::Deployment;
+use stkr_core::keystore::{Kdf, Keystore, StoreKey};
+use stkr_node::config::{ListenConfig, Preset, ProgramConfig as _, render};
+use stkr_node::exit::Failure;
+use stkr_node::tls::{self, Identity};
+use stkr_node::{config, secrets};
+use stkr_protocol::{SignerKey, registration};
+use url::Url;
+
+use crate::app::Keys;
+use crate::config::{FilesConfig, ServerConfig};
+use crate::store::{Owner, Store};
+
+/// Arguments of `init`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InitArgs {
+    /// Folder of the new server; made with mode 0700
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Configuration file to write [default: DIR/server.toml]
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Deployment file of the contracts
+    #[arg(long)]
+    pub deployment: PathBuf,
+    /// Network preset [default: the one with the deployment's chain id, else custom]
+    #[arg(long)]
+    pub network: Option<String>,
+    /// Address and port to serve on
+    #[arg(long, default_value = "0.0.0.0:7443")]
+    pub listen: SocketAddr,
+    /// How others reach the server: https://host:port
+    #[arg(long)]
+    pub endpoint: String,
+    /// RPC endpoint of yours; repeat it for a second one
+    #[arg(long = "rpc")]
+    pub rpc: Vec<Url>,
+    /// File (mode 0600) with RPC endpoints that contain API keys, one per line
+    #[arg(long)]
+    pub rpc_file: Option<PathBuf>,
+    /// Fewest RPC endpoints that must agree
+    #[arg(long, default_value_t = 2)]
+    pub min_endpoints: u8,
+}
+
+/// What `init` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Initialised {
+    /// Address of the new signer key.
+    pub signer: Address,
+    /// SHA-256 of the new certificate.
+    pub tls_fingerprint: String,
+    /// `online`.
+    pub kind: &'static str,
+    /// As given.
+    pub endpoint: String,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The command that prints the arguments of the registration.
+    pub next: String,
+}
+
+/// What `register-args` prints: the arguments of `IServerRegistry.register`, in order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisterArgs {
+    /// Address of the signer key.
+    pub signer: Address,
+    /// SHA-256 of the certificate.
+    pub tls_fingerprint: String,
+    /// `online`.
+    pub kind: &'static str,
+    /// From the configuration.
+    pub endpoint: String,
+    /// 65 bytes.
+    pub signer_proof: String,
+}
+
+/// Makes keys, certificate, database and configuration of a new server.
+///
+/// # Errors
+/// Anything wrong with the arguments; a file that exists already (nothing is ever overwritten).
+pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
+    let config = new_config(args)?;
+    let config_path = args.config.clone().unwrap_or_else(|| args.dir.join("server.toml"));
+    let deployment = Deployment::load(&args.deployment).map_err(Failure::usage)?;
+    config
+        .chain
+        .network
+        .check(deployment.chain_id, deployment.genesis_fork_version.0)
+        .map_err(Failure::usage)?;
+    if config_path.exists() {
+        return Err(Failure::usage(format!("{} exists already; init makes new servers only", config_path.display())).into());
+    }
+    secrets::create_private_folder(&args.dir)?;
+    let mut resolved = config.clone();
+    resolved.resolve(&std::path::absolute(&args.dir)?);
+    let (signer, identity) = make_secrets(&resolved.files)?;
+    let owner = Owner { signer: signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    // Born at block 0: the signer key is new, so nothing can have been said with it before.
+    drop(Store::open(&resolved.files.database, &owner, 0)?);
+    write_config(&config_path, &config, args)?;
+    Ok(Initialised {
+        signer: signer.address(),
+        tls_fingerprint: identity.fingerprint().to_string(),
+        kind: "online",
+        endpoint: args.endpoint.clone(),
+        next: format!("stkr-server register-args --config {} --operator <your account>", config_path.display()),
+        config: config_path,
+    })
+}
+
+fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
+    tls::endpoint_url(&args.endpoint).map_err(Failure::usage)?;
+    let mut config = ServerConfig::default();
+    let deployment = Deployment::load(&args.deployment).map_err(Failure::usage)?;
+    config.chain.network = match args.network.as_deref() {
+        None => Preset::of_chain(deployment.chain_id),
+        Some(name) => Preset::by_name(name).map_err(Failure::usage)?,
+    };
+    config.chain.deployment = std::path::absolute(&args.deployment)?;
+    config.chain.rpc_urls.clone_from(&args.rpc);
+    config.chain.rpc_urls_file = args.rpc_file.as_ref().map(std::path::absolute).transpose()?;
+    config.chain.min_endpoints = args.min_endpoints;
+    config.listen = ListenConfig::on(args.listen);
+    config.public.endpoint.clone_from(&args.endpoint);
+    config.chain.check().map_err(Failure::usage)?;
+    Ok(config)
+}
+
+fn make_secrets(files: &FilesConfig) -> eyre::Result<(SignerKey, Identity)> {
+    for file in [&files.signer_key, &files.store_keystore, &files.store_password, &files.tls_key] {
+        if let Some(folder) = file.parent() {
+            secrets::create_private_folder(folder)?;
+        }
+    }
+    let signer = SignerKey::random()?;
+    let password = secrets::random_password(32).map_err(|error| eyre::eyre!("no randomness: {error}"))?;
+    let keystore = StoreKey::random()?.seal(&password, Kdf::SCRYPT).wrap_err("wrap the store key")?;
+    secrets::write_new(&files.store_password, password.as_bytes())?;
+    secrets::write_new(&files.store_keystore, keystore.to_json()?.as_bytes())?;
+    secrets::write_hex32(&files.signer_key, &signer.to_bytes())?;
+    let identity = Identity::create("stkr-server", &files.tls_certificate, &files.tls_key)?;
+    Ok((signer, identity))
+}
+
+/// The files in it stay relative to the server's folder, so that the folder can be moved as a whole.
+fn write_config(path: &Path, config: &ServerConfig, args: &InitArgs) -> eyre::Result<()> {
+    let mut config = config.clone();
+    let folder = std::path::absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
+    if folder != std::path::absolute(&args.dir)? {
+        config.resolve(&std::path::absolute(&args.dir)?);
+    }
+    // 0600: RPC URLs may carry API keys.
+    secrets::write_new(path, render(&config)?.as_bytes())?;
+    Ok(())
+}
+
+/// Reads the keys of a server: one scrypt, about a second.
+///
+/// # Errors
+/// Files that are missing, too open, or do not fit.
+pub fn load_keys(files: &FilesConfig) -> eyre::Result<Keys> {
+    let signer = load_signer(files)?;
+    let password = secrets::read_text(&files.store_password).map_err(Failure::usage)?;
+    let json = secrets::read_text(&files.store_keystore).map_err(Failure::usage)?;
+    let store_key = Keystore::from_json(&json)
+        .and_then(|keystore| StoreKey::open(&keystore, &password))
+        .map_err(|error| Failure::not_safe(format!("store keystore {}: {error}", files.store_keystore.display())))?;
+    Ok(Keys { signer, store_key })
+}
+
+fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
+    let bytes = secrets::read_hex32(&files.signer_key).map_err(Failure::usage)?;
+    Ok(SignerKey::from_bytes(&bytes)
+        .map_err(|error| Failure::usage(format!("signer key {}: {error}", files.signer_key.display())))?)
+}
+
+/// The arguments with which `operator` registers the server of this configuration.
+///
+/// # Errors
+/// Anything wrong with configuration or files.
+pub fn register_args(config: &Path, operator: Address) -> eyre::Result<RegisterArgs> {
+    let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    let signer = load_signer(&config.files)?;
+    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
+    let proof = registration::signer_proof(&signer, deployment.chain_id, deployment.server_registry, operator);
+    Ok(RegisterArgs {
+        signer: signer.address(),
+        tls_fingerprint: identity.fingerprint().to_string(),
+        kind: "online",
+        endpoint: config.public.endpoint,
+        signer_proof: format!("0x{}", hex::encode(proof)),
+    })
+}

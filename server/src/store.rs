@@ -1,0 +1,545 @@
+//! The server's database: what it must never forget.
+//!
+//! The rules of the protocol that a bug elsewhere must not be able to break are constraints here: one own message per
+//! ceremony, round and index (no equivocation), one deposit per key. Everything is written, and on disk, before a byte of it
+//! leaves the process; whatever point a SIGKILL hits, the next start finds either nothing said or everything that was.
+
+use std::path::Path;
+
+use alloy::primitives::{Address, B256};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use stkr_core::ShareIndex;
+use stkr_node::database::{Database, DatabaseError, Schema};
+use stkr_protocol::messages::{Round, SignedMessage};
+
+/// Tables, version by version.
+pub const SCHEMA: Schema = Schema {
+    name: "server database",
+    application_id: 0x5354_4b53, // "STKS"
+    migrations: &[include_str!("schema/1.sql")],
+};
+
+/// Why the store refuses or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Opening, locking, migrating.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// SQLite.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file belongs to another server or deployment.
+    #[error("the database belongs to {what} {stored}, but this configuration says {configured}; every server needs its own database, check files.database and chain.deployment")]
+    Foreign {
+        /// What differs.
+        what: &'static str,
+        /// In the database.
+        stored: String,
+        /// In the configuration.
+        configured: String,
+    },
+    /// A row that this program cannot have written.
+    #[error("the database holds {0}; it is damaged or was edited, restore it from a backup")]
+    Nonsense(&'static str),
+    /// An own message would contradict one that was sent.
+    #[error("another {round} message of this server for key {key_id}, attempt {attempt} is stored; a second one would be equivocation")]
+    Equivocation {
+        /// Key.
+        key_id: u64,
+        /// Ceremony.
+        attempt: u16,
+        /// Round.
+        round: Round,
+    },
+    /// Another deposit of this key was signed.
+    #[error("deposit {signed} of key {key_id} was signed; no second one ever is")]
+    OtherDeposit {
+        /// Key.
+        key_id: u64,
+        /// Root that was signed.
+        signed: B256,
+    },
+}
+
+/// Whom a database belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Address of the signer key.
+    pub signer: Address,
+    /// Chain id.
+    pub chain_id: u64,
+    /// The KeyRegistry.
+    pub key_registry: Address,
+}
+
+/// One ceremony as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CeremonyRow {
+    /// Key.
+    pub key_id: u64,
+    /// Ceremony number.
+    pub attempt: u16,
+    /// keccak256 of the committee: a reorg can draw another one for the same attempt.
+    pub committee: B256,
+    /// This server's index.
+    pub index: ShareIndex,
+    /// Sealed one-time secret; `None` once erased.
+    pub sealed: Option<Vec<u8>>,
+    /// Why this server sits out, decided outside of the state machine.
+    pub sits_out: Option<(String, String)>,
+}
+
+/// A share as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareRow {
+    /// Ceremony that made it.
+    pub attempt: u16,
+    /// This server's index.
+    pub index: ShareIndex,
+    /// Its share key, compressed.
+    pub share_key: [u8; 48],
+    /// The group key, compressed.
+    pub group_key: [u8; 48],
+    /// EIP-2335 JSON under the store key.
+    pub keystore: String,
+}
+
+/// A deposit that was signed, with the answer that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepositRow {
+    /// Signing root.
+    pub signing_root: B256,
+    /// The answer, JSON of `SignedPartial`.
+    pub answer: String,
+}
+
+/// What one step of a ceremony changes, all at once.
+#[derive(Debug, Default)]
+pub struct Step<'a> {
+    /// Messages of others (and own ones that came back) that were accepted.
+    pub received: &'a [SignedMessage],
+    /// New own messages.
+    pub own: &'a [SignedMessage],
+    /// The share, with the ceremony's outcome.
+    pub share: Option<ShareRow>,
+    /// Erase the one-time secret.
+    pub erase: bool,
+}
+
+/// The open database of one server.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens or creates the database of `owner`.
+    ///
+    /// `born` is the block from which on a *new* database may take part in ceremonies: 0 where the signer key is new too.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] for a database of another server or deployment.
+    pub fn open(path: &Path, owner: &Owner, born: u64) -> Result<Self, StoreError> {
+        let database = Database::open(path, &SCHEMA)?;
+        let store = Self { database };
+        store.database.write(|transaction| claim(transaction, owner, born))?;
+        Ok(store)
+    }
+
+    /// Whether a write would succeed now.
+    ///
+    /// # Errors
+    /// That of SQLite.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(self.database.check_writable()?)
+    }
+
+    /// Ceremonies drawn at or before this block may have been taken part in with a database that is lost.
+    ///
+    /// # Errors
+    /// That of SQLite.
+    pub fn born(&self) -> Result<u64, StoreError> {
+        let born: i64 = self.database.lock().query_row("SELECT born FROM owner", [], |row| row.get(0))?;
+        u64::try_from(born).map_err(|_| StoreError::Nonsense("a negative block number"))
+    }
+
+    /// The ceremony rows of one attempt, one per committee that was ever drawn for it.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn ceremonies(&self, key_id: u64, attempt: u16) -> Result<Vec<CeremonyRow>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT committee, share_index, sealed, sits_out, what_to_do FROM ceremony
+             WHERE key_id = ?1 AND attempt = ?2 ORDER BY rowid",
+        )?;
+        let mut rows = statement.query(params![sql(key_id)?, attempt])?;
+        let mut ceremonies = Vec::new();
+        while let Some(row) = rows.next()? {
+            let reason: Option<String> = row.get(3)?;
+            let what_to_do: Option<String> = row.get(4)?;
+            ceremonies.push(CeremonyRow {
+                key_id,
+                attempt,
+                committee: B256::from(row.get::<_, [u8; 32]>(0)?),
+                index: index(row.get(1)?)?,
+                sealed: row.get(2)?,
+                sits_out: reason.zip(what_to_do),
+            });
+        }
+        Ok(ceremonies)
+    }
+
+    /// Stores a ceremony before anything is said in it.
+    ///
+    /// # Errors
+    /// SQLite's; the row exists.
+    pub fn begin(&self, row: &CeremonyRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            let (reason, what_to_do) = row.sits_out.clone().unzip();
+            transaction.execute(
+                "INSERT INTO ceremony (key_id, attempt, committee, share_index, sealed, sits_out, what_to_do)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![sql(row.key_id)?, row.attempt, row.committee.0, row.index.get(), row.sealed, reason, what_to_do],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// All messages of one ceremony and committee, in the order they were stored.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn messages(&self, key_id: u64, attempt: u16, committee: &B256) -> Result<Vec<SignedMessage>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT json FROM message WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY id",
+        )?;
+        let texts: Vec<String> = statement
+            .query_map(params![sql(key_id)?, attempt, committee.0], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        texts
+            .iter()
+            .map(|text| serde_json::from_str(text).map_err(|_| StoreError::Nonsense("a message that does not parse")))
+            .collect()
+    }
+
+    /// Whether this server committed to a dealing as `index` in this attempt, under whatever committee.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn has_dealt(&self, key_id: u64, attempt: u16, index: ShareIndex) -> Result<bool, StoreError> {
+        Ok(self.database.lock().query_row(
+            "SELECT EXISTS (SELECT 1 FROM message WHERE key_id = ?1 AND attempt = ?2 AND share_index = ?3 AND own
+             AND round <> 'one_time_key')",
+            params![sql(key_id)?, attempt, index.get()],
+            |row| row.get(0),
+        )?)
+    }
+
+    /// Stores one step of a ceremony, all or nothing. Only then may its messages be sent.
+    ///
+    /// # Errors
+    /// [`StoreError::Equivocation`] if an own message contradicts a stored one: nothing is stored then.
+    pub fn record(&self, key_id: u64, attempt: u16, committee: &B256, step: Step<'_>) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            for message in step.received {
+                insert_message(transaction, committee, message, false)?;
+            }
+            for message in step.own {
+                refuse_equivocation(transaction, message)?;
+                insert_message(transaction, committee, message, true)?;
+            }
+            if let Some(share) = &step.share {
+                insert_share(transaction, key_id, share)?;
+            }
+            if step.erase {
+                // secure_delete overwrites the bytes in the file too.
+                transaction.execute(
+                    "UPDATE ceremony SET sealed = NULL WHERE key_id = ?1 AND attempt = ?2",
+                    params![sql(key_id)?, attempt],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The shares of a key, one per ceremony that got that far.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn shares(&self, key_id: u64) -> Result<Vec<ShareRow>, StoreError> {
+        let of_key = self.read_shares("WHERE key_id = ?1", &[&sql(key_id)?])?;
+        Ok(of_key.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// All shares with their keys.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn all_shares(&self) -> Result<Vec<(u64, ShareRow)>, StoreError> {
+        self.read_shares("", &[])
+    }
+
+    fn read_shares(
+        &self,
+        condition: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<(u64, ShareRow)>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT key_id, attempt, share_index, share_key, group_key, keystore FROM share {condition} ORDER BY rowid"
+        ))?;
+        let mut rows = statement.query(parameters)?;
+        let mut shares = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key_id = u64::try_from(row.get::<_, i64>(0)?).map_err(|_| StoreError::Nonsense("a negative key id"))?;
+            let share = ShareRow {
+                attempt: row.get(1)?,
+                index: index(row.get(2)?)?,
+                share_key: row.get(3)?,
+                group_key: row.get(4)?,
+                keystore: row.get(5)?,
+            };
+            shares.push((key_id, share));
+        }
+        Ok(shares)
+    }
+
+    /// The deposit of a key that was signed, if any.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn deposit(&self, key_id: u64) -> Result<Option<DepositRow>, StoreError> {
+        Ok(deposit_of(&self.database.lock(), key_id)?)
+    }
+
+    /// Stores signed deposits, in one transaction for a whole batch. For each the answer to give: the stored one where the
+    /// same deposit was signed before, an error where another one was.
+    ///
+    /// # Errors
+    /// SQLite's; then nothing was stored and nothing may be sent.
+    pub fn sign_deposits(&self, new: &[(u64, DepositRow)]) -> Result<Vec<Result<DepositRow, StoreError>>, StoreError> {
+        self.database.write(|transaction| {
+            let mut answers = Vec::with_capacity(new.len());
+            for (key_id, row) in new {
+                transaction.execute(
+                    "INSERT INTO deposit (key_id, signing_root, answer) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (key_id) DO NOTHING",
+                    params![sql(*key_id)?, row.signing_root.0, row.answer],
+                )?;
+                let stored = deposit_of(transaction, *key_id)?.ok_or(StoreError::Nonsense("no deposit just stored"))?;
+                answers.push(if stored.signing_root == row.signing_root {
+                    Ok(stored)
+                } else {
+                    Err(StoreError::OtherDeposit { key_id: *key_id, signed: stored.signing_root })
+                });
+            }
+            Ok(answers)
+        })
+    }
+
+    /// Numbers for metrics: ceremonies, shares, deposits.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn counts(&self) -> Result<[i64; 3], StoreError> {
+        Ok(self.database.lock().query_row(
+            "SELECT (SELECT count(*) FROM ceremony), (SELECT count(*) FROM share), (SELECT count(*) FROM deposit)",
+            [],
+            |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]),
+        )?)
+    }
+}
+
+/// SQLite integers are signed; ids of keys stay far below the difference.
+fn sql(value: u64) -> Result<i64, rusqlite::Error> {
+    i64::try_from(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn index(value: u8) -> Result<ShareIndex, StoreError> {
+    ShareIndex::new(value).map_err(|_| StoreError::Nonsense("share index 0"))
+}
+
+fn claim(transaction: &Transaction<'_>, owner: &Owner, born: u64) -> Result<(), StoreError> {
+    let stored = transaction
+        .query_row("SELECT signer, chain_id, key_registry FROM owner", [], |row| {
+            Ok((row.get::<_, [u8; 20]>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 20]>(2)?))
+        })
+        .optional()?;
+    let Some((signer, chain_id, registry)) = stored else {
+        transaction.execute(
+            "INSERT INTO owner (only, signer, chain_id, key_registry, born) VALUES (1, ?1, ?2, ?3, ?4)",
+            params![owner.signer.0.0, sql(owner.chain_id)?, owner.key_registry.0.0, sql(born)?],
+        )?;
+        return Ok(());
+    };
+    let differs = |what, stored: String, configured: String| {
+        if stored == configured { Ok(()) } else { Err(StoreError::Foreign { what, stored, configured }) }
+    };
+    differs("signer", Address::from(signer).to_string(), owner.signer.to_string())?;
+    differs("chain", chain_id.to_string(), owner.chain_id.to_string())?;
+    differs("key registry", Address::from(registry).to_string(), owner.key_registry.to_string())
+}
+
+fn insert_message(
+    transaction: &Transaction<'_>,
+    committee: &B256,
+    message: &SignedMessage,
+    own: bool,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+    transaction.execute(
+        "INSERT INTO message (key_id, attempt, committee, round, share_index, own, json)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key_id, attempt, committee, round, share_index, json) DO NOTHING",
+        params![
+            sql(message.key_id)?,
+            message.attempt,
+            committee.0,
+            message.round().name(),
+            message.index.get(),
+            own,
+            json
+        ],
+    )?;
+    Ok(())
+}
+
+/// The last line against a second, different message of ours in one round: under another committee after a reorg, after a
+/// bug, after anything. The one-time key is the exception that proves nothing: it is the same message then.
+fn refuse_equivocation(transaction: &Transaction<'_>, message: &SignedMessage) -> Result<(), StoreError> {
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+    let other: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM message WHERE key_id = ?1 AND attempt = ?2 AND round = ?3 AND share_index = ?4
+         AND own AND json <> ?5)",
+        params![sql(message.key_id)?, message.attempt, message.round().name(), message.index.get(), json],
+        |row| row.get(0),
+    )?;
+    if other {
+        return Err(StoreError::Equivocation {
+            key_id: message.key_id,
+            attempt: message.attempt,
+            round: message.round(),
+        });
+    }
+    Ok(())
+}
+
+fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (key_id, share_key) DO NOTHING",
+        params![sql(key_id)?, share.attempt, share.index.get(), share.share_key, share.group_key, share.keystore],
+    )?;
+    Ok(())
+}
+
+fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<DepositRow>, rusqlite::Error> {
+    connection
+        .query_row("SELECT signing_root, answer FROM deposit WHERE key_id = ?1", [sql(key_id)?], |row| {
+            Ok(DepositRow { signing_root: B256::from(row.get::<_, [u8; 32]>(0)?), answer: row.get(1)? })
+        })
+        .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stkr_protocol::messages::{Body, DealingCommitmentBody};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
+    fn owner() -> Owner {
+        Owner { signer: Address::repeat_byte(1), chain_id: 31337, key_registry: Address::repeat_byte(2) }
+    }
+
+    fn open() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("server.db"), &owner(), 9).unwrap();
+        (folder, store)
+    }
+
+    fn commitment(index: u8, hash: u8) -> SignedMessage {
+        let domain = ProtocolDomain { chain_id: 31337, key_registry: Address::repeat_byte(2) };
+        let key = SignerKey::from_bytes(&[7; 32]).unwrap();
+        let body = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(hash) });
+        SignedMessage::sign(&domain, &key, (5, 0, ShareIndex::new(index).unwrap()), body)
+    }
+
+    #[test]
+    fn a_database_of_another_server_or_deployment_is_refused() {
+        let (folder, store) = open();
+        assert_eq!(store.born().unwrap(), 9);
+        drop(store);
+        let path = folder.path().join("server.db");
+        for other in [
+            Owner { signer: Address::ZERO, ..owner() },
+            Owner { chain_id: 1, ..owner() },
+            Owner { key_registry: Address::ZERO, ..owner() },
+        ] {
+            assert!(matches!(Store::open(&path, &other, 0), Err(StoreError::Foreign { .. })));
+        }
+        assert_eq!(Store::open(&path, &owner(), 77).unwrap().born().unwrap(), 9, "born once");
+    }
+
+    #[test]
+    fn a_second_own_message_of_a_round_is_refused_under_any_committee_and_nothing_of_the_step_stays() {
+        let (_folder, store) = open();
+        let (here, there) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let (first, second) = (commitment(2, 1), commitment(2, 2));
+        store.record(5, 0, &here, Step { own: std::slice::from_ref(&first), ..Step::default() }).unwrap();
+        store.record(5, 0, &here, Step { own: std::slice::from_ref(&first), ..Step::default() }).unwrap();
+        for committee in [here, there] {
+            let step = Step { received: &[commitment(3, 3)], own: std::slice::from_ref(&second), ..Step::default() };
+            assert!(matches!(store.record(5, 0, &committee, step), Err(StoreError::Equivocation { .. })));
+        }
+        assert_eq!(store.messages(5, 0, &here).unwrap(), [first]);
+        assert!(store.messages(5, 0, &there).unwrap().is_empty());
+        assert!(store.has_dealt(5, 0, ShareIndex::new(2).unwrap()).unwrap());
+        assert!(!store.has_dealt(5, 0, ShareIndex::new(3).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn erasing_leaves_no_sealed_secret_in_the_row_or_in_the_file() {
+        let (folder, store) = open();
+        let row = CeremonyRow {
+            key_id: 5,
+            attempt: 0,
+            committee: B256::repeat_byte(1),
+            index: ShareIndex::new(2).unwrap(),
+            sealed: Some(b"PLANTED-SEALED-SECRET".to_vec()),
+            sits_out: None,
+        };
+        store.begin(&row).unwrap();
+        assert_eq!(store.ceremonies(5, 0).unwrap(), [row.clone()]);
+        store.record(5, 0, &row.committee, Step { erase: true, ..Step::default() }).unwrap();
+        assert_eq!(store.ceremonies(5, 0).unwrap()[0].sealed, None);
+        drop(store);
+        // Closing checkpoints the log into the file and removes it.
+        let file = std::fs::read(folder.path().join("server.db")).unwrap();
+        assert!(!file.windows(21).any(|window| window == b"PLANTED-SEALED-SECRET"));
+        assert!(!folder.path().join("server.db-wal").exists());
+    }
+
+    #[test]
+    fn one_deposit_per_key_also_when_two_come_in_one_batch_or_from_many_threads() {
+        let (_folder, store) = open();
+        let row = |byte: u8| DepositRow { signing_root: B256::repeat_byte(byte), answer: format!("answer {byte}") };
+        let answers = store.sign_deposits(&[(1, row(1)), (1, row(2)), (2, row(3))]).unwrap();
+        assert_eq!(answers[0].as_ref().unwrap(), &row(1));
+        assert!(matches!(answers[1], Err(StoreError::OtherDeposit { key_id: 1, signed }) if signed == row(1).signing_root));
+        assert_eq!(answers[2].as_ref().unwrap(), &row(3));
+        let same = DepositRow { answer: "made again".to_owned(), ..row(1) };
+        assert_eq!(store.sign_deposits(&[(1, same)]).unwrap()[0].as_ref().unwrap(), &row(1), "the stored answer");
+
+        let signed = std::thread::scope(|scope| {
+            let threads: Vec<_> = (10..20_u8)
+                .map(|byte| {
+                    let store = &store;
+                    scope.spawn(move || store.sign_deposits(&[(3, row(byte))]).unwrap().remove(0).is_ok())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|signed| *signed).count()
+        });
+        assert_eq!(signed, 1, "exactly one of ten different deposits");
+    }
+}
