@@ -140,3 +140,71 @@ fn array<const N: usize>(text: &str) -> Result<[u8; N], KeystoreError> {
     hex::decode_to_slice(text.trim_start_matches("0x"), &mut bytes).map_err(|_| KeystoreError::Malformed)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two vectors of the Web3 Secret Storage definition; both hold one key under one password.
+    const PBKDF2: &str = r#"{"version":3,"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","crypto":{"cipher":"aes-128-ctr",
+        "cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
+        "ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2",
+        "kdfparams":{"c":262144,"dklen":32,"prf":"hmac-sha256",
+        "salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
+        "mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"}}"#;
+    const SCRYPT: &str = r#"{"version":3,"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","crypto":{"cipher":"aes-128-ctr",
+        "cipherparams":{"iv":"83dbcc02d8ccb40e466191a123791e0e"},
+        "ciphertext":"d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c","kdf":"scrypt",
+        "kdfparams":{"dklen":32,"n":262144,"r":1,"p":8,
+        "salt":"ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19"},
+        "mac":"2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097"}}"#;
+    const KEY: &str = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
+
+    #[test]
+    fn the_vectors_of_the_definition_open() {
+        for text in [PBKDF2, SCRYPT] {
+            assert_eq!(hex::encode(*open(text.as_bytes(), "testpassword").unwrap()), KEY);
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_and_a_touched_ciphertext_look_the_same() {
+        assert_eq!(open(PBKDF2.as_bytes(), "Testpassword").unwrap_err(), KeystoreError::WrongPassword);
+        let touched = PBKDF2.replace("5318b4d5", "5318b4d6");
+        assert_eq!(open(touched.as_bytes(), "testpassword").unwrap_err(), KeystoreError::WrongPassword);
+    }
+
+    #[test]
+    fn a_keystore_that_would_eat_the_machine_is_refused_before_it_runs() {
+        for (from, to) in [
+            ("262144", "1073741824"),
+            ("\"r\":1", "\"r\":4294967295"),
+            ("\"p\":8", "\"p\":4000000"),
+            ("262144", "18446744073709551615"),
+        ] {
+            let greedy = SCRYPT.replace(from, to);
+            assert_eq!(open(greedy.as_bytes(), "testpassword").unwrap_err(), KeystoreError::TooExpensive, "{to}");
+        }
+        let slow = PBKDF2.replace("262144", "4000000000");
+        assert_eq!(open(slow.as_bytes(), "testpassword").unwrap_err(), KeystoreError::TooExpensive);
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_keys_is_noticed() {
+        let right = PBKDF2.replace("\"version\":3", "\"version\":3,\"address\":\"008aeeda4d805471df9b2a5b0f38a0c3bcba786b\"");
+        assert!(open(right.as_bytes(), "testpassword").is_ok());
+        let wrong = right.replace("008aeeda", "108aeeda");
+        assert_eq!(open(wrong.as_bytes(), "testpassword").unwrap_err(), KeystoreError::WrongAddress);
+    }
+
+    #[test]
+    fn anything_else_is_no_keystore() {
+        for text in ["", "{}", "[]", "null", &PBKDF2.replace("\"version\":3", "\"version\":4")] {
+            assert_eq!(open(text.as_bytes(), "").unwrap_err(), KeystoreError::Malformed, "{text}");
+        }
+        let cbc = PBKDF2.replace("aes-128-ctr", "aes-128-cbc");
+        assert_eq!(open(cbc.as_bytes(), "testpassword").unwrap_err(), KeystoreError::Cipher);
+        let zero_rounds = SCRYPT.replace("262144", "0");
+        assert_eq!(open(zero_rounds.as_bytes(), "testpassword").unwrap_err(), KeystoreError::Kdf);
+    }
+}
