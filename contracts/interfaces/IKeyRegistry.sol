@@ -147,7 +147,8 @@ interface IKeyRegistry {
     /// @notice Draws the committee, once, by anyone.
     /// @dev The seed is PREVRANDAO of `seedBlock`, proven from its RLP header against the block hash (BLOCKHASH, then
     /// EIP-2935). A hash could be ground by its builder; a same-block value by a wrapper that reverts unless it
-    /// likes the result. This seed is fixed before the transaction runs, so reverting changes nothing. The consumer
+    /// likes the result. This seed is fixed before the transaction runs, so reverting changes nothing. What remains: the
+    /// proposers just before the seed block may each withhold a block, at its price, to choose between two seeds. The consumer
     /// names the operator whose servers are left out (`IKeyConsumer.excludedOperator`).
     /// Raised: `SeedNotReady`, `WrongHeader`, `UnknownHeader`, `WrongCommitment`, `IServerRegistry.NotEnoughServers`.
     /// @param header RLP of the header of `seedBlock`.

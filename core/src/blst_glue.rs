@@ -20,6 +20,8 @@ impl Drop for Fr {
     }
 }
 
+impl zeroize::ZeroizeOnDrop for Fr {}
+
 impl PartialEq for Fr {
     fn eq(&self, other: &Self) -> bool {
         use subtle::ConstantTimeEq;

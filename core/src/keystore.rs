@@ -208,9 +208,9 @@ pub enum KeystoreError {
     )]
     OtherShare {
         /// Key that the caller expects.
-        expected: PublicKey,
+        expected: Box<PublicKey>,
         /// Key of the secret inside.
-        found: PublicKey,
+        found: Box<PublicKey>,
     },
     /// No randomness.
     #[error(transparent)]
@@ -544,8 +544,8 @@ impl StoreKey {
         let share = SecretShare::from_bytes(index, &bytes)?;
         if share.public_key() != *public_key {
             return Err(KeystoreError::OtherShare {
-                expected: *public_key,
-                found: share.public_key(),
+                expected: Box::new(*public_key),
+                found: Box::new(share.public_key()),
             });
         }
         Ok(share)

@@ -131,8 +131,9 @@ fn short(integers: &[(bool, U256)], common: &Exponents) -> Coefficients {
     }
 }
 
-/// The same for committees whose integers outgrow 255 bits: coefficients reduced modulo r. The common
-/// factor would then only be one multiplication more.
+/// The same with coefficients reduced modulo r, should integers ever outgrow 255 bits. None do as far as a
+/// search can tell: 3-of-4 needs 4 bits, 7-of-10 12, 22-of-43 at most 80 in samples, and hill climbing over
+/// 33-of-64 found no more than 149. But that is no proof, and a wrong signature would be the price.
 fn full(fractions: &[(bool, Exponents)]) -> Coefficients {
     let reduced = |exponents: &Exponents| {
         let mut bytes = *scalar(exponents).to_bytes();
@@ -259,7 +260,7 @@ pub(crate) mod tests {
 
     #[test]
     fn large_committees_have_the_textbook_coefficients_in_any_order() {
-        let spread: Vec<u8> = (0..22).map(|k| (64 - 3 * k) as u8).collect();
+        let spread: Vec<u8> = (1..=64).rev().step_by(3).collect();
         assert_same(&spread);
         assert_same(&(43..=64).collect::<Vec<_>>());
         assert_same(&(1..=64).collect::<Vec<_>>());
@@ -271,6 +272,29 @@ pub(crate) mod tests {
     fn coefficients_of_3_of_4_have_at_most_4_bits() {
         for list in [[1, 2, 3], [1, 2, 4], [1, 3, 4], [2, 3, 4]] {
             assert!(at_zero(&indices(&list)).unwrap().bits <= 4, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn coefficients_reduced_modulo_r_are_the_textbook_ones_too() {
+        let list = [1, 3, 4, 9, 10, 27, 64];
+        let indices = indices(&list);
+        let fractions: Vec<_> = indices
+            .iter()
+            .map(|&i| fraction(i, &indices).unwrap())
+            .collect();
+        let coefficients = full(&fractions);
+        for (k, &i) in list.iter().enumerate() {
+            assert!(value(&coefficients, k) == naive(i, &list), "index {i}");
+        }
+    }
+
+    #[test]
+    fn integers_stay_short_up_to_the_largest_committee() {
+        // Odd numbers and 64: many denominators. Also what decides between the two ways of multiplying.
+        for (t, bits) in [(3, 4), (5, 8), (7, 12), (22, 77), (32, 90)] {
+            let list: Vec<u8> = (1..=63).step_by(2).take(t).collect();
+            assert!(at_zero(&indices(&list)).unwrap().bits <= bits, "{t}");
         }
     }
 

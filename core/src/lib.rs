@@ -17,6 +17,36 @@
 //! - Members are numbered from 1 ([`ShareIndex`]); 0 would be the key itself and cannot be expressed.
 //! - Byte formats are those of `docs/protocol.md`.
 //!
+//! # Example
+//! A ceremony of three members in one process, and a signature by two of them:
+//! ```
+//! use alloy_primitives::Address;
+//! use stkr_core::{Threshold, dkg, verify};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let threshold = Threshold::new(2, 3)?;
+//! let domain = dkg::CeremonyDomain { chain_id: 1, registry: Address::ZERO, key_id: 1, attempt: 0 };
+//! // Each member makes a one-time key and publishes its public half, ...
+//! let secrets = threshold.indices().map(|_| dkg::OneTimeSecret::random()).collect::<Result<Vec<_>, _>>()?;
+//! let keys: Vec<_> = secrets.iter().map(dkg::OneTimeSecret::public_key).collect();
+//! // ... deals to all, ...
+//! let members = || threshold.indices().zip(&secrets);
+//! let dealings = members()
+//!     .map(|(me, secret)| dkg::deal(&domain, threshold, me, secret, &keys))
+//!     .collect::<Result<Vec<_>, _>>()?;
+//! // ... and ends with its own share and the same public keys as everybody.
+//! let outcomes = members()
+//!     .map(|(me, secret)| dkg::finish(&domain, threshold, me, secret, &dealings))
+//!     .collect::<Result<Vec<_>, _>>()?;
+//!
+//! let message = [7; 32];
+//! let partials = [outcomes[2].share.sign(&message), outcomes[0].share.sign(&message)];
+//! let combined = outcomes[1].keys.combine(&message, &partials)?;
+//! assert!(verify(&outcomes[1].keys.group_key(), &message, &combined.signature));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What cannot be done with this crate
 //! Split a secret, read two shares of one key, or print a share. The trusted dealer that tests need is
 //! behind the feature `testing`, which no product crate may enable.

@@ -20,6 +20,9 @@ pub struct SecretShare {
     public: PublicKey,
 }
 
+/// Its scalar wipes itself.
+impl zeroize::ZeroizeOnDrop for SecretShare {}
+
 /// Bytes that are no share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareError {

@@ -4,10 +4,10 @@
 //! lists them as documentation, and a test in each program compares it with the operators' handbook.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -40,8 +40,14 @@ pub struct HttpMetrics {
 
 /// The registry of one process.
 pub struct Metrics {
-    registry: Mutex<Registry>,
+    registered: Mutex<Registered>,
     http: HttpMetrics,
+}
+
+/// The registry, and what was put into it.
+struct Registered {
+    registry: Registry,
+    catalogue: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Metrics {
@@ -53,23 +59,35 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// A registry with build information and the HTTP metrics of `program`.
     pub fn new(program: &'static str, version: &'static str) -> Self {
-        let mut registry = Registry::with_prefix("stkr");
-        registry.register("build", "Program and version", Info::new([("program", program), ("version", version)]));
+        let mut registered = Registered {
+            registry: Registry::with_prefix("stkr"),
+            catalogue: Vec::new(),
+        };
+        let build = Info::new([("program", program), ("version", version)]);
+        registered.register("build", "Program and version", build);
         let http = HttpMetrics {
             requests: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 2.5, 10)),
             connections: Gauge::default(),
         };
-        registry.register("http_requests", "HTTP requests by matched route and status", http.requests.clone());
-        registry.register("http_request_seconds", "Time to answer an HTTP request, seconds", http.seconds.clone());
-        registry.register("http_connections", "Connections open now", http.connections.clone());
-        Self { registry: Mutex::new(registry), http }
+        let help = "HTTP requests by matched route and status";
+        registered.register("http_requests", help, http.requests.clone());
+        let help = "Time to answer an HTTP request, seconds";
+        registered.register("http_request_seconds", help, http.seconds.clone());
+        registered.register(
+            "http_connections",
+            "Connections open now",
+            http.connections.clone(),
+        );
+        Self {
+            registered: Mutex::new(registered),
+            http,
+        }
     }
 
     /// Adds a metric under `stkr_<name>` and gives it back.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.register(name, help, metric.clone());
+        self.lock().register(name, help, metric.clone());
         metric
     }
 
@@ -84,17 +102,27 @@ impl Metrics {
     /// Only if formatting fails, which a `String` never does.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        encode(&mut text, &self.lock().registry)?;
         Ok(text)
     }
 
-    /// Name and help of every metric, in order of registration.
+    /// Name and help of every metric, in order of registration, whether it has a sample yet or not.
     pub fn catalogue(&self) -> Vec<(String, String)> {
-        let text = self.text().unwrap_or_default();
-        let help = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
-        help.filter_map(|line| line.split_once(' '))
-            .map(|(name, help)| (name.to_owned(), help.trim_end_matches('.').to_owned()))
-            .collect()
+        self.lock().catalogue.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registered> {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    fn register(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(name, help, metric);
+        self.catalogue
+            .push((format!("stkr_{name}"), help.to_owned()));
     }
 }
 
@@ -109,8 +137,15 @@ mod tests {
         counter.inc();
         let text = metrics.text().unwrap();
         assert!(text.contains("stkr_things_total 1"), "{text}");
-        assert!(text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
-        assert!(metrics.catalogue().contains(&("stkr_things".to_owned(), "Things done".to_owned())));
+        assert!(
+            metrics
+                .catalogue()
+                .contains(&("stkr_things".to_owned(), "Things done".to_owned()))
+        );
     }
 }

@@ -100,7 +100,7 @@ pub struct SignReplies {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Info {
     /// Id on-chain; null before the server is registered.
-    #[schema(value_type = Option<String>)]
+    #[serde(deserialize_with = "json::text::optional")]
     pub server_id: Option<String>,
     /// Address of the signer key.
     #[schema(value_type = String)]

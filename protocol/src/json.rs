@@ -185,8 +185,16 @@ pub(crate) mod text {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-        let text = String::deserialize(from)?;
-        Ok(text.chars().filter(|char| !char.is_control()).take(MAX_CHARS).collect())
+        String::deserialize(from).map(|text| clean(&text))
+    }
+
+    /// The same for a text or null.
+    pub(crate) fn optional<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(|text| clean(&text)))
+    }
+
+    fn clean(text: &str) -> String {
+        text.chars().filter(|char| !char.is_control()).take(MAX_CHARS).collect()
     }
 }
 

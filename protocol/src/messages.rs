@@ -322,3 +322,6 @@ impl ToSchema for SignedMessage {
         Wire::schemas(schemas);
     }
 }
+
+#[cfg(test)]
+mod tests;

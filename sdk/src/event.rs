@@ -70,6 +70,12 @@ pub struct PlainEvent {
     pub log_index: u64,
 }
 
+struct Named {
+    contract: &'static str,
+    event: String,
+    args: Vec<(String, Value)>,
+}
+
 impl Event {
     /// Reads a log.
     ///
@@ -92,27 +98,33 @@ impl Event {
 
     /// The event with names and values as text.
     pub fn plain(&self) -> PlainEvent {
-        let (contract, event, args) = self.named().unwrap_or_else(|| {
-            let topic = self.raw.topics().first().map(ToString::to_string).unwrap_or_default();
-            (String::new(), topic, Map::new())
-        });
+        let Named { contract, event, args } = self.named();
         let Self { block, transaction, log_index, .. } = *self;
-        PlainEvent { contract, event, args, block, transaction, log_index }
+        let args = args.into_iter().collect();
+        PlainEvent { contract: contract.to_owned(), event, args, block, transaction, log_index }
     }
 
-    fn named(&self) -> Option<(String, String, Map<String, Value>)> {
+    /// Names and values in the contract's order; an unknown event goes by its first topic.
+    fn named(&self) -> Named {
+        self.decode().unwrap_or_else(|| {
+            let topic = self.raw.topics().first().map(ToString::to_string).unwrap_or_default();
+            Named { contract: "", event: topic, args: Vec::new() }
+        })
+    }
+
+    fn decode(&self) -> Option<Named> {
         let topic = self.raw.topics().first()?;
         for contract in EMITTERS {
             let found = abi::artefact(contract).ok()?.abi.events().find(|event| event.selector() == *topic);
             let Some(event) = found else { continue };
             let decoded = event.decode_log(&self.raw).ok()?;
             let (mut indexed, mut body) = (decoded.indexed.into_iter(), decoded.body.into_iter());
-            let mut args = Map::new();
+            let mut args = Vec::new();
             for input in &event.inputs {
                 let value = if input.indexed { indexed.next() } else { body.next() }?;
-                args.insert(input.name.clone(), plain_value(&value));
+                args.push((input.name.clone(), plain_value(&value)));
             }
-            return Some((contract.to_owned(), event.name.clone(), args));
+            return Some(Named { contract, event: event.name.clone(), args });
         }
         None
     }
@@ -120,9 +132,9 @@ impl Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = self.plain();
-        write!(f, "{} {}", self.block.number, plain.event)?;
-        for (name, value) in &plain.args {
+        let named = self.named();
+        write!(f, "{} {}", self.block.number, named.event)?;
+        for (name, value) in &named.args {
             match value {
                 Value::String(text) if text.len() > 66 => write!(f, " {name}={}…", text.get(..18).unwrap_or(text))?,
                 Value::String(text) => write!(f, " {name}={text}")?,

@@ -1,6 +1,7 @@
 //! Keys nobody holds: where they stand, who serves them, and the draw.
 
 use alloy::{
+    eips::BlockNumberOrTag,
     primitives::{Address, B256, Bytes, U256, keccak256},
     providers::Provider,
     rpc::types::{Filter, Log},
@@ -132,12 +133,19 @@ impl<'a, P: Provider> Keys<'a, P> {
         let header = block
             .ok_or_else(|| StkrError::NotReady { reason: format!("the endpoint does not have block {number}") })?
             .header;
-        let encoded = alloy::rlp::encode(&header.inner);
-        if keccak256(&encoded) != header.hash {
-            let reason = format!("the endpoint's header of block {number} does not hash to the block's hash");
-            return Err(StkrError::Unsafe { reason });
+        let encoded = Bytes::from(alloy::rlp::encode(&header.inner));
+        if keccak256(&encoded) == header.hash {
+            return Ok(encoded);
         }
-        Ok(encoded.into())
+        // A fork may have added a field that this program does not know.
+        let tag = BlockNumberOrTag::Number(number);
+        let asked = self.0.provider().client().request::<_, Bytes>("debug_getRawHeader", (tag,)).await;
+        let raw = asked.map_err(rpc("reading the seed block's raw header"))?;
+        if keccak256(&raw) == header.hash {
+            return Ok(raw);
+        }
+        let reason = format!("the endpoint's header of block {number} does not hash to the block's hash");
+        Err(StkrError::Unsafe { reason })
     }
 
     /// Snapshot and kept members of the draw that is pending: from the newest request or restart.

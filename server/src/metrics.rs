@@ -51,7 +51,11 @@ impl ServerMetrics {
                 "Partial signatures handed out, repetitions of an answer included",
                 Counter::default(),
             ),
-            refusals: metrics.register("refusals", "Refused signing requests by kind", Family::default()),
+            refusals: metrics.register(
+                "refusals",
+                "Refused signing requests by kind",
+                Family::default(),
+            ),
             rate_limited: metrics.register(
                 "rate_limited",
                 "Requests refused because their client sent too many",
@@ -63,6 +67,30 @@ impl ServerMetrics {
                 Gauge::default(),
             ),
             shares: metrics.register("shares", "Shares in the database", Gauge::default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handbook_lists_every_metric_and_every_log_field() {
+        let metrics = Metrics::new("stkr-server", "0");
+        ServerMetrics::new(&metrics);
+        let handbook =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md"))
+                .unwrap_or_default();
+        let catalogue = metrics.catalogue();
+        assert!(catalogue.len() >= 10, "{catalogue:?}");
+        for (name, help) in &catalogue {
+            let row = format!("| `{name}` | {help} |");
+            assert!(handbook.contains(&row), "docs/operators.md lacks: {row}");
+        }
+        for (name, meaning) in stkr_node::logs::CATALOGUE {
+            let row = format!("| `{name}` | {meaning} |");
+            assert!(handbook.contains(&row), "docs/operators.md lacks: {row}");
         }
     }
 }

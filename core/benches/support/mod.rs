@@ -97,7 +97,8 @@ pub fn integers(indices: &[u8]) -> Integers {
 }
 
 fn scalar_of(value: u128) -> blst_fr {
-    let limbs = [value as u64, (value >> 64) as u64, 0, 0];
+    let half = |bits: u32| u64::try_from(value >> bits & u128::from(u64::MAX)).unwrap();
+    let limbs = [half(0), half(64), 0, 0];
     let mut out = blst_fr::default();
     unsafe { blst::blst_fr_from_uint64(&mut out, limbs.as_ptr()) };
     out

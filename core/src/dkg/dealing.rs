@@ -292,7 +292,7 @@ fn elements<'a>(
     bytes: &'a [u8],
     size: usize,
 ) -> Result<std::slice::ChunksExact<'a, u8>, DealingFault> {
-    if bytes.len() % size != 0 || bytes.len() > usize::from(MAX_MEMBERS) * size {
+    if !bytes.len().is_multiple_of(size) || bytes.len() > usize::from(MAX_MEMBERS) * size {
         return Err(DealingFault::WireLength {
             what,
             got: bytes.len(),

@@ -42,9 +42,9 @@ pub enum StepError {
 
 /// A member's state: what it has seen, what it has said, and its one-time secret until it has its share.
 pub struct Member {
-    board: Board,
+    pub(super) board: Board,
     me: ShareIndex,
-    secret: Option<OneTimeSecret>,
+    pub(super) secret: Option<OneTimeSecret>,
     failure: Option<Failure>,
 }
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stkr_node::tls::{self, Fingerprint, Identity};
 
@@ -32,7 +33,11 @@ pub fn deployment(folder: &Path) -> PathBuf {
 
 /// Runs the binary to its end.
 pub fn stkr_server(args: &[&str]) -> Output {
-    Command::new(SERVER).args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(SERVER)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// Folder of a server made by `init`, with what `init` printed.
@@ -72,9 +77,17 @@ pub fn init(rpc: &str) -> Made {
         "--min-endpoints",
         "1",
     ]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let printed = serde_json::from_slice(&output.stdout).unwrap();
-    Made { folder, dir, printed }
+    Made {
+        folder,
+        dir,
+        printed,
+    }
 }
 
 /// A client that shows a fresh certificate and pins `fingerprint`.
@@ -82,7 +95,11 @@ pub fn client(fingerprint: Fingerprint) -> reqwest::Client {
     tls::install_provider().unwrap();
     let identity = Identity::generate("test client").unwrap();
     let config = tls::client_config(&identity, fingerprint).unwrap();
-    reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap()
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .build()
+        .unwrap()
 }
 
 /// Answers JSON-RPC over HTTP as a chain on which the contracts of [`deployment`] exist and nothing has happened yet:
@@ -91,7 +108,7 @@ pub struct EmptyChain {
     /// Its URL.
     pub url: String,
     address: SocketAddr,
-    stop: Arc<std::sync::atomic::AtomicBool>,
+    stop: Arc<AtomicBool>,
 }
 
 impl EmptyChain {
@@ -99,27 +116,34 @@ impl EmptyChain {
     pub fn start(chain_id: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                std::thread::spawn(move || while answer_one(stream.as_ref().unwrap(), chain_id).is_some() {});
+                let stopped = stopped.clone();
+                std::thread::spawn(move || {
+                    while answer_one(stream.as_ref().unwrap(), chain_id, &stopped).is_some() {}
+                });
             }
         });
-        Self { url: format!("http://{address}"), address, stop }
+        Self {
+            url: format!("http://{address}"),
+            address,
+            stop,
+        }
     }
 
     /// No more answers.
     pub fn stop(&self) {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         drop(TcpStream::connect(self.address));
     }
 }
 
-fn answer_one(mut stream: &TcpStream, chain_id: u64) -> Option<()> {
+fn answer_one(mut stream: &TcpStream, chain_id: u64, stopped: &AtomicBool) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -136,6 +160,9 @@ fn answer_one(mut stream: &TcpStream, chain_id: u64) -> Option<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    if stopped.load(Ordering::Relaxed) {
+        return None;
+    }
     let request: serde_json::Value = serde_json::from_slice(&body).ok()?;
     let answer = serde_json::json!({"jsonrpc": "2.0", "id": request["id"], "result": result(&request, chain_id)});
     let answer = answer.to_string();
@@ -161,7 +188,10 @@ fn result(request: &serde_json::Value, chain_id: u64) -> serde_json::Value {
 /// Answers by selector: the wiring of the deployment, and zero for everything else.
 fn call(transaction: &serde_json::Value) -> String {
     use stkr_chain::bindings::{KeyRegistry, Micropools};
-    let input = transaction["input"].as_str().or(transaction["data"].as_str()).unwrap_or_default();
+    let input = transaction["input"]
+        .as_str()
+        .or(transaction["data"].as_str())
+        .unwrap_or_default();
     let selector = hex::decode(&input[2..10]).unwrap();
     let address = |byte: u8| format!("0x{}{}", "00".repeat(12), hex::encode([byte; 20]));
     use alloy::sol_types::SolCall as _;
@@ -172,7 +202,10 @@ fn call(transaction: &serde_json::Value) -> String {
         Micropools::GENESIS_FORK_VERSIONCall::SELECTOR => format!("0x53746b72{}", "00".repeat(28)),
         KeyRegistry::domainSeparatorCall::SELECTOR => {
             let folder = tempfile::tempdir().unwrap();
-            stkr_chain::Deployment::load(deployment(folder.path())).unwrap().domain_separator().to_string()
+            stkr_chain::Deployment::load(deployment(folder.path()))
+                .unwrap()
+                .domain_separator()
+                .to_string()
         }
         // serverOfSigner: nobody; key: state None.
         _ => format!("0x{}", "00".repeat(32 * 9)),
@@ -201,9 +234,20 @@ pub struct Running {
 /// Starts the server and waits for its ready line.
 pub fn run(made: &Made, more: &[&str]) -> Running {
     let stderr = made.folder.path().join("stderr.log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&stderr).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&stderr)
+        .unwrap();
     let mut child = Command::new(SERVER)
-        .args(["run", "--config", &made.config(), "--log-format", "json", "--exit-with-parent"])
+        .args([
+            "run",
+            "--config",
+            &made.config(),
+            "--log-format",
+            "json",
+            "--exit-with-parent",
+        ])
         .args(more)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -211,13 +255,19 @@ pub fn run(made: &Made, more: &[&str]) -> Running {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let said = || std::fs::read_to_string(&stderr).unwrap();
-    let ready: serde_json::Value =
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}\n{}", said()));
+    let ready: serde_json::Value = serde_json::from_str(&line)
+        .unwrap_or_else(|_| panic!("no ready line: {line:?}\n{}", said()));
     assert_eq!(ready["ready"], true);
     let address = ready["address"].as_str().unwrap().parse().unwrap();
-    Running { child, address, stderr }
+    Running {
+        child,
+        address,
+        stderr,
+    }
 }
 
 impl Running {
@@ -245,6 +295,8 @@ impl Running {
 
     /// SIGTERM, and waits for the end.
     pub fn terminate(mut self) -> Option<i32> {
+        // Waiting closes standard input, which would end the server for another reason.
+        let _open = self.child.stdin.take();
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().code()

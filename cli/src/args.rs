@@ -1,0 +1,360 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use alloy::primitives::{Address, B256, Bytes};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use stkr_node::config::ConfigCommand;
+
+/// Stkr on the command line: servers, providers, micropools, positions and keys.
+///
+/// Exit codes: 0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe.
+#[derive(Debug, Parser)]
+#[command(name = "stkr", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// Print JSON, also for errors
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Execution endpoint (http, https, ws or wss)
+    #[arg(long, global = true, env = "STKR_RPC", hide_env_values = true, value_name = "URL")]
+    pub(crate) rpc: Option<String>,
+    /// Addresses of the contracts: deployments/<chain id>.json
+    #[arg(long, global = true, env = "STKR_DEPLOYMENT", value_name = "FILE")]
+    pub(crate) deployment: Option<PathBuf>,
+    /// Configuration file, see `stkr config example`
+    #[arg(long, global = true, env = "STKR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Network the deployment must be on
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) network: Option<Network>,
+}
+
+/// Network presets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    Mainnet,
+    Hoodi,
+    Devnet,
+    Custom,
+}
+
+/// How a write is signed and sent.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Signing")]
+pub(crate) struct Signing {
+    /// Ethereum keystore (version 3) of the signing account
+    #[arg(long, value_name = "FILE", requires = "password_file")]
+    pub(crate) keystore: Option<PathBuf>,
+    /// File with the keystore's password, mode 0600
+    #[arg(long, value_name = "FILE", requires = "keystore")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Instead of a keystore: file with the key in hex, mode 0600
+    #[arg(long, value_name = "FILE", conflicts_with = "keystore")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Print the transaction as JSON for a wallet to sign, and send nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "keystore", "key_file"])]
+    pub(crate) unsigned: bool,
+    /// Execute on the endpoint and keep nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Account to act as with --unsigned or --dry-run, where no key is given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: Option<Address>,
+    /// Never offer more than this per gas
+    #[arg(long, value_name = "GWEI")]
+    pub(crate) max_fee_gwei: Option<String>,
+    /// Blocks to wait for, the transaction's own included
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
+    pub(crate) confirmations: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Threshold servers
+    #[command(subcommand, arg_required_else_help = true)]
+    Server(ServerCommand),
+    /// Providers and their duty keys
+    #[command(subcommand, arg_required_else_help = true)]
+    Provider(ProviderCommand),
+    /// Micropools
+    #[command(subcommand, arg_required_else_help = true)]
+    Pool(PoolCommand),
+    /// Stakers' positions
+    #[command(subcommand, arg_required_else_help = true)]
+    Position(PositionCommand),
+    /// Keys nobody holds
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(KeyCommand),
+    /// Follow the events of all contracts, across reorgs
+    Watch {
+        /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash)
+        #[arg(long, default_value = "now")]
+        from: String,
+        /// End at the block that is the newest when the command starts
+        #[arg(long)]
+        once: bool,
+    },
+    /// Compare what is deployed with this build, byte by byte
+    VerifyDeployment,
+    /// Example of the configuration file, or a check of one
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Shell to complete in
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// All servers
+    List,
+    /// One server
+    Show {
+        /// Server id
+        id: u32,
+    },
+    /// Register a server of the signing account; `stkr-server register-args` prints what is needed
+    Register {
+        /// JSON file with signer, tlsFingerprint, kind, endpoint and signerProof
+        #[arg(long, value_name = "FILE")]
+        args: PathBuf,
+        /// Bond, for example 1eth
+        #[arg(long, value_name = "AMOUNT")]
+        bond: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Add to the bond of a server
+    AddBond {
+        /// Server id
+        id: u32,
+        /// For example 0.5eth
+        amount: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Change endpoint and certificate of a server
+    SetEndpoint {
+        /// Server id
+        id: u32,
+        /// SHA-256 of the certificate
+        #[arg(long, value_name = "HEX")]
+        tls_fingerprint: B256,
+        /// https://host:port
+        #[arg(long, value_name = "URL")]
+        endpoint: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Governance: let a server be drawn
+    Approve {
+        /// Server id
+        id: u32,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Governance: take a server out of future draws
+    Suspend {
+        /// Server id
+        id: u32,
+        /// Why, on record
+        reason: String,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Announce that a server leaves
+    Leave {
+        /// Server id
+        id: u32,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Take the bond of a server that left
+    WithdrawBond {
+        /// Server id
+        id: u32,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+/// Where the proof of a duty key comes from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DutyKey {
+    /// File with the duty key in hex, mode 0600: makes the proof here
+    #[arg(long, value_name = "FILE", required_unless_present = "duty_key", conflicts_with_all = ["duty_key", "proof"])]
+    pub(crate) duty_key_file: Option<PathBuf>,
+    /// Address of the duty key, with a proof made elsewhere
+    #[arg(long, value_name = "ADDRESS", requires = "proof")]
+    pub(crate) duty_key: Option<Address>,
+    /// 65-byte signature by the duty key over DutyKeyProof(provider, dutyKey)
+    #[arg(long, value_name = "HEX", requires = "duty_key")]
+    pub(crate) proof: Option<Bytes>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// Register the signing account as a provider
+    Register {
+        #[command(flatten)]
+        duty_key: DutyKey,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// One provider and the history of its duty keys
+    Show {
+        /// The provider's account
+        provider: Address,
+    },
+    /// Name a new duty key
+    SetDutyKey {
+        #[command(flatten)]
+        duty_key: DutyKey,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// All pools
+    List {
+        /// Only pools in this state, for example open
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// One pool
+    Show {
+        /// Pool id
+        id: u64,
+    },
+    /// Open a pool of the signing provider, with 2 ETH of insurance
+    Open {
+        /// Shares that sign
+        #[arg(long, value_name = "T", default_value_t = 3)]
+        threshold: u8,
+        /// Shares that exist
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        members: u8,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Stake into an open pool
+    Stake {
+        /// Pool id
+        id: u64,
+        /// At least 0.5eth
+        amount: String,
+        /// The account holds a position in this pool already: less than 0.5 ETH is fine
+        #[arg(long)]
+        add: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Take a stake out of an open pool
+    Leave {
+        /// Pool id
+        id: u64,
+        /// For example 0.5eth
+        amount: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Give a position, or a part of it, to another account
+    Transfer {
+        /// Pool id
+        id: u64,
+        /// Receiver
+        to: Address,
+        /// For example 0.5eth
+        amount: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Ask for the key of a full pool
+    RequestKey {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Order the deposit of a pool whose key is live
+    OrderDeposit {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Send the other 31 ETH after the challenge window
+    #[command(name = "topup")]
+    TopUp {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Cancel a pool whose deadline has passed
+    Cancel {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Get the whole position back from a cancelled pool
+    Refund {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Get the insurance back from a cancelled pool
+    WithdrawInsurance {
+        #[command(flatten)]
+        on: OnPool,
+    },
+}
+
+/// A write that takes nothing but the pool.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OnPool {
+    /// Pool id
+    pub(crate) id: u64,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PositionCommand {
+    /// All positions of an account
+    List {
+        /// The staker
+        account: Address,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// All keys
+    List,
+    /// One key with its committee
+    Show {
+        /// Key id
+        id: u64,
+    },
+    /// Draw the committee of a requested key
+    Draw {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}

@@ -1,0 +1,146 @@
+//! `stkr pool`.
+
+use serde_json::{Value, json};
+use stkr_sdk::{PoolInfo, PoolState, amount};
+
+use crate::{
+    args::PoolCommand,
+    context::Context,
+    failure::Failure,
+    output::{record, table, time},
+};
+
+pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(), Failure> {
+    match command {
+        PoolCommand::List { state } => {
+            let wanted = state.as_deref().map(parse_state).transpose()?;
+            let mut pools = context.client().await?.pools().list().await?;
+            pools.retain(|pool| wanted.is_none_or(|wanted| pool.state == wanted));
+            context.output.show(&pools, |pools| list(pools));
+            Ok(())
+        }
+        PoolCommand::Show { id } => {
+            let pool = context.client().await?.pools().get(id).await?;
+            context.output.show(&pool, show);
+            Ok(())
+        }
+        PoolCommand::Open { threshold, members, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.pools().open(threshold, members)?;
+            context.perform(write, &signing, "opened the pool", |id| json!({ "poolId": id })).await
+        }
+        PoolCommand::Stake { id, amount, add, signing } => {
+            let wei = amount::parse(&amount)?;
+            let offline = !add && wei < amount::MIN_STAKE;
+            // An amount that no new position can have needs no endpoint to be refused.
+            if offline {
+                return Err(too_small(&amount::with_unit(wei)));
+            }
+            let client = context.client_for(&signing).await?;
+            let write = if add { client.pools().increase(id, wei)? } else { client.pools().stake(id, wei)? };
+            let done = format!("staked {} into pool {id}", amount::with_unit(wei));
+            context.perform(write, &signing, &done, nothing).await
+        }
+        PoolCommand::Leave { id, amount, signing } => {
+            let wei = amount::parse(&amount)?;
+            let client = context.client_for(&signing).await?;
+            let done = format!("took {} out of pool {id}", amount::with_unit(wei));
+            context.perform(client.pools().leave(id, wei)?, &signing, &done, nothing).await
+        }
+        PoolCommand::Transfer { id, to, amount, signing } => {
+            let wei = amount::parse(&amount)?;
+            let client = context.client_for(&signing).await?;
+            let done = format!("gave {} of pool {id} to {to}", amount::with_unit(wei));
+            context.perform(client.pools().transfer(id, to, wei)?, &signing, &done, nothing).await
+        }
+        PoolCommand::RequestKey { on } => {
+            let client = context.client_for(&on.signing).await?;
+            let done = format!("requested the key of pool {}", on.id);
+            context.perform(client.pools().request_key(on.id), &on.signing, &done, |id| json!({ "keyId": id })).await
+        }
+        PoolCommand::OrderDeposit { on } => {
+            let client = context.client().await?;
+            let done = format!("ordered the deposit of pool {}", on.id);
+            context.perform(client.pools().order_deposit(on.id).await?, &on.signing, &done, nothing).await
+        }
+        PoolCommand::TopUp { on } => {
+            let client = context.client().await?;
+            let done = format!("sent the other 31 ETH of pool {}", on.id);
+            context.perform(client.pools().top_up(on.id).await?, &on.signing, &done, nothing).await
+        }
+        PoolCommand::Cancel { on } => {
+            let client = context.client_for(&on.signing).await?;
+            let done = format!("cancelled pool {}", on.id);
+            context.perform(client.pools().cancel(on.id), &on.signing, &done, nothing).await
+        }
+        PoolCommand::Refund { on } => {
+            let client = context.client_for(&on.signing).await?;
+            let done = format!("paid the position in pool {} back", on.id);
+            context.perform(client.pools().refund(on.id), &on.signing, &done, nothing).await
+        }
+        PoolCommand::WithdrawInsurance { on } => {
+            let client = context.client_for(&on.signing).await?;
+            let done = format!("paid the insurance of pool {} back", on.id);
+            context.perform(client.pools().withdraw_insurance(on.id), &on.signing, &done, nothing).await
+        }
+    }
+}
+
+fn nothing((): ()) -> Value {
+    Value::Null
+}
+
+fn too_small(amount: &str) -> Failure {
+    Failure {
+        code: "invalid",
+        ..Failure::usage(
+            format!("{amount} is below the smallest position of 0.5 ETH"),
+            "stake at least 0.5eth, or use --add if the account holds a position in this pool already",
+        )
+    }
+}
+
+fn parse_state(text: &str) -> Result<PoolState, Failure> {
+    let wanted = text.replace(['-', '_'], "");
+    PoolState::ALL.iter().copied().find(|state| state.name().eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
+        let names: Vec<&str> = PoolState::ALL.iter().skip(1).map(|state| state.name()).collect();
+        Failure::usage("there is no such pool state", format!("use one of {}", names.join(", ")))
+    })
+}
+
+fn list(pools: &[PoolInfo]) -> String {
+    let rows: Vec<Vec<String>> = pools
+        .iter()
+        .map(|pool| {
+            vec![
+                pool.id.to_string(),
+                pool.state.to_string(),
+                format!("{} of {}", pool.threshold, pool.members),
+                amount::with_unit(pool.staked),
+                amount::with_unit(pool.room()),
+                key(pool),
+                pool.provider.to_string(),
+            ]
+        })
+        .collect();
+    table(&["ID", "STATE", "KEY IS", "STAKED", "ROOM", "KEY", "PROVIDER"], &rows)
+}
+
+fn key(pool: &PoolInfo) -> String {
+    if pool.key_id == 0 { "-".to_owned() } else { pool.key_id.to_string() }
+}
+
+fn show(pool: &PoolInfo) -> String {
+    record(&[
+        ("pool", pool.id.to_string()),
+        ("state", pool.state.to_string()),
+        ("provider", pool.provider.to_string()),
+        ("staked", amount::with_unit(pool.staked)),
+        ("room", amount::with_unit(pool.room())),
+        ("insurance", amount::with_unit(pool.insurance)),
+        ("threshold", format!("{} of {}", pool.threshold, pool.members)),
+        ("key", key(pool)),
+        ("vault", pool.vault.to_string()),
+        ("deadline", time(pool.deadline)),
+    ])
+}

@@ -1,0 +1,145 @@
+//! `stkr server`.
+
+use std::path::Path;
+
+use alloy::primitives::{Address, B256, Bytes};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stkr_sdk::{Registration, ServerInfo, ServerKind, amount};
+
+use crate::{
+    args::ServerCommand,
+    context::{Context, MAX_FILE},
+    failure::Failure,
+    output::{record, table, time},
+};
+
+/// What `stkr-server register-args` prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisterArgs {
+    signer: Address,
+    tls_fingerprint: B256,
+    kind: ServerKind,
+    endpoint: String,
+    signer_proof: Bytes,
+}
+
+pub(crate) async fn run(command: ServerCommand, context: &Context<'_>) -> Result<(), Failure> {
+    match command {
+        ServerCommand::List => {
+            let servers = context.client().await?.servers().list().await?;
+            context.output.show(&servers, |servers| list(servers));
+            Ok(())
+        }
+        ServerCommand::Show { id } => {
+            let server = context.client().await?.servers().get(id).await?;
+            context.output.show(&server, show);
+            Ok(())
+        }
+        ServerCommand::Register { args, bond, signing } => {
+            let registration = registration(&args, &bond)?;
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().register(registration)?;
+            context.perform(write, &signing, "registered the server", |id| json!({ "serverId": id })).await
+        }
+        ServerCommand::AddBond { id, amount, signing } => {
+            let wei = amount::parse(&amount)?;
+            let client = context.client_for(&signing).await?;
+            let done = format!("added {} to the bond of server {id}", amount::with_unit(wei));
+            context.perform(client.servers().add_bond(id, wei)?, &signing, &done, nothing).await
+        }
+        ServerCommand::SetEndpoint { id, tls_fingerprint, endpoint, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().set_endpoint(id, tls_fingerprint, &endpoint)?;
+            context.perform(write, &signing, &format!("server {id} is at {endpoint} now"), nothing).await
+        }
+        ServerCommand::Approve { id, schedule, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().approve(id);
+            if schedule {
+                let done = format!("announced the approval of server {id}");
+                return context.perform(client.schedule(&write), &signing, &done, operation).await;
+            }
+            context.perform(write, &signing, &format!("approved server {id}"), nothing).await
+        }
+        ServerCommand::Suspend { id, reason, schedule, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().suspend(id, &reason)?;
+            if schedule {
+                let done = format!("announced the suspension of server {id}");
+                return context.perform(client.schedule(&write), &signing, &done, operation).await;
+            }
+            context.perform(write, &signing, &format!("suspended server {id}"), nothing).await
+        }
+        ServerCommand::Leave { id, signing } => {
+            let client = context.client_for(&signing).await?;
+            let done = format!("server {id} gets no new seats; its bond unbonds");
+            context.perform(client.servers().announce_leave(id), &signing, &done, nothing).await
+        }
+        ServerCommand::WithdrawBond { id, signing } => {
+            let client = context.client_for(&signing).await?;
+            let done = format!("paid out the bond of server {id}");
+            context.perform(client.servers().withdraw_bond(id), &signing, &done, nothing).await
+        }
+    }
+}
+
+fn nothing((): ()) -> Value {
+    Value::Null
+}
+
+fn operation(id: B256) -> Value {
+    json!({ "operationId": id })
+}
+
+fn registration(path: &Path, bond: &str) -> Result<Registration, Failure> {
+    let bond = amount::parse(bond)?;
+    let wrong = |reason: String| {
+        Failure::usage(
+            format!("{} is not what stkr-server register-args prints: {reason}", path.display()),
+            "run stkr-server register-args and give its output as a file",
+        )
+    };
+    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if length > MAX_FILE {
+        return Err(wrong("it is too long".into()));
+    }
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let args: RegisterArgs = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let RegisterArgs { signer, tls_fingerprint, kind, endpoint, signer_proof } = args;
+    Ok(Registration { signer, tls_fingerprint, kind, endpoint, signer_proof, bond })
+}
+
+fn list(servers: &[ServerInfo]) -> String {
+    let rows: Vec<Vec<String>> = servers
+        .iter()
+        .map(|server| {
+            vec![
+                server.id.to_string(),
+                server.status.to_string(),
+                server.kind.to_string(),
+                server.seats.to_string(),
+                amount::with_unit(server.bond),
+                server.operator.to_string(),
+                server.endpoint.clone(),
+            ]
+        })
+        .collect();
+    table(&["ID", "STATUS", "KIND", "SEATS", "BOND", "OPERATOR", "ENDPOINT"], &rows)
+}
+
+fn show(server: &ServerInfo) -> String {
+    record(&[
+        ("server", server.id.to_string()),
+        ("status", server.status.to_string()),
+        ("kind", server.kind.to_string()),
+        ("operator", server.operator.to_string()),
+        ("signer", server.signer.to_string()),
+        ("endpoint", server.endpoint.clone()),
+        ("TLS fingerprint", server.tls_fingerprint.to_string()),
+        ("bond", amount::with_unit(server.bond)),
+        ("seats", server.seats.to_string()),
+        ("bond free from", time(server.unbonding_ends)),
+    ])
+}

@@ -1,0 +1,252 @@
+//! The real binary without a chain: help, mistakes, unsigned transactions, secrets.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+/// A key that appears in no output; the first of anvil's well-known accounts.
+const PLANTED_KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+/// A password that appears in no output.
+const PLANTED_PASSWORD: &str = "correct-horse-battery-planted";
+/// An API key inside an RPC URL.
+const PLANTED_URL_KEY: &str = "planted-api-key-3141592653";
+/// Somebody's account.
+const ACCOUNT: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+
+fn stkr(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stkr"))
+        .args(args)
+        .env_remove("STKR_RPC")
+        .env_remove("STKR_DEPLOYMENT")
+        .env_remove("STKR_CONFIG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn deployment(folder: &Path) -> String {
+    let path = folder.join("31337.json");
+    let address = |byte: u8| format!("0x{}", hex::encode([byte; 20]));
+    let deployment = serde_json::json!({
+        "chainId": 31337,
+        "accessManager": address(1),
+        "serverRegistry": address(2),
+        "providerRegistry": address(3),
+        "keyRegistry": address(4),
+        "micropools": address(5),
+        "depositContract": address(6),
+        "genesisForkVersion": "0x53746b72",
+        "deployedBlock": 1,
+    });
+    fs::write(&path, deployment.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn secret(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Exactly a sentence and a hint on stderr, nothing on stdout, and no word a panic would leave.
+fn refused(args: &[&str], code: i32) -> String {
+    let output = stkr(args);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    assert!(output.stdout.is_empty(), "{args:?} printed {}", text(&output.stdout));
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 2, "{args:?}: {error}");
+    assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint: "), "{args:?}: {error}");
+    for word in ["panicked", "backtrace", "RUST_BACKTRACE", ".rs:"] {
+        assert!(!error.contains(word), "{args:?}: {error}");
+    }
+    error
+}
+
+#[test]
+fn help_names_every_command_and_ends_well() {
+    let output = stkr(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for command in
+        ["server", "provider", "pool", "position", "key", "watch", "verify-deployment", "config", "completions"]
+    {
+        assert!(help.contains(&format!("  {command}")), "{help}");
+    }
+    assert!(help.contains("0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe"), "{help}");
+    for command in [&["pool", "--help"][..], &["pool", "stake", "--help"], &["server", "register", "--help"]] {
+        assert_eq!(stkr(command).status.code(), Some(0), "{command:?}");
+    }
+    assert_eq!(stkr(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_code_2_and_one_sentence() {
+    for args in [
+        &["nonsense"][..],
+        &[],
+        &["pool"],
+        &["pool", "stake"],
+        &["pool", "stake", "one", "0.5"],
+        &["pool", "stake", "1", "0.5", "--keystore", "k.json"],
+        &["pool", "stake", "1", "0.5", "--unsigned", "--dry-run"],
+        &["pool", "show", "-1"],
+        &["position", "list", "0x1234"],
+        &["server", "list", "--bogus"],
+        &["provider", "register"],
+    ] {
+        refused(args, 2);
+    }
+}
+
+#[test]
+fn amounts_that_cannot_work_are_refused_before_anything_is_asked() {
+    let error = refused(&["pool", "stake", "1", "0.49eth"], 2);
+    assert!(error.contains("0.49 ETH is below the smallest position of 0.5 ETH"), "{error}");
+    assert!(error.contains("--add"), "{error}");
+    for amount in ["1e18", "0,5", "half", "0.5btc", "-1", "0"] {
+        refused(&["pool", "stake", "1", &format!("--rpc=http://127.0.0.1:1"), "--", amount], 2);
+    }
+}
+
+#[test]
+fn without_an_endpoint_or_with_a_dead_one_the_code_is_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let error = refused(&["pool", "list", "--deployment", &deployment], 3);
+    assert!(error.contains("no RPC endpoint was given") && error.contains("--rpc"), "{error}");
+    let error = refused(&["pool", "list", "--deployment", &deployment, "--rpc", "http://127.0.0.1:1"], 3);
+    assert!(error.contains("refused"), "{error}");
+    refused(&["verify-deployment", "--deployment", &deployment, "--rpc", "http://127.0.0.1:1"], 3);
+}
+
+#[test]
+fn a_deployment_that_is_missing_broken_or_of_another_network_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = refused(&["pool", "list", "--rpc", "http://127.0.0.1:1"], 2);
+    assert!(error.contains("no deployment file was given"), "{error}");
+    let missing = folder.path().join("none.json");
+    refused(&["pool", "list", "--rpc", "http://127.0.0.1:1", "--deployment", missing.to_str().unwrap()], 2);
+    let broken = folder.path().join("broken.json");
+    fs::write(&broken, "{").unwrap();
+    refused(&["pool", "list", "--rpc", "http://127.0.0.1:1", "--deployment", broken.to_str().unwrap()], 2);
+    let deployment = deployment(folder.path());
+    let args = ["pool", "list", "--rpc", "http://127.0.0.1:1", "--deployment", &deployment, "--network", "mainnet"];
+    let error = refused(&args, 4);
+    assert!(error.contains("mainnet"), "{error}");
+}
+
+#[test]
+fn with_json_errors_are_json_too() {
+    for args in [&["--json", "nonsense"][..], &["--json", "pool", "stake", "1", "0.49"], &["pool", "list", "--json"]] {
+        let output = stkr(args);
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        for field in ["code", "message", "hint"] {
+            assert!(error["error"][field].as_str().is_some_and(|text| !text.is_empty()), "{args:?}: {error}");
+        }
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn an_unsigned_transaction_needs_neither_key_nor_endpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let args = ["pool", "stake", "7", "0.5", "--unsigned", "--deployment", &deployment, "--from", ACCOUNT];
+    let output = stkr(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let transaction: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(transaction["to"], format!("0x{}", hex::encode([5; 20])));
+    assert_eq!(transaction["value"], "0x6f05b59d3b20000");
+    assert_eq!(transaction["chainId"], "0x7a69");
+    assert_eq!(transaction["from"].as_str().unwrap().to_lowercase(), ACCOUNT.to_lowercase());
+    let input = transaction["input"].as_str().or(transaction["data"].as_str()).unwrap();
+    assert!(input.ends_with(&format!("{:064x}", 7)) && input.len() == 2 + 8 + 64, "{input}");
+}
+
+#[test]
+fn the_example_configuration_checks_and_an_unknown_key_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = stkr(&["config", "example"]);
+    assert_eq!(example.status.code(), Some(0));
+    let path = folder.path().join("stkr.toml");
+    fs::write(&path, &example.stdout).unwrap();
+    let checked = stkr(&["config", "check", "--config", path.to_str().unwrap()]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    fs::write(&path, format!("rpc = \"http://host/{PLANTED_URL_KEY}\"\n")).unwrap();
+    let error = refused(&["config", "check", "--config", path.to_str().unwrap()], 2);
+    assert!(error.contains("rpc") && !error.contains(PLANTED_URL_KEY), "{error}");
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = stkr(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("verify-deployment"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_worth_a_backtrace() {
+    let script = format!("'{}' completions bash | head -c 10 > /dev/null", env!("CARGO_BIN_EXE_stkr"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let key = secret(folder.path(), "key", PLANTED_KEY);
+    let password = secret(folder.path(), "password", PLANTED_PASSWORD);
+    let broken = secret(folder.path(), "broken", &format!("{PLANTED_KEY}zz"));
+    let keystore = secret(folder.path(), "keystore.json", &format!("{{\"version\":3,\"note\":\"{PLANTED_KEY}\"}}"));
+    let url = format!("http://user:{PLANTED_PASSWORD}@127.0.0.1:1/v2/{PLANTED_URL_KEY}?token={PLANTED_URL_KEY}");
+    let open = folder.path().join("open-key");
+    fs::write(&open, PLANTED_KEY).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let stake = ["pool", "stake", "1", "0.5", "--deployment", &deployment, "--rpc", &url];
+    let pasted = format!("0x{PLANTED_KEY}");
+    let tries: Vec<Vec<&str>> = vec![
+        vec!["--key-file", &key],
+        vec!["--key-file", &broken],
+        vec!["--key-file", open.to_str().unwrap()],
+        vec!["--key-file", &pasted],
+        vec!["--keystore", &keystore, "--password-file", &password],
+        vec!["--keystore", &pasted, "--password-file", &password],
+        vec!["--private-key", &pasted],
+        vec![&pasted],
+        vec!["--from", &pasted],
+        vec!["--max-fee-gwei", &pasted, "--key-file", &key],
+    ];
+    for extra in tries {
+        for json in [false, true] {
+            let mut args = stake.to_vec();
+            args.extend(&extra);
+            if json {
+                args.push("--json");
+            }
+            let output = Command::new(env!("CARGO_BIN_EXE_stkr"))
+                .args(&args)
+                .env("RUST_BACKTRACE", "1")
+                .env("RUST_LOG", "trace")
+                .output()
+                .unwrap();
+            assert_ne!(output.status.code(), Some(0), "{extra:?}");
+            let all = text(&output.stdout) + &text(&output.stderr);
+            for planted in [PLANTED_KEY, PLANTED_PASSWORD, PLANTED_URL_KEY] {
+                assert!(!all.contains(planted), "{extra:?} showed a secret: {all}");
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Puts a relayer together from its configuration and runs it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use alloy::signers::local::PrivateKeySigner;
+use eyre::WrapErr as _;
+use rusqlite::Connection;
+use stkr_chain::bindings::KeyRegistry;
+use stkr_chain::endpoint::ask_contract;
+use stkr_chain::errors::ContractError;
+use stkr_chain::intents::{IntentOptions, Intents, Superseded};
+use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection};
+use stkr_node::config::{Preset, rpc_host};
+use stkr_node::database::{Database, Schema};
+use stkr_node::exit::Failure;
+use stkr_node::http::{Limits, print_ready, serve_plain};
+use stkr_node::secrets;
+use stkr_node::shutdown::{Reason, Shutdown};
+use stkr_node::tls::Identity;
+
+use crate::config::RelayerConfig;
+use crate::engine::{Engine, Parts};
+use crate::http;
+use crate::shared::Shared;
+use crate::store::{self, Store};
+
+/// The relayer's file.
+pub const SCHEMA: Schema = Schema {
+    name: "relayer database",
+    application_id: 0x5352_6c79, // "SRly"
+    migrations: &[stkr_chain::SCHEMA, store::TABLES],
+};
+
+const WEI_PER_GWEI: u128 = 1_000_000_000;
+
+/// Lends the relayer's connection to the event log and the intents.
+struct Lent(Arc<Database>);
+
+impl SharedConnection for Lent {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock()
+    }
+}
+
+/// Runs until the shutdown.
+///
+/// # Errors
+/// Everything that keeps a relayer from starting, and the few things that end one.
+pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> {
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    config
+        .chain
+        .network
+        .check(deployment.chain_id, deployment.genesis_fork_version.0)
+        .map_err(Failure::usage)?;
+    let secret = secrets::read_hex32(&config.gas.key_file).map_err(Failure::usage)?;
+    let signer = PrivateKeySigner::from_bytes(&B256::from(*secret))
+        .map_err(|_| Failure::usage("gas.key_file holds no secp256k1 secret key"))?;
+    drop(secret);
+    let database = Arc::new(Database::open(&config.storage.database, &SCHEMA).map_err(Failure::not_safe)?);
+    let endpoints = endpoints(&config, &deployment).await?;
+    let evidence_window = evidence_window(&endpoints, &deployment).await?;
+
+    let pause = Duration::from_millis(config.chain.poll_ms);
+    let final_reorg = if config.chain.network == Preset::Devnet { FinalReorg::Follow } else { FinalReorg::Refuse };
+    let options = LogOptions { interval: pause, final_reorg, ..LogOptions::default() };
+    let chain_store = stkr_chain::Store::new(Arc::new(Lent(database.clone())));
+    let log = EventLog::open(chain_store.clone(), endpoints.clone(), deployment.clone(), options)
+        .map_err(Failure::not_safe)?;
+    let fee_cap = u128::from(config.gas.max_fee_gwei).saturating_mul(WEI_PER_GWEI);
+    let options = IntentOptions { interval: pause, fee_cap, ..IntentOptions::default() };
+    let intents = Intents::new(chain_store, endpoints.clone(), &deployment, signer, options, superseded());
+
+    let store = Store::new(database);
+    let shared = Shared::new(store.clone());
+    let listener = std::net::TcpListener::bind(config.listen.address)
+        .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
+    let address = listener.local_addr()?;
+    tracing::info!(address = %address, chain_id = deployment.chain_id, signer = %intents.sender(), "stkr-relayer starts");
+    let identity = Identity::generate("stkr-relayer")?;
+    let parts =
+        Parts { deployment, endpoints, log, intents, store, identity, pause, evidence_window, shared: shared.clone() };
+    let router = http::router(shared.clone());
+    let stop = shutdown.clone();
+    let metrics = shared.metrics.clone();
+    let serving = tokio::spawn(async move { serve_plain(listener, router, &metrics, Limits::default(), stop).await });
+    print_ready(address)?;
+    let outcome = Engine::new(parts).run(shutdown.clone()).await;
+    shutdown.trigger(Reason::Internal);
+    serving.await?.wrap_err("serving HTTP")?;
+    tracing::info!("stkr-relayer ends");
+    outcome.map_err(|error| Failure::not_safe(error).into())
+}
+
+/// Connects to every endpoint and checks that it serves this deployment. One that cannot be reached now is left out; one
+/// that serves another chain is a mistake to be mended.
+async fn endpoints(config: &RelayerConfig, deployment: &Deployment) -> eyre::Result<Vec<Endpoint>> {
+    let mut good = Vec::new();
+    let mut last = String::from("none is configured");
+    for url in config.chain.common().endpoints().map_err(Failure::usage)? {
+        let checked = async {
+            let endpoint = Endpoint::connect(&url).await?;
+            deployment.check_chain(&endpoint).await?;
+            Ok::<_, ChainError>(endpoint)
+        };
+        match checked.await {
+            Ok(endpoint) => good.push(endpoint),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(rpc = rpc_host(&url), error = %error, "an RPC endpoint cannot be used now and is left out");
+                last = error.to_string();
+            }
+            Err(error) => return Err(Failure::usage(format!("RPC endpoint {}: {error}", rpc_host(&url))).into()),
+        }
+    }
+    if good.is_empty() {
+        return Err(Failure::unavailable(format!("no RPC endpoint can be used: {last}")).into());
+    }
+    Ok(good)
+}
+
+async fn evidence_window(endpoints: &[Endpoint], deployment: &Deployment) -> eyre::Result<u64> {
+    let mut last = None;
+    for endpoint in endpoints {
+        let registry = KeyRegistry::new(deployment.key_registry, endpoint.provider());
+        let window = async { registry.EVIDENCE_WINDOW().call().await };
+        match ask_contract("reading the evidence window", window).await {
+            Ok(window) => return Ok(window.to()),
+            Err(error) => last = Some(error),
+        }
+    }
+    let reason = last.map_or_else(|| "no endpoint".to_owned(), |error| error.to_string());
+    Err(Failure::unavailable(reason).into())
+}
+
+/// Errors of the contracts that mean, for a step, that somebody else took it first. Everything else is a refusal that
+/// people should hear of.
+fn superseded() -> Superseded {
+    let by_step: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("request_key", ["KeyAlreadyRequested", "WrongPoolState"].as_slice()),
+        ("draw", &["WrongKeyState", "WrongCommitment"]),
+        ("restart", &["WrongKeyState", "NotExpired", "WrongCommitment"]),
+        ("finalise_key", &["WrongKeyState", "WrongCommitment"]),
+        ("order_deposit", &["WrongPoolState"]),
+        ("predeposit", &["WrongPoolState"]),
+        ("top_up", &["WrongPoolState"]),
+        ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
+        ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
+    ]);
+    Arc::new(move |key: &str, error: &ContractError| {
+        let step = key.split('/').next().unwrap_or_default();
+        by_step.get(step).is_some_and(|names| names.contains(&error.name.as_str()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::U256;
+    use alloy::sol_types::SolError as _;
+    use stkr_chain::bindings::Micropools;
+
+    #[test]
+    fn a_step_that_somebody_else_took_is_no_failure_and_anything_else_is() {
+        let taken = superseded();
+        let done = Micropools::WrongPoolState { poolId: U256::from(1), state: 4 }.abi_encode();
+        let wrong = Micropools::InvalidSignature { poolId: U256::from(1), signingRoot: B256::ZERO }.abi_encode();
+        assert!(taken("predeposit/1/00ff", &ContractError::decode(&done)));
+        assert!(!taken("predeposit/1/00ff", &ContractError::decode(&wrong)));
+        let early = KeyRegistry::NotExpired { keyId: U256::from(1), until: U256::from(9) }.abi_encode();
+        assert!(taken("restart/1/0/5/00ff", &ContractError::decode(&early)), "another relayer restarted it");
+        assert!(!taken("draw/1/0/5/00ff", &ContractError::decode(&early)));
+    }
+}

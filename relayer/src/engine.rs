@@ -1,0 +1,633 @@
+//! Runs the plan: looks at the chain, starts and ends workers, submits transactions, tells the status.
+//!
+//! One pass does everything that can be done now and keeps nothing that the next pass could not find out again, so it
+//! does not matter after which line the process dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{Bytes, U256};
+use alloy::providers::Provider as _;
+use stkr_chain::bindings::{KeyRegistry, Micropools};
+use stkr_chain::intents::{Call, IntentState, Intents};
+use stkr_chain::types::ServerStatus;
+use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, EventQuery, header};
+use stkr_core::{CommitteeKeys, PublicKey, Threshold};
+use stkr_duties::DepositMessage;
+use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
+use stkr_node::collector::Seat;
+use stkr_node::shutdown::Shutdown;
+use stkr_node::tls::{Fingerprint, Identity};
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::ceremony::{Context, MemberId};
+use stkr_protocol::collection::Committee;
+use stkr_protocol::sign::SignRequest;
+use tokio::sync::Notify;
+
+use crate::carry::{Carrier, Member};
+use crate::events;
+use crate::plan::{Action, Clock, intent_key, plan};
+use crate::probe::Probes;
+use crate::shared::Shared;
+use crate::status::{
+    CeremonyStatus, ChainStatus, CollectionStatus, IntentLine, KeyStatus, PoolStatus, ServerLine, Status,
+};
+use crate::store::Store;
+use crate::view::{Ceremony, KeyPhase, LiveKey, View};
+use crate::workers::{self, CeremonyState, CollectionState, Job, Worker};
+
+/// First and longest pause before a step that the contract refused is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// Transactions shown in the status.
+const SHOWN_INTENTS: usize = 100;
+/// Wei below which the gas account is a problem: a few transactions at mainnet prices.
+const LOW_BALANCE: U256 = U256::from_limbs([50_000_000_000_000_000, 0, 0, 0]);
+/// Pause between two looks at the balance.
+const BALANCE_EVERY: Duration = Duration::from_secs(30);
+
+/// What the engine works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where the contracts are.
+    pub deployment: Deployment,
+    /// RPC endpoints, checked.
+    pub endpoints: Vec<Endpoint>,
+    /// Follows the chain.
+    pub log: EventLog,
+    /// Sends transactions.
+    pub intents: Intents,
+    /// Bulletin and evidence.
+    pub store: Store,
+    /// Client certificate: carries rate limits, no authority.
+    pub identity: Identity,
+    /// Pause between passes.
+    pub pause: Duration,
+    /// `EVIDENCE_WINDOW` of the registry, seconds.
+    pub evidence_window: u64,
+    /// What the HTTP side reads.
+    pub shared: Arc<Shared>,
+}
+
+/// A worker with what it was started from: if that changes (a server's new certificate, a reorg), it starts again.
+#[derive(Debug)]
+struct Running<S> {
+    of: (Vec<u32>, Vec<Peer>),
+    worker: Worker<S>,
+}
+
+/// When a refused step is tried again.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    parts: Parts,
+    view: View,
+    /// Position in the event log up to which the view is folded.
+    position: i64,
+    clients: BTreeMap<u32, (Peer, Result<ServerClient, ClientError>)>,
+    ceremonies: BTreeMap<String, Running<CeremonyState>>,
+    collections: BTreeMap<String, Running<CollectionState>>,
+    retries: BTreeMap<String, Retry>,
+    balance: Option<(Instant, U256)>,
+    problems: Vec<String>,
+    probes: Probes,
+    wake: Arc<Notify>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let probes = Probes::start(ProtocolDomain {
+            chain_id: parts.deployment.chain_id,
+            key_registry: parts.deployment.key_registry,
+        });
+        Self {
+            parts,
+            view: View::default(),
+            position: 0,
+            clients: BTreeMap::new(),
+            ceremonies: BTreeMap::new(),
+            collections: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            balance: None,
+            problems: Vec::new(),
+            probes,
+            wake: Arc::default(),
+        }
+    }
+
+    /// Makes passes until the shutdown. A pass that fails is tried again after a pause.
+    ///
+    /// # Errors
+    /// What waiting does not cure: a broken database, a final block that vanished.
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ChainError> {
+        let mut failures = 0_u32;
+        loop {
+            let outcome = tokio::select! {
+                _ = shutdown.wait() => return Ok(()),
+                outcome = self.pass() => outcome,
+            };
+            let pause = match outcome {
+                Ok(()) => {
+                    failures = 0;
+                    self.parts.pause
+                }
+                Err(error @ (ChainError::FinalBlockVanished { .. } | ChainError::Database(_))) => return Err(error),
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(error = %error, "a look at the chain failed");
+                    self.parts.shared.failed(error.to_string());
+                    self.parts.pause.saturating_mul(1 << failures.min(5)).min(Duration::from_secs(30))
+                }
+            };
+            tokio::select! {
+                _ = shutdown.wait() => return Ok(()),
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// The chain's.
+    pub async fn pass(&mut self) -> Result<(), ChainError> {
+        let progress = self.parts.log.poll().await?;
+        self.fold(progress.removed > 0)?;
+        let Some(clock) = self.clock()? else { return Ok(()) };
+        self.problems.clear();
+        self.refresh_clients();
+        let actions = plan(&self.view, &clock);
+        self.end_workers(&actions);
+        for action in &actions {
+            self.act(action).await?;
+        }
+        self.parts.intents.drive().await?;
+        self.look_at_balance().await?;
+        self.publish(&clock)
+    }
+
+    /// Folds what is new; after a reorg everything from the start.
+    fn fold(&mut self, reorganised: bool) -> Result<(), ChainError> {
+        if reorganised {
+            self.view = View::default();
+            self.position = 0;
+        }
+        loop {
+            let query = EventQuery { after: Some(self.position), limit: Some(1_000), ..EventQuery::default() };
+            let page = self.parts.log.events(&query)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            self.position = last.id;
+            for logged in &page {
+                if let Some(fact) = events::fact(logged) {
+                    self.view.apply(logged.timestamp, fact);
+                }
+            }
+        }
+    }
+
+    fn clock(&self) -> Result<Option<Clock>, ChainError> {
+        let Some(tip) = self.parts.log.tip()? else { return Ok(None) };
+        let finalized = self.parts.log.finalized()?.map_or(0, |(number, _)| number);
+        let evidence_window = self.parts.evidence_window;
+        Ok(Some(Clock { head: tip.number, timestamp: tip.timestamp, finalized, evidence_window }))
+    }
+
+    // ---------------------------------------------------------------- servers
+
+    fn refresh_clients(&mut self) {
+        for (id, server) in self.view.servers.iter().filter(|(_, server)| server.online) {
+            let fingerprint = Fingerprint(server.tls_fingerprint.0);
+            let peer = Peer { server_id: *id, endpoint: server.endpoint.clone(), fingerprint };
+            if self.clients.get(id).is_some_and(|(known, _)| *known == peer) {
+                continue;
+            }
+            let client = ServerClient::new(&self.parts.identity, peer.clone(), Patience::default());
+            self.clients.insert(*id, (peer, client));
+        }
+        let servers = &self.view.servers;
+        self.clients.retain(|id, _| servers.contains_key(id));
+        let asked = self.clients.iter().filter_map(|(id, (_, client))| {
+            let server = servers.get(id)?;
+            let gone = matches!(server.status, ServerStatus::Left | ServerStatus::None);
+            (!gone).then(|| (*id, server.signer, client.clone()))
+        });
+        self.probes.watch(asked.collect());
+    }
+
+    fn client(&self, server_id: u32) -> Result<ServerClient, ClientError> {
+        let unknown = || Err(ClientError::Setup(format!("server {server_id} has no endpoint on the chain")));
+        self.clients.get(&server_id).map_or_else(unknown, |(_, client)| client.clone())
+    }
+
+    fn peers(&self, committee: &[u32]) -> Vec<Peer> {
+        committee.iter().filter_map(|id| self.clients.get(id).map(|(peer, _)| peer.clone())).collect()
+    }
+
+    fn domain(&self) -> ProtocolDomain {
+        let Deployment { chain_id, key_registry, .. } = self.parts.deployment;
+        ProtocolDomain { chain_id, key_registry }
+    }
+
+    // ---------------------------------------------------------------- actions
+
+    fn end_workers(&mut self, actions: &[Action]) {
+        let steps: Vec<String> = actions.iter().map(Action::step).collect();
+        self.ceremonies.retain(|step, _| steps.contains(step));
+        self.collections.retain(|step, _| steps.contains(step));
+        self.retries.retain(|step, _| steps.contains(step));
+    }
+
+    async fn act(&mut self, action: &Action) -> Result<(), ChainError> {
+        if self.retries.get(&action.step()).is_some_and(|retry| Instant::now() < retry.at) {
+            self.tell_refusal(action)?;
+            return Ok(());
+        }
+        match self.call(action).await {
+            Ok(Some(call)) => self.submit(action, &call),
+            Ok(None) => Ok(()),
+            Err(error @ ChainError::Database(_)) => Err(error),
+            // One step's bad luck must not hold up the others.
+            Err(error) => {
+                self.problems.push(format!("{}: {error}", action.step()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The transaction of an action; nothing while workers are still at it.
+    async fn call(&mut self, action: &Action) -> Result<Option<Call>, ChainError> {
+        let (pools, keys) = (self.parts.deployment.micropools, self.parts.deployment.key_registry);
+        Ok(Some(match action {
+            Action::RequestKey { pool_id } => {
+                Call::new(pools, &Micropools::requestKeyCall { poolId: U256::from(*pool_id) })
+            }
+            Action::Draw { key_id, draw, .. } => {
+                let header = self.header(draw.seed_block).await?;
+                let (active_set, kept) = (draw.active_set.clone(), draw.kept.clone());
+                Call::new(keys, &KeyRegistry::drawCall { keyId: U256::from(*key_id), header, activeSet: active_set, kept })
+            }
+            Action::Restart { key_id, members, active_set_hash, .. } => {
+                let (members, hash) = (members.clone(), *active_set_hash);
+                Call::new(keys, &KeyRegistry::restartCall { keyId: U256::from(*key_id), members, activeSetHash: hash })
+            }
+            Action::CarryCeremony { key_id, attempt, threshold, ceremony } => {
+                return Ok(self.carry(action.step(), (*key_id, *attempt, *threshold), ceremony));
+            }
+            Action::OrderDeposit { pool_id, group_key } => {
+                let (id, key) = (U256::from(*pool_id), group_key.clone());
+                Call::new(pools, &Micropools::orderDepositCall { poolId: id, groupKey: key })
+            }
+            Action::CollectDeposit { pool_id, key_id, group_key } => {
+                let Some(signature) = self.collect(action.step(), *pool_id, *key_id) else { return Ok(None) };
+                let (id, key) = (U256::from(*pool_id), group_key.clone());
+                Call::new(pools, &Micropools::predepositCall { poolId: id, groupKey: key, signature })
+            }
+            Action::TopUp { pool_id, group_key } => {
+                Call::new(pools, &Micropools::topUpCall { poolId: U256::from(*pool_id), groupKey: group_key.clone() })
+            }
+            Action::FreeSeatsOfUnfinished { key_id, members, active_set_hash } => Call::new(
+                keys,
+                &KeyRegistry::freeSeatsOfUnfinishedCall {
+                    keyId: U256::from(*key_id),
+                    members: members.clone(),
+                    activeSetHash: *active_set_hash,
+                },
+            ),
+            Action::FreeSeats { key_id, committee, signers, points } => Call::new(
+                keys,
+                &KeyRegistry::freeSeatsCall {
+                    keyId: U256::from(*key_id),
+                    committee: committee.clone(),
+                    signers: signers.clone(),
+                    points: points.clone(),
+                },
+            ),
+        }))
+    }
+
+    async fn header(&self, block: u64) -> Result<Bytes, ChainError> {
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        for endpoint in &self.parts.endpoints {
+            match header::fetch(endpoint.provider(), block).await {
+                Ok(header) => return Ok(header.rlp),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Submits a step's transaction, or tries it again after a pause if it ended and the chain still wants it.
+    fn submit(&mut self, action: &Action, call: &Call) -> Result<(), ChainError> {
+        let step = action.step();
+        let key = intent_key(&step, &call.data);
+        let known = self.parts.intents.status(&key)?;
+        let Some(known) = known else {
+            tracing::info!(intent = key, "submitting a transaction");
+            self.parts.intents.submit(&key, call)?;
+            return Ok(());
+        };
+        if !matches!(known.state, IntentState::Superseded | IntentState::Failed) {
+            self.retries.remove(&step);
+            return Ok(());
+        }
+        let pause = match self.retries.get(&step) {
+            // First sight of the refusal: our picture may be a block behind, so give it time to show why.
+            None => RETRY.0,
+            Some(retry) => {
+                self.parts.intents.reopen(&key)?;
+                (retry.pause * 2).min(RETRY.1)
+            }
+        };
+        if let Some(error) = &known.error
+            && pause > RETRY.0 * 2
+        {
+            tracing::warn!(intent = key, reason = %error, "the contract refuses a step that the chain still wants");
+        }
+        self.retries.insert(step, Retry { at: Instant::now() + pause, pause });
+        self.tell_refusal(action)
+    }
+
+    /// A step that keeps being refused is a problem for people to look at.
+    fn tell_refusal(&mut self, action: &Action) -> Result<(), ChainError> {
+        let prefix = format!("{}/", action.step());
+        let refused = self.parts.intents.list()?.into_iter().rev().find(|intent| intent.key.starts_with(&prefix));
+        if let Some(error) = refused.and_then(|intent| intent.error) {
+            self.problems.push(format!("{} is refused by the contract: {error}", action.step()));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the ceremony is carried; its `finalise` once all acknowledged.
+    fn carry(&mut self, step: String, (key_id, attempt, threshold): (u64, u16, u8), ceremony: &Ceremony) -> Option<Call> {
+        let of = (ceremony.committee.clone(), self.peers(&ceremony.committee));
+        if self.ceremonies.get(&step).is_none_or(|running| running.of != of) {
+            self.ceremonies.remove(&step);
+            let worker = self.start_ceremony((key_id, attempt, threshold), ceremony)?;
+            self.ceremonies.insert(step.clone(), Running { of, worker });
+        }
+        for (index, id) in ceremony.committee.iter().enumerate() {
+            let status = self.view.servers.get(id).map_or(ServerStatus::None, |server| server.status);
+            if status != ServerStatus::Active {
+                self.problems.push(format!(
+                    "server {id} (member {}) of key {key_id} is {status}: the key cannot be finalised and its ceremony starts again after the deadline",
+                    index + 1
+                ));
+            }
+        }
+        let state = self.ceremonies.get(&step)?.worker.state();
+        let transcript = state.transcript.as_ref()?;
+        let call = KeyRegistry::finaliseCall {
+            keyId: U256::from(key_id),
+            committee: ceremony.committee.clone(),
+            points: transcript.points().into(),
+            dealingsDigest: transcript.dealings_digest(),
+            acknowledgements: transcript.acknowledgements().into(),
+        };
+        Some(Call::new(self.parts.deployment.key_registry, &call))
+    }
+
+    fn start_ceremony(
+        &mut self,
+        (key_id, attempt, threshold): (u64, u16, u8),
+        ceremony: &Ceremony,
+    ) -> Option<Worker<CeremonyState>> {
+        let members = ceremony.committee.iter();
+        let members: Option<Vec<MemberId>> = members
+            .map(|id| Some(MemberId { server_id: *id, signer: self.view.servers.get(id)?.signer }))
+            .collect();
+        let count = u8::try_from(ceremony.committee.len()).ok();
+        let threshold = count.and_then(|count| Threshold::new(threshold, count).ok());
+        let (Some(members), Some(threshold)) = (members, threshold) else {
+            self.problems.push(format!("the committee of key {key_id} is not one this program understands"));
+            return None;
+        };
+        let seats = threshold.indices().zip(&ceremony.committee);
+        let seats = seats.map(|(index, id)| Member { index, server_id: *id, client: self.client(*id) }).collect();
+        let context = match Context::new(self.domain(), key_id, attempt, threshold, members) {
+            Ok(context) => context,
+            Err(error) => {
+                self.problems.push(format!("key {key_id} cannot hold a ceremony: {error}"));
+                return None;
+            }
+        };
+        let status = CeremonyStatus {
+            key_id: key_id.to_string(),
+            attempt: attempt.to_string(),
+            state: "waiting".to_owned(),
+            deadline: ceremony.deadline.to_string(),
+            ..CeremonyStatus::default()
+        };
+        match Carrier::open(context, seats, self.parts.store.clone()) {
+            Ok(carrier) => {
+                tracing::info!(key_id, attempt, "carrying a ceremony");
+                Some(workers::carry(carrier, status, self.parts.pause, self.wake.clone()))
+            }
+            Err(error) => {
+                self.problems.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Sees to it that the deposit's signature is collected; 256 bytes once it is there.
+    fn collect(&mut self, step: String, pool_id: u64, key_id: u64) -> Option<Bytes> {
+        let KeyPhase::Live(live) = &self.view.keys.get(&key_id)?.phase else { return None };
+        let of = (live.committee.clone(), self.peers(&live.committee));
+        if self.collections.get(&step).is_none_or(|running| running.of != of) {
+            self.collections.remove(&step);
+            let job = match self.job(pool_id, key_id, live) {
+                Ok(job) => job,
+                Err(reason) => {
+                    self.problems.push(format!("the deposit of pool {pool_id} cannot be collected: {reason}"));
+                    return None;
+                }
+            };
+            let status = CollectionStatus {
+                pool_id: pool_id.to_string(),
+                key_id: key_id.to_string(),
+                state: "waiting".to_owned(),
+                needed: job.committee.keys().threshold().t().to_string(),
+                ..CollectionStatus::default()
+            };
+            tracing::info!(key_id, pool_id, "collecting a deposit signature");
+            let worker = workers::collect(job, status, self.parts.store.clone(), self.parts.pause, self.wake.clone());
+            self.collections.insert(step.clone(), Running { of, worker });
+        }
+        let state = self.collections.get(&step)?.worker.state();
+        state.signature.as_ref().map(|signature| Bytes::copy_from_slice(&signature.to_eip2537()))
+    }
+
+    fn job(&self, pool_id: u64, key_id: u64, live: &LiveKey) -> Result<Job, String> {
+        let order = self.view.pools.get(&pool_id).and_then(|pool| pool.order.as_ref()).ok_or("it was not ordered")?;
+        let key = self.view.keys.get(&key_id).ok_or("its key is unknown")?;
+        let keys = committee_keys(key.threshold, live)?;
+        let message = DepositMessage {
+            pubkey: order.pubkey.as_ref().try_into().map_err(|_| "the ordered public key has not 48 bytes")?,
+            withdrawal_credentials: order.withdrawal_credentials,
+            amount_gwei: order.amount_gwei,
+        };
+        let request = SignRequest::deposit(key_id, &message, self.parts.deployment.genesis_fork_version.0);
+        if request.signing_root() != order.signing_root {
+            return Err("the chain ordered another signing root than its own deposit has".to_owned());
+        }
+        let members = live.committee.iter().zip(&live.signers);
+        let members = members.map(|(id, signer)| MemberId { server_id: *id, signer: *signer }).collect();
+        let seats: Vec<Seat> = (keys.threshold().indices().zip(&live.committee))
+            .map(|(index, id)| Seat { index, server_id: *id, client: self.client(*id) })
+            .collect();
+        let proven = self.parts.store.suspects().map_err(|error| error.to_string())?;
+        let suspects = seats.iter().filter(|seat| proven.contains(&seat.server_id)).map(|seat| seat.index).collect();
+        let committee = Committee::new(self.domain(), 0, keys, members).map_err(|error| error.to_string())?;
+        Ok(Job { request, committee, seats, suspects })
+    }
+
+    // ---------------------------------------------------------------- status
+
+    async fn look_at_balance(&mut self) -> Result<(), ChainError> {
+        let fresh = |(at, _): &(Instant, U256)| at.elapsed() < BALANCE_EVERY;
+        if !self.balance.as_ref().is_some_and(fresh)
+            && let Some(endpoint) = self.parts.endpoints.first()
+        {
+            let question = endpoint.provider().get_balance(self.parts.intents.sender());
+            let balance = stkr_chain::endpoint::ask("reading the gas account's balance", async { question.await }).await?;
+            self.balance = Some((Instant::now(), balance));
+        }
+        if let Some((_, balance)) = self.balance
+            && balance < LOW_BALANCE
+        {
+            let account = self.parts.intents.sender();
+            self.problems.push(format!("the gas account {account} holds only {balance} wei; send it some ether"));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, clock: &Clock) -> Result<(), ChainError> {
+        let ceremonies: Vec<CeremonyStatus> =
+            self.ceremonies.values().map(|running| running.worker.state().status.clone()).collect();
+        for ceremony in &ceremonies {
+            let name = format!("the ceremony of key {}, attempt {}", ceremony.key_id, ceremony.attempt);
+            let failures = ceremony.failure.iter().map(|failure| format!("{name} failed: {failure}"));
+            let reported = ceremony.reported.iter().map(|line| format!("{name}: {line}"));
+            self.problems.extend(failures.chain(reported));
+        }
+        let collections: Vec<CollectionStatus> =
+            self.collections.values().map(|running| running.worker.state().status.clone()).collect();
+        let endpoints = self.parts.endpoints.iter().map(|endpoint| endpoint.name().to_owned()).collect();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            chain: ChainStatus {
+                chain_id: self.parts.deployment.chain_id.to_string(),
+                head: clock.head.to_string(),
+                head_timestamp: clock.timestamp.to_string(),
+                finalized: clock.finalized.to_string(),
+                following: true,
+                endpoints,
+            },
+            account: self.parts.intents.sender().to_string(),
+            problems: std::mem::take(&mut self.problems),
+            pools: self.view.pools.iter().map(|(id, pool)| pool_status(*id, pool)).collect(),
+            keys: self.view.keys.iter().map(|(id, key)| key_status(*id, key)).collect(),
+            ceremonies,
+            collections,
+            intents: self.intent_lines()?,
+            servers: self.server_lines(),
+        };
+        self.parts.shared.publish(status, clock);
+        Ok(())
+    }
+
+    fn intent_lines(&self) -> Result<Vec<IntentLine>, ChainError> {
+        let newest = self.parts.intents.list()?.into_iter().rev().take(SHOWN_INTENTS);
+        let line = |intent: stkr_chain::intents::IntentStatus| IntentLine {
+            state: intent.state.name().to_owned(),
+            transaction: intent.hash.or_else(|| intent.attempts.first().copied()).map(|hash| hash.to_string()),
+            block: intent.block.map(|(number, _)| number.to_string()),
+            gas_used: intent.gas_used.map(|gas| gas.to_string()),
+            note: intent.error.map(|error| error.to_string()).or((!intent.note.is_empty()).then_some(intent.note)),
+            intent: intent.key,
+        };
+        Ok(newest.map(line).collect())
+    }
+
+    fn server_lines(&self) -> Vec<ServerLine> {
+        let seen = self.probes.seen();
+        let online = self.view.servers.iter().filter(|(_, server)| server.online);
+        let line = |(id, server): (&u32, &crate::view::Server)| ServerLine {
+            server_id: id.to_string(),
+            status: server.status.name().to_owned(),
+            endpoint: server.endpoint.clone(),
+            reachable: seen.get(id).map(Result::is_ok),
+            problem: seen.get(id).and_then(|seen| seen.clone().err()),
+        };
+        online.map(line).collect()
+    }
+}
+
+fn committee_keys(threshold: u8, live: &LiveKey) -> Result<CommitteeKeys, String> {
+    let n = u8::try_from(live.committee.len()).map_err(|_| "its committee is too large")?;
+    let threshold = Threshold::new(threshold, n).map_err(|error| error.to_string())?;
+    let points = live.points.chunks_exact(128).map(PublicKey::from_eip2537);
+    let mut points: Vec<PublicKey> = points.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let group_key = points.pop().ok_or("its key has no points")?;
+    CommitteeKeys::new(threshold, group_key, points).map_err(|error| error.to_string())
+}
+
+fn pool_status(id: u64, pool: &crate::view::Pool) -> PoolStatus {
+    PoolStatus {
+        pool_id: id.to_string(),
+        state: pool.state.name().to_owned(),
+        provider: pool.provider.to_string(),
+        vault: pool.vault.to_string(),
+        staked: pool.staked.to_string(),
+        deadline: pool.deadline.to_string(),
+        key_id: pool.key_id.map(|id| id.to_string()),
+        deposits_gwei: pool.deposits_gwei.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
+    let mut status = KeyStatus {
+        key_id: id.to_string(),
+        state: key.phase.name().to_owned(),
+        threshold: key.threshold.to_string(),
+        members: key.members.to_string(),
+        attempt: key.attempt.to_string(),
+        committee: Vec::new(),
+        seed_block: None,
+        deadline: None,
+        pubkey: None,
+    };
+    let names = |committee: &[u32]| committee.iter().map(ToString::to_string).collect();
+    match &key.phase {
+        KeyPhase::Requested(draw) => status.seed_block = Some(draw.seed_block.to_string()),
+        KeyPhase::Drawn(ceremony) => {
+            status.committee = names(&ceremony.committee);
+            status.deadline = Some(ceremony.deadline.to_string());
+        }
+        KeyPhase::Live(live) => {
+            status.committee = names(&live.committee);
+            let group_key = live.group_key().and_then(|key| PublicKey::from_eip2537(&key).ok());
+            status.pubkey = group_key.map(|key| format!("0x{}", hex::encode(key.to_compressed())));
+        }
+        KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => {}
+    }
+    status
+}
+
+/// Number of the head, for start-up checks.
+///
+/// # Errors
+/// The endpoint's.
+pub async fn head(endpoint: &Endpoint) -> Result<u64, ChainError> {
+    Ok(stkr_chain::endpoint::existing_block(endpoint.provider(), BlockNumberOrTag::Latest).await?.number)
+}

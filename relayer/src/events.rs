@@ -1,0 +1,142 @@
+//! From the contracts' events to the facts of the [`View`](crate::view::View).
+//!
+//! An event with a number that does not fit (an id above 2^64, an enum of a newer contract) is no fact: it cannot come
+//! from the contracts this program was built for.
+
+use alloy::primitives::U256;
+use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
+use stkr_chain::bindings::Micropools::MicropoolsEvents;
+use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
+use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
+use stkr_chain::{LoggedEvent, StkrEvent};
+
+use crate::view::{Ceremony, DepositOrder, Fact, LiveKey, PendingDraw, Pool, Server};
+
+/// The fact an event states, if it is one the relayer acts on.
+#[must_use]
+pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
+    match &logged.event {
+        StkrEvent::Server(event) => server_fact(event),
+        StkrEvent::Key(event) => key_fact(event),
+        StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
+        StkrEvent::Provider(_) | StkrEvent::Unknown => None,
+    }
+}
+
+fn id(number: &U256) -> Option<u64> {
+    u64::try_from(*number).ok()
+}
+
+fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
+    Some(match event {
+        ServerRegistryEvents::ServerRegistered(event) => Fact::ServerRegistered {
+            id: event.id,
+            server: Server {
+                operator: event.operator,
+                signer: event.signer,
+                tls_fingerprint: event.tlsFingerprint,
+                endpoint: event.endpoint.clone(),
+                status: ServerStatus::Registered,
+                online: ServerKind::try_from(event.kind).ok()? == ServerKind::Online,
+            },
+        },
+        ServerRegistryEvents::ServerEndpointChanged(event) => Fact::EndpointChanged {
+            id: event.id,
+            tls_fingerprint: event.tlsFingerprint,
+            endpoint: event.endpoint.clone(),
+        },
+        ServerRegistryEvents::ServerStatusChanged(event) => {
+            Fact::StatusChanged { id: event.id, status: ServerStatus::try_from(event.status).ok()? }
+        }
+        _ => return None,
+    })
+}
+
+fn key_fact(event: &KeyRegistryEvents) -> Option<Fact> {
+    Some(match event {
+        KeyRegistryEvents::KeyRequested(event) => Fact::KeyRequested {
+            key_id: id(&event.keyId)?,
+            consumer: event.consumer,
+            threshold: event.threshold,
+            members: event.members,
+            draw: PendingDraw {
+                seed_block: event.seedBlock.to(),
+                active_set: event.activeSet.clone(),
+                kept: Vec::new(),
+            },
+        },
+        KeyRegistryEvents::CeremonyRestarted(event) => {
+            let seed_block: u64 = event.seedBlock.to();
+            let draw = PendingDraw { seed_block, active_set: event.activeSet.clone(), kept: event.kept.clone() };
+            Fact::CeremonyRestarted {
+                key_id: id(&event.keyId)?,
+                attempt: event.attempt,
+                kept: event.kept.clone(),
+                draw: (seed_block != 0).then_some(draw),
+                deadline: event.deadline.to(),
+            }
+        }
+        KeyRegistryEvents::CommitteeDrawn(event) => Fact::CommitteeDrawn {
+            key_id: id(&event.keyId)?,
+            attempt: event.attempt,
+            ceremony: Ceremony { committee: event.committee.clone(), deadline: event.deadline.to() },
+        },
+        KeyRegistryEvents::KeyFinalised(event) => Fact::KeyFinalised {
+            key_id: id(&event.keyId)?,
+            live: LiveKey {
+                committee: event.committee.clone(),
+                signers: event.signers.clone(),
+                points: event.points.clone(),
+                dealings_digest: event.dealingsDigest,
+            },
+        },
+        KeyRegistryEvents::KeyRetired(event) => Fact::KeyRetired { key_id: id(&event.keyId)?, burned: event.burned },
+        KeyRegistryEvents::SeatsFreed(event) => Fact::SeatsFreed { key_id: id(&event.keyId)? },
+        _ => return None,
+    })
+}
+
+fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {
+    Some(match event {
+        MicropoolsEvents::PoolOpened(event) => Fact::PoolOpened {
+            pool_id: id(&event.poolId)?,
+            pool: Pool {
+                provider: event.provider,
+                threshold: event.threshold,
+                members: event.members,
+                vault: event.vault,
+                staked: U256::ZERO,
+                state: PoolState::Open,
+                deadline: event.deadline.to(),
+                key_id: None,
+                order: None,
+                deposits_gwei: Vec::new(),
+            },
+        },
+        MicropoolsEvents::Staked(event) => Fact::StakeChanged { pool_id: id(&event.poolId)?, staked: event.staked },
+        MicropoolsEvents::Left(event) => Fact::StakeChanged { pool_id: id(&event.poolId)?, staked: event.staked },
+        MicropoolsEvents::PoolStateChanged(event) => Fact::PoolStateChanged {
+            pool_id: id(&event.poolId)?,
+            state: PoolState::try_from(event.state).ok()?,
+            deadline: event.deadline.to(),
+        },
+        MicropoolsEvents::PoolKeyRequested(event) => {
+            Fact::PoolKeyRequested { pool_id: id(&event.poolId)?, key_id: id(&event.keyId)? }
+        }
+        MicropoolsEvents::DepositOrdered(event) => Fact::DepositOrdered {
+            pool_id: id(&event.poolId)?,
+            order: DepositOrder {
+                key_id: id(&event.keyId)?,
+                pubkey: event.pubkey.clone(),
+                withdrawal_credentials: event.withdrawalCredentials,
+                amount_gwei: event.amountGwei,
+                signing_root: event.signingRoot,
+                block,
+            },
+        },
+        MicropoolsEvents::DepositSent(event) => {
+            Fact::DepositSent { pool_id: id(&event.poolId)?, amount_gwei: event.amountGwei }
+        }
+        _ => return None,
+    })
+}

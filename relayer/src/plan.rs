@@ -1,0 +1,498 @@
+//! What there is to do: from a picture of the chain to a list of actions. Pure, so every rule is a unit test.
+//!
+//! The planner has no memory. It names every step whose condition holds *now*, again and again until the chain shows
+//! that the step was taken, by us or by somebody else. That one property carries the relayer through crashes, reorgs
+//! and competitors: there is no "already did that" that could be wrong. Not sending twice is the business of the
+//! intents, which know an action by [`Action::intent_key`].
+
+use alloy::primitives::{Address, B256, Bytes, keccak256};
+use stkr_chain::types::PoolState;
+
+use crate::view::{self, Ceremony, KeyPhase, PendingDraw, Pool, View};
+
+/// Blocks for which EIP-2935 serves a block hash.
+pub const HISTORY_WINDOW: u64 = 8191;
+
+/// Where the chain stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Number of the newest block seen.
+    pub head: u64,
+    /// Its unix time in seconds. The chain's time, never ours: deadlines are judged by it.
+    pub timestamp: u64,
+    /// Number of the newest finalised block.
+    pub finalized: u64,
+    /// Seconds for which the seats of an ended key stay reserved (`EVIDENCE_WINDOW` of the registry).
+    pub evidence_window: u64,
+}
+
+/// One step that can be taken now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A Full pool asks for its key.
+    RequestKey {
+        /// Pool.
+        pool_id: u64,
+    },
+    /// The seed block is there: draw the committee.
+    Draw {
+        /// Key.
+        key_id: u64,
+        /// Ceremony number.
+        attempt: u16,
+        /// Seed block, snapshot, kept members.
+        draw: PendingDraw,
+    },
+    /// The draw missed its window or the ceremony its deadline: start again.
+    Restart {
+        /// Key.
+        key_id: u64,
+        /// Ceremony number that failed.
+        attempt: u16,
+        /// Committee (Drawn) or kept members (Requested).
+        members: Vec<u32>,
+        /// keccak256 of the snapshot (Requested) or zero (Drawn).
+        active_set_hash: B256,
+        /// Tells two restarts of one attempt apart: seed block or deadline.
+        mark: u64,
+    },
+    /// Carry messages between the members, and finalise when all acknowledged.
+    CarryCeremony {
+        /// Key.
+        key_id: u64,
+        /// Ceremony number.
+        attempt: u16,
+        /// t.
+        threshold: u8,
+        /// Committee and deadline.
+        ceremony: Ceremony,
+    },
+    /// The key is live: order the deposit.
+    OrderDeposit {
+        /// Pool.
+        pool_id: u64,
+        /// 128 bytes, EIP-2537.
+        group_key: Bytes,
+    },
+    /// The order is finalised: collect the signature, then send the predeposit.
+    CollectDeposit {
+        /// Pool.
+        pool_id: u64,
+        /// Key.
+        key_id: u64,
+        /// 128 bytes, EIP-2537.
+        group_key: Bytes,
+    },
+    /// The challenge window is over: send the other 31 ETH.
+    TopUp {
+        /// Pool.
+        pool_id: u64,
+        /// 128 bytes, EIP-2537.
+        group_key: Bytes,
+    },
+    /// Seats of a key that never lived can be freed.
+    FreeSeatsOfUnfinished {
+        /// Key.
+        key_id: u64,
+        /// Who holds the seats.
+        members: Vec<u32>,
+        /// keccak256 of the snapshot (it was Requested) or zero (it was Drawn).
+        active_set_hash: B256,
+    },
+    /// The evidence window of a key that ended is over: its seats can be freed.
+    FreeSeats {
+        /// Key.
+        key_id: u64,
+        /// Server ids.
+        committee: Vec<u32>,
+        /// Their signers.
+        signers: Vec<Address>,
+        /// n + 1 points.
+        points: Bytes,
+    },
+}
+
+impl Action {
+    /// What the action is, for people and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RequestKey { .. } => "request_key",
+            Self::Draw { .. } => "draw",
+            Self::Restart { .. } => "restart",
+            Self::CarryCeremony { .. } => "finalise_key",
+            Self::OrderDeposit { .. } => "order_deposit",
+            Self::CollectDeposit { .. } => "predeposit",
+            Self::TopUp { .. } => "top_up",
+            Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
+            Self::FreeSeats { .. } => "free_seats",
+        }
+    }
+
+    /// Names the step, so that two sights of one step are one and two steps are two: a ceremony's attempt, a draw's seed
+    /// block and a ceremony's deadline are part of it.
+    #[must_use]
+    pub fn step(&self) -> String {
+        let name = self.name();
+        match self {
+            Self::RequestKey { pool_id }
+            | Self::OrderDeposit { pool_id, .. }
+            | Self::CollectDeposit { pool_id, .. }
+            | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
+            Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
+            Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
+            Self::CarryCeremony { key_id, attempt, .. } => format!("{name}/{key_id}/{attempt}"),
+            Self::FreeSeatsOfUnfinished { key_id, .. } | Self::FreeSeats { key_id, .. } => format!("{name}/{key_id}"),
+        }
+    }
+}
+
+/// The name under which the transaction of a step is remembered: one name, one transaction, for ever.
+///
+/// A reorg can put another key, header or committee under the same number. The calldata shows it, so its hash is part of
+/// the name: a transaction for a vanished fact can never stand in for the one that is needed now. In the other direction
+/// every step has one calldata only: a BLS signature is unique, and of each acknowledgement the first is kept.
+#[must_use]
+pub fn intent_key(step: &str, calldata: &[u8]) -> String {
+    format!("{step}/{}", hex::encode(&keccak256(calldata)[..8]))
+}
+
+/// Every step whose condition holds, in the order of pools and keys.
+#[must_use]
+pub fn plan(view: &View, clock: &Clock) -> Vec<Action> {
+    let pools = view.pools.iter().filter_map(|(id, pool)| plan_pool(view, *id, pool, clock));
+    let keys = view.keys.iter().filter_map(|(id, _)| plan_key(view, *id, clock));
+    pools.chain(keys).collect()
+}
+
+fn plan_pool(view: &View, pool_id: u64, pool: &Pool, clock: &Clock) -> Option<Action> {
+    match pool.state {
+        PoolState::Full => match pool.key_id {
+            // Past its deadline anyone may cancel the pool; a key for it would most likely be thrown away.
+            None => (clock.timestamp < pool.deadline).then_some(Action::RequestKey { pool_id }),
+            Some(key_id) => Some(Action::OrderDeposit { pool_id, group_key: live_group_key(view, key_id)? }),
+        },
+        PoolState::KeyReady => {
+            let order = pool.order.as_ref()?;
+            // Servers sign on finalised orders only; asking earlier would earn refusals.
+            (order.block <= clock.finalized).then_some(())?;
+            let group_key = live_group_key(view, order.key_id)?;
+            Some(Action::CollectDeposit { pool_id, key_id: order.key_id, group_key })
+        }
+        PoolState::Predeposited => {
+            let group_key = live_group_key(view, pool.key_id?)?;
+            (clock.timestamp >= pool.deadline).then_some(Action::TopUp { pool_id, group_key })
+        }
+        PoolState::None | PoolState::Open | PoolState::Active | PoolState::Cancelled => None,
+    }
+}
+
+fn live_group_key(view: &View, key_id: u64) -> Option<Bytes> {
+    match &view.keys.get(&key_id)?.phase {
+        KeyPhase::Live(live) => live.group_key(),
+        _ => None,
+    }
+}
+
+fn plan_key(view: &View, key_id: u64, clock: &Clock) -> Option<Action> {
+    let key = view.keys.get(&key_id)?;
+    let attempt = key.attempt;
+    match &key.phase {
+        KeyPhase::Requested(draw) => {
+            if pool_gave_up(view, key_id, clock) || clock.head < draw.seed_block {
+                return None;
+            }
+            // The draw runs in a block after the head at the earliest.
+            if clock.head.saturating_add(1) > draw.seed_block.saturating_add(HISTORY_WINDOW) {
+                return Some(Action::Restart {
+                    key_id,
+                    attempt,
+                    members: draw.kept.clone(),
+                    active_set_hash: view::active_set_hash(&draw.active_set),
+                    mark: draw.seed_block,
+                });
+            }
+            Some(Action::Draw { key_id, attempt, draw: draw.clone() })
+        }
+        KeyPhase::Drawn(ceremony) if clock.timestamp <= ceremony.deadline => {
+            Some(Action::CarryCeremony { key_id, attempt, threshold: key.threshold, ceremony: ceremony.clone() })
+        }
+        KeyPhase::Drawn(ceremony) => (!pool_gave_up(view, key_id, clock)).then(|| Action::Restart {
+            key_id,
+            attempt,
+            members: ceremony.committee.clone(),
+            active_set_hash: B256::ZERO,
+            mark: ceremony.deadline,
+        }),
+        KeyPhase::Retired { before, at, .. } => {
+            plan_free_seats(key_id, before, clock.timestamp >= at.saturating_add(clock.evidence_window))
+        }
+        KeyPhase::Live(_) | KeyPhase::Ended { .. } => None,
+    }
+}
+
+/// A failing ceremony restarts for ever at the relayer's cost; the pool's own deadline bounds that.
+fn pool_gave_up(view: &View, key_id: u64, clock: &Clock) -> bool {
+    view.pool_of_key(key_id).is_some_and(|(_, pool)| clock.timestamp >= pool.deadline)
+}
+
+fn plan_free_seats(key_id: u64, before: &KeyPhase, window_over: bool) -> Option<Action> {
+    match before {
+        KeyPhase::Requested(draw) if draw.kept.is_empty() => None,
+        KeyPhase::Requested(draw) => Some(Action::FreeSeatsOfUnfinished {
+            key_id,
+            members: draw.kept.clone(),
+            active_set_hash: view::active_set_hash(&draw.active_set),
+        }),
+        KeyPhase::Drawn(ceremony) => Some(Action::FreeSeatsOfUnfinished {
+            key_id,
+            members: ceremony.committee.clone(),
+            active_set_hash: B256::ZERO,
+        }),
+        KeyPhase::Live(live) => window_over.then(|| Action::FreeSeats {
+            key_id,
+            committee: live.committee.clone(),
+            signers: live.signers.clone(),
+            points: live.points.clone(),
+        }),
+        KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{U256, address};
+
+    use super::*;
+    use crate::view::{DepositOrder, Fact, LiveKey};
+
+    const POOL: u64 = 5;
+    const KEY: u64 = 9;
+
+    fn clock(head: u64, timestamp: u64) -> Clock {
+        Clock { head, timestamp, finalized: head.saturating_sub(2), evidence_window: 1_000 }
+    }
+
+    fn pool(state: PoolState) -> Pool {
+        Pool {
+            provider: Address::ZERO,
+            threshold: 3,
+            members: 4,
+            vault: address!("00000000000000000000000000000000000000aa"),
+            staked: U256::ZERO,
+            state,
+            deadline: 1_000,
+            key_id: None,
+            order: None,
+            deposits_gwei: Vec::new(),
+        }
+    }
+
+    fn draw() -> PendingDraw {
+        PendingDraw { seed_block: 20, active_set: Bytes::from(vec![0, 0, 0, 1, 0, 0, 0, 2]), kept: vec![] }
+    }
+
+    fn live() -> LiveKey {
+        LiveKey {
+            committee: vec![4, 2, 6, 1],
+            signers: vec![Address::ZERO; 4],
+            points: Bytes::from(vec![7; 5 * 128]),
+            dealings_digest: B256::ZERO,
+        }
+    }
+
+    /// A Full pool whose key was requested in block 10.
+    fn requested() -> View {
+        let mut view = View::default();
+        view.apply(1, Fact::PoolOpened { pool_id: POOL, pool: pool(PoolState::Full) });
+        view.apply(10, Fact::PoolKeyRequested { pool_id: POOL, key_id: KEY });
+        let consumer = Address::ZERO;
+        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw: draw() });
+        view
+    }
+
+    fn drawn() -> View {
+        let mut view = requested();
+        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500 };
+        view.apply(21, Fact::CommitteeDrawn { key_id: KEY, attempt: 0, ceremony });
+        view
+    }
+
+    fn finalised() -> View {
+        let mut view = drawn();
+        view.apply(30, Fact::KeyFinalised { key_id: KEY, live: live() });
+        view
+    }
+
+    fn ordered() -> View {
+        let mut view = finalised();
+        view.apply(31, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::KeyReady, deadline: 2_000 });
+        let order = DepositOrder {
+            key_id: KEY,
+            pubkey: Bytes::from(vec![1; 48]),
+            withdrawal_credentials: B256::ZERO,
+            amount_gwei: 1_000_000_000,
+            signing_root: B256::repeat_byte(3),
+            block: 31,
+        };
+        view.apply(31, Fact::DepositOrdered { pool_id: POOL, order });
+        view
+    }
+
+    #[test]
+    fn nothing_is_done_for_an_open_an_active_or_a_cancelled_pool() {
+        for state in [PoolState::Open, PoolState::Active, PoolState::Cancelled] {
+            let mut view = View::default();
+            view.apply(1, Fact::PoolOpened { pool_id: POOL, pool: pool(state) });
+            assert_eq!(plan(&view, &clock(50, 100)), vec![], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_pool_without_a_key_asks_for_one() {
+        let mut view = View::default();
+        view.apply(1, Fact::PoolOpened { pool_id: POOL, pool: pool(PoolState::Full) });
+        assert_eq!(plan(&view, &clock(50, 999)), vec![Action::RequestKey { pool_id: POOL }]);
+    }
+
+    #[test]
+    fn a_full_pool_past_its_deadline_gets_no_key_because_anyone_may_cancel_it() {
+        let mut view = View::default();
+        view.apply(1, Fact::PoolOpened { pool_id: POOL, pool: pool(PoolState::Full) });
+        assert_eq!(plan(&view, &clock(50, 1_000)), vec![]);
+    }
+
+    #[test]
+    fn a_draw_waits_for_its_seed_block_and_then_happens() {
+        let view = requested();
+        assert_eq!(plan(&view, &clock(19, 100)), vec![]);
+        assert_eq!(plan(&view, &clock(20, 100)), vec![Action::Draw { key_id: KEY, attempt: 0, draw: draw() }]);
+    }
+
+    #[test]
+    fn a_draw_whose_seed_block_left_the_history_window_is_started_again() {
+        let view = requested();
+        let last = 20 + HISTORY_WINDOW - 1;
+        assert!(matches!(plan(&view, &clock(last, 100))[..], [Action::Draw { .. }]));
+        let actions = plan(&view, &clock(last + 1, 100));
+        let [Action::Restart { members, active_set_hash, mark, .. }] = &actions[..] else { panic!("{actions:?}") };
+        assert!(members.is_empty());
+        assert_eq!(*active_set_hash, keccak256(&draw().active_set));
+        assert_eq!(*mark, 20);
+    }
+
+    #[test]
+    fn a_drawn_key_is_carried_until_its_deadline_and_then_started_again() {
+        let view = drawn();
+        assert!(matches!(plan(&view, &clock(40, 500))[..], [Action::CarryCeremony { key_id: KEY, .. }]));
+        let actions = plan(&view, &clock(40, 501));
+        let [Action::Restart { members, active_set_hash, .. }] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(*members, vec![4, 2, 6, 1]);
+        assert_eq!(*active_set_hash, B256::ZERO);
+    }
+
+    #[test]
+    fn a_ceremony_of_a_pool_past_its_deadline_is_not_started_again_for_ever() {
+        assert_eq!(plan(&drawn(), &clock(40, 1_000)), vec![]);
+        assert_eq!(plan(&requested(), &clock(40, 1_000)), vec![]);
+    }
+
+    #[test]
+    fn a_restart_with_the_same_committee_is_carried_as_a_new_attempt() {
+        let mut view = drawn();
+        let kept = vec![4, 2, 6, 1];
+        view.apply(50, Fact::CeremonyRestarted { key_id: KEY, attempt: 1, kept, draw: None, deadline: 900 });
+        let actions = plan(&view, &clock(51, 600));
+        let [Action::CarryCeremony { attempt: 1, ceremony, .. }] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(ceremony.deadline, 900);
+    }
+
+    #[test]
+    fn a_restart_with_replaced_members_draws_again_with_those_that_stay() {
+        let mut view = drawn();
+        let again = PendingDraw { seed_block: 60, active_set: Bytes::from(vec![0, 0, 0, 9]), kept: vec![4, 2] };
+        let fact = Fact::CeremonyRestarted {
+            key_id: KEY,
+            attempt: 1,
+            kept: vec![4, 2],
+            draw: Some(again.clone()),
+            deadline: 0,
+        };
+        view.apply(50, fact);
+        assert_eq!(plan(&view, &clock(59, 600)), vec![]);
+        assert_eq!(plan(&view, &clock(60, 600)), vec![Action::Draw { key_id: KEY, attempt: 1, draw: again }]);
+    }
+
+    #[test]
+    fn a_live_key_orders_the_deposit_with_the_last_point_as_group_key() {
+        let actions = plan(&finalised(), &clock(31, 400));
+        let [Action::OrderDeposit { pool_id: POOL, group_key }] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(group_key.len(), 128);
+    }
+
+    #[test]
+    fn a_signature_is_collected_only_once_the_order_is_finalised() {
+        let view = ordered();
+        assert_eq!(plan(&view, &Clock { finalized: 30, ..clock(33, 400) }), vec![]);
+        let actions = plan(&view, &Clock { finalized: 31, ..clock(33, 400) });
+        assert!(matches!(actions[..], [Action::CollectDeposit { pool_id: POOL, key_id: KEY, .. }]));
+    }
+
+    #[test]
+    fn the_top_up_waits_for_the_challenge_window() {
+        let mut view = ordered();
+        view.apply(40, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Predeposited, deadline: 3_000 });
+        assert_eq!(plan(&view, &clock(50, 2_999)), vec![]);
+        assert!(matches!(plan(&view, &clock(50, 3_000))[..], [Action::TopUp { pool_id: POOL, .. }]));
+    }
+
+    #[test]
+    fn a_burned_key_deposits_nothing_and_frees_its_seats_after_the_evidence_window() {
+        let mut view = ordered();
+        view.apply(2_000, Fact::KeyRetired { key_id: KEY, burned: true });
+        assert_eq!(plan(&view, &clock(50, 2_999)), vec![], "evidence may still come");
+        let actions = plan(&view, &clock(50, 3_000));
+        assert!(matches!(actions[..], [Action::FreeSeats { key_id: KEY, .. }]), "{actions:?}");
+        view.apply(60, Fact::SeatsFreed { key_id: KEY });
+        assert_eq!(plan(&view, &clock(61, 3_000)), vec![]);
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Ended { burned: true });
+    }
+
+    #[test]
+    fn seats_of_a_key_that_never_lived_are_freed_with_what_the_registry_committed_to() {
+        let mut view = drawn();
+        view.apply(40, Fact::KeyRetired { key_id: KEY, burned: false });
+        let actions = plan(&view, &clock(50, 100));
+        let [Action::FreeSeatsOfUnfinished { members, active_set_hash, .. }] = &actions[..] else { panic!() };
+        assert_eq!((members.len(), *active_set_hash), (4, B256::ZERO));
+        let mut never_drawn = requested();
+        never_drawn.apply(40, Fact::KeyRetired { key_id: KEY, burned: false });
+        assert_eq!(plan(&never_drawn, &clock(50, 100)), vec![], "nobody holds a seat");
+    }
+
+    #[test]
+    fn one_step_has_one_name_and_its_transaction_another_for_every_calldata() {
+        let steps = |view: &View| plan(view, &clock(40, 400)).iter().map(Action::step).collect::<Vec<_>>();
+        assert_eq!(steps(&drawn()), vec!["finalise_key/9/0"]);
+        assert_eq!(steps(&requested()), vec!["draw/9/0/20"]);
+        assert_eq!(intent_key("draw/9/0/20", b"header"), intent_key("draw/9/0/20", b"header"));
+        assert_ne!(intent_key("draw/9/0/20", b"header"), intent_key("draw/9/0/20", b"header after a reorg"));
+    }
+
+    #[test]
+    fn facts_about_things_never_announced_are_ignored() {
+        let mut view = View::default();
+        view.apply(1, Fact::KeyFinalised { key_id: 77, live: live() });
+        view.apply(1, Fact::PoolKeyRequested { pool_id: 77, key_id: 1 });
+        view.apply(1, Fact::SeatsFreed { key_id: 77 });
+        assert_eq!(view, View::default());
+    }
+
+    #[test]
+    fn a_live_key_with_too_few_points_gives_no_action_and_no_crash() {
+        let mut view = drawn();
+        let live = LiveKey { points: Bytes::from(vec![1; 100]), ..live() };
+        view.apply(30, Fact::KeyFinalised { key_id: KEY, live });
+        assert_eq!(plan(&view, &clock(40, 400)), vec![]);
+    }
+}

@@ -1,0 +1,112 @@
+//! What the engine tells and the HTTP side reads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use stkr_node::metrics::Metrics;
+
+use crate::plan::Clock;
+use crate::status::Status;
+use crate::store::Store;
+
+/// Without a successful look at the chain for this long, the relayer is not healthy.
+const STALE: Duration = Duration::from_secs(60);
+
+/// The relayer's own metrics.
+#[derive(Clone, Debug, Default)]
+struct Gauges {
+    head: Gauge,
+    finalized: Gauge,
+    problems: Gauge,
+    waited_for: Gauge,
+    unreachable: Gauge,
+    intents: Family<[(String, String); 1], Gauge>,
+    failures: Counter,
+}
+
+impl Gauges {
+    fn register(metrics: &Metrics) -> Self {
+        let it = Self::default();
+        metrics.register("relayer_head_block", "Newest block taken in", it.head.clone());
+        metrics.register("relayer_finalized_block", "Newest finalised block", it.finalized.clone());
+        metrics.register("relayer_problems", "Things a person should look at, as in the status", it.problems.clone());
+        metrics.register("relayer_waited_for", "Members that ceremonies and signatures wait for", it.waited_for.clone());
+        metrics.register("relayer_unreachable_servers", "Servers that did not answer last time", it.unreachable.clone());
+        metrics.register("relayer_intents", "Recent transactions by state", it.intents.clone());
+        metrics.register("relayer_chain_failures", "Looks at the chain that failed", it.failures.clone());
+        it
+    }
+}
+
+/// The newest picture.
+#[derive(Debug)]
+pub struct Shared {
+    status: Mutex<(Arc<Status>, Option<Instant>)>,
+    gauges: Gauges,
+    /// Metrics registry.
+    pub metrics: Arc<Metrics>,
+    /// Bulletin and evidence.
+    pub store: Store,
+}
+
+impl Shared {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(store: Store) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new("stkr-relayer", env!("CARGO_PKG_VERSION")));
+        let gauges = Gauges::register(&metrics);
+        Arc::new(Self { status: Mutex::default(), gauges, metrics, store })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Arc<Status>, Option<Instant>)> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest picture.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.lock().0.clone()
+    }
+
+    /// Whether the chain was read lately.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.lock().1.is_some_and(|at| at.elapsed() < STALE)
+    }
+
+    /// A pass succeeded.
+    pub fn publish(&self, status: Status, clock: &Clock) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let block = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let it = &self.gauges;
+        it.head.set(block(clock.head));
+        it.finalized.set(block(clock.finalized));
+        it.problems.set(gauge(status.problems.len()));
+        let ceremonies = status.ceremonies.iter().map(|ceremony| ceremony.waiting_for.len());
+        let collections = status.collections.iter().filter(|collection| collection.state == "waiting");
+        let waited = ceremonies.chain(collections.map(|collection| collection.waiting_for.len())).sum();
+        it.waited_for.set(gauge(waited));
+        it.unreachable.set(gauge(status.servers.iter().filter(|server| server.reachable == Some(false)).count()));
+        for state in ["waiting", "pending", "included", "confirmed", "superseded", "failed"] {
+            let count = status.intents.iter().filter(|intent| intent.state == state).count();
+            it.intents.get_or_create(&[("state".to_owned(), state.to_owned())]).set(gauge(count));
+        }
+        *self.lock() = (Arc::new(status), Some(Instant::now()));
+    }
+
+    /// A pass failed: the last picture stays, marked as old.
+    pub fn failed(&self, reason: String) {
+        self.gauges.failures.inc();
+        let mut held = self.lock();
+        let mut status = Status::clone(&held.0);
+        status.chain.following = false;
+        status.problems.retain(|problem| !problem.starts_with(CHAIN_PROBLEM));
+        status.problems.insert(0, format!("{CHAIN_PROBLEM}: {reason}"));
+        held.0 = Arc::new(status);
+    }
+}
+
+const CHAIN_PROBLEM: &str = "the chain cannot be read";

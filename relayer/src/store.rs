@@ -1,0 +1,174 @@
+//! What the relayer keeps: the bulletin of every ceremony, and evidence.
+//!
+//! Both are public and signed by others. A row is written before anything is derived from it or handed on, so a relayer
+//! that is killed carries on with at least what it ever told anybody.
+
+use std::sync::Arc;
+
+use alloy::primitives::{B256, keccak256};
+use rusqlite::{OptionalExtension as _, params};
+use serde::Serialize;
+use stkr_node::database::Database;
+use stkr_protocol::ceremony::Context;
+use stkr_protocol::messages::SignedMessage;
+
+/// Tables of this module; a migration.
+pub const TABLES: &str = "
+CREATE TABLE bulletin (
+    key_id INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    -- hash over the committee: after a reorg another committee may run under the same key and attempt
+    committee BLOB NOT NULL CHECK (length(committee) = 32),
+    -- digest of the message: one row for one statement, however often it was signed
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    message TEXT NOT NULL,
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    UNIQUE (key_id, attempt, committee, digest)
+) STRICT;
+CREATE TABLE evidence (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+    key_id INTEGER NOT NULL,
+    server_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+";
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite.
+    #[error("relayer database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A row does not parse: the file was changed by somebody else.
+    #[error("relayer database holds a row that does not parse: {0}; restore it from a backup or start an empty one")]
+    Row(#[from] serde_json::Error),
+}
+
+/// A proven fault of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Key it happened with.
+    pub key_id: String,
+    /// Server at fault.
+    pub server_id: String,
+    /// `equivocation`, `invalid_partial` or `conflicting_partial`.
+    pub kind: String,
+    /// The signed messages or the envelope: whatever proves it to anybody.
+    #[schema(value_type = Object)]
+    pub body: serde_json::Value,
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Arc<Database>,
+}
+
+impl Store {
+    /// Over an open database that has [`TABLES`].
+    #[must_use]
+    pub const fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    /// Keeps a message. `false` if it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn post(&self, context: &Context, message: &SignedMessage) -> Result<bool, StoreError> {
+        let text = serde_json::to_string(message)?;
+        let (key, attempt) = (number(message.key_id), i64::from(message.attempt));
+        let (committee, digest) = (context.committee_hash(), message.digest(context.domain()));
+        let rows = self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO bulletin (key_id, attempt, committee, digest, message) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![key, attempt, committee.as_slice(), digest.as_slice(), text],
+            )
+        })?;
+        Ok(rows > 0)
+    }
+
+    /// All messages of a ceremony, in the order they came.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn messages(&self, key_id: u64, attempt: u16, committee: B256) -> Result<Vec<SignedMessage>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached(
+            "SELECT message FROM bulletin WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY sequence",
+        )?;
+        let texts = rows.query_map(params![number(key_id), attempt, committee.as_slice()], |row| row.get::<_, String>(0))?;
+        texts.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+    }
+
+    /// The committee that last posted under this key and attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_committee(&self, key_id: u64, attempt: u16) -> Result<Option<B256>, StoreError> {
+        let connection = self.database.lock();
+        let hash: Option<[u8; 32]> = connection
+            .query_row(
+                "SELECT committee FROM bulletin WHERE key_id = ?1 AND attempt = ?2 ORDER BY sequence DESC LIMIT 1",
+                params![number(key_id), attempt],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(hash.map(B256::from))
+    }
+
+    /// Keeps evidence. `false` if it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn keep_evidence(&self, key_id: u64, server_id: u32, kind: &str, body: &impl Serialize) -> Result<bool, StoreError> {
+        let text = serde_json::to_string(body)?;
+        let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
+        let rows = self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![digest.as_slice(), number(key_id), server_id, kind, text],
+            )
+        })?;
+        Ok(rows > 0)
+    }
+
+    /// Servers that were proven to hand out wrong partial signatures: their next ones are verified before they count.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn suspects(&self) -> Result<std::collections::BTreeSet<u32>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached("SELECT DISTINCT server_id FROM evidence WHERE kind = 'invalid_partial'")?;
+        let found = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// The newest `limit` pieces of evidence, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn evidence(&self, limit: u32) -> Result<Vec<Evidence>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection
+            .prepare_cached("SELECT key_id, server_id, kind, body FROM evidence ORDER BY sequence DESC LIMIT ?1")?;
+        let found = rows.query_map([limit], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+        })?;
+        found
+            .map(|row| {
+                let (key, server, kind, body) = row?;
+                let body = serde_json::from_str(&body)?;
+                Ok(Evidence { key_id: key.to_string(), server_id: server.to_string(), kind, body })
+            })
+            .collect()
+    }
+}
+
+/// SQLite's integers are signed; ids count from 1 and never get there.
+fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,237 @@
+//! The two things that take time and talk to servers, each in a task of its own: carrying a ceremony and collecting a
+//! signature. A task writes where it stands into its state, which the engine reads whenever it likes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use stkr_core::{ShareIndex, Signature};
+use stkr_node::collector::{Collector, Seat};
+use stkr_protocol::ceremony::Transcript;
+use stkr_protocol::collection::{Collection, Committee, Evidence, Progress};
+use stkr_protocol::sign::SignRequest;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::carry::{Carrier, Standing};
+use crate::status::{CeremonyStatus, CollectionStatus};
+use crate::store::{Store, StoreError};
+
+/// Longest pause between two visits to servers that have nothing new.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before members whose partials were wrong are asked once more because nobody else is left.
+const SECOND_CHANCE: Duration = Duration::from_secs(30);
+
+/// A task with its state; ends with the handle.
+#[derive(Debug)]
+pub struct Worker<S> {
+    state: Arc<Mutex<S>>,
+    task: JoinHandle<()>,
+}
+
+impl<S> Worker<S> {
+    /// The state, alone. Do not hold it across an `.await`.
+    pub fn state(&self) -> MutexGuard<'_, S> {
+        lock(&self.state)
+    }
+}
+
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a ceremony stands.
+#[derive(Debug, Default)]
+pub struct CeremonyState {
+    /// For people.
+    pub status: CeremonyStatus,
+    /// What `finalise` takes, once complete.
+    pub transcript: Option<Box<Transcript>>,
+}
+
+/// Carries `carrier` until its transcript is complete or it failed; `done` is told of either.
+#[must_use]
+pub fn carry(mut carrier: Carrier, status: CeremonyStatus, pause: Duration, done: Arc<Notify>) -> Worker<CeremonyState> {
+    let state = Arc::new(Mutex::new(CeremonyState { status, transcript: None }));
+    let shared = state.clone();
+    let task = tokio::spawn(async move {
+        let mut wait = pause;
+        loop {
+            let visited = carrier.round().await;
+            let over = report(&carrier, &shared, visited.as_ref().err());
+            if over {
+                done.notify_one();
+                return;
+            }
+            match visited {
+                Ok(true) => wait = pause,
+                _ => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_PAUSE.max(pause));
+                }
+            }
+        }
+    });
+    Worker { state, task }
+}
+
+/// Writes down where the ceremony stands; `true` if it is over.
+fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&StoreError>) -> bool {
+    let standing = carrier.standing();
+    let (waiting_for, reported) = (carrier.waiting_for(), carrier.reported_failures());
+    let mut state = lock(state);
+    let (key, attempt) = (state.status.key_id.clone(), state.status.attempt.clone());
+    for line in reported.iter().filter(|line| !state.status.reported.contains(line)) {
+        tracing::warn!(key_id = key, attempt, reason = line, "a server gave a ceremony up");
+    }
+    state.status.waiting_for = waiting_for;
+    state.status.reported = reported;
+    if let Some(error) = trouble {
+        state.status.waiting_for.push(format!("this relayer's database: {error}"));
+    }
+    match standing {
+        Standing::Waiting { round, .. } => {
+            state.status.state = "waiting".to_owned();
+            state.status.round = Some(round.name().to_owned());
+            false
+        }
+        Standing::Failed(reason) => {
+            tracing::warn!(key_id = key, attempt, reason, "a ceremony failed");
+            state.status.state = "failed".to_owned();
+            state.status.failure = Some(reason);
+            true
+        }
+        Standing::Complete(transcript) => {
+            tracing::info!(key_id = key, attempt, "all members acknowledged one transcript");
+            state.status.state = "complete".to_owned();
+            state.status.round = None;
+            state.transcript = Some(transcript);
+            true
+        }
+    }
+}
+
+/// Where a collection stands.
+#[derive(Debug, Default)]
+pub struct CollectionState {
+    /// For people.
+    pub status: CollectionStatus,
+    /// The verified group signature, once there.
+    pub signature: Option<Signature>,
+}
+
+/// What to collect and from whom.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What is to be signed.
+    pub request: SignRequest,
+    /// Who can sign it.
+    pub committee: Committee,
+    /// How to reach them.
+    pub seats: Vec<Seat>,
+    /// Members whose partials are verified before they count.
+    pub suspects: Vec<ShareIndex>,
+}
+
+impl Job {
+    fn collector(&self) -> Collector {
+        let collection = Collection::new(self.request.clone(), self.committee.clone(), self.suspects.iter().copied());
+        Collector::new(collection, self.seats.clone())
+    }
+}
+
+/// Collects until there is a verified signature; `done` is told.
+#[must_use]
+pub fn collect(mut job: Job, status: CollectionStatus, store: Store, pause: Duration, done: Arc<Notify>) -> Worker<CollectionState> {
+    let state = Arc::new(Mutex::new(CollectionState { status, signature: None }));
+    let shared = state.clone();
+    let task = tokio::spawn(async move {
+        let mut collector = job.collector();
+        let mut wait = pause;
+        loop {
+            let progress = collector.round().await;
+            keep_evidence(&collector, &store);
+            note(&collector, &shared, &progress);
+            match progress {
+                Progress::Done(_) => break,
+                Progress::Waiting { missing, culprits, .. } if missing.is_empty() => {
+                    // Everybody answered and too many wrongly. A server may have been repaired: start over, trusting
+                    // nobody whose partial was wrong before it is verified.
+                    tokio::time::sleep(SECOND_CHANCE).await;
+                    job.suspects.extend(culprits);
+                    collector = job.collector();
+                }
+                Progress::Waiting { .. } => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_PAUSE.max(pause));
+                }
+            }
+        }
+        done.notify_one();
+        // Nothing depends on this any more: who answers late and wrongly is still found.
+        let progress = collector.check_late().await;
+        keep_evidence(&collector, &store);
+        note(&collector, &shared, &progress);
+    });
+    Worker { state, task }
+}
+
+fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progress) {
+    let troubles: Vec<String> = collector.troubles().map(|trouble| trouble.to_string()).collect();
+    let named = |culprits: &[ShareIndex]| {
+        let servers = culprits.iter().filter_map(|index| collector.server_at(*index));
+        servers.map(|id| id.to_string()).collect()
+    };
+    let mut state = lock(state);
+    for line in troubles.iter().filter(|line| !state.status.waiting_for.contains(line)) {
+        tracing::warn!(key_id = state.status.key_id, pool_id = state.status.pool_id, reason = line, "a member has not signed");
+    }
+    match progress {
+        Progress::Done(done) => {
+            state.status.state = "complete".to_owned();
+            state.status.needed = "0".to_owned();
+            state.status.culprits = named(&done.culprits);
+            state.signature = Some(done.signature);
+        }
+        Progress::Waiting { needed, culprits, .. } => {
+            state.status.state = "waiting".to_owned();
+            state.status.needed = needed.to_string();
+            state.status.culprits = named(culprits);
+        }
+    }
+    state.status.waiting_for = troubles;
+}
+
+/// A wrong partial in its envelope, as JSON that a court can be shown.
+fn evidence_json(evidence: &Evidence) -> serde_json::Value {
+    let envelope = &evidence.envelope;
+    serde_json::json!({
+        "keyId": envelope.key_id.to_string(),
+        "committeeEpoch": envelope.committee_epoch.to_string(),
+        "index": envelope.index.get().to_string(),
+        "dutyKind": (envelope.duty_kind as u8).to_string(),
+        "slot": envelope.slot.to_string(),
+        "sourceEpoch": envelope.source_epoch.to_string(),
+        "targetEpoch": envelope.target_epoch.to_string(),
+        "signingRoot": envelope.signing_root.to_string(),
+        "partial": format!("0x{}", hex::encode(evidence.partial)),
+        "envelope": format!("0x{}", hex::encode(evidence.envelope_signature)),
+    })
+}
+
+fn keep_evidence(collector: &Collector, store: &Store) {
+    for evidence in collector.evidence() {
+        let Some(server) = collector.server_at(evidence.culprit) else { continue };
+        let (key_id, culprit) = (evidence.envelope.key_id, evidence.culprit.get());
+        match store.keep_evidence(key_id, server, "invalid_partial", &evidence_json(evidence)) {
+            Ok(true) => tracing::warn!(key_id, culprit, server_id = server, "a server signed an envelope over a wrong partial; kept as evidence"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(key_id, culprit, error = %error, "evidence could not be kept"),
+        }
+    }
+}
