@@ -74,6 +74,12 @@ const SOURCES: [(&str, &str, &str); 5] = [
     ),
 ];
 
+/// `abi/*.json`.
+#[derive(serde::Deserialize)]
+struct Artefact {
+    abi: JsonAbi,
+}
+
 struct KnownError {
     contracts: Vec<&'static str>,
     error: AbiError,
@@ -84,8 +90,8 @@ struct KnownError {
 static KNOWN: LazyLock<BTreeMap<[u8; 4], KnownError>> = LazyLock::new(|| {
     let mut known: BTreeMap<[u8; 4], KnownError> = BTreeMap::new();
     let ours = SOURCES.iter().filter_map(|(contract, abi, interface)| {
-        let abi: JsonAbi = serde_json::from_str(abi).ok()?;
-        Some((*contract, abi, *interface))
+        let artefact: Artefact = serde_json::from_str(abi).ok()?;
+        Some((*contract, artefact.abi, *interface))
     });
     for (contract, abi, interface) in ours.chain([("OpenZeppelin", OpenZeppelin::abi::contract(), "")]) {
         for error in abi.errors.into_values().flatten() {

@@ -1,5 +1,8 @@
 //! Reading the contracts: facts that cannot be taken back from all endpoints at `finalized`, the rest at `latest`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt::Debug, future::Future};
 
 use alloy::{

@@ -94,10 +94,6 @@ impl Anvil {
         self.rpc("anvil_setCode", json!([at, code.into()])).await;
     }
 
-    pub(crate) async fn head(&self) -> u64 {
-        self.provider.get_block_number().await.unwrap()
-    }
-
     /// Sends a transaction from anvil's first account; it is in the pool until the next block.
     pub(crate) async fn send(&self, to: Address, data: Bytes) -> B256 {
         let from = self.accounts().await[0];
@@ -180,8 +176,9 @@ async fn serve(mut stream: tokio::net::TcpStream, target: Url, lie: Arc<Lie>) ->
     let request: Value = serde_json::from_slice(&body).ok()?;
     let answer = reqwest::Client::new().post(target).json(&request).send().await.ok()?;
     let mut answer: Value = answer.json().await.ok()?;
-    if let Some(result) = answer.get("result").cloned() {
-        answer["result"] = lie(request["method"].as_str()?, result);
+    let result = lie(request["method"].as_str()?, answer["result"].clone());
+    if !result.is_null() {
+        answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
     }
     let body = answer.to_string();
     let head = format!(

@@ -441,7 +441,7 @@ impl Intents {
             row::save(transaction, row, false)?;
             Ok::<_, ChainError>(attempt.raw)
         })?;
-        self.send(row, &raw).await
+        self.send(row, &raw).await.map(drop)
     }
 
     /// Gas limit of the call if it would succeed now, the contract's error if not.
@@ -511,8 +511,9 @@ impl Intents {
         Ok(Attempt { hash, nonce, cancels, raw, max_fee, max_priority_fee, gas_limit, block })
     }
 
-    /// Gives the bytes to every endpoint. A refusal is noted and not fatal: the next pass sees what became of it.
-    async fn send(&self, row: &mut IntentRow, raw: &Bytes) -> Result<(), ChainError> {
+    /// Gives the bytes to every endpoint; true if one took them. A refusal is noted and not fatal: the next pass sees
+    /// what became of it.
+    async fn send(&self, row: &mut IntentRow, raw: &Bytes) -> Result<bool, ChainError> {
         self.crash_here(CrashPoint::BeforeSend)?;
         let mut taken = false;
         let mut refusal = None;
@@ -525,10 +526,10 @@ impl Intents {
             }
         }
         self.crash_here(CrashPoint::AfterSend)?;
-        match refusal {
-            Some(error) if !taken => self.note(row, error.to_string()),
-            _ => Ok(()),
+        if let Some(error) = refusal.filter(|_| !taken) {
+            self.note(row, error.to_string())?;
         }
+        Ok(taken)
     }
 
     // ---------------------------------------------------------------- pending
@@ -568,14 +569,18 @@ impl Intents {
         }
         // From here on the nonce only has to be used up.
         let cancels = row.given_up.is_some();
+        if dropped && cancels == last.cancels && self.send(row, &last.raw).await? {
+            // The pool has it again, and it gets as long as a new one until it must pay more.
+            return self.store.write(|transaction| row::touch(transaction, last.hash, view.head));
+        }
         if late || cancels != last.cancels {
             return self.replace(provider, view, row, nonce, last, cancels).await;
         }
-        self.send(row, &last.raw.clone()).await
+        Ok(())
     }
 
     /// Signs the intent again at the same nonce with fees that nodes accept as a replacement (a tenth more, here a
-    /// quarter), up to the cap; at the cap the last bytes are sent again.
+    /// quarter), up to the cap.
     async fn replace(
         &self,
         provider: &DynProvider,
@@ -592,7 +597,7 @@ impl Intents {
         let least = |fee: u128| fee + fee / 10;
         if max < least(last.max_fee) || priority < least(last.max_priority_fee) {
             self.note(row, format!("waits: paying more would pass the cap of {cap} wei per gas"))?;
-            return self.send(row, &last.raw.clone()).await;
+            return Ok(());
         }
         let gas_limit = if cancels { 21_000 } else { last.gas_limit };
         let attempt = self.sign(&row.call, cancels, nonce, gas_limit, Fees { max, priority }, view.head)?;
@@ -601,7 +606,7 @@ impl Intents {
             row.note.clear();
             row::save(transaction, row, false)
         })?;
-        self.send(row, &attempt.raw).await
+        self.send(row, &attempt.raw).await.map(drop)
     }
 
     /// Somebody else who has our key used our nonce. Only when that is confirmed are our attempts dead for certain.

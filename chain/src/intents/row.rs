@@ -172,6 +172,13 @@ pub(super) fn insert_attempt(transaction: &Transaction<'_>, intent: i64, it: &At
     Ok(())
 }
 
+/// Lets the patience with an attempt begin again at `block`.
+pub(super) fn touch(transaction: &Transaction<'_>, hash: B256, block: u64) -> Result<(), ChainError> {
+    transaction
+        .execute("UPDATE chain_attempts SET block = ?2 WHERE hash = ?1", params![hash.0, integer(block)?])?;
+    Ok(())
+}
+
 /// Writes every field of `row` that changes in the life of an intent.
 pub(super) fn save(transaction: &Transaction<'_>, row: &IntentRow, settled: bool) -> Result<(), ChainError> {
     let included = row.included.as_ref();
