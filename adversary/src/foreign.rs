@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use stkr_chain::Deployment;
 use stkr_core::keystore::{Keystore, StoreKey};
-use stkr_core::{CommitteeKeys, PublicKey, SecretShare, ShareIndex, Threshold};
-use stkr_duties::deposit::{DepositMessage, eth1_withdrawal_credentials};
+use stkr_core::{CommitteeKeys, PublicKey, SecretShare, ShareIndex, Signature, Threshold};
+use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
 use stkr_node::{config, secrets};
 use stkr_server::config::ServerConfig;
 
@@ -20,14 +20,12 @@ const POINT: usize = 128;
 /// A deposit that no pool ordered, validly signed by the group key.
 #[derive(Clone, Debug)]
 pub struct ForeignDeposit {
-    /// G1, EIP-2537.
-    pub group_key: [u8; 128],
     /// 0x01 credentials of the thief.
     pub withdrawal_credentials: B256,
     /// Gwei.
     pub amount_gwei: u64,
-    /// G2, EIP-2537.
-    pub signature: [u8; 256],
+    /// By the group key.
+    pub signature: Signature,
 }
 
 /// Signs a deposit to the thief with the shares that the servers `hacked` (index, configuration file) hold of key
@@ -56,10 +54,9 @@ pub fn foreign_deposit(
         .collect::<Result<Vec<_>>>()?;
     let combined = keys.combine(&root.0, &partials).wrap_err("combine the stolen shares' signatures")?;
     Ok(ForeignDeposit {
-        group_key: keys.group_key().to_eip2537(),
         withdrawal_credentials: message.withdrawal_credentials,
         amount_gwei: message.amount_gwei,
-        signature: combined.signature.to_eip2537(),
+        signature: combined.signature,
     })
 }
 
@@ -77,7 +74,7 @@ fn steal_share(config: &Path, key_id: u64, index: ShareIndex, keys: &CommitteeKe
     let store_key = StoreKey::open(&wrapped, &password)?;
     let database = Connection::open_with_flags(&config.files.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let json: String = database
-        .query_row("SELECT keystore FROM share WHERE key_id = ?1", [key_id], |row| row.get(0))
+        .query_row("SELECT keystore FROM share WHERE key_id = ?1", [i64::try_from(key_id)?], |row| row.get(0))
         .wrap_err_with(|| format!("the share of key {key_id} in {}", config.files.database.display()))?;
     let share_key = keys.share_key(index).ok_or_else(|| eyre!("no share {index}"))?;
     Ok(store_key.open_share(&Keystore::from_json(&json)?, index, share_key)?)

@@ -21,7 +21,9 @@ pub struct Network {
 
 /// The name of no preset.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("there is no network preset {0:?}: use mainnet, hoodi or devnet, or give all values yourself")]
+#[error(
+    "there is no network preset {0:?}: use mainnet, hoodi or devnet, or give all values yourself"
+)]
 pub struct UnknownNetwork(pub String);
 
 impl Network {
@@ -80,6 +82,11 @@ mod tests {
                 assert_ne!(one.genesis_fork_version, other.genesis_fork_version);
             }
         }
-        assert!(Network::by_name("Mainnet").unwrap_err().to_string().contains("mainnet, hoodi"));
+        assert!(
+            Network::by_name("Mainnet")
+                .unwrap_err()
+                .to_string()
+                .contains("mainnet, hoodi")
+        );
     }
 }

@@ -115,7 +115,9 @@ pub enum ClientError {
         what_to_do: String,
     },
     /// An error status without a documented body.
-    #[error("{host} answers with status {status} and no reason; it is not a stkr-server or something stands in between")]
+    #[error(
+        "{host} answers with status {status} and no reason; it is not a stkr-server or something stands in between"
+    )]
     Status {
         /// Host and port.
         host: String,
@@ -238,7 +240,11 @@ impl ServerClient {
     ///
     /// # Errors
     /// Every [`ClientError`] but the first two.
-    pub async fn post<Q: Serialize + Sync, A: DeserializeOwned>(&self, path: &str, request: &Q) -> Result<A, ClientError> {
+    pub async fn post<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<A, ClientError> {
         self.call(self.http.post(self.url(path)?).json(request)).await
     }
 
@@ -391,7 +397,10 @@ mod tests {
 
     fn router() -> Router {
         Router::new()
-            .route("/version", get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }))
+            .route(
+                "/version",
+                get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }),
+            )
             .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
             .route("/slow", get(|| std::future::pending::<()>()))
             .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
@@ -513,7 +522,8 @@ mod tests {
 
     #[test]
     fn endpoints_that_are_no_https_host_are_refused_before_anything_is_sent() {
-        for endpoint in ["http://127.0.0.1:1", "https://user:pass@host", "https://host/path", "file:///etc/passwd", ""] {
+        for endpoint in ["http://127.0.0.1:1", "https://user:pass@host", "https://host/path", "file:///etc/passwd", ""]
+        {
             let peer = Peer { server_id: 1, endpoint: endpoint.to_owned(), fingerprint: Fingerprint([0; 32]) };
             let identity = Identity::generate("client").unwrap();
             let error = ServerClient::new(&identity, peer, Patience::default()).unwrap_err();

@@ -68,7 +68,11 @@ impl Envelope {
     ///
     /// # Errors
     /// [`SignatureError`].
-    pub fn recover(&self, domain: &ProtocolDomain, signature: &[u8; 65]) -> Result<Address, SignatureError> {
+    pub fn recover(
+        &self,
+        domain: &ProtocolDomain,
+        signature: &[u8; 65],
+    ) -> Result<Address, SignatureError> {
         recover_signer(self.digest(domain), signature)
     }
 }

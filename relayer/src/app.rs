@@ -51,11 +51,7 @@ impl SharedConnection for Lent {
 /// Everything that keeps a relayer from starting, and the few things that end one.
 pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> {
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
-    config
-        .chain
-        .network
-        .check(deployment.chain_id, deployment.genesis_fork_version.0)
-        .map_err(Failure::usage)?;
+    config.chain.network.check(deployment.chain_id, deployment.genesis_fork_version.0).map_err(Failure::usage)?;
     let secret = secrets::read_hex32(&config.gas.key_file).map_err(Failure::usage)?;
     let signer = PrivateKeySigner::from_bytes(&B256::from(*secret))
         .map_err(|_| Failure::usage("gas.key_file holds no secp256k1 secret key"))?;
@@ -112,7 +108,9 @@ async fn endpoints(config: &RelayerConfig, deployment: &Deployment) -> eyre::Res
                 tracing::warn!(rpc = rpc_host(&url), error = %error, "an RPC endpoint cannot be used now and is left out");
                 last = error.to_string();
             }
-            Err(error) => return Err(Failure::usage(format!("RPC endpoint {}: {error}", rpc_host(&url))).into()),
+            Err(error) => {
+                return Err(Failure::usage(format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
+            }
         }
     }
     if good.is_empty() {

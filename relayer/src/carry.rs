@@ -153,9 +153,13 @@ impl Carrier {
 
     fn keep_equivocation(&self, index: ShareIndex) -> Result<(), StoreError> {
         let context = self.board.context();
-        let Some(member) = context.member(index) else { return Ok(()) };
+        let Some(member) = context.member(index) else {
+            return Ok(());
+        };
         let proof = self.board.equivocation().filter(|(culprit, _)| *culprit == index);
-        let Some((_, equivocation)) = proof else { return Ok(()) };
+        let Some((_, equivocation)) = proof else {
+            return Ok(());
+        };
         let both = [&equivocation.first, &equivocation.second];
         self.store.keep_evidence(context.key_id(), member.server_id, "equivocation", &both)?;
         Ok(())
@@ -187,7 +191,9 @@ impl Carrier {
     /// One sentence per member that is waited for: `server 4 (member 2): …`.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
-        let Standing::Waiting { round, missing } = self.standing() else { return Vec::new() };
+        let Standing::Waiting { round, missing } = self.standing() else {
+            return Vec::new();
+        };
         let seats = self.members.iter().filter(|member| missing.contains(&member.index));
         seats
             .map(|member| {
@@ -226,5 +232,228 @@ impl Carrier {
     #[must_use]
     pub fn said(&self, index: ShareIndex) -> Option<&Said> {
         self.said.get(&index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use alloy::primitives::{Address, B256};
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use stkr_core::Threshold;
+    use stkr_core::dkg::OneTimeSecret;
+    use stkr_node::client::{Patience, Peer};
+    use stkr_node::database::Database;
+    use stkr_node::http::{JsonBody, Limits, serve_tls};
+    use stkr_node::metrics::Metrics;
+    use stkr_node::shutdown::Shutdown;
+    use stkr_node::tls::{self, Identity};
+    use stkr_protocol::ceremony::{Member as Party, MemberId};
+    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
+    use super::*;
+    use crate::app::SCHEMA;
+
+    const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+    const N: u8 = 4;
+
+    fn index(number: u8) -> ShareIndex {
+        ShareIndex::new(number).unwrap()
+    }
+
+    /// A member with its signer key and a real ceremony state behind a real TLS port.
+    struct Server {
+        party: Mutex<Party>,
+        signer: SignerKey,
+        identity: Identity,
+        address: SocketAddr,
+        /// Handed over beside its own messages.
+        extra: Vec<SignedMessage>,
+    }
+
+    impl Server {
+        fn answer(&self, request: AdvanceRequest) -> AdvanceResponse {
+            let mut party = self.party.lock().unwrap();
+            for message in request.messages {
+                let _ = party.accept(message);
+            }
+            party.step(&self.signer).unwrap();
+            let mut messages: Vec<SignedMessage> = party.published().into_iter().cloned().collect();
+            messages.extend(self.extra.clone());
+            let failure = party.failure().map(Into::into);
+            AdvanceResponse { messages, phase: party.phase(), waiting_for: party.waiting_for(), failure }
+        }
+
+        fn start(self: &Arc<Self>) {
+            let server = self.clone();
+            let handler =
+                move |JsonBody(request): JsonBody<AdvanceRequest>| async move { Json(server.answer(request)) };
+            let router = Router::new().route("/v1/ceremonies/advance", post(handler));
+            let listener = std::net::TcpListener::bind(self.address).unwrap();
+            let config = tls::server_config(&self.identity).unwrap();
+            let metrics = Metrics::new("test", "0");
+            tokio::spawn(async move {
+                serve_tls(listener, router, config, &metrics, Limits::default(), Shutdown::default()).await
+            });
+        }
+    }
+
+    struct Cluster {
+        context: Context,
+        servers: Vec<Arc<Server>>,
+        store: Store,
+        _folder: tempfile::TempDir,
+    }
+
+    /// Four members; `extra` makes what member 1 hands over beside its own messages, given all signer keys.
+    fn cluster(extra: impl Fn(&[SignerKey]) -> Vec<SignedMessage>) -> Cluster {
+        tls::install_provider().unwrap();
+        let signers: Vec<SignerKey> = (0..N).map(|_| SignerKey::random().unwrap()).collect();
+        let members = signers.iter().zip(101_u32..);
+        let members = members.map(|(key, server_id)| MemberId { server_id, signer: key.address() }).collect();
+        let context = Context::new(DOMAIN, 9, 0, Threshold::new(3, N).unwrap(), members).unwrap();
+        let lies = extra(&signers);
+        let servers = signers.into_iter().zip(1..=N).map(|(signer, number)| {
+            let secret = OneTimeSecret::random().unwrap();
+            Arc::new(Server {
+                party: Mutex::new(Party::start(context.clone(), index(number), secret)),
+                signer,
+                identity: Identity::generate("server").unwrap(),
+                address: std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+                extra: if number == 1 { lies.clone() } else { Vec::new() },
+            })
+        });
+        let servers = servers.collect();
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        Cluster { context, servers, store: Store::new(Arc::new(database)), _folder: folder }
+    }
+
+    impl Cluster {
+        /// A carrier as after a restart: it knows what the store knows.
+        fn carrier(&self) -> Carrier {
+            let identity = Identity::generate("relayer").unwrap();
+            let members = self.servers.iter().zip(1..=N).map(|(server, number)| {
+                let server_id = 100 + u32::from(number);
+                let fingerprint = server.identity.fingerprint();
+                let peer = Peer { server_id, endpoint: server.address.to_string(), fingerprint };
+                let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
+                Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience) }
+            });
+            Carrier::open(self.context.clone(), members.collect(), self.store.clone()).unwrap()
+        }
+
+        fn stored(&self) -> Vec<SignedMessage> {
+            self.store.messages(9, 0, self.context.committee_hash()).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ceremony_carried_by_a_relayer_that_dies_after_every_round_ends_in_one_transcript() {
+        let cluster = cluster(|_| Vec::new());
+        for server in &cluster.servers {
+            server.start();
+        }
+        for _ in 0..10 {
+            let mut carrier = cluster.carrier();
+            carrier.round().await.unwrap();
+            if matches!(carrier.standing(), Standing::Complete(_)) {
+                break;
+            }
+        }
+        let reborn = cluster.carrier();
+        let Standing::Complete(transcript) = reborn.standing() else { panic!("{:?}", reborn.standing()) };
+        transcript.verify().unwrap();
+        assert_eq!(transcript.points().len(), (usize::from(N) + 1) * 128);
+        assert_eq!(cluster.stored().len(), 5 * usize::from(N), "every message once");
+    }
+
+    #[tokio::test]
+    async fn what_a_relayer_handed_on_it_still_knows_after_it_was_killed() {
+        let cluster = cluster(|_| Vec::new());
+        cluster.servers[0].start();
+        cluster.carrier().round().await.unwrap();
+        let reborn = cluster.carrier();
+        assert!(
+            matches!(reborn.standing(), Standing::Waiting { round: Round::OneTimeKey, missing } if missing.len() == 3)
+        );
+        assert_eq!(cluster.stored().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_down_is_named_with_its_reason_and_the_ceremony_goes_on_when_it_returns() {
+        let cluster = cluster(|_| Vec::new());
+        for server in &cluster.servers[..3] {
+            server.start();
+        }
+        let mut carrier = cluster.carrier();
+        carrier.round().await.unwrap();
+        let waiting = carrier.waiting_for();
+        assert!(waiting.len() == 1 && waiting[0].starts_with("server 104 (member 4): "), "{waiting:?}");
+        assert!(waiting[0].contains("refuses the connection"), "{waiting:?}");
+        cluster.servers[3].start();
+        for _ in 0..10 {
+            carrier.round().await.unwrap();
+        }
+        assert!(matches!(carrier.standing(), Standing::Complete(_)));
+        assert!(carrier.waiting_for().is_empty());
+    }
+
+    #[tokio::test]
+    async fn two_different_messages_of_one_member_end_the_ceremony_and_are_kept_as_evidence() {
+        let second = |signers: &[SignerKey]| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] });
+            vec![SignedMessage::sign(&DOMAIN, &signers[1], (9, 0, index(2)), body)]
+        };
+        let cluster = cluster(second);
+        for server in &cluster.servers {
+            server.start();
+        }
+        let mut carrier = cluster.carrier();
+        carrier.round().await.unwrap();
+        let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+        assert!(reason.contains("member 2 signed two different one_time_key messages"), "{reason}");
+        let evidence = cluster.store.evidence(10).unwrap();
+        assert_eq!(evidence.len(), 1);
+        assert_eq!((evidence[0].server_id.as_str(), evidence[0].kind.as_str()), ("102", "equivocation"));
+        assert_eq!(evidence[0].body.as_array().map(Vec::len), Some(2));
+        assert!(matches!(cluster.carrier().standing(), Standing::Failed(_)), "also after a restart");
+    }
+
+    #[tokio::test]
+    async fn messages_that_their_sender_did_not_sign_count_for_nothing() {
+        let forged = |signers: &[SignerKey]| {
+            let body = |byte| Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+            vec![
+                // Member 1 speaks for member 3; a stranger for member 4; member 2 in another ceremony.
+                SignedMessage::sign(&DOMAIN, &signers[0], (9, 0, index(3)), body(3)),
+                SignedMessage::sign(&DOMAIN, &SignerKey::random().unwrap(), (9, 0, index(4)), body(4)),
+                SignedMessage::sign(&DOMAIN, &signers[1], (9, 1, index(2)), body(5)),
+            ]
+        };
+        let cluster = cluster(forged);
+        cluster.servers[0].start();
+        let mut carrier = cluster.carrier();
+        carrier.round().await.unwrap();
+        assert_eq!(cluster.stored().len(), 1, "only its own");
+        assert_eq!(cluster.store.evidence(10).unwrap(), vec![]);
+        assert!(carrier.said(index(1)).unwrap().rejected.is_some());
+    }
+
+    #[test]
+    fn another_committee_under_the_same_key_and_attempt_has_a_bulletin_of_its_own() {
+        let (one, other) = (cluster(|_| Vec::new()), cluster(|_| Vec::new()));
+        let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] });
+        let message = SignedMessage::sign(&DOMAIN, &one.servers[0].signer, (9, 0, index(1)), body);
+        assert!(one.store.post(&one.context, &message).unwrap());
+        assert!(!one.store.post(&one.context, &message).unwrap(), "the same again is no news");
+        assert_eq!(one.store.messages(9, 0, other.context.committee_hash()).unwrap(), vec![]);
+        assert_eq!(one.store.last_committee(9, 0).unwrap(), Some(one.context.committee_hash()));
+        assert_eq!(one.store.last_committee(9, 1).unwrap(), None::<B256>);
     }
 }

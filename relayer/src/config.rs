@@ -97,14 +97,30 @@ impl ProgramConfig for RelayerConfig {
 
     fn docs() -> Vec<Doc> {
         let mut docs = vec![
-            Doc::new("chain.network", "mainnet, hoodi, devnet or custom. All but custom pin the chain id; a deployment file that says otherwise\nis refused."),
+            Doc::new(
+                "chain.network",
+                "mainnet, hoodi, devnet or custom. All but custom pin the chain id; a deployment file that says otherwise\nis refused.",
+            ),
             Doc::new("chain.deployment", "Addresses of the contracts: deployments/<chain id>.json."),
-            Doc::new("chain.rpc_urls", "Your execution endpoints (http, https, ws or wss). The first is used; the others stand in when it fails."),
-            Doc::unset("chain.rpc_urls_file", "More endpoints, one URL per line, in a file with mode 0600: for URLs that hold an API key.", "\"secrets/rpc-urls\""),
+            Doc::new(
+                "chain.rpc_urls",
+                "Your execution endpoints (http, https, ws or wss). The first is used; the others stand in when it fails.",
+            ),
+            Doc::unset(
+                "chain.rpc_urls_file",
+                "More endpoints, one URL per line, in a file with mode 0600: for URLs that hold an API key.",
+                "\"secrets/rpc-urls\"",
+            ),
             Doc::new("chain.poll_ms", "Pause between looks at the chain, milliseconds."),
-            Doc::new("gas.key_file", "Secret key (32 bytes in hex, mode 0600) of the account that pays for transactions. It holds gas money and\nno right to anything."),
+            Doc::new(
+                "gas.key_file",
+                "Secret key (32 bytes in hex, mode 0600) of the account that pays for transactions. It holds gas money and\nno right to anything.",
+            ),
             Doc::new("gas.max_fee_gwei", "Most gwei per gas to pay. Above it transactions wait."),
-            Doc::new("storage.database", "SQLite file: event log, ceremony messages, evidence, transactions under way."),
+            Doc::new(
+                "storage.database",
+                "SQLite file: event log, ceremony messages, evidence, transactions under way.",
+            ),
         ];
         docs.extend(ListenConfig::docs());
         docs.extend(LogConfig::docs());
@@ -124,7 +140,10 @@ impl ProgramConfig for RelayerConfig {
         }
         self.chain.common().check()?;
         if self.gas.max_fee_gwei == 0 {
-            return Err(ConfigError::value("gas.max_fee_gwei", "a relayer that pays nothing sends nothing; write at least 1"));
+            return Err(ConfigError::value(
+                "gas.max_fee_gwei",
+                "a relayer that pays nothing sends nothing; write at least 1",
+            ));
         }
         stkr_node::secrets::read_hex32(&self.gas.key_file)?;
         Ok(())

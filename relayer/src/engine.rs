@@ -140,7 +140,9 @@ impl Engine {
                     failures = 0;
                     self.parts.pause
                 }
-                Err(error @ (ChainError::FinalBlockVanished { .. } | ChainError::Database(_))) => return Err(error),
+                Err(error @ (ChainError::FinalBlockVanished { .. } | ChainError::Database(_))) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     tracing::warn!(error = %error, "a look at the chain failed");
@@ -163,7 +165,9 @@ impl Engine {
     pub async fn pass(&mut self) -> Result<(), ChainError> {
         let progress = self.parts.log.poll().await?;
         self.fold(progress.removed > 0)?;
-        let Some(clock) = self.clock()? else { return Ok(()) };
+        let Some(clock) = self.clock()? else {
+            return Ok(());
+        };
         self.problems.clear();
         self.refresh_clients();
         let actions = plan(&self.view, &clock);
@@ -185,7 +189,9 @@ impl Engine {
         loop {
             let query = EventQuery { after: Some(self.position), limit: Some(1_000), ..EventQuery::default() };
             let page = self.parts.log.events(&query)?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             self.position = last.id;
             for logged in &page {
                 if let Some(fact) = events::fact(logged) {
@@ -196,7 +202,9 @@ impl Engine {
     }
 
     fn clock(&self) -> Result<Option<Clock>, ChainError> {
-        let Some(tip) = self.parts.log.tip()? else { return Ok(None) };
+        let Some(tip) = self.parts.log.tip()? else {
+            return Ok(None);
+        };
         let finalized = self.parts.log.finalized()?.map_or(0, |(number, _)| number);
         let evidence_window = self.parts.evidence_window;
         Ok(Some(Clock { head: tip.number, timestamp: tip.timestamp, finalized, evidence_window }))
@@ -274,7 +282,10 @@ impl Engine {
             Action::Draw { key_id, draw, .. } => {
                 let header = self.header(draw.seed_block).await?;
                 let (active_set, kept) = (draw.active_set.clone(), draw.kept.clone());
-                Call::new(keys, &KeyRegistry::drawCall { keyId: U256::from(*key_id), header, activeSet: active_set, kept })
+                Call::new(
+                    keys,
+                    &KeyRegistry::drawCall { keyId: U256::from(*key_id), header, activeSet: active_set, kept },
+                )
             }
             Action::Restart { key_id, members, active_set_hash, .. } => {
                 let (members, hash) = (members.clone(), *active_set_hash);
@@ -288,7 +299,9 @@ impl Engine {
                 Call::new(pools, &Micropools::orderDepositCall { poolId: id, groupKey: key })
             }
             Action::CollectDeposit { pool_id, key_id, group_key } => {
-                let Some(signature) = self.collect(action.step(), *pool_id, *key_id) else { return Ok(None) };
+                let Some(signature) = self.collect(action.step(), *pool_id, *key_id) else {
+                    return Ok(None);
+                };
                 let (id, key) = (U256::from(*pool_id), group_key.clone());
                 Call::new(pools, &Micropools::predepositCall { poolId: id, groupKey: key, signature })
             }
@@ -368,7 +381,12 @@ impl Engine {
     }
 
     /// Sees to it that the ceremony is carried; its `finalise` once all acknowledged.
-    fn carry(&mut self, step: String, (key_id, attempt, threshold): (u64, u16, u8), ceremony: &Ceremony) -> Option<Call> {
+    fn carry(
+        &mut self,
+        step: String,
+        (key_id, attempt, threshold): (u64, u16, u8),
+        ceremony: &Ceremony,
+    ) -> Option<Call> {
         let of = (ceremony.committee.clone(), self.peers(&ceremony.committee));
         if self.ceremonies.get(&step).is_none_or(|running| running.of != of) {
             self.ceremonies.remove(&step);
@@ -402,9 +420,8 @@ impl Engine {
         ceremony: &Ceremony,
     ) -> Option<Worker<CeremonyState>> {
         let members = ceremony.committee.iter();
-        let members: Option<Vec<MemberId>> = members
-            .map(|id| Some(MemberId { server_id: *id, signer: self.view.servers.get(id)?.signer }))
-            .collect();
+        let members: Option<Vec<MemberId>> =
+            members.map(|id| Some(MemberId { server_id: *id, signer: self.view.servers.get(id)?.signer })).collect();
         let count = u8::try_from(ceremony.committee.len()).ok();
         let threshold = count.and_then(|count| Threshold::new(threshold, count).ok());
         let (Some(members), Some(threshold)) = (members, threshold) else {
@@ -441,7 +458,9 @@ impl Engine {
 
     /// Sees to it that the deposit's signature is collected; 256 bytes once it is there.
     fn collect(&mut self, step: String, pool_id: u64, key_id: u64) -> Option<Bytes> {
-        let KeyPhase::Live(live) = &self.view.keys.get(&key_id)?.phase else { return None };
+        let KeyPhase::Live(live) = &self.view.keys.get(&key_id)?.phase else {
+            return None;
+        };
         let of = (live.committee.clone(), self.peers(&live.committee));
         if self.collections.get(&step).is_none_or(|running| running.of != of) {
             self.collections.remove(&step);
@@ -499,7 +518,8 @@ impl Engine {
             && let Some(endpoint) = self.parts.endpoints.first()
         {
             let question = endpoint.provider().get_balance(self.parts.intents.sender());
-            let balance = stkr_chain::endpoint::ask("reading the gas account's balance", async { question.await }).await?;
+            let balance =
+                stkr_chain::endpoint::ask("reading the gas account's balance", async { question.await }).await?;
             self.balance = Some((Instant::now(), balance));
         }
         if let Some((_, balance)) = self.balance

@@ -90,7 +90,10 @@ impl Range {
 /// The description of this API.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    info(title = "stkr-relayer", description = "What a Stkr relayer sees and carries. Everything is public and read-only."),
+    info(
+        title = "stkr-relayer",
+        description = "What a Stkr relayer sees and carries. Everything is public and read-only."
+    ),
     paths(page, health, livez, readyz, metrics, status, ceremony, evidence, pools, keys, openapi)
 )]
 pub struct Api;
@@ -138,11 +141,7 @@ async fn page(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Health>) {
     let (status, fresh) = (shared.status(), shared.is_fresh());
     let word = if fresh { "ok" } else { "unavailable" };
-    let health = Health {
-        status: word.to_owned(),
-        head: status.chain.head.clone(),
-        problems: status.problems.clone(),
-    };
+    let health = Health { status: word.to_owned(), head: status.chain.head.clone(), problems: status.problems.clone() };
     (if fresh { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
 }
 
@@ -209,7 +208,10 @@ async fn ceremony(
 
 /// Proven faults of servers, newest first.
 #[utoipa::path(get, path = "/v1/evidence", params(Range), responses((status = 200, body = EvidenceList)))]
-async fn evidence(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Result<Json<EvidenceList>, Problem> {
+async fn evidence(
+    State(shared): State<Arc<Shared>>,
+    Query(range): Query<Range>,
+) -> Result<Json<EvidenceList>, Problem> {
     let limit = range.limit.unwrap_or(PAGE).min(PAGE);
     let evidence = shared.store.evidence(limit).map_err(|error| broken(&error))?;
     Ok(Json(EvidenceList { evidence }))
@@ -245,4 +247,138 @@ fn unknown_trouble() -> Problem {
         "the relayer cannot read its own database",
         "its operator has to look at the logs",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use stkr_node::database::Database;
+    use stkr_node::http::{Limits, serve_plain};
+    use stkr_node::shutdown::Shutdown;
+
+    use super::*;
+    use crate::app::SCHEMA;
+    use crate::plan::Clock;
+    use crate::store::Store;
+
+    struct Running {
+        url: String,
+        shared: Arc<Shared>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn start() -> Running {
+        stkr_node::tls::install_provider().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let shared = Shared::new(Store::new(Arc::new(database)));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());
+        tokio::spawn(
+            async move { serve_plain(listener, routes, &metrics, Limits::default(), Shutdown::default()).await },
+        );
+        Running { url, shared, _folder: folder }
+    }
+
+    impl Running {
+        async fn get(&self, path: &str) -> (u16, String) {
+            let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        }
+    }
+
+    fn pool(id: u64) -> PoolStatus {
+        PoolStatus {
+            pool_id: id.to_string(),
+            state: "Open".to_owned(),
+            provider: String::new(),
+            vault: String::new(),
+            staked: "0".to_owned(),
+            deadline: "0".to_owned(),
+            key_id: None,
+            deposits_gwei: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relayer_is_healthy_once_it_has_seen_the_chain_and_servers_that_are_down_do_not_change_that() {
+        let server = start();
+        assert_eq!(server.get("/livez").await.0, 200);
+        assert_eq!((server.get("/health").await.0, server.get("/readyz").await.0), (503, 503));
+        let problems = vec!["server 3 is down".to_owned()];
+        server.shared.publish(Status { problems, ..Status::default() }, &Clock { head: 7, ..Clock::default() });
+        let (status, body) = server.get("/health").await;
+        assert!(status == 200 && body.contains("server 3 is down"), "{body}");
+        assert_eq!(server.get("/readyz").await.0, 200);
+        assert!(server.get("/metrics").await.1.contains("stkr_relayer_head_block 7"));
+        server.shared.failed("no answer".to_owned());
+        server.shared.failed("no answer".to_owned());
+        let (_, body) = server.get("/status").await;
+        assert_eq!(body.matches("the chain cannot be read").count(), 1, "{body}");
+    }
+
+    #[tokio::test]
+    async fn unknown_ceremonies_and_paths_are_refused_as_json() {
+        let server = start();
+        for (path, expected) in
+            [("/v1/ceremonies/1/0", 404), ("/v1/ceremonies/x/0", 400), ("/v1/ceremonies/1/70000", 400), ("/nope", 404)]
+        {
+            let (status, body) = server.get(path).await;
+            assert_eq!(status, expected, "{path}: {body}");
+            assert!(body.starts_with("{\"refusal\":"), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lists_come_in_pages() {
+        let server = start();
+        let status = Status { pools: (1..=5).map(pool).collect(), ..Status::default() };
+        server.shared.publish(status, &Clock::default());
+        let (_, body) = server.get("/v1/pools?after=2&limit=2").await;
+        let pools: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let ids: Vec<_> = pools["pools"].as_array().unwrap().iter().map(|pool| pool["poolId"].clone()).collect();
+        assert_eq!(ids, ["3", "4"]);
+    }
+
+    #[tokio::test]
+    async fn the_page_allows_no_script_and_no_foreign_content() {
+        let server = start();
+        let answer = reqwest::get(format!("{}/", server.url)).await.unwrap();
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("default-src 'none'"), "{policy}");
+        assert!(answer.text().await.unwrap().contains("<h1>stkr-relayer"));
+    }
+
+    #[test]
+    fn the_committed_openapi_document_is_the_served_one() {
+        let committed = include_str!("../../docs/openapi/relayer.json");
+        assert_eq!(
+            committed.trim(),
+            openapi_json().unwrap().trim(),
+            "run: stkr-relayer openapi > docs/openapi/relayer.json"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_handbook_lists_every_metric() {
+        let handbook = include_str!("../../docs/relayer.md");
+        let server = start();
+        server.shared.publish(Status::default(), &Clock::default());
+        for (name, help) in server.shared.metrics.catalogue() {
+            assert!(
+                handbook.contains(&format!("| `{name}` | {help} |")),
+                "docs/relayer.md lacks | `{name}` | {help} |"
+            );
+        }
+    }
+
+    #[test]
+    fn the_handbook_shows_the_generated_configuration() {
+        let handbook = include_str!("../../docs/relayer.md");
+        let example = stkr_node::config::example::<crate::config::RelayerConfig>().unwrap();
+        assert!(
+            handbook.contains(example.trim()),
+            "docs/relayer.md has another configuration than `stkr-relayer config example`"
+        );
+    }
 }

@@ -142,7 +142,9 @@ impl Action {
             Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
             Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
             Self::CarryCeremony { key_id, attempt, .. } => format!("{name}/{key_id}/{attempt}"),
-            Self::FreeSeatsOfUnfinished { key_id, .. } | Self::FreeSeats { key_id, .. } => format!("{name}/{key_id}"),
+            Self::FreeSeatsOfUnfinished { key_id, .. } | Self::FreeSeats { key_id, .. } => {
+                format!("{name}/{key_id}")
+            }
         }
     }
 }

@@ -82,7 +82,10 @@ async fn ask(domain: ProtocolDomain, signer: Address, client: Result<ServerClien
         ));
     }
     if info.signer != signer {
-        return Err(format!("it signs as {}, but {signer} is registered; its operator has mixed up two folders", info.signer));
+        return Err(format!(
+            "it signs as {}, but {signer} is registered; its operator has mixed up two folders",
+            info.signer
+        ));
     }
     Ok(())
 }

@@ -33,8 +33,16 @@ impl Gauges {
         metrics.register("relayer_head_block", "Newest block taken in", it.head.clone());
         metrics.register("relayer_finalized_block", "Newest finalised block", it.finalized.clone());
         metrics.register("relayer_problems", "Things a person should look at, as in the status", it.problems.clone());
-        metrics.register("relayer_waited_for", "Members that ceremonies and signatures wait for", it.waited_for.clone());
-        metrics.register("relayer_unreachable_servers", "Servers that did not answer last time", it.unreachable.clone());
+        metrics.register(
+            "relayer_waited_for",
+            "Members that ceremonies and signatures wait for",
+            it.waited_for.clone(),
+        );
+        metrics.register(
+            "relayer_unreachable_servers",
+            "Servers that did not answer last time",
+            it.unreachable.clone(),
+        );
         metrics.register("relayer_intents", "Recent transactions by state", it.intents.clone());
         metrics.register("relayer_chain_failures", "Looks at the chain that failed", it.failures.clone());
         it

@@ -181,36 +181,65 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
         html,
         "<h1>stkr-relayer {}</h1><p>chain {}, block {}, finalised {}.{following} Gas account {}. \
          <a href=/status>JSON</a> <a href=/metrics>metrics</a> <a href=/openapi.json>API</a></p>",
-        escape(&status.version), escape(&chain.chain_id), escape(&chain.head), escape(&chain.finalized),
+        escape(&status.version),
+        escape(&chain.chain_id),
+        escape(&chain.head),
+        escape(&chain.finalized),
         escape(&status.account),
     );
     list(&mut html, "Problems", &status.problems);
-    table(&mut html, "Pools", &["pool", "state", "staked (wei)", "key", "vault"], status.pools.iter().map(|pool| {
-        vec![&pool.pool_id, &pool.state, &pool.staked, pool.key_id.as_ref().unwrap_or(&EMPTY), &pool.vault]
-    }));
-    table(&mut html, "Keys", &["key", "state", "t", "n", "attempt", "public key"], status.keys.iter().map(|key| {
-        let pubkey = key.pubkey.as_ref().unwrap_or(&EMPTY);
-        vec![&key.key_id, &key.state, &key.threshold, &key.members, &key.attempt, pubkey]
-    }));
+    table(
+        &mut html,
+        "Pools",
+        &["pool", "state", "staked (wei)", "key", "vault"],
+        status.pools.iter().map(|pool| {
+            vec![&pool.pool_id, &pool.state, &pool.staked, pool.key_id.as_ref().unwrap_or(&EMPTY), &pool.vault]
+        }),
+    );
+    table(
+        &mut html,
+        "Keys",
+        &["key", "state", "t", "n", "attempt", "public key"],
+        status.keys.iter().map(|key| {
+            let pubkey = key.pubkey.as_ref().unwrap_or(&EMPTY);
+            vec![&key.key_id, &key.state, &key.threshold, &key.members, &key.attempt, pubkey]
+        }),
+    );
     for ceremony in &status.ceremonies {
         let title = format!("Ceremony of key {}, attempt {}: {}", ceremony.key_id, ceremony.attempt, ceremony.state);
         let lines = ceremony.failure.iter().chain(&ceremony.waiting_for).chain(&ceremony.reported).cloned();
         section(&mut html, &title, &lines.collect::<Vec<_>>());
     }
     for collection in &status.collections {
-        let title = format!("Deposit signature of pool {}: {}, {} needed", collection.pool_id, collection.state, collection.needed);
+        let title = format!(
+            "Deposit signature of pool {}: {}, {} needed",
+            collection.pool_id, collection.state, collection.needed
+        );
         section(&mut html, &title, &collection.waiting_for);
     }
-    table(&mut html, "Servers", &["server", "status", "endpoint", "problem"], status.servers.iter().map(|server| {
-        vec![&server.server_id, &server.status, &server.endpoint, server.problem.as_ref().unwrap_or(&EMPTY)]
-    }));
-    table(&mut html, "Transactions", &["step", "state", "transaction", "note"], status.intents.iter().map(|intent| {
-        let (transaction, note) = (intent.transaction.as_ref(), intent.note.as_ref());
-        vec![&intent.intent, &intent.state, transaction.unwrap_or(&EMPTY), note.unwrap_or(&EMPTY)]
-    }));
-    table(&mut html, "Evidence", &["server", "key", "kind"], evidence.iter().map(|evidence| {
-        vec![&evidence.server_id, &evidence.key_id, &evidence.kind]
-    }));
+    table(
+        &mut html,
+        "Servers",
+        &["server", "status", "endpoint", "problem"],
+        status.servers.iter().map(|server| {
+            vec![&server.server_id, &server.status, &server.endpoint, server.problem.as_ref().unwrap_or(&EMPTY)]
+        }),
+    );
+    table(
+        &mut html,
+        "Transactions",
+        &["step", "state", "transaction", "note"],
+        status.intents.iter().map(|intent| {
+            let (transaction, note) = (intent.transaction.as_ref(), intent.note.as_ref());
+            vec![&intent.intent, &intent.state, transaction.unwrap_or(&EMPTY), note.unwrap_or(&EMPTY)]
+        }),
+    );
+    table(
+        &mut html,
+        "Evidence",
+        &["server", "key", "kind"],
+        evidence.iter().map(|evidence| vec![&evidence.server_id, &evidence.key_id, &evidence.kind]),
+    );
     html.push_str("</body></html>\n");
     html
 }
@@ -281,8 +310,13 @@ mod tests {
             reachable: Some(false),
             problem: Some(evil.clone()),
         };
-        let ceremony = CeremonyStatus { waiting_for: vec![evil.clone()], failure: Some(evil.clone()), ..CeremonyStatus::default() };
-        let status = Status { servers: vec![server], problems: vec![evil], ceremonies: vec![ceremony], ..Status::default() };
+        let ceremony = CeremonyStatus {
+            waiting_for: vec![evil.clone()],
+            failure: Some(evil.clone()),
+            ..CeremonyStatus::default()
+        };
+        let status =
+            Status { servers: vec![server], problems: vec![evil], ceremonies: vec![ceremony], ..Status::default() };
         let html = page(&status, &[]);
         assert!(!html.contains("<script>") && html.contains("&lt;script&gt;"), "{html}");
     }

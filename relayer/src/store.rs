@@ -19,11 +19,13 @@ CREATE TABLE bulletin (
     attempt INTEGER NOT NULL,
     -- hash over the committee: after a reorg another committee may run under the same key and attempt
     committee BLOB NOT NULL CHECK (length(committee) = 32),
-    -- digest of the message: one row for one statement, however often it was signed
+    member INTEGER NOT NULL,
+    -- digest of the message: one row for one statement of one member, however often it signed it; all members
+    -- acknowledge under one digest, so it alone names no message
     digest BLOB NOT NULL CHECK (length(digest) = 32),
     message TEXT NOT NULL,
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    UNIQUE (key_id, attempt, committee, digest)
+    UNIQUE (key_id, attempt, committee, member, digest)
 ) STRICT;
 CREATE TABLE evidence (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -84,8 +86,8 @@ impl Store {
         let (committee, digest) = (context.committee_hash(), message.digest(context.domain()));
         let rows = self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO bulletin (key_id, attempt, committee, digest, message) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![key, attempt, committee.as_slice(), digest.as_slice(), text],
+                "INSERT OR IGNORE INTO bulletin (key_id, attempt, committee, member, digest, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![key, attempt, committee.as_slice(), message.index.get(), digest.as_slice(), text],
             )
         })?;
         Ok(rows > 0)
@@ -100,7 +102,8 @@ impl Store {
         let mut rows = connection.prepare_cached(
             "SELECT message FROM bulletin WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY sequence",
         )?;
-        let texts = rows.query_map(params![number(key_id), attempt, committee.as_slice()], |row| row.get::<_, String>(0))?;
+        let texts =
+            rows.query_map(params![number(key_id), attempt, committee.as_slice()], |row| row.get::<_, String>(0))?;
         texts.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
@@ -124,7 +127,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn keep_evidence(&self, key_id: u64, server_id: u32, kind: &str, body: &impl Serialize) -> Result<bool, StoreError> {
+    pub fn keep_evidence(
+        &self,
+        key_id: u64,
+        server_id: u32,
+        kind: &str,
+        body: &impl Serialize,
+    ) -> Result<bool, StoreError> {
         let text = serde_json::to_string(body)?;
         let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
         let rows = self.database.write(|transaction| {
@@ -142,7 +151,8 @@ impl Store {
     /// [`StoreError`].
     pub fn suspects(&self) -> Result<std::collections::BTreeSet<u32>, StoreError> {
         let connection = self.database.lock();
-        let mut rows = connection.prepare_cached("SELECT DISTINCT server_id FROM evidence WHERE kind = 'invalid_partial'")?;
+        let mut rows =
+            connection.prepare_cached("SELECT DISTINCT server_id FROM evidence WHERE kind = 'invalid_partial'")?;
         let found = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(found)
     }

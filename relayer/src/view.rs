@@ -340,7 +340,9 @@ impl View {
         else {
             return;
         };
-        let Some(pool) = self.pools.get_mut(pool_id) else { return };
+        let Some(pool) = self.pools.get_mut(pool_id) else {
+            return;
+        };
         match fact {
             Fact::StakeChanged { staked, .. } => pool.staked = *staked,
             Fact::PoolStateChanged { state, deadline, .. } => {
@@ -368,7 +370,9 @@ impl View {
         else {
             return;
         };
-        let Some(key) = self.keys.get_mut(key_id) else { return };
+        let Some(key) = self.keys.get_mut(key_id) else {
+            return;
+        };
         match fact {
             Fact::CeremonyRestarted { attempt, kept, draw, deadline, .. } => {
                 key.attempt = attempt;

@@ -56,7 +56,12 @@ pub struct CeremonyState {
 
 /// Carries `carrier` until its transcript is complete or it failed; `done` is told of either.
 #[must_use]
-pub fn carry(mut carrier: Carrier, status: CeremonyStatus, pause: Duration, done: Arc<Notify>) -> Worker<CeremonyState> {
+pub fn carry(
+    mut carrier: Carrier,
+    status: CeremonyStatus,
+    pause: Duration,
+    done: Arc<Notify>,
+) -> Worker<CeremonyState> {
     let state = Arc::new(Mutex::new(CeremonyState { status, transcript: None }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
@@ -147,7 +152,13 @@ impl Job {
 
 /// Collects until there is a verified signature; `done` is told.
 #[must_use]
-pub fn collect(mut job: Job, status: CollectionStatus, store: Store, pause: Duration, done: Arc<Notify>) -> Worker<CollectionState> {
+pub fn collect(
+    mut job: Job,
+    status: CollectionStatus,
+    store: Store,
+    pause: Duration,
+    done: Arc<Notify>,
+) -> Worker<CollectionState> {
     let state = Arc::new(Mutex::new(CollectionState { status, signature: None }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
@@ -189,7 +200,12 @@ fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progre
     };
     let mut state = lock(state);
     for line in troubles.iter().filter(|line| !state.status.waiting_for.contains(line)) {
-        tracing::warn!(key_id = state.status.key_id, pool_id = state.status.pool_id, reason = line, "a member has not signed");
+        tracing::warn!(
+            key_id = state.status.key_id,
+            pool_id = state.status.pool_id,
+            reason = line,
+            "a member has not signed"
+        );
     }
     match progress {
         Progress::Done(done) => {
@@ -226,12 +242,21 @@ fn evidence_json(evidence: &Evidence) -> serde_json::Value {
 
 fn keep_evidence(collector: &Collector, store: &Store) {
     for evidence in collector.evidence() {
-        let Some(server) = collector.server_at(evidence.culprit) else { continue };
+        let Some(server) = collector.server_at(evidence.culprit) else {
+            continue;
+        };
         let (key_id, culprit) = (evidence.envelope.key_id, evidence.culprit.get());
         match store.keep_evidence(key_id, server, "invalid_partial", &evidence_json(evidence)) {
-            Ok(true) => tracing::warn!(key_id, culprit, server_id = server, "a server signed an envelope over a wrong partial; kept as evidence"),
+            Ok(true) => tracing::warn!(
+                key_id,
+                culprit,
+                server_id = server,
+                "a server signed an envelope over a wrong partial; kept as evidence"
+            ),
             Ok(false) => {}
-            Err(error) => tracing::warn!(key_id, culprit, error = %error, "evidence could not be kept"),
+            Err(error) => {
+                tracing::warn!(key_id, culprit, error = %error, "evidence could not be kept")
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An anvil with the official deposit contract and system contracts of the Hoodi genesis.
 
-use crate::process::{Process, node_tool, workspace_root};
+use crate::process::{Process, foundry, workspace_root};
 use alloy::network::Ethereum;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
@@ -53,7 +53,7 @@ impl Anvil {
             let seconds = std::time::Duration::from_millis(block_ms).as_secs_f64();
             args.extend(["--block-time".into(), seconds.to_string()]);
         }
-        let mut process = Process::start("anvil", &node_tool("anvil")?.canonicalize()?, &args, dir)?;
+        let mut process = Process::start("anvil", &foundry("anvil")?, &args, dir)?;
         let line = process.line(Duration::from_secs(30), |line| line.starts_with("Listening on "))?;
         let address = line.trim_start_matches("Listening on ").trim();
         let anvil = Self { url: format!("http://{address}"), process };
@@ -63,6 +63,7 @@ impl Anvil {
 
     /// A plain provider on this anvil.
     pub fn provider(&self) -> Result<DynProvider<Ethereum>> {
+        crate::network::install_tls();
         Ok(ProviderBuilder::new().connect_http(self.url.parse().wrap_err("anvil's URL")?).erased())
     }
 

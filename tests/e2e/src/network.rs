@@ -263,8 +263,9 @@ impl Network {
         let port = free_port()?;
         let config = dir.join("relayer.toml");
         let text = format!(
-            "deployment = \"{}\"\nrpc = [\"{}\"]\nkey_file = \"gas.key\"\ndatabase = \"relayer.sqlite\"\n\
-             listen = \"127.0.0.1:{port}\"\npoll_interval_ms = 250\n",
+            "[chain]\nnetwork = \"devnet\"\ndeployment = \"{}\"\nrpc_urls = [\"{}\"]\npoll_ms = 250\n\n\
+             [gas]\nkey_file = \"gas.key\"\n\n[storage]\ndatabase = \"relayer.sqlite\"\n\n\
+             [listen]\naddress = \"127.0.0.1:{port}\"\n",
             self.deployment_file.display(),
             self.anvil.url,
         );
@@ -310,7 +311,7 @@ impl Network {
             let duty_key = SignerKey::random()?;
             let digest =
                 stkr_sdk::duty_key_digest(&self.deployment, provider.address(), duty_key.address());
-            let proof = Bytes::from(duty_key.sign_digest(digest)?.to_vec());
+            let proof = Bytes::from(duty_key.sign_digest(digest).to_vec());
             stkr.providers().register(duty_key.address(), proof)?.send_with(&wallet).await?;
         }
         let sent = stkr.pools().open(t, n)?.send_with(&wallet).await?;
@@ -365,7 +366,7 @@ pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) ->
     let scratch = root.join("target/deployments").join(format!("{}.json", deployer.address()));
     std::fs::create_dir_all(scratch.parent().unwrap_or(&root))?;
     output(
-        Command::new(crate::process::node_tool("forge")?)
+        Command::new(crate::process::foundry("forge")?)
             .current_dir(&root)
             .args(["script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--slow"])
             .env("FOUNDRY_PROFILE", "release")
@@ -392,11 +393,14 @@ pub fn write_secret(path: &Path, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
+/// Installs the one TLS provider of this process; every HTTP client panics without it.
+pub fn install_tls() {
+    // An error says that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A plain HTTP client for the relayers' ports.
 pub fn http() -> reqwest::Client {
-    static PROVIDER: std::sync::Once = std::sync::Once::new();
-    PROVIDER.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+    install_tls();
     reqwest::Client::new()
 }

@@ -29,11 +29,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Path of a tool that `npm ci` installed, e.g. `anvil`.
-pub fn node_tool(name: &str) -> Result<PathBuf> {
-    let path = workspace_root().join("node_modules/.bin").join(name);
+/// Path of a Foundry tool that `npm ci` installed, e.g. `anvil`: the binary itself, for its npm launcher exits 0
+/// whatever happens and would shield it from SIGKILL.
+pub fn foundry(tool: &str) -> Result<PathBuf> {
+    let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let os = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
+    let path = workspace_root().join(format!("node_modules/@foundry-rs/{tool}-{os}-{arch}/bin/{tool}"));
     if !path.exists() {
-        bail!("{name} is not installed; run `npm ci` in {}", workspace_root().display());
+        bail!("{tool} is not installed; run `npm ci` in {}", workspace_root().display());
     }
     Ok(path)
 }

@@ -14,7 +14,7 @@ async fn no_vanished_block(network: &Network) -> Result<()> {
     let file = network.relayers[0].dir.join("relayer.sqlite");
     let provider = network.provider()?;
     let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut rows = database.prepare("SELECT number, hash FROM blocks ORDER BY number")?;
+    let mut rows = database.prepare("SELECT number, hash FROM chain_blocks ORDER BY number")?;
     let blocks = rows
         .query_map([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?)))?
         .collect::<rusqlite::Result<Vec<_>>>()?;

@@ -229,11 +229,9 @@ async fn burn_second_pool(network: &Network, progress: &mut Progress) -> Result<
     let foreign = foreign_deposit(&network.deployment, key, &finalised.inner.points, THRESHOLD, &thieves)?;
     let reporter = EthereumWallet::from(network.account("10").await?);
     let stkr = network.stkr().await?;
-    let group_key = Bytes::from(foreign.group_key.to_vec());
-    let signature = Bytes::from(foreign.signature.to_vec());
-    let amount = foreign.amount_gwei;
     stkr.pools()
-        .prove_foreign_deposit(pool, group_key, foreign.withdrawal_credentials, amount, signature)?
+        .prove_foreign_deposit(pool, foreign.withdrawal_credentials, foreign.amount_gwei, &foreign.signature)
+        .await?
         .send_with(&reporter)
         .await?;
     network.event::<Micropools::ForeignDepositProven>(micropools, pool).await?;
@@ -308,7 +306,6 @@ fn processes(network: &Network) -> Result<Vec<ProcessLine>> {
         .chain(servers)
         .chain(relayers)
         .map(|process| {
-            // The npm shim of anvil becomes another executable: name what really runs.
             let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid()))?;
             Ok(ProcessLine { name: process.name.clone(), pid: process.pid(), exe, dir: process.dir.clone() })
         })
