@@ -1,4 +1,5 @@
 //! The official BLS vectors (ethereum/bls12-381-tests, v0.1.1), every operation that this product has.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic, in its helpers too")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
 //! EIP-2335: the keystores in the standard's own text and those of the staking deposit CLI.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic, in its helpers too")]
 
 use std::fs;
 
