@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alloy::{
     primitives::{Address, U256},
-    providers::{DynProvider, Provider as _, ProviderBuilder},
+    providers::DynProvider,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -94,14 +94,7 @@ impl<'a> Context<'a> {
                 "give --rpc URL, set STKR_RPC, or name one in the configuration file",
             )
         })?;
-        // The parser's words are not repeated: a URL may hold a key.
-        let url = Url::parse(text)
-            .map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))?;
-        let endpoint = Endpoint::connect(&url).await.map_err(|error| match error {
-            ChainError::BadEndpoint { .. } => Failure::usage(error.to_string(), "use http, https, ws or wss"),
-            other => Failure::unavailable(other.to_string(), "check that the endpoint is up"),
-        })?;
-        Ok(endpoint.provider().clone())
+        connect(text).await
     }
 
     /// The client, after chain id and code were checked.
@@ -116,9 +109,7 @@ impl<'a> Context<'a> {
         if !signing.unsigned || self.rpc.is_some() {
             return self.client().await;
         }
-        let nowhere = Url::parse(NOWHERE).map_err(|_| Failure::usage("no RPC endpoint was given", "give --rpc URL"))?;
-        let provider = ProviderBuilder::new().disable_recommended_fillers().connect_http(nowhere).erased();
-        Ok(Stkr::unchecked(provider, self.deployment()?))
+        Ok(Stkr::unchecked(connect(NOWHERE).await?, self.deployment()?))
     }
 
     /// The account that signs, from the arguments or else the configuration; nothing where only an address is known.
@@ -235,6 +226,18 @@ impl<'a> Context<'a> {
         });
         Ok(())
     }
+}
+
+/// An endpoint, for http and https without asking it anything yet.
+async fn connect(text: &str) -> Result<DynProvider, Failure> {
+    // The parser's words are not repeated: a URL may hold a key.
+    let url =
+        Url::parse(text).map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))?;
+    let endpoint = Endpoint::connect(&url).await.map_err(|error| match error {
+        ChainError::BadEndpoint { .. } => Failure::usage(error.to_string(), "use http, https, ws or wss"),
+        other => Failure::unavailable(other.to_string(), "check that the endpoint is up"),
+    })?;
+    Ok(endpoint.provider().clone())
 }
 
 /// Wei that `gas` costs.

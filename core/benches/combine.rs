@@ -2,11 +2,7 @@
 //!
 //! Baselines of the same run: bare blst with the same short integers, one multiplication per point
 //! (`bare_blst`), and its multi-scalar multiplication with full 255-bit coefficients (`bare_blst_full_scalars`).
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros; a bench may end"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may end")]
 
 mod support;
 
@@ -14,10 +10,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use stkr_core::interpolate;
-use support::{
-    COMMITTEES, MESSAGE, blst_full, blst_point, blst_short, dealer, full_scalars, gaps, integers,
-    partials,
-};
+use support::{COMMITTEES, MESSAGE, blst_full, blst_point, blst_short, dealer, full_scalars, gaps, integers, partials};
 
 fn bench(c: &mut Criterion) {
     for (t, n) in COMMITTEES {
@@ -26,14 +19,10 @@ fn bench(c: &mut Criterion) {
         for (shape, indices) in [("consecutive", (1..=t).collect()), ("gaps", gaps(t, n))] {
             let partials = partials(&dealer, &indices);
             let name = format!("combine::interpolate/t={t}/{shape}");
-            c.bench_function(&name, |b| {
-                b.iter(|| interpolate(threshold, black_box(&partials)).unwrap())
-            });
+            c.bench_function(&name, |b| b.iter(|| interpolate(threshold, black_box(&partials)).unwrap()));
             let points: Vec<_> = partials.iter().map(blst_point).collect();
             let integers = integers(&indices);
-            c.bench_function(&format!("{name}/bare_blst"), |b| {
-                b.iter(|| blst_short(black_box(&points), &integers))
-            });
+            c.bench_function(&format!("{name}/bare_blst"), |b| b.iter(|| blst_short(black_box(&points), &integers)));
             let scalars = full_scalars(&integers);
             c.bench_function(&format!("{name}/bare_blst_full_scalars"), |b| {
                 b.iter(|| blst_full(black_box(&points), &scalars));

@@ -1,11 +1,7 @@
 //! Combining ten partials of a 7-of-10 key of which 1 or 3 among the first seven are wrong.
 //!
 //! Baseline of the same run: bare blst verifying ten partials one by one.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros; a bench may end"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may end")]
 
 mod support;
 
@@ -23,12 +19,9 @@ fn bench(c: &mut Criterion) {
         for partial in &mut tampered[..wrong] {
             partial.signature = dealer.group_signature(&MESSAGE);
         }
-        c.bench_function(
-            &format!("combine::culprit_search/n=10/wrong={wrong}"),
-            |b| {
-                b.iter(|| dealer.keys.combine(black_box(&MESSAGE), &tampered).unwrap());
-            },
-        );
+        c.bench_function(&format!("combine::culprit_search/n=10/wrong={wrong}"), |b| {
+            b.iter(|| dealer.keys.combine(black_box(&MESSAGE), &tampered).unwrap());
+        });
     }
     let signed: Vec<_> = dealer
         .keys
@@ -37,10 +30,7 @@ fn bench(c: &mut Criterion) {
         .zip(&all)
         .map(|(key, partial)| {
             let key = min_pk::PublicKey::from_bytes(&key.to_compressed()).unwrap();
-            (
-                key,
-                min_pk::Signature::from_bytes(&partial.signature.to_compressed()).unwrap(),
-            )
+            (key, min_pk::Signature::from_bytes(&partial.signature.to_compressed()).unwrap())
         })
         .collect();
     c.bench_function("combine::culprit_search/n=10/bare_blst_each", |b| {
@@ -48,8 +38,7 @@ fn bench(c: &mut Criterion) {
             signed
                 .iter()
                 .filter(|(key, signature)| {
-                    signature.verify(false, black_box(&MESSAGE), TAG, &[], key, false)
-                        == BLST_ERROR::BLST_SUCCESS
+                    signature.verify(false, black_box(&MESSAGE), TAG, &[], key, false) == BLST_ERROR::BLST_SUCCESS
                 })
                 .count()
         });

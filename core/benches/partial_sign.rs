@@ -12,12 +12,8 @@ fn bench(c: &mut Criterion) {
     let dealer = dealer(3, 4);
     let share = &dealer.shares[0];
     let secret = blst_secret(share);
-    c.bench_function("share::sign", |b| {
-        b.iter(|| share.sign(black_box(&MESSAGE)))
-    });
-    c.bench_function("share::sign/bare_blst", |b| {
-        b.iter(|| secret.sign(black_box(&MESSAGE), TAG, &[]))
-    });
+    c.bench_function("share::sign", |b| b.iter(|| share.sign(black_box(&MESSAGE))));
+    c.bench_function("share::sign/bare_blst", |b| b.iter(|| secret.sign(black_box(&MESSAGE), TAG, &[])));
 }
 
 criterion_group!(benches, bench);

@@ -5,9 +5,7 @@
 //! Functions whose names end in `_vartime` leak their scalars through time and take public values only.
 #![allow(unsafe_code)]
 
-use blst::{
-    BLST_ERROR, blst_fp12, blst_fr, blst_p1, blst_p1_affine, blst_p2, blst_p2_affine, blst_scalar,
-};
+use blst::{BLST_ERROR, blst_fp12, blst_fr, blst_p1, blst_p1_affine, blst_p2, blst_p2_affine, blst_scalar};
 use zeroize::Zeroize;
 
 /// An element of the scalar field (Montgomery form), wiped when dropped.
@@ -202,11 +200,8 @@ macro_rules! group {
                     return out;
                 }
                 // blst strides scalars by the bytes that `bits` need.
-                let packed: Vec<u8> = scalars
-                    .iter()
-                    .take(count)
-                    .flat_map(|s| s.iter().take(bytes_per_scalar).copied())
-                    .collect();
+                let packed: Vec<u8> =
+                    scalars.iter().take(count).flat_map(|s| s.iter().take(bytes_per_scalar).copied()).collect();
                 // A null second entry means: the points follow one another in memory.
                 let point_list = [points.as_ptr(), std::ptr::null()];
                 let scalar_list = [packed.as_ptr(), std::ptr::null()];
@@ -287,15 +282,7 @@ pub(crate) fn hash_to_g2(message: &[u8], tag: &[u8]) -> G2 {
     let mut out = blst_p2::default();
     // SAFETY: each pointer goes with the length of its slice; no augmentation is passed.
     unsafe {
-        blst::blst_hash_to_g2(
-            &mut out,
-            message.as_ptr(),
-            message.len(),
-            tag.as_ptr(),
-            tag.len(),
-            std::ptr::null(),
-            0,
-        );
+        blst::blst_hash_to_g2(&mut out, message.as_ptr(), message.len(), tag.as_ptr(), tag.len(), std::ptr::null(), 0);
     }
     G2(out)
 }

@@ -50,9 +50,7 @@ pub struct Combined {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CombineError {
     /// Too few partials, or too few good ones.
-    #[error(
-        "{valid} usable partial signatures of {needed} needed; wrong ones came from members {culprits:?}"
-    )]
+    #[error("{valid} usable partial signatures of {needed} needed; wrong ones came from members {culprits:?}")]
     NotEnough {
         /// Partials that are left; they were verified only if there are culprits.
         valid: usize,
@@ -79,24 +77,15 @@ pub enum CombineError {
 ///
 /// # Performance
 /// Small-integer Lagrange coefficients: see the bench `combine`.
-pub fn interpolate(
-    threshold: Threshold,
-    partials: &[PartialSignature],
-) -> Result<Signature, CombineError> {
+pub fn interpolate(threshold: Threshold, partials: &[PartialSignature]) -> Result<Signature, CombineError> {
     check_indices(threshold, partials)?;
     let needed = usize::from(threshold.t());
-    let chosen = partials
-        .get(..needed)
-        .ok_or_else(|| too_few(threshold, partials.len(), &[]))?;
+    let chosen = partials.get(..needed).ok_or_else(|| too_few(threshold, partials.len(), &[]))?;
     interpolate_all(chosen)
 }
 
 fn too_few(threshold: Threshold, valid: usize, culprits: &[ShareIndex]) -> CombineError {
-    CombineError::NotEnough {
-        valid,
-        needed: threshold.t().into(),
-        culprits: culprits.to_vec(),
-    }
+    CombineError::NotEnough { valid, needed: threshold.t().into(), culprits: culprits.to_vec() }
 }
 
 /// Share order does not matter: each coefficient is computed from the index that the partial carries.
@@ -134,25 +123,14 @@ impl CommitteeKeys {
         share_keys: Vec<PublicKey>,
     ) -> Result<Self, CommitteeKeysError> {
         if share_keys.len() != usize::from(threshold.n()) {
-            return Err(CommitteeKeysError::Count {
-                expected: threshold.n(),
-                got: share_keys.len(),
-            });
+            return Err(CommitteeKeysError::Count { expected: threshold.n(), got: share_keys.len() });
         }
         for (i, key) in threshold.indices().zip(&share_keys) {
-            if let Some((j, _)) = threshold
-                .indices()
-                .zip(&share_keys)
-                .find(|(j, other)| *j < i && *other == key)
-            {
+            if let Some((j, _)) = threshold.indices().zip(&share_keys).find(|(j, other)| *j < i && *other == key) {
                 return Err(CommitteeKeysError::SameKey(j, i));
             }
         }
-        let keys = Self {
-            threshold,
-            group_key,
-            share_keys,
-        };
+        let keys = Self { threshold, group_key, share_keys };
         if !keys.on_one_polynomial() {
             return Err(CommitteeKeysError::NotOnePolynomial(threshold));
         }
@@ -165,11 +143,7 @@ impl CommitteeKeys {
         group_key: PublicKey,
         share_keys: Vec<PublicKey>,
     ) -> Self {
-        Self {
-            threshold,
-            group_key,
-            share_keys,
-        }
+        Self { threshold, group_key, share_keys }
     }
 
     /// The dual-code test of SCRAPE over the points at 0..=n: points P_i lie on a polynomial of degree < t iff
@@ -179,18 +153,12 @@ impl CommitteeKeys {
     fn on_one_polynomial(&self) -> bool {
         let n = self.threshold.n();
         let q: Vec<Fr> = self.challenge(n - self.threshold.t() + 1);
-        let points: Vec<G1Affine> = std::iter::once(&self.group_key)
-            .chain(&self.share_keys)
-            .map(|k| k.0)
-            .collect();
+        let points: Vec<G1Affine> = std::iter::once(&self.group_key).chain(&self.share_keys).map(|k| k.0).collect();
         let mut binomial: u128 = 1;
         let mut scalars = Vec::with_capacity(points.len());
         for i in 0..=n {
             let x = Fr::from_u64(i.into());
-            let value = q
-                .iter()
-                .rev()
-                .fold(Fr::default(), |sum, c| sum.mul(&x).add(c));
+            let value = q.iter().rev().fold(Fr::default(), |sum, c| sum.mul(&x).add(c));
             // C(64, 32) is below 2^61, so the binomial fits; the product before the division fits u128.
             let weighted = value.mul(&Fr::from_u64(u64::try_from(binomial).unwrap_or(u64::MAX)));
             let signed = if i % 2 == 1 { weighted.neg() } else { weighted };
@@ -248,8 +216,7 @@ impl CommitteeKeys {
     }
 
     fn is_right(&self, message: &HashedMessage, partial: &PartialSignature) -> bool {
-        self.share_key(partial.index)
-            .is_some_and(|key| message.verifies(key, &partial.signature))
+        self.share_key(partial.index).is_some_and(|key| message.verifies(key, &partial.signature))
     }
 
     /// The group signature from any t good partials, always verified; wrong partials are named and left out.
@@ -265,36 +232,21 @@ impl CommitteeKeys {
     /// Good case: one combination and one verification. Bad case: one more verification per partial looked at.
     /// Batches with random factors were considered and not taken: at up to ten partials the factors cost as
     /// much as the pairings they save.
-    pub fn combine(
-        &self,
-        message: &[u8; 32],
-        partials: &[PartialSignature],
-    ) -> Result<Combined, CombineError> {
+    pub fn combine(&self, message: &[u8; 32], partials: &[PartialSignature]) -> Result<Combined, CombineError> {
         check_indices(self.threshold, partials)?;
         let needed = usize::from(self.threshold.t());
-        let first = partials
-            .get(..needed)
-            .ok_or_else(|| too_few(self.threshold, partials.len(), &[]))?;
+        let first = partials.get(..needed).ok_or_else(|| too_few(self.threshold, partials.len(), &[]))?;
         let message = HashedMessage::signing_root(message);
         if let Some(signature) = self.combine_verified(&message, first) {
-            return Ok(Combined {
-                signature,
-                culprits: Vec::new(),
-            });
+            return Ok(Combined { signature, culprits: Vec::new() });
         }
         self.combine_searching(&message, partials)
     }
 
     /// Combines exactly t partials; `None` unless the result verifies.
-    fn combine_verified(
-        &self,
-        message: &HashedMessage,
-        partials: &[PartialSignature],
-    ) -> Option<Signature> {
+    fn combine_verified(&self, message: &HashedMessage, partials: &[PartialSignature]) -> Option<Signature> {
         let signature = interpolate_all(partials).ok()?;
-        message
-            .verifies(&self.group_key, &signature)
-            .then_some(signature)
+        message.verifies(&self.group_key, &signature).then_some(signature)
     }
 
     fn combine_searching(
@@ -318,23 +270,13 @@ impl CommitteeKeys {
             return Err(too_few(self.threshold, good.len(), &culprits));
         }
         // t good partials always give the group signature because the share keys lie on one polynomial.
-        let signature = self
-            .combine_verified(message, &good)
-            .ok_or(CombineError::Degenerate)?;
-        Ok(Combined {
-            signature,
-            culprits,
-        })
+        let signature = self.combine_verified(message, &good).ok_or(CombineError::Degenerate)?;
+        Ok(Combined { signature, culprits })
     }
 }
 
 fn bytes_of(seed: &[u8], coefficient: u8, half: u8, out: &mut [u8]) {
-    out.copy_from_slice(
-        &Sha256::new()
-            .chain_update(seed)
-            .chain_update([coefficient, half])
-            .finalize(),
-    );
+    out.copy_from_slice(&Sha256::new().chain_update(seed).chain_update([coefficient, half]).finalize());
 }
 
 #[cfg(test)]
@@ -378,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_committee_combines_with_coefficients_of_many_bits() {
+        let dealer = dealt(33, 64);
+        let spread: Vec<_> =
+            (0..64).filter(|k| k % 2 == 0 || *k == 63).map(|k| dealer.shares[k].sign(&MESSAGE)).collect();
+        let indices: Vec<ShareIndex> = spread.iter().map(|p| p.index).collect();
+        assert!(lagrange::at_zero(&indices).unwrap().bits > lagrange::BUCKETS_FROM_BITS);
+        let combined = dealer.keys.combine(&MESSAGE, &spread).unwrap();
+        assert_eq!(combined.signature, dealer.group_signature(&MESSAGE));
+        assert!(combined.culprits.is_empty());
+    }
+
+    #[test]
     fn a_wrong_partial_is_named_and_replaced() {
         let dealer = dealt(3, 4);
         for liar in 0..3 {
@@ -407,14 +361,7 @@ mod tests {
             all[liar].signature = dealer.shares[liar].sign(&OTHER).signature;
         }
         let error = dealer.keys.combine(&MESSAGE, &all).unwrap_err();
-        assert_eq!(
-            error,
-            CombineError::NotEnough {
-                valid: 2,
-                needed: 3,
-                culprits: vec![index(1), index(3)]
-            }
-        );
+        assert_eq!(error, CombineError::NotEnough { valid: 2, needed: 3, culprits: vec![index(1), index(3)] });
     }
 
     #[test]
@@ -424,19 +371,9 @@ mod tests {
         // Coefficients of {1, 2} are 2 and -1: 2 P - (2 P) is infinity.
         let doubled = G2::infinity().add_affine(&all[0].signature.0).double();
         all[1].signature = Signature::from_group(&doubled).unwrap();
-        assert_eq!(
-            interpolate(dealer.keys.threshold(), &all),
-            Err(CombineError::Degenerate)
-        );
+        assert_eq!(interpolate(dealer.keys.threshold(), &all), Err(CombineError::Degenerate));
         let error = dealer.keys.combine(&MESSAGE, &all).unwrap_err();
-        assert_eq!(
-            error,
-            CombineError::NotEnough {
-                valid: 1,
-                needed: 2,
-                culprits: vec![index(2)]
-            }
-        );
+        assert_eq!(error, CombineError::NotEnough { valid: 1, needed: 2, culprits: vec![index(2)] });
     }
 
     #[test]
@@ -444,14 +381,8 @@ mod tests {
         let dealer = dealt(3, 4);
         let all = partials(&dealer, &MESSAGE);
         let twice = [all[0], all[1], all[0]];
-        assert_eq!(
-            dealer.keys.combine(&MESSAGE, &twice),
-            Err(CombineError::DuplicateIndex(index(1)))
-        );
-        assert_eq!(
-            interpolate(dealer.keys.threshold(), &twice),
-            Err(CombineError::DuplicateIndex(index(1)))
-        );
+        assert_eq!(dealer.keys.combine(&MESSAGE, &twice), Err(CombineError::DuplicateIndex(index(1))));
+        assert_eq!(interpolate(dealer.keys.threshold(), &twice), Err(CombineError::DuplicateIndex(index(1))));
     }
 
     #[test]
@@ -459,59 +390,29 @@ mod tests {
         let dealer = dealt(3, 4);
         let mut all = partials(&dealer, &MESSAGE);
         all[0].index = index(5);
-        assert_eq!(
-            dealer.keys.combine(&MESSAGE, &all),
-            Err(CombineError::UnknownIndex(index(5)))
-        );
+        assert_eq!(dealer.keys.combine(&MESSAGE, &all), Err(CombineError::UnknownIndex(index(5))));
     }
 
     #[test]
     fn t_minus_1_partials_are_not_enough() {
         let dealer = dealt(3, 4);
-        let error = dealer
-            .keys
-            .combine(&MESSAGE, &partials(&dealer, &MESSAGE)[..2])
-            .unwrap_err();
-        assert_eq!(
-            error,
-            CombineError::NotEnough {
-                valid: 2,
-                needed: 3,
-                culprits: vec![]
-            }
-        );
+        let error = dealer.keys.combine(&MESSAGE, &partials(&dealer, &MESSAGE)[..2]).unwrap_err();
+        assert_eq!(error, CombineError::NotEnough { valid: 2, needed: 3, culprits: vec![] });
     }
 
     #[test]
     fn keys_of_different_polynomials_are_refused() {
         for (t, n) in [(1, 1), (2, 2), (2, 3), (3, 4), (7, 10), (22, 43), (33, 64)] {
-            let (dealer, stranger) = (
-                dealt(t, n),
-                TrustedDealer::deal(Threshold::new(t, n).unwrap(), [9; 32]),
-            );
-            let (threshold, group, shares) = (
-                dealer.keys.threshold(),
-                dealer.keys.group_key(),
-                dealer.keys.share_keys().to_vec(),
-            );
-            assert_eq!(
-                CommitteeKeys::new(threshold, group, shares.clone()),
-                Ok(dealer.keys.clone()),
-                "{t}-of-{n}"
-            );
+            let (dealer, stranger) = (dealt(t, n), TrustedDealer::deal(Threshold::new(t, n).unwrap(), [9; 32]));
+            let (threshold, group, shares) =
+                (dealer.keys.threshold(), dealer.keys.group_key(), dealer.keys.share_keys().to_vec());
+            assert_eq!(CommitteeKeys::new(threshold, group, shares.clone()), Ok(dealer.keys.clone()), "{t}-of-{n}");
             let refused = Err(CommitteeKeysError::NotOnePolynomial(threshold));
-            assert_eq!(
-                CommitteeKeys::new(threshold, stranger.keys.group_key(), shares.clone()),
-                refused
-            );
+            assert_eq!(CommitteeKeys::new(threshold, stranger.keys.group_key(), shares.clone()), refused);
             for position in 0..shares.len() {
                 let mut tampered = shares.clone();
                 tampered[position] = stranger.keys.share_keys()[position];
-                assert_eq!(
-                    CommitteeKeys::new(threshold, group, tampered),
-                    refused,
-                    "{t}-of-{n}, key {position}"
-                );
+                assert_eq!(CommitteeKeys::new(threshold, group, tampered), refused, "{t}-of-{n}, key {position}");
             }
         }
     }
@@ -528,41 +429,21 @@ mod tests {
     #[test]
     fn missing_and_repeated_share_keys_are_refused() {
         let dealer = dealt(3, 4);
-        let (threshold, group, mut keys) = (
-            dealer.keys.threshold(),
-            dealer.keys.group_key(),
-            dealer.keys.share_keys().to_vec(),
-        );
+        let (threshold, group, mut keys) =
+            (dealer.keys.threshold(), dealer.keys.group_key(), dealer.keys.share_keys().to_vec());
         let short = CommitteeKeys::new(threshold, group, keys[..3].to_vec());
-        assert_eq!(
-            short,
-            Err(CommitteeKeysError::Count {
-                expected: 4,
-                got: 3
-            })
-        );
+        assert_eq!(short, Err(CommitteeKeysError::Count { expected: 4, got: 3 }));
         keys.swap(0, 1);
         let swapped = CommitteeKeys::new(threshold, group, keys.clone());
-        assert_eq!(
-            swapped,
-            Err(CommitteeKeysError::NotOnePolynomial(threshold))
-        );
+        assert_eq!(swapped, Err(CommitteeKeysError::NotOnePolynomial(threshold)));
         keys[3] = keys[1];
         let repeated = CommitteeKeys::new(threshold, group, keys);
-        assert_eq!(
-            repeated,
-            Err(CommitteeKeysError::SameKey(index(2), index(4)))
-        );
+        assert_eq!(repeated, Err(CommitteeKeysError::SameKey(index(2), index(4))));
     }
 
     /// A committee and the order in which its members answer.
     fn committee() -> impl Strategy<Value = (u8, Vec<u8>)> {
-        (1_u8..=22).prop_flat_map(|n| {
-            (
-                (n / 2 + 1)..=n,
-                Just((1..=n).collect::<Vec<u8>>()).prop_shuffle(),
-            )
-        })
+        (1_u8..=22).prop_flat_map(|n| ((n / 2 + 1)..=n, Just((1..=n).collect::<Vec<u8>>()).prop_shuffle()))
     }
 
     proptest! {

@@ -59,11 +59,7 @@ pub enum Kdf {
 
 impl Kdf {
     /// Scrypt as EIP-2335 recommends it: n = 2^18, r = 8, p = 1, 256 MiB, about a second.
-    pub const SCRYPT: Self = Self::Scrypt {
-        n: 262_144,
-        r: 8,
-        p: 1,
-    };
+    pub const SCRYPT: Self = Self::Scrypt { n: 262_144, r: 8, p: 1 };
     /// PBKDF2 as EIP-2335 recommends it: 2^18 rounds.
     pub const PBKDF2: Self = Self::Pbkdf2 { c: 262_144 };
 }
@@ -98,19 +94,8 @@ struct KdfModule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "function", content = "params", rename_all = "lowercase")]
 enum KdfParams {
-    Scrypt {
-        dklen: u32,
-        n: u32,
-        p: u32,
-        r: u32,
-        salt: HexBytes,
-    },
-    Pbkdf2 {
-        dklen: u32,
-        c: u32,
-        prf: String,
-        salt: HexBytes,
-    },
+    Scrypt { dklen: u32, n: u32, p: u32, r: u32, salt: HexBytes },
+    Pbkdf2 { dklen: u32, c: u32, prf: String, salt: HexBytes },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,13 +140,9 @@ impl<'de> Deserialize<'de> for HexBytes {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         if text.len() > 2 * MAX_SECRET_BYTES {
-            return Err(serde::de::Error::custom(
-                "a hex field of the keystore is too long",
-            ));
+            return Err(serde::de::Error::custom("a hex field of the keystore is too long"));
         }
-        hex::decode(text.as_ref())
-            .map(Self)
-            .map_err(serde::de::Error::custom)
+        hex::decode(text.as_ref()).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
@@ -183,9 +164,7 @@ pub enum KeystoreError {
         name: String,
     },
     /// A parameter outside its bounds.
-    #[error(
-        "the keystore's {what} is out of bounds: it would make no key, or cost the reader too much"
-    )]
+    #[error("the keystore's {what} is out of bounds: it would make no key, or cost the reader too much")]
     Bounds {
         /// Which parameter.
         what: &'static str,
@@ -203,9 +182,7 @@ pub enum KeystoreError {
         got: usize,
     },
     /// The share inside is not of the key that was expected.
-    #[error(
-        "the keystore holds the share of {found}, not of {expected}; files were mixed up or altered"
-    )]
+    #[error("the keystore holds the share of {found}, not of {expected}; files were mixed up or altered")]
     OtherShare {
         /// Key that the caller expects.
         expected: Box<PublicKey>,
@@ -232,9 +209,7 @@ impl Keystore {
         description: Option<&str>,
     ) -> Result<Self, KeystoreError> {
         if secret.is_empty() || secret.len() > MAX_SECRET_BYTES {
-            return Err(KeystoreError::Bounds {
-                what: "secret length",
-            });
+            return Err(KeystoreError::Bounds { what: "secret length" });
         }
         let derivation = KdfParams::new(kdf, random::<32>()?.to_vec());
         let key = derivation.derive(&normalise(password))?;
@@ -243,10 +218,7 @@ impl Keystore {
         apply_cipher(&key, &iv, &mut message);
         Ok(Self {
             crypto: Crypto {
-                kdf: KdfModule {
-                    derivation,
-                    message: String::new(),
-                },
+                kdf: KdfModule { derivation, message: String::new() },
                 checksum: ChecksumModule {
                     function: "sha256".to_owned(),
                     params: Empty {},
@@ -254,18 +226,14 @@ impl Keystore {
                 },
                 cipher: CipherModule {
                     function: "aes-128-ctr".to_owned(),
-                    params: CipherParams {
-                        iv: HexBytes(iv.to_vec()),
-                    },
+                    params: CipherParams { iv: HexBytes(iv.to_vec()) },
                     message: HexBytes(message),
                 },
             },
             description: description.map(str::to_owned),
             pubkey: pubkey.map(|key| hex::encode(key.to_compressed())),
             path: path.to_owned(),
-            uuid: uuid::Builder::from_random_bytes(random::<16>()?)
-                .into_uuid()
-                .to_string(),
+            uuid: uuid::Builder::from_random_bytes(random::<16>()?).into_uuid().to_string(),
             version: VERSION,
         })
     }
@@ -324,17 +292,12 @@ impl Keystore {
         ];
         for (what, name, supported) in functions {
             if name != supported {
-                return Err(KeystoreError::Function {
-                    what,
-                    name: name.clone(),
-                });
+                return Err(KeystoreError::Function { what, name: name.clone() });
             }
         }
         let length = self.crypto.cipher.message.0.len();
         if length == 0 || length > MAX_SECRET_BYTES {
-            return Err(KeystoreError::Bounds {
-                what: "secret length",
-            });
+            return Err(KeystoreError::Bounds { what: "secret length" });
         }
         Ok(())
     }
@@ -359,54 +322,27 @@ impl KdfParams {
     fn new(kdf: Kdf, salt: Vec<u8>) -> Self {
         let salt = HexBytes(salt);
         match kdf {
-            Kdf::Scrypt { n, r, p } => Self::Scrypt {
-                dklen: 32,
-                n,
-                p,
-                r,
-                salt,
-            },
-            Kdf::Pbkdf2 { c } => Self::Pbkdf2 {
-                dklen: 32,
-                c,
-                prf: "hmac-sha256".to_owned(),
-                salt,
-            },
+            Kdf::Scrypt { n, r, p } => Self::Scrypt { dklen: 32, n, p, r, salt },
+            Kdf::Pbkdf2 { c } => Self::Pbkdf2 { dklen: 32, c, prf: "hmac-sha256".to_owned(), salt },
         }
     }
 
     fn derive(&self, password: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeystoreError> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         match self {
-            Self::Scrypt {
-                dklen,
-                n,
-                p,
-                r,
-                salt,
-            } => {
+            Self::Scrypt { dklen, n, p, r, salt } => {
                 check_common(*dklen, salt)?;
                 let params = scrypt_params(*n, *r, *p)?;
                 scrypt::scrypt(password, &salt.0, &params, key.as_mut())
                     .map_err(|_| KeystoreError::Bounds { what: "dklen" })?;
             }
-            Self::Pbkdf2 {
-                dklen,
-                c,
-                prf,
-                salt,
-            } => {
+            Self::Pbkdf2 { dklen, c, prf, salt } => {
                 check_common(*dklen, salt)?;
                 if prf != "hmac-sha256" {
-                    return Err(KeystoreError::Function {
-                        what: "the PBKDF2 function",
-                        name: prf.clone(),
-                    });
+                    return Err(KeystoreError::Function { what: "the PBKDF2 function", name: prf.clone() });
                 }
                 if *c == 0 || *c > MAX_PBKDF2_ROUNDS {
-                    return Err(KeystoreError::Bounds {
-                        what: "PBKDF2 round count",
-                    });
+                    return Err(KeystoreError::Bounds { what: "PBKDF2 round count" });
                 }
                 pbkdf2::pbkdf2_hmac::<Sha256>(password, &salt.0, *c, key.as_mut());
             }
@@ -421,17 +357,13 @@ fn check_common(dklen: u32, salt: &HexBytes) -> Result<(), KeystoreError> {
         return Err(KeystoreError::Bounds { what: "dklen" });
     }
     if salt.0.len() > MAX_SALT_BYTES {
-        return Err(KeystoreError::Bounds {
-            what: "salt length",
-        });
+        return Err(KeystoreError::Bounds { what: "salt length" });
     }
     Ok(())
 }
 
 fn scrypt_params(n: u32, r: u32, p: u32) -> Result<scrypt::Params, KeystoreError> {
-    let out_of_bounds = KeystoreError::Bounds {
-        what: "scrypt cost",
-    };
+    let out_of_bounds = KeystoreError::Bounds { what: "scrypt cost" };
     let memory = 128 * u64::from(n) * u64::from(r);
     let work = u64::from(n) * u64::from(r) * u64::from(p);
     if !n.is_power_of_two() || n < 2 || r == 0 || p == 0 {
@@ -440,9 +372,7 @@ fn scrypt_params(n: u32, r: u32, p: u32) -> Result<scrypt::Params, KeystoreError
     if memory > MAX_SCRYPT_MEMORY || p > MAX_SCRYPT_PARALLEL || work > MAX_SCRYPT_WORK {
         return Err(out_of_bounds);
     }
-    let log_n = u8::try_from(n.ilog2()).map_err(|_| KeystoreError::Bounds {
-        what: "scrypt cost",
-    })?;
+    let log_n = u8::try_from(n.ilog2()).map_err(|_| KeystoreError::Bounds { what: "scrypt cost" })?;
     scrypt::Params::new(log_n, r, p, KEY_BYTES).map_err(|_| out_of_bounds)
 }
 
@@ -456,11 +386,7 @@ fn normalise(password: &str) -> Zeroizing<Vec<u8>> {
 }
 
 fn checksum(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(&key[16..])
-        .chain_update(message)
-        .finalize()
-        .into()
+    Sha256::new().chain_update(&key[16..]).chain_update(message).finalize().into()
 }
 
 fn apply_cipher(key: &[u8; KEY_BYTES], iv: &[u8; 16], message: &mut [u8]) {
@@ -518,14 +444,7 @@ impl StoreKey {
     pub fn seal_share(&self, share: &SecretShare) -> Result<Keystore, KeystoreError> {
         let description = format!("Stkr share {}", share.index());
         let kdf = Kdf::Pbkdf2 { c: STORE_ROUNDS };
-        Keystore::encrypt(
-            &*share.to_bytes(),
-            &self.password(),
-            kdf,
-            Some(&share.public_key()),
-            "",
-            Some(&description),
-        )
+        Keystore::encrypt(&*share.to_bytes(), &self.password(), kdf, Some(&share.public_key()), "", Some(&description))
     }
 
     /// Opens what [`Self::seal_share`] made. The secret inside must be that of `public_key`, so a swapped or altered
@@ -555,13 +474,7 @@ impl StoreKey {
     /// fixed lengths, so no two purposes share a key). Knowing it says nothing about this key or another purpose's.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let label: [u8; 32] = Sha256::digest(purpose.as_bytes()).into();
-        Zeroizing::new(
-            Sha256::new()
-                .chain_update(label)
-                .chain_update(self.0)
-                .finalize()
-                .into(),
-        )
+        Zeroizing::new(Sha256::new().chain_update(label).chain_update(self.0).finalize().into())
     }
 
     /// The key in hex: passwords are text.
@@ -571,9 +484,7 @@ impl StoreKey {
 }
 
 fn thirty_two(secret: &[u8]) -> Result<[u8; KEY_BYTES], KeystoreError> {
-    secret
-        .try_into()
-        .map_err(|_| KeystoreError::SecretLength { got: secret.len() })
+    secret.try_into().map_err(|_| KeystoreError::SecretLength { got: secret.len() })
 }
 
 #[cfg(test)]
@@ -594,11 +505,7 @@ mod tests {
     }
 
     /// The keystore with one JSON field replaced.
-    fn altered(
-        keystore: &Keystore,
-        pointer: &str,
-        value: serde_json::Value,
-    ) -> Result<Keystore, KeystoreError> {
+    fn altered(keystore: &Keystore, pointer: &str, value: serde_json::Value) -> Result<Keystore, KeystoreError> {
         let mut json = json(keystore);
         *json.pointer_mut(pointer).unwrap() = value;
         Keystore::from_json(&json.to_string())
@@ -607,57 +514,33 @@ mod tests {
     #[test]
     fn a_secret_returns_only_with_its_password() {
         for kdf in [CHEAP, CHEAP_SCRYPT] {
-            let keystore =
-                Keystore::encrypt(&[9; 32], "correct", kdf, None, "m/12381/3600/0/0/0", None)
-                    .unwrap();
+            let keystore = Keystore::encrypt(&[9; 32], "correct", kdf, None, "m/12381/3600/0/0/0", None).unwrap();
             let read = Keystore::from_json(&keystore.to_json().unwrap()).unwrap();
             assert_eq!(read, keystore);
             assert_eq!(**read.decrypt("correct").unwrap(), [9; 32]);
-            assert!(matches!(
-                read.decrypt("wrong"),
-                Err(KeystoreError::WrongPassword)
-            ));
+            assert!(matches!(read.decrypt("wrong"), Err(KeystoreError::WrongPassword)));
         }
     }
 
     #[test]
     fn passwords_are_normalised_and_lose_control_codes() {
-        assert_eq!(
-            hex::encode(&*normalise("𝔱𝔢𝔰𝔱𝔭𝔞𝔰𝔰𝔴𝔬𝔯𝔡🔑")),
-            "7465737470617373776f7264f09f9491"
-        );
-        assert_eq!(
-            *normalise("a\u{0}b\u{1f}c\u{7f}d\u{80}e\u{9f}f\n"),
-            b"abcdef"
-        );
+        assert_eq!(hex::encode(&*normalise("𝔱𝔢𝔰𝔱𝔭𝔞𝔰𝔰𝔴𝔬𝔯𝔡🔑")), "7465737470617373776f7264f09f9491");
+        assert_eq!(*normalise("a\u{0}b\u{1f}c\u{7f}d\u{80}e\u{9f}f\n"), b"abcdef");
         assert_eq!(*normalise("\u{c5}"), *normalise("A\u{30a}"));
     }
 
     #[test]
     fn an_altered_ciphertext_or_checksum_reads_as_a_wrong_password() {
         let keystore = Keystore::encrypt(&[9; 32], "p", CHEAP, None, "", None).unwrap();
-        for field in [
-            "/crypto/cipher/message",
-            "/crypto/checksum/message",
-            "/crypto/kdf/params/salt",
-        ] {
+        for field in ["/crypto/cipher/message", "/crypto/checksum/message", "/crypto/kdf/params/salt"] {
             let altered = altered(&keystore, field, hex::encode([1; 32]).into()).unwrap();
-            assert!(
-                matches!(altered.decrypt("p"), Err(KeystoreError::WrongPassword)),
-                "{field}"
-            );
+            assert!(matches!(altered.decrypt("p"), Err(KeystoreError::WrongPassword)), "{field}");
         }
         // A short checksum must not pass by comparing fewer bytes.
-        let prefix = json(&keystore)["crypto"]["checksum"]["message"]
-            .as_str()
-            .unwrap()[..2]
-            .to_owned();
+        let prefix = json(&keystore)["crypto"]["checksum"]["message"].as_str().unwrap()[..2].to_owned();
         for short in [String::new(), prefix] {
             let altered = altered(&keystore, "/crypto/checksum/message", short.into()).unwrap();
-            assert!(matches!(
-                altered.decrypt("p"),
-                Err(KeystoreError::WrongPassword)
-            ));
+            assert!(matches!(altered.decrypt("p"), Err(KeystoreError::WrongPassword)));
         }
     }
 
@@ -682,49 +565,24 @@ mod tests {
         ];
         for (keystore, field, value) in cases {
             let altered = altered(keystore, field, value.clone()).unwrap();
-            assert!(
-                matches!(altered.decrypt("p"), Err(KeystoreError::Bounds { .. })),
-                "{field} = {value}"
-            );
+            assert!(matches!(altered.decrypt("p"), Err(KeystoreError::Bounds { .. })), "{field} = {value}");
         }
     }
 
     #[test]
     fn unknown_versions_and_functions_are_refused() {
         let keystore = Keystore::encrypt(&[9; 32], "p", CHEAP, None, "", None).unwrap();
-        assert!(matches!(
-            altered(&keystore, "/version", 3.into()),
-            Err(KeystoreError::Version(3))
-        ));
-        assert!(matches!(
-            altered(&keystore, "/crypto/kdf/function", "argon2".into()),
-            Err(KeystoreError::Json(_))
-        ));
-        for field in [
-            "/crypto/cipher/function",
-            "/crypto/checksum/function",
-            "/crypto/kdf/params/prf",
-        ] {
+        assert!(matches!(altered(&keystore, "/version", 3.into()), Err(KeystoreError::Version(3))));
+        assert!(matches!(altered(&keystore, "/crypto/kdf/function", "argon2".into()), Err(KeystoreError::Json(_))));
+        for field in ["/crypto/cipher/function", "/crypto/checksum/function", "/crypto/kdf/params/prf"] {
             let altered = altered(&keystore, field, "none".into()).unwrap();
-            assert!(
-                matches!(altered.decrypt("p"), Err(KeystoreError::Function { .. })),
-                "{field}"
-            );
+            assert!(matches!(altered.decrypt("p"), Err(KeystoreError::Function { .. })), "{field}");
         }
         let long = "00".repeat(MAX_SECRET_BYTES + 1);
-        assert!(matches!(
-            altered(&keystore, "/crypto/cipher/message", long.into()),
-            Err(KeystoreError::Json(_))
-        ));
-        assert!(matches!(
-            Keystore::from_json("{}"),
-            Err(KeystoreError::Json(_))
-        ));
+        assert!(matches!(altered(&keystore, "/crypto/cipher/message", long.into()), Err(KeystoreError::Json(_))));
+        assert!(matches!(Keystore::from_json("{}"), Err(KeystoreError::Json(_))));
         let huge = " ".repeat(MAX_JSON_BYTES + 1);
-        assert!(matches!(
-            Keystore::from_json(&huge),
-            Err(KeystoreError::Bounds { .. })
-        ));
+        assert!(matches!(Keystore::from_json(&huge), Err(KeystoreError::Bounds { .. })));
     }
 
     #[test]
@@ -732,23 +590,13 @@ mod tests {
         let store = StoreKey::random().unwrap();
         let (mine, other) = (share(7), share(8));
         let sealed = store.seal_share(&mine).unwrap();
-        assert_eq!(
-            sealed.claimed_pubkey(),
-            Some(&mine.public_key().to_string()[2..])
-        );
-        let opened = store
-            .open_share(&sealed, mine.index(), &mine.public_key())
-            .unwrap();
+        assert_eq!(sealed.claimed_pubkey(), Some(&mine.public_key().to_string()[2..]));
+        let opened = store.open_share(&sealed, mine.index(), &mine.public_key()).unwrap();
         assert_eq!(*opened.to_bytes(), [7; 32]);
         let swapped = store.seal_share(&other).unwrap();
-        let error = store
-            .open_share(&swapped, mine.index(), &mine.public_key())
-            .unwrap_err();
+        let error = store.open_share(&swapped, mine.index(), &mine.public_key()).unwrap_err();
         assert!(matches!(error, KeystoreError::OtherShare { .. }));
-        let foreign =
-            StoreKey::random()
-                .unwrap()
-                .open_share(&sealed, mine.index(), &mine.public_key());
+        let foreign = StoreKey::random().unwrap().open_share(&sealed, mine.index(), &mine.public_key());
         assert!(matches!(foreign, Err(KeystoreError::WrongPassword)));
     }
 
@@ -759,20 +607,10 @@ mod tests {
         let share = share(7);
         let keystore = store.seal_share(&share).unwrap();
         let opened = StoreKey::open(&sealed, "operator").unwrap();
-        assert!(
-            opened
-                .open_share(&keystore, share.index(), &share.public_key())
-                .is_ok()
-        );
-        assert!(matches!(
-            StoreKey::open(&sealed, "guess"),
-            Err(KeystoreError::WrongPassword)
-        ));
+        assert!(opened.open_share(&keystore, share.index(), &share.public_key()).is_ok());
+        assert!(matches!(StoreKey::open(&sealed, "guess"), Err(KeystoreError::WrongPassword)));
         let short = Keystore::encrypt(&[1; 31], "operator", CHEAP, None, "", None).unwrap();
-        assert!(matches!(
-            StoreKey::open(&short, "operator"),
-            Err(KeystoreError::SecretLength { got: 31 })
-        ));
+        assert!(matches!(StoreKey::open(&short, "operator"), Err(KeystoreError::SecretLength { got: 31 })));
     }
 
     #[test]

@@ -38,9 +38,7 @@ pub enum PointError {
     #[error("the padding of an EIP-2537 coordinate is not zero")]
     Padding,
     /// Wrong flags, or a coordinate that is not below the field modulus.
-    #[error(
-        "the bytes are no canonical encoding of a point: wrong flags or a coordinate above the modulus"
-    )]
+    #[error("the bytes are no canonical encoding of a point: wrong flags or a coordinate above the modulus")]
     Encoding,
     /// No such point.
     #[error("the point is not on the curve")]
@@ -63,10 +61,7 @@ impl From<Undecodable> for PointError {
 }
 
 fn sized<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], PointError> {
-    bytes.try_into().map_err(|_| PointError::Length {
-        expected: N,
-        got: bytes.len(),
-    })
+    bytes.try_into().map_err(|_| PointError::Length { expected: N, got: bytes.len() })
 }
 
 /// Copies EIP-2537 coordinates into the order in which blst wants them: `order[k]` says which word of the
@@ -78,8 +73,7 @@ fn strip_padding<const PADDED: usize, const PLAIN: usize>(
     let bytes = sized::<PADDED>(bytes)?;
     let mut plain = [0; PLAIN];
     for (target, &word) in plain.chunks_exact_mut(FIELD_BYTES).zip(order) {
-        let (padding, coordinate) =
-            bytes[word * FIELD_WORD..][..FIELD_WORD].split_at(FIELD_PADDING);
+        let (padding, coordinate) = bytes[word * FIELD_WORD..][..FIELD_WORD].split_at(FIELD_PADDING);
         if padding.iter().any(|&b| b != 0) {
             return Err(PointError::Padding);
         }
@@ -94,10 +88,7 @@ fn strip_padding<const PADDED: usize, const PLAIN: usize>(
     Ok(plain)
 }
 
-fn add_padding<const PLAIN: usize, const PADDED: usize>(
-    plain: &[u8; PLAIN],
-    order: &[usize],
-) -> [u8; PADDED] {
+fn add_padding<const PLAIN: usize, const PADDED: usize>(plain: &[u8; PLAIN], order: &[usize]) -> [u8; PADDED] {
     let mut padded = [0; PADDED];
     for (coordinate, &word) in plain.chunks_exact(FIELD_BYTES).zip(order) {
         padded[word * FIELD_WORD + FIELD_PADDING..][..FIELD_BYTES].copy_from_slice(coordinate);
@@ -275,50 +266,26 @@ mod tests {
     #[test]
     fn points_outside_the_subgroup_are_refused_in_both_encodings() {
         let outside = g1_outside_the_subgroup();
-        assert_eq!(
-            PublicKey::from_compressed(&outside),
-            Err(PointError::NotInSubgroup)
-        );
+        assert_eq!(PublicKey::from_compressed(&outside), Err(PointError::NotInSubgroup));
         let plain = glue::g1_serialize(&glue::g1_uncompress(&outside).unwrap());
         let padded: [u8; 128] = add_padding(&plain, &G1_ORDER);
-        assert_eq!(
-            PublicKey::from_eip2537(&padded),
-            Err(PointError::NotInSubgroup)
-        );
+        assert_eq!(PublicKey::from_eip2537(&padded), Err(PointError::NotInSubgroup));
 
         let outside = g2_outside_the_subgroup();
-        assert_eq!(
-            Signature::from_compressed(&outside),
-            Err(PointError::NotInSubgroup)
-        );
+        assert_eq!(Signature::from_compressed(&outside), Err(PointError::NotInSubgroup));
         let plain = glue::g2_serialize(&glue::g2_uncompress(&outside).unwrap());
         let padded: [u8; 256] = add_padding(&plain, &G2_ORDER);
-        assert_eq!(
-            Signature::from_eip2537(&padded),
-            Err(PointError::NotInSubgroup)
-        );
+        assert_eq!(Signature::from_eip2537(&padded), Err(PointError::NotInSubgroup));
     }
 
     #[test]
     fn infinity_is_refused_in_both_encodings() {
         let mut compressed = [0; 96];
         compressed[0] = 0xc0;
-        assert_eq!(
-            PublicKey::from_compressed(&compressed[..48]),
-            Err(PointError::Infinity)
-        );
-        assert_eq!(
-            Signature::from_compressed(&compressed),
-            Err(PointError::Infinity)
-        );
-        assert_eq!(
-            PublicKey::from_eip2537(&[0; 128]),
-            Err(PointError::Infinity)
-        );
-        assert_eq!(
-            Signature::from_eip2537(&[0; 256]),
-            Err(PointError::Infinity)
-        );
+        assert_eq!(PublicKey::from_compressed(&compressed[..48]), Err(PointError::Infinity));
+        assert_eq!(Signature::from_compressed(&compressed), Err(PointError::Infinity));
+        assert_eq!(PublicKey::from_eip2537(&[0; 128]), Err(PointError::Infinity));
+        assert_eq!(Signature::from_eip2537(&[0; 256]), Err(PointError::Infinity));
     }
 
     #[test]
@@ -337,21 +304,13 @@ mod tests {
         for position in (0..16).chain(64..80) {
             let mut bytes = point;
             bytes[position] = 1;
-            assert_eq!(
-                PublicKey::from_eip2537(&bytes),
-                Err(PointError::Padding),
-                "byte {position}"
-            );
+            assert_eq!(PublicKey::from_eip2537(&bytes), Err(PointError::Padding), "byte {position}");
         }
         let point = signature(5).to_eip2537();
         for position in (0..256).filter(|p| p % 64 < 16) {
             let mut bytes = point;
             bytes[position] = 1;
-            assert_eq!(
-                Signature::from_eip2537(&bytes),
-                Err(PointError::Padding),
-                "byte {position}"
-            );
+            assert_eq!(Signature::from_eip2537(&bytes), Err(PointError::Padding), "byte {position}");
         }
     }
 
@@ -363,11 +322,7 @@ mod tests {
             let mut bytes = [0; 128];
             bytes[16..64].copy_from_slice(&compressed);
             bytes[16] = (bytes[16] & !FLAG_BITS) | flags;
-            assert_eq!(
-                PublicKey::from_eip2537(&bytes),
-                Err(PointError::Encoding),
-                "flags {flags:x}"
-            );
+            assert_eq!(PublicKey::from_eip2537(&bytes), Err(PointError::Encoding), "flags {flags:x}");
         }
     }
 
@@ -385,17 +340,8 @@ mod tests {
     #[test]
     fn a_wrong_length_names_both_lengths() {
         let error = PublicKey::from_compressed(&[0; 47]).unwrap_err();
-        assert_eq!(
-            error,
-            PointError::Length {
-                expected: 48,
-                got: 47
-            }
-        );
-        assert_eq!(
-            error.to_string(),
-            "a point has 48 bytes in this encoding, not 47"
-        );
+        assert_eq!(error, PointError::Length { expected: 48, got: 47 });
+        assert_eq!(error.to_string(), "a point has 48 bytes in this encoding, not 47");
         assert!(Signature::from_eip2537(&[0; 257]).is_err());
     }
 

@@ -18,10 +18,7 @@ pub(crate) fn random_scalar() -> Result<Fr, RandomnessError> {
 impl Polynomial {
     /// `coefficients` random coefficients: degree `coefficients - 1`.
     pub(crate) fn random(coefficients: u8) -> Result<Self, RandomnessError> {
-        (0..coefficients)
-            .map(|_| random_scalar())
-            .collect::<Result<_, _>>()
-            .map(Self)
+        (0..coefficients).map(|_| random_scalar()).collect::<Result<_, _>>().map(Self)
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -32,9 +29,7 @@ impl Polynomial {
     /// The value at a member's index, in constant time.
     pub(crate) fn at(&self, index: ShareIndex) -> Fr {
         let x = Fr::from_u64(index.get().into());
-        self.0.iter().rev().fold(Fr::default(), |sum, coefficient| {
-            sum.mul(&x).add(coefficient)
-        })
+        self.0.iter().rev().fold(Fr::default(), |sum, coefficient| sum.mul(&x).add(coefficient))
     }
 
     /// The constant term; 0 for no coefficients, which no threshold allows.
@@ -44,10 +39,7 @@ impl Polynomial {
 
     /// Each coefficient times the generator; `None` if one is 0.
     pub(crate) fn commitments(&self) -> Option<Vec<PublicKey>> {
-        self.0
-            .iter()
-            .map(|c| PublicKey::from_group(&g1_generator_mul(c)))
-            .collect()
+        self.0.iter().map(|c| PublicKey::from_group(&g1_generator_mul(c))).collect()
     }
 }
 
@@ -84,20 +76,13 @@ mod tests {
             for index in [1, 2, 7, 63, 64] {
                 let index = ShareIndex::new(index).unwrap();
                 let expected = PublicKey::from_group(&g1_generator_mul(&polynomial.at(index)));
-                assert_eq!(
-                    PublicKey::from_group(&evaluate_commitments(&commitments, index)),
-                    expected
-                );
+                assert_eq!(PublicKey::from_group(&evaluate_commitments(&commitments, index)), expected);
             }
         }
     }
 
     #[test]
     fn a_polynomial_with_a_zero_coefficient_has_no_commitments() {
-        assert!(
-            Polynomial::from_coefficients(vec![Fr::from_u64(1), Fr::default()])
-                .commitments()
-                .is_none()
-        );
+        assert!(Polynomial::from_coefficients(vec![Fr::from_u64(1), Fr::default()]).commitments().is_none());
     }
 }

@@ -45,11 +45,7 @@ impl SecretShare {
 
     pub(crate) fn from_scalar(index: ShareIndex, secret: Fr) -> Result<Self, ShareError> {
         let public = PublicKey::from_group(&g1_generator_mul(&secret)).ok_or(ShareError::Zero)?;
-        Ok(Self {
-            index,
-            secret,
-            public,
-        })
+        Ok(Self { index, secret, public })
     }
 
     /// The member's number.
@@ -71,10 +67,7 @@ impl SecretShare {
     ///
     /// Whether the message may be signed is decided elsewhere: this function signs anything.
     pub fn sign(&self, message: &[u8; 32]) -> PartialSignature {
-        PartialSignature {
-            index: self.index,
-            signature: HashedMessage::signing_root(message).sign(&self.secret),
-        }
+        PartialSignature { index: self.index, signature: HashedMessage::signing_root(message).sign(&self.secret) }
     }
 }
 
@@ -128,22 +121,10 @@ mod tests {
 
     #[test]
     fn a_share_of_0_or_from_r_up_is_refused() {
-        assert_eq!(
-            SecretShare::from_bytes(index(1), &[0; 32]).unwrap_err(),
-            ShareError::Zero
-        );
-        assert_eq!(
-            SecretShare::from_bytes(index(1), &order_plus(0)).unwrap_err(),
-            ShareError::NotCanonical
-        );
-        assert_eq!(
-            SecretShare::from_bytes(index(1), &order_plus(1)).unwrap_err(),
-            ShareError::NotCanonical
-        );
-        assert_eq!(
-            SecretShare::from_bytes(index(1), &[0xff; 32]).unwrap_err(),
-            ShareError::NotCanonical
-        );
+        assert_eq!(SecretShare::from_bytes(index(1), &[0; 32]).unwrap_err(), ShareError::Zero);
+        assert_eq!(SecretShare::from_bytes(index(1), &order_plus(0)).unwrap_err(), ShareError::NotCanonical);
+        assert_eq!(SecretShare::from_bytes(index(1), &order_plus(1)).unwrap_err(), ShareError::NotCanonical);
+        assert_eq!(SecretShare::from_bytes(index(1), &[0xff; 32]).unwrap_err(), ShareError::NotCanonical);
         assert!(SecretShare::from_bytes(index(1), &order_plus(-1)).is_ok());
     }
 
@@ -152,9 +133,7 @@ mod tests {
         let bytes = [0x5a; 32];
         let share = SecretShare::from_bytes(index(3), &bytes).unwrap();
         let printed = format!("{share:?} {share:#?}");
-        assert!(
-            printed.contains("SecretShare") && printed.contains(&share.public_key().to_string())
-        );
+        assert!(printed.contains("SecretShare") && printed.contains(&share.public_key().to_string()));
         assert!(!printed.contains("5a5a5a5a") && !printed.contains("90, 90"));
         assert_eq!(*share.to_bytes(), bytes);
     }

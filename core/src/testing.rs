@@ -6,8 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CommitteeKeys, SecretShare, Signature, Threshold, blst_glue::Fr, points::HashedMessage,
-    polynomial::Polynomial,
+    CommitteeKeys, SecretShare, Signature, Threshold, blst_glue::Fr, points::HashedMessage, polynomial::Polynomial,
 };
 
 /// A key, all its shares and all its public keys.
@@ -27,35 +26,21 @@ impl TrustedDealer {
     #[allow(clippy::expect_used, reason = "tests only")]
     pub fn deal(threshold: Threshold, seed: [u8; 32]) -> Self {
         let coefficient = |k: u8| {
-            let half = |h: u8| {
-                Sha256::new()
-                    .chain_update(seed)
-                    .chain_update([k, h])
-                    .finalize()
-            };
+            let half = |h: u8| Sha256::new().chain_update(seed).chain_update([k, h]).finalize();
             let mut wide = [0; 64];
             wide[..32].copy_from_slice(&half(0));
             wide[32..].copy_from_slice(&half(1));
             Fr::from_wide(&wide)
         };
-        let polynomial =
-            Polynomial::from_coefficients((0..threshold.t()).map(coefficient).collect());
+        let polynomial = Polynomial::from_coefficients((0..threshold.t()).map(coefficient).collect());
         let shares: Vec<SecretShare> = threshold
             .indices()
-            .map(|i| {
-                SecretShare::from_scalar(i, polynomial.at(i)).expect("a random share is not 0")
-            })
+            .map(|i| SecretShare::from_scalar(i, polynomial.at(i)).expect("a random share is not 0"))
             .collect();
-        let group_key = polynomial
-            .commitments()
-            .expect("random coefficients are not 0")[0];
+        let group_key = polynomial.commitments().expect("random coefficients are not 0")[0];
         let share_keys = shares.iter().map(SecretShare::public_key).collect();
         let keys = CommitteeKeys::from_commitments(threshold, group_key, share_keys);
-        Self {
-            shares,
-            keys,
-            secret: polynomial.constant_term(),
-        }
+        Self { shares, keys, secret: polynomial.constant_term() }
     }
 
     /// The signature that t partials must combine to, made with the key itself.

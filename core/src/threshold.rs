@@ -60,10 +60,7 @@ impl Threshold {
         if 2 * t <= n {
             return Err(ThresholdError::NoMajority { t, n });
         }
-        Ok(Self {
-            signers: t,
-            members: n,
-        })
+        Ok(Self { signers: t, members: n })
     }
 
     /// Shares that sign.
@@ -78,9 +75,7 @@ impl Threshold {
 
     /// The indices 1 to n, ascending.
     pub fn indices(self) -> impl Iterator<Item = ShareIndex> {
-        (1..=self.members)
-            .filter_map(NonZeroU8::new)
-            .map(ShareIndex)
+        (1..=self.members).filter_map(NonZeroU8::new).map(ShareIndex)
     }
 
     /// Whether `index` is one of 1 to n.
@@ -173,10 +168,7 @@ mod tests {
     #[test]
     fn indices_run_from_1_to_n() {
         let threshold = Threshold::new(3, 4).unwrap();
-        assert_eq!(
-            threshold.indices().map(ShareIndex::get).collect::<Vec<_>>(),
-            [1, 2, 3, 4]
-        );
+        assert_eq!(threshold.indices().map(ShareIndex::get).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert!(!threshold.contains(ShareIndex::new(5).unwrap()));
     }
 }

@@ -82,39 +82,16 @@ pub struct Problem {
 
 impl Problem {
     /// The request is wrong.
-    pub fn denied(
-        status: StatusCode,
-        reason: impl Into<String>,
-        what_to_do: impl Into<String>,
-    ) -> Self {
-        let detail = ProblemDetail {
-            kind: ProblemKind::Denied,
-            reason: reason.into(),
-            what_to_do: what_to_do.into(),
-        };
-        Self {
-            status,
-            detail,
-            retry_after: None,
-        }
+    pub fn denied(status: StatusCode, reason: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+        let detail = ProblemDetail { kind: ProblemKind::Denied, reason: reason.into(), what_to_do: what_to_do.into() };
+        Self { status, detail, retry_after: None }
     }
 
     /// The server cannot answer now.
-    pub fn unavailable(
-        status: StatusCode,
-        reason: impl Into<String>,
-        what_to_do: impl Into<String>,
-    ) -> Self {
-        let detail = ProblemDetail {
-            kind: ProblemKind::Unavailable,
-            reason: reason.into(),
-            what_to_do: what_to_do.into(),
-        };
-        Self {
-            status,
-            detail,
-            retry_after: None,
-        }
+    pub fn unavailable(status: StatusCode, reason: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+        let detail =
+            ProblemDetail { kind: ProblemKind::Unavailable, reason: reason.into(), what_to_do: what_to_do.into() };
+        Self { status, detail, retry_after: None }
     }
 
     /// A body above the limit.
@@ -140,14 +117,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = ProblemBody {
-            refusal: self.detail,
-        };
+        let body = ProblemBody { refusal: self.detail };
         let mut response = (self.status, axum::Json(body)).into_response();
         if let Some(seconds) = self.retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -175,12 +148,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 "send the header content-type: application/json",
             ));
         }
-        let body = to_bytes(request.into_body(), MAX_BODY_BYTES)
-            .await
-            .map_err(body_problem)?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| json_problem(&error))
+        let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(body_problem)?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| json_problem(&error))
     }
 }
 
@@ -193,11 +162,7 @@ fn body_problem(error: axum::Error) -> Problem {
         }
         next = cause.source();
     }
-    Problem::denied(
-        StatusCode::BAD_REQUEST,
-        "the request body ended early",
-        "send the request again",
-    )
+    Problem::denied(StatusCode::BAD_REQUEST, "the request body ended early", "send the request again")
 }
 
 fn json_problem(error: &serde_json::Error) -> Problem {
@@ -206,9 +171,7 @@ fn json_problem(error: &serde_json::Error) -> Problem {
         serde_json::error::Category::Data => {
             let text = error.to_string();
             let named = |prefix: &str| {
-                let name = text
-                    .strip_prefix(prefix)
-                    .and_then(|rest| rest.split('`').next())?;
+                let name = text.strip_prefix(prefix).and_then(|rest| rest.split('`').next())?;
                 Some(name.escape_debug().take(40).collect::<String>())
             };
             if let Some(field) = named("unknown field `") {
@@ -228,22 +191,14 @@ fn json_problem(error: &serde_json::Error) -> Problem {
     };
     Problem::denied(
         StatusCode::BAD_REQUEST,
-        format!(
-            "the request body {class} (line {}, column {})",
-            error.line(),
-            error.column()
-        ),
+        format!("the request body {class} (line {}, column {})", error.line(), error.column()),
         "compare it with /openapi.json",
     )
 }
 
 /// The client certificate of the connection a request came over; `None` without TLS.
 pub fn client_fingerprint(extensions: &axum::http::Extensions) -> Option<Fingerprint> {
-    extensions
-        .get::<Arc<TlsInfo>>()?
-        .peer_certificates
-        .first()
-        .map(|certificate| Fingerprint::of(certificate))
+    extensions.get::<Arc<TlsInfo>>()?.peer_certificates.first().map(|certificate| Fingerprint::of(certificate))
 }
 
 #[derive(Clone)]
@@ -256,11 +211,7 @@ struct Guard {
 pub fn standard(router: Router, metrics: Arc<Metrics>, timeout: Duration) -> Router {
     router
         .fallback(|| async {
-            Problem::denied(
-                StatusCode::NOT_FOUND,
-                "there is no such path here",
-                "see /openapi.json for all paths",
-            )
+            Problem::denied(StatusCode::NOT_FOUND, "there is no such path here", "see /openapi.json for all paths")
         })
         .method_not_allowed_fallback(|method: Method| async move {
             Problem::denied(
@@ -274,30 +225,16 @@ pub fn standard(router: Router, metrics: Arc<Metrics>, timeout: Duration) -> Rou
 
 async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unmatched", MatchedPath::as_str)
-        .to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let response = guarded(&guard, request, next).await;
-    let labels = HttpLabels {
-        route,
-        status: response.status().as_u16(),
-    };
+    let labels = HttpLabels { route, status: response.status().as_u16() };
     guard.metrics.http().requests.get_or_create(&labels).inc();
-    guard
-        .metrics
-        .http()
-        .seconds
-        .observe(started.elapsed().as_secs_f64());
+    guard.metrics.http().seconds.observe(started.elapsed().as_secs_f64());
     response
 }
 
 async fn guarded(guard: &Guard, request: Request, next: Next) -> Response {
-    let declared = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(|value| value.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
         return Problem::too_large().into_response();
@@ -316,14 +253,8 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response {
 }
 
 fn panic_problem(panic: &(dyn Any + Send)) -> Problem {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(
-        error = text.unwrap_or("no message"),
-        "request handler panicked"
-    );
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(error = text.unwrap_or("no message"), "request handler panicked");
     Problem::unavailable(
         StatusCode::INTERNAL_SERVER_ERROR,
         "the server hit a bug while answering",
@@ -344,11 +275,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections: 512,
-            handshake: Duration::from_secs(10),
-            grace: Duration::from_secs(10),
-        }
+        Self { connections: 512, handshake: Duration::from_secs(10), grace: Duration::from_secs(10) }
     }
 }
 
@@ -365,13 +292,10 @@ pub async fn serve_tls(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let gate = Gate::new(true, metrics, limits);
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
-        .handshake_timeout(limits.handshake)
-        .acceptor(gate);
+    let acceptor =
+        RustlsAcceptor::new(RustlsConfig::from_config(tls)).handshake_timeout(limits.handshake).acceptor(gate);
     let server = axum_server::from_tcp(listener)?.acceptor(acceptor);
-    prepare(server, limits, shutdown)
-        .serve(router.into_make_service())
-        .await
+    prepare(server, limits, shutdown).serve(router.into_make_service()).await
 }
 
 /// Serves `router` without TLS: for status pages on the loopback interface, never for the server API.
@@ -386,29 +310,22 @@ pub async fn serve_plain(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let server = axum_server::from_tcp(listener)?.acceptor(Gate::new(false, metrics, limits));
-    prepare(server, limits, shutdown)
-        .serve(router.into_make_service())
-        .await
+    prepare(server, limits, shutdown).serve(router.into_make_service()).await
 }
 
-fn prepare<A>(
-    server: Server<SocketAddr, A>,
-    limits: Limits,
-    shutdown: Shutdown,
-) -> Server<SocketAddr, A> {
+fn prepare<A>(server: Server<SocketAddr, A>, limits: Limits, shutdown: Shutdown) -> Server<SocketAddr, A> {
     let handle = Handle::new();
     let at_shutdown = handle.clone();
     tokio::spawn(async move {
         shutdown.wait().await;
         at_shutdown.graceful_shutdown(Some(limits.grace));
     });
-    let mut server = server
-        .handle(handle)
-        .first_request_timeout(limits.handshake)
-        .accept_error_handler(|address: Option<&SocketAddr>, error: &io::Error| {
+    let mut server = server.handle(handle).first_request_timeout(limits.handshake).accept_error_handler(
+        |address: Option<&SocketAddr>, error: &io::Error| {
             let address = address.map(ToString::to_string).unwrap_or_default();
             tracing::debug!(address, error = %error, "connection refused");
-        });
+        },
+    );
     let builder = server.http_builder();
     builder.http1().header_read_timeout(limits.handshake);
     builder
@@ -426,11 +343,7 @@ fn prepare<A>(
 /// When stdout is closed.
 pub fn print_ready(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{}",
-        serde_json::json!({"ready": true, "address": address.to_string()})
-    )?;
+    writeln!(out, "{}", serde_json::json!({"ready": true, "address": address.to_string()}))?;
     out.flush()
 }
 
@@ -455,32 +368,20 @@ impl Gate {
 
     async fn admit(self, mut stream: TcpStream) -> io::Result<Admitted> {
         let Ok(permit) = self.permits.try_acquire_owned() else {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionRefused,
-                "too many connections are open",
-            ));
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections are open"));
         };
         stream.set_nodelay(true)?;
         if self.tls {
             let mut first = [0_u8; 1];
             let seen = tokio::time::timeout(self.deadline, stream.peek(&mut first)).await;
-            let seen =
-                seen.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "peer sent nothing"))??;
+            let seen = seen.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "peer sent nothing"))??;
             if seen > 0 && first[0] != TLS_HANDSHAKE {
-                let _ =
-                    tokio::time::timeout(Duration::from_secs(2), refuse_plain(&mut stream)).await;
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "peer does not speak TLS",
-                ));
+                let _ = tokio::time::timeout(Duration::from_secs(2), refuse_plain(&mut stream)).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "peer does not speak TLS"));
             }
         }
         self.open.inc();
-        Ok(Admitted {
-            stream,
-            open: self.open,
-            _permit: permit,
-        })
+        Ok(Admitted { stream, open: self.open, _permit: permit })
     }
 }
 
@@ -494,9 +395,7 @@ async fn refuse_plain(stream: &mut TcpStream) -> io::Result<()> {
         "this port speaks TLS 1.3 only",
         "use https:// and show any client certificate",
     );
-    let body = serde_json::to_string(&ProblemBody {
-        refusal: problem.detail,
-    })?;
+    let body = serde_json::to_string(&ProblemBody { refusal: problem.detail })?;
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -538,21 +437,13 @@ impl Drop for Admitted {
 }
 
 impl AsyncRead for Admitted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Admitted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -566,11 +457,7 @@ impl AsyncWrite for Admitted {
 /// Answer to `GET /metrics`.
 pub fn metrics_response(metrics: &Metrics) -> Response {
     match metrics.text() {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)],
-            Body::from(text),
-        )
-            .into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], Body::from(text)).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -578,9 +465,7 @@ pub fn metrics_response(metrics: &Metrics) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{
-        HandshakeFault, Identity, client_config, handshake_fault, install_provider, server_config,
-    };
+    use crate::tls::{HandshakeFault, Identity, client_config, handshake_fault, install_provider, server_config};
     use axum::routing::{get, post};
     use std::net::TcpListener;
 
@@ -598,10 +483,7 @@ mod tests {
 
     fn router(metrics: &Arc<Metrics>) -> Router {
         let router = Router::new()
-            .route(
-                "/echo",
-                post(|JsonBody(echo): JsonBody<Echo>| async move { echo.text }),
-            )
+            .route("/echo", post(|JsonBody(echo): JsonBody<Echo>| async move { echo.text }))
             .route(
                 "/panic",
                 get(|| async {
@@ -610,7 +492,7 @@ mod tests {
                     }
                 }),
             )
-            .route("/slow", get(|| std::future::pending::<()>()));
+            .route("/slow", get(std::future::pending::<()>));
         standard(router, metrics.clone(), Duration::from_millis(300))
     }
 
@@ -621,31 +503,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
-        let (router, tls, stop) = (
-            router(&metrics),
-            server_config(&identity).unwrap(),
-            shutdown.clone(),
-        );
-        tokio::spawn(async move {
-            serve_tls(listener, router, tls, &metrics, Limits::default(), stop)
-                .await
-                .unwrap()
-        });
-        Running {
-            address,
-            identity,
-            shutdown,
-        }
+        let (router, tls, stop) = (router(&metrics), server_config(&identity).unwrap(), shutdown.clone());
+        tokio::spawn(async move { serve_tls(listener, router, tls, &metrics, Limits::default(), stop).await.unwrap() });
+        Running { address, identity, shutdown }
     }
 
     fn client(pinned: Fingerprint) -> reqwest::Client {
         let mine = Identity::generate("client").unwrap();
         let tls = client_config(&mine, pinned).unwrap();
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .build()
-            .unwrap()
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
     }
 
     impl Running {
@@ -654,12 +520,7 @@ mod tests {
         }
         async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, String) {
             let request = client(self.identity.fingerprint()).post(self.url("/echo"));
-            let response = request
-                .header("content-type", "application/json")
-                .body(body)
-                .send()
-                .await
-                .unwrap();
+            let response = request.header("content-type", "application/json").body(body).send().await.unwrap();
             assert_eq!(response.version(), reqwest::Version::HTTP_2);
             (response.status().as_u16(), response.text().await.unwrap())
         }
@@ -668,20 +529,11 @@ mod tests {
     #[tokio::test]
     async fn good_bad_and_unknown_json_get_200_and_400_with_the_place() {
         let server = start();
-        assert_eq!(
-            server.post(r#"{"text":"hi"}"#).await,
-            (200, "hi".to_owned())
-        );
+        assert_eq!(server.post(r#"{"text":"hi"}"#).await, (200, "hi".to_owned()));
         let (status, body) = server.post(r#"{"text":"#).await;
-        assert!(
-            status == 400 && body.contains("ends before its JSON does"),
-            "{body}"
-        );
+        assert!(status == 400 && body.contains("ends before its JSON does"), "{body}");
         let (status, body) = server.post(r#"{"text":"hunter2","extra":1}"#).await;
-        assert!(
-            status == 400 && body.contains("unknown field extra") && !body.contains("hunter2"),
-            "{body}"
-        );
+        assert!(status == 400 && body.contains("unknown field extra") && !body.contains("hunter2"), "{body}");
         let (status, body) = server.post(r#"{"text":77777}"#).await;
         assert!(status == 400 && !body.contains("77777"), "{body}");
         let problem: ProblemBody = serde_json::from_str(&body).unwrap();
@@ -693,11 +545,8 @@ mod tests {
         let server = start();
         let (status, body) = server.post(vec![b' '; MAX_BODY_BYTES + 1]).await;
         assert_eq!(status, 413, "{body}");
-        let chunks =
-            futures::stream::iter((0..40).map(|_| Ok::<_, io::Error>(vec![b' '; 32 * 1024])));
-        let (status, body) = server
-            .post(reqwest::Body::wrap(StreamBody(Box::pin(chunks))))
-            .await;
+        let chunks = futures::stream::iter((0..40).map(|_| Ok::<_, io::Error>(vec![b' '; 32 * 1024])));
+        let (status, body) = server.post(reqwest::Body::wrap(StreamBody(Box::pin(chunks)))).await;
         assert!(status == 413 && body.contains("split the batch"), "{body}");
     }
 
@@ -726,10 +575,7 @@ mod tests {
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<http_body::Frame<Self::Data>, io::Error>>> {
-            self.0
-                .as_mut()
-                .poll_next(cx)
-                .map(|next| next.map(|chunk| chunk.map(|c| http_body::Frame::data(c.into()))))
+            self.0.as_mut().poll_next(cx).map(|next| next.map(|chunk| chunk.map(|c| http_body::Frame::data(c.into()))))
         }
     }
 
@@ -740,33 +586,9 @@ mod tests {
         let panicked = client.get(server.url("/panic")).send().await.unwrap();
         assert_eq!(panicked.status(), 500);
         assert!(!panicked.text().await.unwrap().contains("boom"));
-        assert_eq!(
-            client
-                .get(server.url("/slow"))
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            503
-        );
-        assert_eq!(
-            client
-                .get(server.url("/nowhere"))
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            404
-        );
-        assert_eq!(
-            client
-                .get(server.url("/echo"))
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            405
-        );
+        assert_eq!(client.get(server.url("/slow")).send().await.unwrap().status(), 503);
+        assert_eq!(client.get(server.url("/nowhere")).send().await.unwrap().status(), 404);
+        assert_eq!(client.get(server.url("/echo")).send().await.unwrap().status(), 405);
         assert_eq!(server.post(r#"{"text":"alive"}"#).await.0, 200);
     }
 
@@ -774,35 +596,19 @@ mod tests {
     async fn a_server_with_another_certificate_is_refused_with_both_fingerprints() {
         let server = start();
         let expected = Fingerprint([9; 32]);
-        let error = client(expected)
-            .get(server.url("/"))
-            .send()
-            .await
-            .unwrap_err();
+        let error = client(expected).get(server.url("/")).send().await.unwrap_err();
         let presented = server.identity.fingerprint();
-        assert_eq!(
-            handshake_fault(&error),
-            Some(HandshakeFault::WrongFingerprint {
-                expected,
-                presented
-            })
-        );
+        assert_eq!(handshake_fault(&error), Some(HandshakeFault::WrongFingerprint { expected, presented }));
     }
 
     #[tokio::test]
     async fn plain_http_to_the_tls_port_is_told_so_in_plain_http() {
         let server = start();
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream
-            .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(
-            answer.starts_with("HTTP/1.1 400 ") && answer.contains("TLS 1.3 only"),
-            "{answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("TLS 1.3 only"), "{answer}");
     }
 
     #[tokio::test]
@@ -812,22 +618,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
             let _ = stream.read(&mut [0; 1024]).await;
         });
-        let error = client(Fingerprint([0; 32]))
-            .get(format!("https://{address}/"))
-            .send()
-            .await
-            .unwrap_err();
-        assert_eq!(
-            handshake_fault(&error),
-            Some(HandshakeFault::NotTls),
-            "{error:?}"
-        );
+        let error = client(Fingerprint([0; 32])).get(format!("https://{address}/")).send().await.unwrap_err();
+        assert_eq!(handshake_fault(&error), Some(HandshakeFault::NotTls), "{error:?}");
     }
 
     /// A TLS 1.2 ClientHello without the supported_versions extension: all that a 1.2 client can send.
@@ -867,33 +662,17 @@ mod tests {
     #[tokio::test]
     async fn a_client_without_a_certificate_is_refused() {
         let server = start();
-        let mut tls = client_config(
-            &Identity::generate("x").unwrap(),
-            server.identity.fingerprint(),
-        )
-        .unwrap();
+        let mut tls = client_config(&Identity::generate("x").unwrap(), server.identity.fingerprint()).unwrap();
         tls.client_auth_cert_resolver = Arc::new(NoCertificate);
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .build()
-            .unwrap();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap();
         let error = client.get(server.url("/echo")).send().await.unwrap_err();
-        assert_eq!(
-            handshake_fault(&error),
-            Some(HandshakeFault::NoClientCertificate),
-            "{error:?}"
-        );
+        assert_eq!(handshake_fault(&error), Some(HandshakeFault::NoClientCertificate), "{error:?}");
     }
 
     #[derive(Debug)]
     struct NoCertificate;
     impl rustls::client::ResolvesClientCert for NoCertificate {
-        fn resolve(
-            &self,
-            _: &[&[u8]],
-            _: &[rustls::SignatureScheme],
-        ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
             None
         }
         fn has_certs(&self) -> bool {

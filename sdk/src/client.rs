@@ -27,13 +27,12 @@ use crate::{
 /// Stkr on one chain, over any alloy provider.
 ///
 /// ```no_run
-/// use alloy::providers::ProviderBuilder;
-/// use stkr_sdk::{Deployment, Stkr};
+/// use stkr_sdk::{Deployment, Endpoint, Stkr};
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let provider = ProviderBuilder::new().connect_http("http://127.0.0.1:8545".parse()?);
-/// let deployment = Deployment::load("deployments/31337.json".as_ref())?;
-/// let stkr = Stkr::connect(provider, deployment).await?;
+/// let endpoint = Endpoint::connect(&"http://127.0.0.1:8545".parse()?).await?;
+/// let deployment = Deployment::load("deployments/31337.json")?;
+/// let stkr = Stkr::connect(endpoint.provider().clone(), deployment).await?;
 /// for pool in stkr.pools().list().await? {
 ///     println!("pool {} is {:?} and has room for {} wei", pool.id, pool.state, pool.room());
 /// }

@@ -5,22 +5,25 @@
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
 //! ```no_run
-//! use alloy::{network::EthereumWallet, providers::ProviderBuilder, signers::local::PrivateKeySigner};
-//! use stkr_sdk::{Deployment, Stkr, amount};
+//! use alloy::{network::EthereumWallet, signers::local::PrivateKeySigner};
+//! use stkr_sdk::{Deployment, Endpoint, Stkr, amount};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let wallet = EthereumWallet::from(PrivateKeySigner::random());
-//! let provider = ProviderBuilder::new().wallet(wallet).connect_http("http://127.0.0.1:8545".parse()?);
-//! let stkr = Stkr::connect(provider, Deployment::load("deployments/31337.json".as_ref())?).await?;
+//! let endpoint = Endpoint::connect(&"http://127.0.0.1:8545".parse()?).await?;
+//! let stkr = Stkr::connect(endpoint.provider().clone(), Deployment::load("deployments/31337.json")?).await?;
 //!
 //! let stake = stkr.pools().stake(1, amount::parse("0.5")?)?.fee_cap(30_000_000_000);
 //! let for_a_wallet = stake.unsigned(); // to, input, value, chainId
-//! let sent = stake.send(stkr.provider()).await?; // signs, sends, follows into a block
+//! let wallet = EthereumWallet::from(PrivateKeySigner::random());
+//! let sent = stake.send_with(&wallet).await?; // signs here, sends, follows into a block
 //! println!("{} used {} gas", sent.receipt.transaction_hash, sent.receipt.gas_used);
 //! # let _ = for_a_wallet;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Any alloy provider will do, also one with a wallet ([`Write::send`]). [`Endpoint`] is one with time limits, for http and
+//! ws; it also installs the process's TLS provider, which HTTP clients of this workspace do not bring themselves.
 //!
 //! # Errors
 //! [`StkrError`] is one sentence, with [`StkrError::code`] and [`StkrError::hint`]; what a contract refuses comes back
@@ -57,7 +60,7 @@ pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
-    Deployment, bindings,
+    Deployment, Endpoint, bindings,
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
 pub use verify::{Check, verify_deployment};

@@ -147,7 +147,7 @@ impl<'a, P: Provider> Pools<'a, P> {
     /// # async fn stake<P: Provider + WalletProvider>(stkr: stkr_sdk::Stkr<P>) -> Result<(), Box<dyn std::error::Error>> {
     /// match stkr.pools().stake(1, amount::parse("0.5")?)?.send(stkr.provider()).await {
     ///     Ok(sent) => println!("in block {:?}", sent.receipt.block_number),
-    ///     Err(StkrError::Contract(ContractError::StakeTooLarge { room, .. })) => println!("room for {room} wei"),
+    ///     Err(StkrError::Contract(ContractError::StakeTooLarge(error))) => println!("room for {} wei", error.room),
     ///     Err(other) => return Err(other.into()),
     /// }
     /// # Ok(())

@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use alloy::{
+    consensus::transaction::SignerRecoverable as _,
     network::NetworkTransactionBuilder as _,
     primitives::{Address, B256, U256},
     providers::{Provider as _, ProviderBuilder},
@@ -28,7 +29,7 @@ async fn connecting_refuses_another_chain_and_addresses_without_code() {
     let mut empty = chain.deployment.clone();
     empty.micropools = Address::repeat_byte(9);
     let error = Stkr::connect(chain.provider.clone(), empty).await.unwrap_err();
-    assert!(matches!(error, StkrError::NoContract { .. }) && error.to_string().contains("micropools"), "{error}");
+    assert!(matches!(error, StkrError::NoContract { .. }) && error.to_string().contains("the Micropools"), "{error}");
 }
 
 #[tokio::test]

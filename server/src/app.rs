@@ -57,9 +57,7 @@ pub struct App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App")
-            .field("signer", &self.keys.signer.address())
-            .finish_non_exhaustive()
+        f.debug_struct("App").field("signer", &self.keys.signer.address()).finish_non_exhaustive()
     }
 }
 
@@ -92,25 +90,10 @@ impl App {
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
         let counted = ServerMetrics::new(&metrics);
-        let rate = Mutex::new(RateLimit::new(
-            burst,
-            requests_per_second,
-            RATE_LIMIT_CLIENTS,
-        ));
+        let rate = Mutex::new(RateLimit::new(burst, requests_per_second, RATE_LIMIT_CLIENTS));
         let sealer = Sealer::new(&keys.store_key);
         let (ceremony, server_id) = (Mutex::new(()), AtomicU32::new(0));
-        Arc::new(Self {
-            store,
-            keys,
-            sealer,
-            chain,
-            answering,
-            metrics,
-            counted,
-            rate,
-            ceremony,
-            server_id,
-        })
+        Arc::new(Self { store, keys, sealer, chain, answering, metrics, counted, rate, ceremony, server_id })
     }
 
     /// Metrics registry.
@@ -135,22 +118,12 @@ impl App {
     pub fn check_shares(&self) -> Result<usize, ShareCheckError> {
         let all = self.store.all_shares()?;
         for (key_id, row) in &all {
-            let bad = |reason: String| ShareCheckError::DoesNotOpen {
-                key_id: *key_id,
-                reason,
-            };
-            let share_key = PublicKey::from_compressed(&row.share_key)
-                .map_err(|error| bad(error.to_string()))?;
-            let keystore =
-                Keystore::from_json(&row.keystore).map_err(|error| bad(error.to_string()))?;
-            self.keys
-                .store_key
-                .open_share(&keystore, row.index, &share_key)
-                .map_err(|error| bad(error.to_string()))?;
+            let bad = |reason: String| ShareCheckError::DoesNotOpen { key_id: *key_id, reason };
+            let share_key = PublicKey::from_compressed(&row.share_key).map_err(|error| bad(error.to_string()))?;
+            let keystore = Keystore::from_json(&row.keystore).map_err(|error| bad(error.to_string()))?;
+            self.keys.store_key.open_share(&keystore, row.index, &share_key).map_err(|error| bad(error.to_string()))?;
         }
-        self.counted
-            .shares
-            .set(i64::try_from(all.len()).unwrap_or(i64::MAX));
+        self.counted.shares.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
         Ok(all.len())
     }
 
@@ -190,21 +163,10 @@ impl App {
     ///
     /// # Errors
     /// The problem to answer with; nothing was said that is not stored.
-    pub async fn advance(
-        self: &Arc<Self>,
-        request: AdvanceRequest,
-    ) -> Result<AdvanceResponse, Problem> {
-        let AdvanceRequest {
-            key_id,
-            attempt,
-            messages,
-        } = request;
+    pub async fn advance(self: &Arc<Self>, request: AdvanceRequest) -> Result<AdvanceResponse, Problem> {
+        let AdvanceRequest { key_id, attempt, messages } = request;
         let born = self.store.born().map_err(|error| internal(&error))?;
-        let drawn = self
-            .chain
-            .ceremony(key_id, attempt, born > 0)
-            .await
-            .map_err(|error| no_ceremony(&error))?;
+        let drawn = self.chain.ceremony(key_id, attempt, born > 0).await.map_err(|error| no_ceremony(&error))?;
         let app = Arc::clone(self);
         let advanced = tokio::task::spawn_blocking(move || {
             let _one_at_a_time = app.ceremony.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,12 +188,7 @@ impl App {
             ),
             error => internal(&error),
         })?;
-        self.counted
-            .ceremony_answers
-            .get_or_create(&PhaseLabel {
-                phase: answer.phase.name(),
-            })
-            .inc();
+        self.counted.ceremony_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
         if answer.phase == Phase::Acknowledged {
             self.count_shares();
         }
@@ -256,10 +213,7 @@ impl App {
         let responses = match tokio::task::spawn_blocking(move || app.answer(decided)).await {
             Ok(responses) => responses,
             Err(_) => {
-                let bug = Refusal::unavailable(
-                    "this server hit a bug while signing",
-                    "Report it to the operator.",
-                );
+                let bug = Refusal::unavailable("this server hit a bug while signing", "Report it to the operator.");
                 vec![SignResponse::refused(bug); count]
             }
         };
@@ -268,10 +222,7 @@ impl App {
                 SignResponse::Signed(_) => _ = self.counted.partials.inc(),
                 SignResponse::Refused(refused) => {
                     let kind = refused.refusal.kind.name();
-                    self.counted
-                        .refusals
-                        .get_or_create(&KindLabel { kind })
-                        .inc();
+                    self.counted.refusals.get_or_create(&KindLabel { kind }).inc();
                 }
             }
         }
@@ -293,25 +244,22 @@ impl App {
     /// Judges, signs and stores a whole batch; what is not stored does not leave.
     fn answer(&self, decided: Vec<Decision>) -> Vec<SignResponse> {
         let mut made: Vec<(SignRequest, SignedPartial)> = Vec::new();
-        let slots: Vec<Slot> = decided
+        // `None` stands for an answer that was made and is to be stored first.
+        let slots: Vec<Option<SignResponse>> = decided
             .into_iter()
             .map(|decision| match decision {
-                Decision::Again(partial) => Slot::Final(SignResponse::Signed(partial)),
-                Decision::Refuse(refusal) => Slot::Final(SignResponse::refused(refusal)),
+                Decision::Again(partial) => Some(SignResponse::Signed(partial)),
+                Decision::Refuse(refusal) => Some(SignResponse::refused(refusal)),
                 Decision::Judge(request, facts) => match self.make(&request, &facts) {
                     Ok(partial) => {
                         made.push((request, partial));
-                        Slot::Made
+                        None
                     }
-                    Err(refusal) => Slot::Final(SignResponse::refused(refusal)),
+                    Err(refusal) => Some(SignResponse::refused(refusal)),
                 },
             })
             .collect();
-        let stored = if made.is_empty() {
-            Ok(Vec::new())
-        } else {
-            signing::commit(&self.store, &made)
-        };
+        let stored = if made.is_empty() { Ok(Vec::new()) } else { signing::commit(&self.store, &made) };
         let mut stored = match stored {
             Ok(stored) => stored.into_iter(),
             Err(refusal) => vec![Err(refusal); made.len()].into_iter(),
@@ -319,14 +267,11 @@ impl App {
         slots
             .into_iter()
             .map(|slot| match slot {
-                Slot::Final(response) => response,
-                Slot::Made => match stored.next() {
+                Some(response) => response,
+                None => match stored.next() {
                     Some(Ok(partial)) => SignResponse::Signed(partial),
                     Some(Err(refusal)) => SignResponse::refused(refusal),
-                    None => SignResponse::refused(Refusal::unavailable(
-                        "the answer was not stored",
-                        "Ask again.",
-                    )),
+                    None => SignResponse::refused(Refusal::unavailable("the answer was not stored", "Ask again.")),
                 },
             })
             .collect()
@@ -341,9 +286,7 @@ impl App {
         })?;
         let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
         let root = request.signing_root();
-        let partial =
-            self.answering
-                .answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
+        let partial = self.answering.answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
         tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
         Ok(partial)
     }
@@ -352,18 +295,11 @@ impl App {
     pub async fn unready(&self) -> Vec<(&'static str, String)> {
         let mut reasons = Vec::new();
         let endpoints = self.chain.reader().endpoints();
-        let blocks = endpoints
-            .iter()
-            .map(|endpoint| endpoint.block(BlockNumberOrTag::Latest));
-        for (endpoint, block) in endpoints
-            .iter()
-            .zip(futures::future::join_all(blocks).await)
-        {
+        let blocks = endpoints.iter().map(|endpoint| endpoint.block(BlockNumberOrTag::Latest));
+        for (endpoint, block) in endpoints.iter().zip(futures::future::join_all(blocks).await) {
             match block {
                 Ok(Some(_)) => {}
-                Ok(None) => {
-                    reasons.push(("rpc", format!("{} has no newest block", endpoint.name())))
-                }
+                Ok(None) => reasons.push(("rpc", format!("{} has no newest block", endpoint.name()))),
                 Err(error) => reasons.push(("rpc", format!("{}: {error}", endpoint.name()))),
             }
         }
@@ -371,10 +307,7 @@ impl App {
             reasons.push(("database", error.to_string()));
         }
         if self.server_id.load(Ordering::Relaxed) == 0 {
-            reasons.push((
-                "registered",
-                format!("no server with signer {} is registered", self.signer()),
-            ));
+            reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));
         }
         reasons
     }
@@ -384,11 +317,6 @@ enum Decision {
     Again(SignedPartial),
     Refuse(Refusal),
     Judge(SignRequest, Box<Facts>),
-}
-
-enum Slot {
-    Final(SignResponse),
-    Made,
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Problem {
@@ -409,11 +337,7 @@ fn no_ceremony(error: &NoCeremony) -> Problem {
         ),
         NoCeremony::Chain(_) => {
             tracing::warn!(error = %error, "chain could not be read for a ceremony");
-            Problem::unavailable(
-                StatusCode::SERVICE_UNAVAILABLE,
-                error.to_string(),
-                "call again",
-            )
+            Problem::unavailable(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "call again")
         }
         NoCeremony::NotDrawn { .. } | NoCeremony::OtherAttempt { .. } => Problem::denied(
             StatusCode::CONFLICT,

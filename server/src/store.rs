@@ -146,9 +146,7 @@ impl Store {
     pub fn open(path: &Path, owner: &Owner, born: u64) -> Result<Self, StoreError> {
         let database = Database::open(path, &SCHEMA)?;
         let store = Self { database };
-        store
-            .database
-            .write(|transaction| claim(transaction, owner, born))?;
+        store.database.write(|transaction| claim(transaction, owner, born))?;
         Ok(store)
     }
 
@@ -165,10 +163,7 @@ impl Store {
     /// # Errors
     /// That of SQLite.
     pub fn born(&self) -> Result<u64, StoreError> {
-        let born: i64 = self
-            .database
-            .lock()
-            .query_row("SELECT born FROM owner", [], |row| row.get(0))?;
+        let born: i64 = self.database.lock().query_row("SELECT born FROM owner", [], |row| row.get(0))?;
         u64::try_from(born).map_err(|_| StoreError::Nonsense("a negative block number"))
     }
 
@@ -209,7 +204,15 @@ impl Store {
             transaction.execute(
                 "INSERT INTO ceremony (key_id, attempt, committee, share_index, sealed, sits_out, what_to_do)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![sql(row.key_id)?, row.attempt, row.committee.0, row.index.get(), row.sealed, reason, what_to_do],
+                params![
+                    sql(row.key_id)?,
+                    row.attempt,
+                    row.committee.0,
+                    row.index.get(),
+                    row.sealed,
+                    reason,
+                    what_to_do
+                ],
             )?;
             Ok(())
         })
@@ -219,27 +222,17 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's, nonsense.
-    pub fn messages(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        committee: &B256,
-    ) -> Result<Vec<SignedMessage>, StoreError> {
+    pub fn messages(&self, key_id: u64, attempt: u16, committee: &B256) -> Result<Vec<SignedMessage>, StoreError> {
         let connection = self.database.lock();
         let mut statement = connection.prepare_cached(
             "SELECT json FROM message WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY id",
         )?;
         let texts: Vec<String> = statement
-            .query_map(params![sql(key_id)?, attempt, committee.0], |row| {
-                row.get(0)
-            })?
+            .query_map(params![sql(key_id)?, attempt, committee.0], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         texts
             .iter()
-            .map(|text| {
-                serde_json::from_str(text)
-                    .map_err(|_| StoreError::Nonsense("a message that does not parse"))
-            })
+            .map(|text| serde_json::from_str(text).map_err(|_| StoreError::Nonsense("a message that does not parse")))
             .collect()
     }
 
@@ -247,12 +240,7 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn has_dealt(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        index: ShareIndex,
-    ) -> Result<bool, StoreError> {
+    pub fn has_dealt(&self, key_id: u64, attempt: u16, index: ShareIndex) -> Result<bool, StoreError> {
         Ok(self.database.lock().query_row(
             "SELECT EXISTS (SELECT 1 FROM message WHERE key_id = ?1 AND attempt = ?2 AND share_index = ?3 AND own
              AND round <> 'one_time_key')",
@@ -265,13 +253,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Equivocation`] if an own message contradicts a stored one: nothing is stored then.
-    pub fn record(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        committee: &B256,
-        step: Step<'_>,
-    ) -> Result<(), StoreError> {
+    pub fn record(&self, key_id: u64, attempt: u16, committee: &B256, step: Step<'_>) -> Result<(), StoreError> {
         self.database.write(|transaction| {
             for message in step.received {
                 insert_message(transaction, committee, message, false)?;
@@ -323,8 +305,7 @@ impl Store {
         let mut rows = statement.query(parameters)?;
         let mut shares = Vec::new();
         while let Some(row) = rows.next()? {
-            let key_id = u64::try_from(row.get::<_, i64>(0)?)
-                .map_err(|_| StoreError::Nonsense("a negative key id"))?;
+            let key_id = u64::try_from(row.get::<_, i64>(0)?).map_err(|_| StoreError::Nonsense("a negative key id"))?;
             let share = ShareRow {
                 attempt: row.get(1)?,
                 index: index(row.get(2)?)?,
@@ -350,10 +331,7 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's; then nothing was stored and nothing may be sent.
-    pub fn sign_deposits(
-        &self,
-        new: &[(u64, DepositRow)],
-    ) -> Result<Vec<Result<DepositRow, StoreError>>, StoreError> {
+    pub fn sign_deposits(&self, new: &[(u64, DepositRow)]) -> Result<Vec<Result<DepositRow, StoreError>>, StoreError> {
         self.database.write(|transaction| {
             let mut answers = Vec::with_capacity(new.len());
             for (key_id, row) in new {
@@ -362,15 +340,11 @@ impl Store {
                      ON CONFLICT (key_id) DO NOTHING",
                     params![sql(*key_id)?, row.signing_root.0, row.answer],
                 )?;
-                let stored = deposit_of(transaction, *key_id)?
-                    .ok_or(StoreError::Nonsense("no deposit just stored"))?;
+                let stored = deposit_of(transaction, *key_id)?.ok_or(StoreError::Nonsense("no deposit just stored"))?;
                 answers.push(if stored.signing_root == row.signing_root {
                     Ok(stored)
                 } else {
-                    Err(StoreError::OtherDeposit {
-                        key_id: *key_id,
-                        signed: stored.signing_root,
-                    })
+                    Err(StoreError::OtherDeposit { key_id: *key_id, signed: stored.signing_root })
                 });
             }
             Ok(answers)
@@ -401,17 +375,9 @@ fn index(value: u8) -> Result<ShareIndex, StoreError> {
 
 fn claim(transaction: &Transaction<'_>, owner: &Owner, born: u64) -> Result<(), StoreError> {
     let stored = transaction
-        .query_row(
-            "SELECT signer, chain_id, key_registry FROM owner",
-            [],
-            |row| {
-                Ok((
-                    row.get::<_, [u8; 20]>(0)?,
-                    row.get::<_, i64>(1)?,
-                    row.get::<_, [u8; 20]>(2)?,
-                ))
-            },
-        )
+        .query_row("SELECT signer, chain_id, key_registry FROM owner", [], |row| {
+            Ok((row.get::<_, [u8; 20]>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 20]>(2)?))
+        })
         .optional()?;
     let Some((signer, chain_id, registry)) = stored else {
         transaction.execute(
@@ -421,27 +387,11 @@ fn claim(transaction: &Transaction<'_>, owner: &Owner, born: u64) -> Result<(), 
         return Ok(());
     };
     let differs = |what, stored: String, configured: String| {
-        if stored == configured {
-            Ok(())
-        } else {
-            Err(StoreError::Foreign {
-                what,
-                stored,
-                configured,
-            })
-        }
+        if stored == configured { Ok(()) } else { Err(StoreError::Foreign { what, stored, configured }) }
     };
-    differs(
-        "signer",
-        Address::from(signer).to_string(),
-        owner.signer.to_string(),
-    )?;
+    differs("signer", Address::from(signer).to_string(), owner.signer.to_string())?;
     differs("chain", chain_id.to_string(), owner.chain_id.to_string())?;
-    differs(
-        "key registry",
-        Address::from(registry).to_string(),
-        owner.key_registry.to_string(),
-    )
+    differs("key registry", Address::from(registry).to_string(), owner.key_registry.to_string())
 }
 
 fn insert_message(
@@ -450,8 +400,7 @@ fn insert_message(
     message: &SignedMessage,
     own: bool,
 ) -> Result<(), StoreError> {
-    let json = serde_json::to_string(message)
-        .map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
     transaction.execute(
         "INSERT INTO message (key_id, attempt, committee, round, share_index, own, json)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key_id, attempt, committee, round, share_index, json) DO NOTHING",
@@ -470,12 +419,8 @@ fn insert_message(
 
 /// The last line against a second, different message of ours in one round: under another committee after a reorg, after a
 /// bug, after anything. The one-time key is the exception that proves nothing: it is the same message then.
-fn refuse_equivocation(
-    transaction: &Transaction<'_>,
-    message: &SignedMessage,
-) -> Result<(), StoreError> {
-    let json = serde_json::to_string(message)
-        .map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+fn refuse_equivocation(transaction: &Transaction<'_>, message: &SignedMessage) -> Result<(), StoreError> {
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
     let other: bool = transaction.query_row(
         "SELECT EXISTS (SELECT 1 FROM message WHERE key_id = ?1 AND attempt = ?2 AND round = ?3 AND share_index = ?4
          AND own AND json <> ?5)",
@@ -492,11 +437,7 @@ fn refuse_equivocation(
     Ok(())
 }
 
-fn insert_share(
-    transaction: &Transaction<'_>,
-    key_id: u64,
-    share: &ShareRow,
-) -> Result<(), StoreError> {
+fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
     transaction.execute(
         "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (key_id, share_key) DO NOTHING",
@@ -505,21 +446,11 @@ fn insert_share(
     Ok(())
 }
 
-fn deposit_of(
-    connection: &rusqlite::Connection,
-    key_id: u64,
-) -> Result<Option<DepositRow>, rusqlite::Error> {
+fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<DepositRow>, rusqlite::Error> {
     connection
-        .query_row(
-            "SELECT signing_root, answer FROM deposit WHERE key_id = ?1",
-            [sql(key_id)?],
-            |row| {
-                Ok(DepositRow {
-                    signing_root: B256::from(row.get::<_, [u8; 32]>(0)?),
-                    answer: row.get(1)?,
-                })
-            },
-        )
+        .query_row("SELECT signing_root, answer FROM deposit WHERE key_id = ?1", [sql(key_id)?], |row| {
+            Ok(DepositRow { signing_root: B256::from(row.get::<_, [u8; 32]>(0)?), answer: row.get(1)? })
+        })
         .optional()
 }
 
@@ -530,11 +461,7 @@ mod tests {
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     fn owner() -> Owner {
-        Owner {
-            signer: Address::repeat_byte(1),
-            chain_id: 31337,
-            key_registry: Address::repeat_byte(2),
-        }
+        Owner { signer: Address::repeat_byte(1), chain_id: 31337, key_registry: Address::repeat_byte(2) }
     }
 
     fn open() -> (tempfile::TempDir, Store) {
@@ -544,14 +471,9 @@ mod tests {
     }
 
     fn commitment(index: u8, hash: u8) -> SignedMessage {
-        let domain = ProtocolDomain {
-            chain_id: 31337,
-            key_registry: Address::repeat_byte(2),
-        };
+        let domain = ProtocolDomain { chain_id: 31337, key_registry: Address::repeat_byte(2) };
         let key = SignerKey::from_bytes(&[7; 32]).unwrap();
-        let body = Body::DealingCommitment(DealingCommitmentBody {
-            dealing_hash: B256::repeat_byte(hash),
-        });
+        let body = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(hash) });
         SignedMessage::sign(&domain, &key, (5, 0, ShareIndex::new(index).unwrap()), body)
     }
 
@@ -562,69 +484,25 @@ mod tests {
         drop(store);
         let path = folder.path().join("server.db");
         for other in [
-            Owner {
-                signer: Address::ZERO,
-                ..owner()
-            },
-            Owner {
-                chain_id: 1,
-                ..owner()
-            },
-            Owner {
-                key_registry: Address::ZERO,
-                ..owner()
-            },
+            Owner { signer: Address::ZERO, ..owner() },
+            Owner { chain_id: 1, ..owner() },
+            Owner { key_registry: Address::ZERO, ..owner() },
         ] {
-            assert!(matches!(
-                Store::open(&path, &other, 0),
-                Err(StoreError::Foreign { .. })
-            ));
+            assert!(matches!(Store::open(&path, &other, 0), Err(StoreError::Foreign { .. })));
         }
-        assert_eq!(
-            Store::open(&path, &owner(), 77).unwrap().born().unwrap(),
-            9,
-            "born once"
-        );
+        assert_eq!(Store::open(&path, &owner(), 77).unwrap().born().unwrap(), 9, "born once");
     }
 
     #[test]
-    fn a_second_own_message_of_a_round_is_refused_under_any_committee_and_nothing_of_the_step_stays()
-     {
+    fn a_second_own_message_of_a_round_is_refused_under_any_committee_and_nothing_of_the_step_stays() {
         let (_folder, store) = open();
         let (here, there) = (B256::repeat_byte(1), B256::repeat_byte(2));
         let (first, second) = (commitment(2, 1), commitment(2, 2));
-        store
-            .record(
-                5,
-                0,
-                &here,
-                Step {
-                    own: std::slice::from_ref(&first),
-                    ..Step::default()
-                },
-            )
-            .unwrap();
-        store
-            .record(
-                5,
-                0,
-                &here,
-                Step {
-                    own: std::slice::from_ref(&first),
-                    ..Step::default()
-                },
-            )
-            .unwrap();
+        store.record(5, 0, &here, Step { own: std::slice::from_ref(&first), ..Step::default() }).unwrap();
+        store.record(5, 0, &here, Step { own: std::slice::from_ref(&first), ..Step::default() }).unwrap();
         for committee in [here, there] {
-            let step = Step {
-                received: &[commitment(3, 3)],
-                own: std::slice::from_ref(&second),
-                ..Step::default()
-            };
-            assert!(matches!(
-                store.record(5, 0, &committee, step),
-                Err(StoreError::Equivocation { .. })
-            ));
+            let step = Step { received: &[commitment(3, 3)], own: std::slice::from_ref(&second), ..Step::default() };
+            assert!(matches!(store.record(5, 0, &committee, step), Err(StoreError::Equivocation { .. })));
         }
         assert_eq!(store.messages(5, 0, &here).unwrap(), [first]);
         assert!(store.messages(5, 0, &there).unwrap().is_empty());
@@ -644,75 +522,37 @@ mod tests {
             sits_out: None,
         };
         store.begin(&row).unwrap();
-        assert_eq!(store.ceremonies(5, 0).unwrap(), [row.clone()]);
-        store
-            .record(
-                5,
-                0,
-                &row.committee,
-                Step {
-                    erase: true,
-                    ..Step::default()
-                },
-            )
-            .unwrap();
+        assert_eq!(store.ceremonies(5, 0).unwrap(), std::slice::from_ref(&row));
+        store.record(5, 0, &row.committee, Step { erase: true, ..Step::default() }).unwrap();
         assert_eq!(store.ceremonies(5, 0).unwrap()[0].sealed, None);
         drop(store);
         // Closing checkpoints the log into the file and removes it.
         let file = std::fs::read(folder.path().join("server.db")).unwrap();
-        assert!(
-            !file
-                .windows(21)
-                .any(|window| window == b"PLANTED-SEALED-SECRET")
-        );
+        assert!(!file.windows(21).any(|window| window == b"PLANTED-SEALED-SECRET"));
         assert!(!folder.path().join("server.db-wal").exists());
     }
 
     #[test]
     fn one_deposit_per_key_also_when_two_come_in_one_batch_or_from_many_threads() {
         let (_folder, store) = open();
-        let row = |byte: u8| DepositRow {
-            signing_root: B256::repeat_byte(byte),
-            answer: format!("answer {byte}"),
-        };
-        let answers = store
-            .sign_deposits(&[(1, row(1)), (1, row(2)), (2, row(3))])
-            .unwrap();
+        let row = |byte: u8| DepositRow { signing_root: B256::repeat_byte(byte), answer: format!("answer {byte}") };
+        let answers = store.sign_deposits(&[(1, row(1)), (1, row(2)), (2, row(3))]).unwrap();
         assert_eq!(answers[0].as_ref().unwrap(), &row(1));
         assert!(
             matches!(answers[1], Err(StoreError::OtherDeposit { key_id: 1, signed }) if signed == row(1).signing_root)
         );
         assert_eq!(answers[2].as_ref().unwrap(), &row(3));
-        let same = DepositRow {
-            answer: "made again".to_owned(),
-            ..row(1)
-        };
-        assert_eq!(
-            store.sign_deposits(&[(1, same)]).unwrap()[0]
-                .as_ref()
-                .unwrap(),
-            &row(1),
-            "the stored answer"
-        );
+        let same = DepositRow { answer: "made again".to_owned(), ..row(1) };
+        assert_eq!(store.sign_deposits(&[(1, same)]).unwrap()[0].as_ref().unwrap(), &row(1), "the stored answer");
 
         let signed = std::thread::scope(|scope| {
             let threads: Vec<_> = (10..20_u8)
                 .map(|byte| {
                     let store = &store;
-                    scope.spawn(move || {
-                        store
-                            .sign_deposits(&[(3, row(byte))])
-                            .unwrap()
-                            .remove(0)
-                            .is_ok()
-                    })
+                    scope.spawn(move || store.sign_deposits(&[(3, row(byte))]).unwrap().remove(0).is_ok())
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .filter(|signed| *signed)
-                .count()
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|signed| *signed).count()
         });
         assert_eq!(signed, 1, "exactly one of ten different deposits");
     }

@@ -15,44 +15,22 @@ const OPERATOR: &str = "0x00000000000000000000000000000000000000aa";
 #[test]
 fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_one() {
     let made = init("http://127.0.0.1:1");
-    let output = stkr_server(&[
-        "register-args",
-        "--config",
-        &made.config(),
-        "--operator",
-        OPERATOR,
-    ]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = stkr_server(&["register-args", "--config", &made.config(), "--operator", OPERATOR]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let field = |name: &str| printed[name].as_str().unwrap().to_owned();
     assert_eq!(field("signer"), made.printed["signer"].as_str().unwrap());
-    assert_eq!(
-        field("tlsFingerprint"),
-        made.printed["tlsFingerprint"].as_str().unwrap()
-    );
-    assert_eq!(
-        (field("kind"), field("endpoint")),
-        ("online".to_owned(), "https://127.0.0.1:7443".to_owned())
-    );
+    assert_eq!(field("tlsFingerprint"), made.printed["tlsFingerprint"].as_str().unwrap());
+    assert_eq!((field("kind"), field("endpoint")), ("online".to_owned(), "https://127.0.0.1:7443".to_owned()));
 
     let signer: Address = field("signer").parse().unwrap();
-    let proof: [u8; 65] = hex::decode(&field("signerProof")[2..])
-        .unwrap()
-        .try_into()
-        .unwrap();
+    let proof: [u8; 65] = hex::decode(&field("signerProof")[2..]).unwrap().try_into().unwrap();
     let digest = |operator: Address| {
         let registry = Address::repeat_byte(2);
         stkr_protocol::registration::signer_proof_digest(CHAIN_ID, registry, operator, signer)
     };
     let operator: Address = OPERATOR.parse().unwrap();
-    assert_eq!(
-        stkr_protocol::recover_signer(digest(operator), &proof).unwrap(),
-        signer
-    );
+    assert_eq!(stkr_protocol::recover_signer(digest(operator), &proof).unwrap(), signer);
     assert_ne!(
         stkr_protocol::recover_signer(digest(Address::ZERO), &proof).ok(),
         Some(signer),
@@ -73,13 +51,7 @@ fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_
         "1",
     ]);
     assert_eq!(again.status.code(), Some(2));
-    let unchanged = stkr_server(&[
-        "register-args",
-        "--config",
-        &made.config(),
-        "--operator",
-        OPERATOR,
-    ]);
+    let unchanged = stkr_server(&["register-args", "--config", &made.config(), "--operator", OPERATOR]);
     assert_eq!(unchanged.stdout, output.stdout);
 }
 
@@ -87,12 +59,7 @@ fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_
 fn config_check_accepts_what_init_wrote_and_names_an_unknown_key_and_an_open_secret() {
     let made = init("http://127.0.0.1:1");
     let check = || stkr_server(&["config", "check", "--config", &made.config()]);
-    assert_eq!(
-        check().status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&check().stderr)
-    );
+    assert_eq!(check().status.code(), Some(0), "{}", String::from_utf8_lossy(&check().stderr));
 
     let signer = made.dir.join("secrets/signer.key");
     std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -115,18 +82,10 @@ fn a_chain_with_another_id_is_unsafe_and_an_endpoint_that_is_down_is_unavailable
     let output = stkr_server(&["run", "--config", &made.config()]);
     assert_eq!(output.status.code(), Some(4));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        stderr.contains("serves chain 1, the deployment file is for chain 31337"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("serves chain 1, the deployment file is for chain 31337"), "{stderr}");
 
     let made = init("http://127.0.0.1:1");
-    assert_eq!(
-        stkr_server(&["run", "--config", &made.config()])
-            .status
-            .code(),
-        Some(3)
-    );
+    assert_eq!(stkr_server(&["run", "--config", &made.config()]).status.code(), Some(3));
 }
 
 #[test]
@@ -142,9 +101,7 @@ fn a_database_of_another_server_is_unsafe_and_a_second_process_on_one_is_refused
     std::fs::copy(other.dir.join("server.db"), made.dir.join("server.db")).unwrap();
     let foreign = stkr_server(&["run", "--config", &made.config()]);
     assert_eq!(foreign.status.code(), Some(4));
-    assert!(
-        String::from_utf8_lossy(&foreign.stderr).contains("every server needs its own database")
-    );
+    assert!(String::from_utf8_lossy(&foreign.stderr).contains("every server needs its own database"));
 }
 
 #[tokio::test]
@@ -154,10 +111,7 @@ async fn bad_requests_get_their_status_and_a_reason_and_the_server_goes_on() {
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
     let post = async |path: &str, body: String| {
-        let request = client
-            .post(server.url(path))
-            .header("content-type", "application/json")
-            .body(body);
+        let request = client.post(server.url(path)).header("content-type", "application/json").body(body);
         let response = request.send().await.unwrap();
         assert_eq!(response.version(), reqwest::Version::HTTP_2);
         let status = response.status().as_u16();
@@ -168,53 +122,25 @@ async fn bad_requests_get_their_status_and_a_reason_and_the_server_goes_on() {
     for path in ["/v1/sign", "/v1/ceremonies/advance"] {
         assert_eq!(post(path, " ".repeat(MAX_BODY_BYTES + 1)).await.0, 413);
         let (status, reason) = post(path, "{".to_owned()).await;
-        assert!(
-            status == 400 && reason.contains("ends before its JSON does"),
-            "{reason}"
-        );
+        assert!(status == 400 && reason.contains("ends before its JSON does"), "{reason}");
         let (status, reason) = post(path, "not json".to_owned()).await;
         assert!(status == 400 && reason.contains("is not JSON"), "{reason}");
         let (status, reason) = post(path, "{\"surprise\":1}".to_owned()).await;
-        assert!(
-            status == 400 && reason.contains("unknown field surprise"),
-            "{reason}"
-        );
+        assert!(status == 400 && reason.contains("unknown field surprise"), "{reason}");
     }
-    let (status, reason) = post(
-        "/v1/sign",
-        "{\"requests\":[{\"type\":\"VOLUNTARY_EXIT\",\"keyId\":\"1\"}]}".to_owned(),
-    )
-    .await;
-    assert!(
-        status == 400 && reason.contains("VOLUNTARY_EXIT"),
-        "{reason}"
-    );
-    let (status, reason) = post(
-        "/v1/ceremonies/advance",
-        "{\"keyId\":\"1\",\"attempt\":\"0\",\"messages\":[]}".to_owned(),
-    )
-    .await;
-    assert!(
-        status == 404 && reason.contains("no key 1"),
-        "{status} {reason}"
-    );
+    let (status, reason) =
+        post("/v1/sign", "{\"requests\":[{\"type\":\"VOLUNTARY_EXIT\",\"keyId\":\"1\"}]}".to_owned()).await;
+    assert!(status == 400 && reason.contains("VOLUNTARY_EXIT"), "{reason}");
+    let (status, reason) =
+        post("/v1/ceremonies/advance", "{\"keyId\":\"1\",\"attempt\":\"0\",\"messages\":[]}".to_owned()).await;
+    assert!(status == 404 && reason.contains("no key 1"), "{status} {reason}");
 
-    let info: serde_json::Value = client
-        .get(server.url("/v1/info"))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let info: serde_json::Value = client.get(server.url("/v1/info")).send().await.unwrap().json().await.unwrap();
     assert_eq!(
         info["signer"].as_str().unwrap().to_lowercase(),
         made.printed["signer"].as_str().unwrap().to_lowercase()
     );
-    assert_eq!(
-        (&info["serverId"], &info["chainId"]),
-        (&serde_json::Value::Null, &"31337".into())
-    );
+    assert_eq!((&info["serverId"], &info["chainId"]), (&serde_json::Value::Null, &"31337".into()));
 }
 
 #[tokio::test]
@@ -223,19 +149,9 @@ async fn a_server_with_another_fingerprint_is_not_talked_to() {
     let made = init(&chain.url);
     let server = run(&made, &[]);
     let expected = Fingerprint([7; 32]);
-    let error = client(expected)
-        .get(server.url("/v1/info"))
-        .send()
-        .await
-        .unwrap_err();
+    let error = client(expected).get(server.url("/v1/info")).send().await.unwrap_err();
     let presented = fingerprint(&made);
-    assert_eq!(
-        handshake_fault(&error),
-        Some(HandshakeFault::WrongFingerprint {
-            expected,
-            presented
-        })
-    );
+    assert_eq!(handshake_fault(&error), Some(HandshakeFault::WrongFingerprint { expected, presented }));
 }
 
 #[test]
@@ -251,16 +167,11 @@ fn openssl_gets_through_with_tls_1_3_only() {
             .stdin(std::process::Stdio::null())
             .output();
         match output {
-            Ok(output) => Some(
-                [output.stdout, output.stderr]
-                    .map(|text| String::from_utf8_lossy(&text).into_owned())
-                    .concat(),
-            ),
+            Ok(output) => {
+                Some([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())
+            }
             Err(error) => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "openssl is needed here: {error}"
-                );
+                assert!(std::env::var_os("CI").is_none(), "openssl is needed here: {error}");
                 eprintln!("NOT RUN: openssl is not installed");
                 None
             }
@@ -269,14 +180,8 @@ fn openssl_gets_through_with_tls_1_3_only() {
     let (Some(new), Some(old)) = (connect("-tls1_3"), connect("-tls1_2")) else {
         return;
     };
-    assert!(
-        new.contains("TLSv1.3") && new.contains("Server certificate"),
-        "{new}"
-    );
-    assert!(
-        old.contains("alert protocol version") && !old.contains("Server certificate\n---"),
-        "{old}"
-    );
+    assert!(new.contains("TLSv1.3") && new.contains("Server certificate"), "{new}");
+    assert!(old.contains("alert protocol version") && !old.contains("Server certificate\n---"), "{old}");
 }
 
 #[tokio::test]
@@ -290,32 +195,10 @@ async fn readiness_names_what_is_missing_and_liveness_does_not_care() {
     let ready: serde_json::Value = ready.json().await.unwrap();
     assert_eq!(ready["reasons"].as_array().unwrap().len(), 1);
     assert_eq!(ready["reasons"][0]["check"], "registered");
-    assert_eq!(
-        client
-            .get(server.url("/livez"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
-    let metrics = client
-        .get(server.url("/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    assert_eq!(client.get(server.url("/livez")).send().await.unwrap().status(), 200);
+    let metrics = client.get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("stkr_registered 0"), "{metrics}");
-    let served = client
-        .get(server.url("/openapi.json"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let served = client.get(server.url("/openapi.json")).send().await.unwrap().text().await.unwrap();
     assert_eq!(served, stkr_server::api::openapi_json().unwrap());
 }
 
@@ -324,40 +207,18 @@ async fn a_client_that_sends_too_much_is_told_to_wait_and_another_one_is_served(
     let chain = EmptyChain::start(CHAIN_ID);
     let made = init(&chain.url);
     let text = std::fs::read_to_string(made.config()).unwrap();
-    let text = text
-        .replace("burst = 200", "burst = 3")
-        .replace("requests_per_second = 50", "requests_per_second = 1");
+    let text = text.replace("burst = 200", "burst = 3").replace("requests_per_second = 50", "requests_per_second = 1");
     std::fs::write(made.config(), text).unwrap();
     let server = run(&made, &[]);
     let (greedy, modest) = (client(fingerprint(&made)), client(fingerprint(&made)));
     let mut last = None;
     for _ in 0..20 {
         let response = greedy.get(server.url("/v1/info")).send().await.unwrap();
-        last = Some((
-            response.status().as_u16(),
-            response.headers().contains_key("retry-after"),
-        ));
+        last = Some((response.status().as_u16(), response.headers().contains_key("retry-after")));
     }
     assert_eq!(last, Some((429, true)));
-    assert_eq!(
-        modest
-            .get(server.url("/v1/info"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
-    assert_eq!(
-        greedy
-            .get(server.url("/livez"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        200,
-        "probes are not limited"
-    );
+    assert_eq!(modest.get(server.url("/v1/info")).send().await.unwrap().status(), 200);
+    assert_eq!(greedy.get(server.url("/livez")).send().await.unwrap().status(), 200, "probes are not limited");
 }
 
 #[tokio::test]
@@ -373,18 +234,9 @@ async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
         amount_gwei: 1_000_000_000,
     };
     let request = stkr_protocol::sign::SignRequest::deposit(1, &message, *b"Stkr");
-    let batch = stkr_protocol::api::SignBatch {
-        requests: vec![request.clone(), request],
-    };
-    let replies: serde_json::Value = client
-        .post(server.url("/v1/sign"))
-        .json(&batch)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let batch = stkr_protocol::api::SignBatch { requests: vec![request.clone(), request] };
+    let replies: serde_json::Value =
+        client.post(server.url("/v1/sign")).json(&batch).send().await.unwrap().json().await.unwrap();
     let responses = replies["responses"].as_array().unwrap();
     assert_eq!(responses.len(), 2);
     for response in responses {
@@ -399,10 +251,7 @@ fn the_server_ends_with_its_parent_and_on_sigterm_and_then_says_why() {
     assert_eq!(run(&made, &[]).orphan(), Some(0));
     assert_eq!(run(&made, &[]).terminate(), Some(0));
     let log = std::fs::read_to_string(made.folder.path().join("stderr.log")).unwrap();
-    assert!(
-        log.contains("ParentGone") && log.contains("Terminated"),
-        "{log}"
-    );
+    assert!(log.contains("ParentGone") && log.contains("Terminated"), "{log}");
 }
 
 #[tokio::test]
@@ -411,59 +260,27 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
     let made = init(&format!("{}/v1/PLANTED-RPC-KEY", chain.url));
     let mut outputs = made.printed.to_string();
     let text = std::fs::read_to_string(made.config()).unwrap();
-    std::fs::write(
-        made.config(),
-        text.replace("filter = \"info\"", "filter = \"trace\""),
-    )
-    .unwrap();
+    std::fs::write(made.config(), text.replace("filter = \"info\"", "filter = \"trace\"")).unwrap();
 
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
-    for path in [
-        "/v1/info",
-        "/readyz",
-        "/livez",
-        "/metrics",
-        "/openapi.json",
-        "/nowhere",
-    ] {
-        outputs += &client
-            .get(server.url(path))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
+    for path in ["/v1/info", "/readyz", "/livez", "/metrics", "/openapi.json", "/nowhere"] {
+        outputs += &client.get(server.url(path)).send().await.unwrap().text().await.unwrap();
     }
-    for body in [
-        "{",
-        "{\"requests\":[{\"type\":\"DEPOSIT\",\"keyId\":\"PLANTED-BODY\"}]}",
-    ] {
-        let request = client
-            .post(server.url("/v1/sign"))
-            .header("content-type", "application/json")
-            .body(body);
+    for body in ["{", "{\"requests\":[{\"type\":\"DEPOSIT\",\"keyId\":\"PLANTED-BODY\"}]}"] {
+        let request = client.post(server.url("/v1/sign")).header("content-type", "application/json").body(body);
         outputs += &request.send().await.unwrap().text().await.unwrap();
     }
     chain.stop();
     let advance = "{\"keyId\":\"1\",\"attempt\":\"0\",\"messages\":[]}";
-    let request = client
-        .post(server.url("/v1/ceremonies/advance"))
-        .header("content-type", "application/json")
-        .body(advance);
+    let request =
+        client.post(server.url("/v1/ceremonies/advance")).header("content-type", "application/json").body(advance);
     outputs += &request.send().await.unwrap().text().await.unwrap();
     let log = server.log();
     server.kill();
     for args in [
         vec!["config", "check", "--config", &made.config()],
-        vec![
-            "register-args",
-            "--config",
-            &made.config(),
-            "--operator",
-            OPERATOR,
-        ],
+        vec!["register-args", "--config", &made.config(), "--operator", OPERATOR],
         vec!["run", "--config", &made.config()],
     ] {
         let output = stkr_server(&args);
@@ -472,16 +289,10 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
     }
 
     let secret = |name: &str| std::fs::read_to_string(made.dir.join("secrets").join(name)).unwrap();
-    let signer = secret("signer.key")
-        .trim()
-        .trim_start_matches("0x")
-        .to_owned();
+    let signer = secret("signer.key").trim().trim_start_matches("0x").to_owned();
     let tls_key = secret("tls.key").lines().nth(1).unwrap().to_owned();
     let keystore: serde_json::Value = serde_json::from_str(&secret("store-key.json")).unwrap();
-    let wrapped = keystore["crypto"]["cipher"]["message"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let wrapped = keystore["crypto"]["cipher"]["message"].as_str().unwrap().to_owned();
     let password = secret("store-key.password").trim().to_owned();
     for (name, planted) in [
         ("signer key", signer),
@@ -492,17 +303,13 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
         ("RPC key", "PLANTED-RPC-KEY".to_owned()),
     ] {
         assert!(planted.len() >= 12, "{name} is too short to look for");
-        assert!(
-            !outputs.contains(&planted),
-            "{name} is in an answer or in command output"
-        );
+        assert!(!outputs.contains(&planted), "{name} is in an answer or in command output");
         assert!(!log.contains(&planted), "{name} is in the server's log");
     }
 
     let mut events = 0;
     for line in log.lines() {
-        let event: serde_json::Value =
-            serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         if event["target"].as_str().unwrap().starts_with("stkr") {
             events += 1;
             assert!(stkr_node::logs::unknown_fields(&event).is_empty(), "{line}");

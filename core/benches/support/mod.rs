@@ -22,23 +22,13 @@ pub fn dealer(t: u8, n: u8) -> TrustedDealer {
     TrustedDealer::deal(Threshold::new(t, n).unwrap(), [7; 32])
 }
 
-/// t indices with gaps between them, so that the coefficients have a denominator: every other one, from 1 on,
-/// filled up from 2.
+/// The first t - 1 members and the last, as when the members between are slow: coefficients with a denominator.
 pub fn gaps(t: u8, n: u8) -> Vec<u8> {
-    let mut indices: Vec<u8> = (1..=n)
-        .step_by(2)
-        .chain((2..=n).step_by(2))
-        .take(t.into())
-        .collect();
-    indices.sort_unstable();
-    indices
+    (1..t).chain([n]).collect()
 }
 
 pub fn partials(dealer: &TrustedDealer, indices: &[u8]) -> Vec<PartialSignature> {
-    indices
-        .iter()
-        .map(|i| dealer.shares[usize::from(*i) - 1].sign(&MESSAGE))
-        .collect()
+    indices.iter().map(|i| dealer.shares[usize::from(*i) - 1].sign(&MESSAGE)).collect()
 }
 
 pub fn blst_secret(share: &SecretShare) -> min_pk::SecretKey {
@@ -77,23 +67,11 @@ pub fn integers(indices: &[u8]) -> Integers {
             (negative, above, below)
         })
         .collect();
-    let denominator = fractions
-        .iter()
-        .fold(1, |lcm, (_, _, below)| lcm / gcd(lcm, *below) * below);
-    let signed: Vec<(bool, u128)> = fractions
-        .iter()
-        .map(|(negative, above, below)| (*negative, above * (denominator / below)))
-        .collect();
-    let bits = signed
-        .iter()
-        .map(|(_, value)| 128 - value.leading_zeros() as usize)
-        .max()
-        .unwrap();
-    Integers {
-        signed,
-        denominator,
-        bits,
-    }
+    let denominator = fractions.iter().fold(1, |lcm, (_, _, below)| lcm / gcd(lcm, *below) * below);
+    let signed: Vec<(bool, u128)> =
+        fractions.iter().map(|(negative, above, below)| (*negative, above * (denominator / below))).collect();
+    let bits = signed.iter().map(|(_, value)| 128 - value.leading_zeros() as usize).max().unwrap();
+    Integers { signed, denominator, bits }
 }
 
 fn scalar_of(value: u128) -> blst_fr {
@@ -133,12 +111,7 @@ pub fn blst_short(points: &[blst_p2_affine], integers: &Integers) -> blst_p2 {
             let (mut projective, mut product) = (blst_p2::default(), blst_p2::default());
             blst::blst_p2_from_affine(&mut projective, point);
             blst::blst_p2_cneg(&mut projective, *negative);
-            blst::blst_p2_mult(
-                &mut product,
-                &projective,
-                value.to_le_bytes().as_ptr(),
-                integers.bits,
-            );
+            blst::blst_p2_mult(&mut product, &projective, value.to_le_bytes().as_ptr(), integers.bits);
             blst::blst_p2_add_or_double(&mut sum, &sum, &product);
         }
         if integers.denominator != 1 {
@@ -156,8 +129,7 @@ pub fn blst_full(points: &[blst_p2_affine], scalars: &[u8]) -> blst_p2 {
     let point_list = [points.as_ptr(), std::ptr::null()];
     let scalar_list = [scalars.as_ptr(), std::ptr::null()];
     unsafe {
-        let mut scratch =
-            vec![0_u64; blst::blst_p2s_mult_pippenger_scratch_sizeof(points.len()).div_ceil(8)];
+        let mut scratch = vec![0_u64; blst::blst_p2s_mult_pippenger_scratch_sizeof(points.len()).div_ceil(8)];
         blst::blst_p2s_mult_pippenger(
             &mut sum,
             point_list.as_ptr(),

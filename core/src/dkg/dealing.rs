@@ -4,8 +4,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
-    CeremonyDomain, DealingFault, DkgError, OneTimeSecret, check_one_time_key,
-    expect_one_per_member, possession_message,
+    CeremonyDomain, DealingFault, DkgError, OneTimeSecret, check_one_time_key, expect_one_per_member,
+    possession_message,
 };
 use crate::{
     MAX_MEMBERS, PublicKey, ShareIndex, Signature, Threshold,
@@ -62,11 +62,7 @@ pub fn deal(
     recipients: &[[u8; 33]],
 ) -> Result<Dealing, DkgError> {
     expect_one_per_member("one-time keys", threshold, recipients.len())?;
-    if recipients
-        .get(dealer.position())
-        .ok_or(DkgError::UnknownMember(dealer))?
-        != &secret.public_key()
-    {
+    if recipients.get(dealer.position()).ok_or(DkgError::UnknownMember(dealer))? != &secret.public_key() {
         return Err(DkgError::ForeignSecret(dealer));
     }
     for (member, key) in threshold.indices().zip(recipients) {
@@ -78,15 +74,7 @@ pub fn deal(
         if let Some(commitments) = polynomial.commitments()
             && threshold.indices().all(|i| !polynomial.at(i).is_zero())
         {
-            return encrypt(
-                domain,
-                threshold,
-                dealer,
-                secret,
-                recipients,
-                &polynomial,
-                commitments,
-            );
+            return encrypt(domain, threshold, dealer, secret, recipients, &polynomial, commitments);
         }
     }
 }
@@ -109,19 +97,11 @@ fn encrypt(
         .map(|(recipient, key)| {
             let pad = secret
                 .pad(key, domain, dealer, recipient)
-                .map_err(|error| DkgError::OneTimeKey {
-                    member: recipient,
-                    error,
-                })?;
+                .map_err(|error| DkgError::OneTimeKey { member: recipient, error })?;
             Ok(xor(&polynomial.at(recipient).to_bytes(), &pad))
         })
         .collect::<Result<_, DkgError>>()?;
-    Ok(Dealing {
-        one_time_key: secret.public_key(),
-        commitments,
-        proof_of_possession,
-        shares,
-    })
+    Ok(Dealing { one_time_key: secret.public_key(), commitments, proof_of_possession, shares })
 }
 
 fn xor(a: &[u8; SHARE_BYTES], b: &[u8; SHARE_BYTES]) -> [u8; SHARE_BYTES] {
@@ -142,42 +122,25 @@ impl Dealing {
     ) -> Result<Self, DealingFault> {
         let one_time_key = one_time_key
             .try_into()
-            .map_err(|_| DealingFault::WireLength {
-                what: "one-time key",
-                got: one_time_key.len(),
-            })?;
+            .map_err(|_| DealingFault::WireLength { what: "one-time key", got: one_time_key.len() })?;
         let commitments = elements("commitments", commitments, PublicKey::EIP2537_BYTES)?
             .map(PublicKey::from_eip2537)
             .collect::<Result<_, _>>()
-            .map_err(|error| DealingFault::Point {
-                what: "commitment",
-                error,
-            })?;
-        let proof_of_possession =
-            Signature::from_eip2537(proof_of_possession).map_err(|error| DealingFault::Point {
-                what: "proof of possession",
-                error,
-            })?;
+            .map_err(|error| DealingFault::Point { what: "commitment", error })?;
+        let proof_of_possession = Signature::from_eip2537(proof_of_possession)
+            .map_err(|error| DealingFault::Point { what: "proof of possession", error })?;
         let mut ciphertexts = Vec::new();
         for share in elements("shares", shares, SHARE_BYTES)? {
             let mut bytes = [0; SHARE_BYTES];
             bytes.copy_from_slice(share);
             ciphertexts.push(bytes);
         }
-        Ok(Self {
-            one_time_key,
-            commitments,
-            proof_of_possession,
-            shares: ciphertexts,
-        })
+        Ok(Self { one_time_key, commitments, proof_of_possession, shares: ciphertexts })
     }
 
     /// The commitments in EIP-2537 form, one after another: the wire field.
     pub fn commitments_to_wire(&self) -> Vec<u8> {
-        self.commitments
-            .iter()
-            .flat_map(PublicKey::to_eip2537)
-            .collect()
+        self.commitments.iter().flat_map(PublicKey::to_eip2537).collect()
     }
 
     /// The encrypted shares, one after another: the wire field.
@@ -207,33 +170,17 @@ impl Dealing {
 
     pub(super) fn check_counts(&self, threshold: Threshold) -> Result<(), DealingFault> {
         if self.commitments.len() != usize::from(threshold.t()) {
-            return Err(DealingFault::CommitmentCount {
-                expected: threshold.t(),
-                got: self.commitments.len(),
-            });
+            return Err(DealingFault::CommitmentCount { expected: threshold.t(), got: self.commitments.len() });
         }
         if self.shares.len() != usize::from(threshold.n()) {
-            return Err(DealingFault::ShareCount {
-                expected: threshold.n(),
-                got: self.shares.len(),
-            });
+            return Err(DealingFault::ShareCount { expected: threshold.n(), got: self.shares.len() });
         }
         Ok(())
     }
 
     /// The index is inside the signed message: a dealing copied from another member proves nothing here.
-    fn check_possession(
-        &self,
-        domain: &CeremonyDomain,
-        dealer: ShareIndex,
-    ) -> Result<(), DealingFault> {
-        let constant_term = self
-            .commitments
-            .first()
-            .ok_or(DealingFault::CommitmentCount {
-                expected: 1,
-                got: 0,
-            })?;
+    fn check_possession(&self, domain: &CeremonyDomain, dealer: ShareIndex) -> Result<(), DealingFault> {
+        let constant_term = self.commitments.first().ok_or(DealingFault::CommitmentCount { expected: 1, got: 0 })?;
         let message = possession_message(domain, dealer, constant_term);
         if HashedMessage::possession(&message).verifies(constant_term, &self.proof_of_possession) {
             Ok(())
@@ -258,14 +205,10 @@ impl Dealing {
         let ciphertext = self
             .shares
             .get(recipient.position())
-            .ok_or(DealingFault::ShareCount {
-                expected: recipient.get(),
-                got: self.shares.len(),
-            })?;
+            .ok_or(DealingFault::ShareCount { expected: recipient.get(), got: self.shares.len() })?;
         let pad = secret.pad(&self.one_time_key, domain, dealer, recipient)?;
         let bytes = Zeroizing::new(xor(ciphertext, &pad));
-        let share =
-            scalar_from_bytes(&bytes).map_err(|_| DealingFault::ShareOutOfRange { recipient })?;
+        let share = scalar_from_bytes(&bytes).map_err(|_| DealingFault::ShareOutOfRange { recipient })?;
         if self.commits_to(&share, recipient) {
             Ok(OpenedShare(share))
         } else {
@@ -278,9 +221,7 @@ impl Dealing {
         let expected = PublicKey::from_group(&evaluate_commitments(&self.commitments, recipient));
         let got = PublicKey::from_group(&g1_generator_mul(share));
         match (expected, got) {
-            (Some(expected), Some(got)) => {
-                expected.to_compressed().ct_eq(&got.to_compressed()).into()
-            }
+            (Some(expected), Some(got)) => expected.to_compressed().ct_eq(&got.to_compressed()).into(),
             _ => false,
         }
     }
@@ -293,10 +234,7 @@ fn elements<'a>(
     size: usize,
 ) -> Result<std::slice::ChunksExact<'a, u8>, DealingFault> {
     if !bytes.len().is_multiple_of(size) || bytes.len() > usize::from(MAX_MEMBERS) * size {
-        return Err(DealingFault::WireLength {
-            what,
-            got: bytes.len(),
-        });
+        return Err(DealingFault::WireLength { what, got: bytes.len() });
     }
     Ok(bytes.chunks_exact(size))
 }

@@ -184,9 +184,7 @@ pub fn finish(
     dealings: &[Dealing],
 ) -> Result<Outcome, DkgError> {
     expect_one_per_member("dealings", threshold, dealings.len())?;
-    let own = dealings
-        .get(me.position())
-        .ok_or(DkgError::UnknownMember(me))?;
+    let own = dealings.get(me.position()).ok_or(DkgError::UnknownMember(me))?;
     if own.one_time_key != secret.public_key() {
         return Err(DkgError::ForeignSecret(me));
     }
@@ -214,22 +212,13 @@ pub fn finish(
 ///
 /// # Errors
 /// If there are not n dealings of t commitments each, or if they cancel out.
-pub fn committee_keys(
-    threshold: Threshold,
-    dealings: &[Dealing],
-) -> Result<CommitteeKeys, DkgError> {
+pub fn committee_keys(threshold: Threshold, dealings: &[Dealing]) -> Result<CommitteeKeys, DkgError> {
     expect_one_per_member("dealings", threshold, dealings.len())?;
     for (dealer, dealing) in threshold.indices().zip(dealings) {
-        dealing
-            .check_counts(threshold)
-            .map_err(|fault| DkgError::Dealer { dealer, fault })?;
+        dealing.check_counts(threshold).map_err(|fault| DkgError::Dealer { dealer, fault })?;
     }
     let sums: Vec<PublicKey> = (0..usize::from(threshold.t()))
-        .map(|k| {
-            sum(dealings
-                .iter()
-                .filter_map(|dealing| dealing.commitments.get(k)))
-        })
+        .map(|k| sum(dealings.iter().filter_map(|dealing| dealing.commitments.get(k))))
         .collect::<Option<_>>()
         .ok_or(DkgError::Degenerate)?;
     let share_keys = threshold
@@ -238,29 +227,15 @@ pub fn committee_keys(
         .collect::<Option<Vec<_>>>()
         .ok_or(DkgError::Degenerate)?;
     let group_key = sums.first().copied().ok_or(DkgError::Degenerate)?;
-    Ok(CommitteeKeys::from_commitments(
-        threshold, group_key, share_keys,
-    ))
+    Ok(CommitteeKeys::from_commitments(threshold, group_key, share_keys))
 }
 
 fn sum<'a>(points: impl Iterator<Item = &'a PublicKey>) -> Option<PublicKey> {
     PublicKey::from_group(&points.fold(G1::infinity(), |sum, point| sum.add_affine(&point.0)))
 }
 
-fn expect_one_per_member(
-    what: &'static str,
-    threshold: Threshold,
-    got: usize,
-) -> Result<(), DkgError> {
-    if got == usize::from(threshold.n()) {
-        Ok(())
-    } else {
-        Err(DkgError::Count {
-            what,
-            expected: threshold.n(),
-            got,
-        })
-    }
+fn expect_one_per_member(what: &'static str, threshold: Threshold, got: usize) -> Result<(), DkgError> {
+    if got == usize::from(threshold.n()) { Ok(()) } else { Err(DkgError::Count { what, expected: threshold.n(), got }) }
 }
 
 /// One ABI word of an unsigned integer.
@@ -276,11 +251,7 @@ fn address_word(address: Address) -> [u8; 32] {
 
 /// What a proof of possession signs: keccak256(abi.encode("stkr/dkg/pop", chain, registry, key, attempt, dealer,
 /// keccak256(C_0))), C_0 in its EIP-2537 form.
-fn possession_message(
-    domain: &CeremonyDomain,
-    dealer: ShareIndex,
-    constant_term: &PublicKey,
-) -> [u8; 32] {
+fn possession_message(domain: &CeremonyDomain, dealer: ShareIndex, constant_term: &PublicKey) -> [u8; 32] {
     const LABEL: &[u8; 12] = b"stkr/dkg/pop";
     let mut label = [0; 32];
     label[..LABEL.len()].copy_from_slice(LABEL);

@@ -29,9 +29,7 @@ pub enum OneTimeKeyError {
     ///
     /// On-chain the shared key is rebuilt with ecrecover, whose `r` would be this x; there it must be below the
     /// order, or ecrecover answers with address zero and no complaint against the owner can be proven.
-    #[error(
-        "its x coordinate is not below the order of secp256k1, so no complaint could be proven on-chain"
-    )]
+    #[error("its x coordinate is not below the order of secp256k1, so no complaint could be proven on-chain")]
     NotRecoverable,
 }
 
@@ -60,10 +58,7 @@ impl OneTimeSecret {
         let public = Point::from_secret_key_global(&key).serialize();
         key.non_secure_erase();
         check_one_time_key(&public)?;
-        Ok(Self {
-            secret: *bytes,
-            public,
-        })
+        Ok(Self { secret: *bytes, public })
     }
 
     /// The secret, 32 bytes, big-endian. For storage until the acknowledgement only; wiped when dropped.
@@ -103,8 +98,7 @@ impl OneTimeSecret {
     fn shared_key(&self, other: &[u8; 33]) -> Result<Address, OneTimeKeyError> {
         check_one_time_key(other)?;
         let other = Point::from_slice(other).map_err(|_| OneTimeKeyError::Malformed)?;
-        let mut key =
-            SecretKey::from_byte_array(&self.secret).map_err(|_| OneTimeKeyError::Malformed)?;
+        let mut key = SecretKey::from_byte_array(&self.secret).map_err(|_| OneTimeKeyError::Malformed)?;
         let point = Zeroizing::new(shared_secret_point(&other, &key));
         key.non_secure_erase();
         Ok(Address::from_word(keccak256(point.as_slice())))
@@ -113,9 +107,7 @@ impl OneTimeSecret {
 
 impl fmt::Debug for OneTimeSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OneTimeSecret")
-            .field("public_key", &hex::encode(self.public))
-            .finish_non_exhaustive()
+        f.debug_struct("OneTimeSecret").field("public_key", &hex::encode(self.public)).finish_non_exhaustive()
     }
 }
 
@@ -153,10 +145,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_one_time_key_that_ecrecover_maps_to_zero_is_refused() {
-        assert_eq!(
-            check_one_time_key(&unrecoverable_key()),
-            Err(OneTimeKeyError::NotRecoverable)
-        );
+        assert_eq!(check_one_time_key(&unrecoverable_key()), Err(OneTimeKeyError::NotRecoverable));
     }
 
     #[test]
@@ -167,22 +156,13 @@ pub(super) mod tests {
         for bytes in [[0; 33], [0xff; 33], off_curve] {
             assert_eq!(check_one_time_key(&bytes), Err(OneTimeKeyError::Malformed));
         }
-        assert_eq!(
-            OneTimeSecret::from_bytes(&[0; 32]).unwrap_err(),
-            OneTimeKeyError::Malformed
-        );
-        assert_eq!(
-            OneTimeSecret::from_bytes(&CURVE_ORDER).unwrap_err(),
-            OneTimeKeyError::Malformed
-        );
+        assert_eq!(OneTimeSecret::from_bytes(&[0; 32]).unwrap_err(), OneTimeKeyError::Malformed);
+        assert_eq!(OneTimeSecret::from_bytes(&CURVE_ORDER).unwrap_err(), OneTimeKeyError::Malformed);
     }
 
     #[test]
     fn both_sides_compute_one_shared_key_and_ecrecover_computes_it_too() {
-        let (dealer, recipient) = (
-            OneTimeSecret::random().unwrap(),
-            OneTimeSecret::random().unwrap(),
-        );
+        let (dealer, recipient) = (OneTimeSecret::random().unwrap(), OneTimeSecret::random().unwrap());
         let shared = dealer.shared_key(&recipient.public_key()).unwrap();
         assert_eq!(recipient.shared_key(&dealer.public_key()).unwrap(), shared);
 
@@ -198,9 +178,7 @@ pub(super) mod tests {
         signature[32..].copy_from_slice(&s.secret_bytes());
         let parity = ecdsa::RecoveryId::try_from(i32::from(dealer.public_key()[0] & 1)).unwrap();
         let signature = ecdsa::RecoverableSignature::from_compact(&signature, parity).unwrap();
-        let point = SECP256K1
-            .recover_ecdsa(&Message::from_digest([0; 32]), &signature)
-            .unwrap();
+        let point = SECP256K1.recover_ecdsa(&Message::from_digest([0; 32]), &signature).unwrap();
         let address = Address::from_word(keccak256(&point.serialize_uncompressed()[1..]));
         assert_eq!(address, shared);
     }

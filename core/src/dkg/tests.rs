@@ -7,12 +7,7 @@ use super::*;
 use crate::{PartialSignature, Signature, points::HashedMessage, verify};
 
 fn domain() -> CeremonyDomain {
-    CeremonyDomain {
-        chain_id: 31337,
-        registry: Address::repeat_byte(0xab),
-        key_id: 7,
-        attempt: 1,
-    }
+    CeremonyDomain { chain_id: 31337, registry: Address::repeat_byte(0xab), key_id: 7, attempt: 1 }
 }
 
 fn index(i: u8) -> ShareIndex {
@@ -30,42 +25,23 @@ struct Ceremony {
 impl Ceremony {
     fn honest(t: u8, n: u8) -> Self {
         let threshold = Threshold::new(t, n).unwrap();
-        let secrets: Vec<_> = threshold
-            .indices()
-            .map(|_| OneTimeSecret::random().unwrap())
-            .collect();
+        let secrets: Vec<_> = threshold.indices().map(|_| OneTimeSecret::random().unwrap()).collect();
         let keys: Vec<_> = secrets.iter().map(OneTimeSecret::public_key).collect();
         let dealings = threshold
             .indices()
             .zip(&secrets)
             .map(|(dealer, secret)| deal(&domain(), threshold, dealer, secret, &keys).unwrap())
             .collect();
-        Self {
-            threshold,
-            secrets,
-            keys,
-            dealings,
-        }
+        Self { threshold, secrets, keys, dealings }
     }
 
     fn finish(&self, member: u8) -> Result<Outcome, DkgError> {
-        finish(
-            &domain(),
-            self.threshold,
-            index(member),
-            &self.secrets[usize::from(member) - 1],
-            &self.dealings,
-        )
+        finish(&domain(), self.threshold, index(member), &self.secrets[usize::from(member) - 1], &self.dealings)
     }
 
     fn check(&self, dealer: u8) -> Result<(), DealingFault> {
         let position = usize::from(dealer) - 1;
-        self.dealings[position].check(
-            &domain(),
-            self.threshold,
-            index(dealer),
-            &self.keys[position],
-        )
+        self.dealings[position].check(&domain(), self.threshold, index(dealer), &self.keys[position])
     }
 
     /// Replaces dealer 2's dealing by one for which it knows everything: a valid proof, honest pads, and the shares
@@ -73,14 +49,7 @@ impl Ceremony {
     fn forge_shares(&mut self, forge: impl Fn(u8, [u8; 32]) -> [u8; 32]) {
         let dealer = index(2);
         for recipient in self.threshold.indices() {
-            let pad = self.secrets[1]
-                .pad(
-                    &self.keys[recipient.position()],
-                    &domain(),
-                    dealer,
-                    recipient,
-                )
-                .unwrap();
+            let pad = self.secrets[1].pad(&self.keys[recipient.position()], &domain(), dealer, recipient).unwrap();
             let share = &mut self.dealings[1].shares[recipient.position()];
             let plain: [u8; 32] = std::array::from_fn(|k| share[k] ^ pad[k]);
             let forged = forge(recipient.get(), plain);
@@ -90,10 +59,7 @@ impl Ceremony {
 }
 
 fn blames(dealer: u8, fault: DealingFault) -> DkgError {
-    DkgError::Dealer {
-        dealer: index(dealer),
-        fault,
-    }
+    DkgError::Dealer { dealer: index(dealer), fault }
 }
 
 const MESSAGE: [u8; 32] = [0x11; 32];
@@ -102,30 +68,17 @@ const MESSAGE: [u8; 32] = [0x11; 32];
 fn all_members_end_with_one_key_and_any_t_sign_with_it() {
     for (t, n) in [(1, 1), (2, 2), (2, 3), (3, 4), (5, 7)] {
         let ceremony = Ceremony::honest(t, n);
-        let outcomes: Vec<Outcome> = (1..=n)
-            .map(|member| ceremony.finish(member).unwrap())
-            .collect();
+        let outcomes: Vec<Outcome> = (1..=n).map(|member| ceremony.finish(member).unwrap()).collect();
         let keys = &outcomes[0].keys;
-        let partials: Vec<PartialSignature> =
-            outcomes.iter().map(|o| o.share.sign(&MESSAGE)).collect();
+        let partials: Vec<PartialSignature> = outcomes.iter().map(|o| o.share.sign(&MESSAGE)).collect();
         for (outcome, dealer) in outcomes.iter().zip(1..) {
             assert_eq!(&outcome.keys, keys);
             assert_eq!(outcome.share.index(), index(dealer));
-            assert_eq!(
-                Some(&outcome.share.public_key()),
-                keys.share_key(index(dealer))
-            );
+            assert_eq!(Some(&outcome.share.public_key()), keys.share_key(index(dealer)));
             assert_eq!(ceremony.check(dealer), Ok(()));
         }
-        assert_eq!(
-            &committee_keys(ceremony.threshold, &ceremony.dealings).unwrap(),
-            keys
-        );
-        let rebuilt = CommitteeKeys::new(
-            ceremony.threshold,
-            keys.group_key(),
-            keys.share_keys().to_vec(),
-        );
+        assert_eq!(&committee_keys(ceremony.threshold, &ceremony.dealings).unwrap(), keys);
+        let rebuilt = CommitteeKeys::new(ceremony.threshold, keys.group_key(), keys.share_keys().to_vec());
         assert_eq!(rebuilt.as_ref(), Ok(keys));
         let last = &partials[usize::from(n - t)..];
         let combined = keys.combine(&MESSAGE, last).unwrap();
@@ -136,10 +89,7 @@ fn all_members_end_with_one_key_and_any_t_sign_with_it() {
 #[test]
 fn two_ceremonies_give_two_keys() {
     let (a, b) = (Ceremony::honest(3, 4), Ceremony::honest(3, 4));
-    assert_ne!(
-        a.finish(1).unwrap().keys.group_key(),
-        b.finish(1).unwrap().keys.group_key()
-    );
+    assert_ne!(a.finish(1).unwrap().keys.group_key(), b.finish(1).unwrap().keys.group_key());
 }
 
 #[test]
@@ -151,10 +101,7 @@ fn a_dealing_with_too_many_or_too_few_commitments_is_the_dealers_fault() {
         let fault = DealingFault::CommitmentCount { expected: 3, got };
         assert_eq!(ceremony.check(2), Err(fault));
         assert_eq!(ceremony.finish(1).unwrap_err(), blames(2, fault));
-        assert_eq!(
-            committee_keys(ceremony.threshold, &ceremony.dealings),
-            Err(blames(2, fault))
-        );
+        assert_eq!(committee_keys(ceremony.threshold, &ceremony.dealings), Err(blames(2, fault)));
     }
 }
 
@@ -170,13 +117,7 @@ fn a_dealing_with_too_many_or_too_few_shares_is_the_dealers_fault() {
     let mut ceremony = Ceremony::honest(3, 4);
     ceremony.dealings[0].shares.truncate(3);
     let opened = ceremony.dealings[0].open(&domain(), index(1), index(4), &ceremony.secrets[3]);
-    assert_eq!(
-        opened.unwrap_err(),
-        DealingFault::ShareCount {
-            expected: 4,
-            got: 3
-        }
-    );
+    assert_eq!(opened.unwrap_err(), DealingFault::ShareCount { expected: 4, got: 3 });
 }
 
 #[test]
@@ -186,10 +127,7 @@ fn a_dealing_under_another_members_index_is_refused() {
     ceremony.dealings[1] = copied;
     assert_eq!(ceremony.check(2), Err(DealingFault::OneTimeKeyDiffers));
     // Without the comparison of one-time keys the proof of possession still names the dealer.
-    assert_eq!(
-        ceremony.finish(3).unwrap_err(),
-        blames(2, DealingFault::ProofOfPossession)
-    );
+    assert_eq!(ceremony.finish(3).unwrap_err(), blames(2, DealingFault::ProofOfPossession));
 }
 
 #[test]
@@ -199,9 +137,7 @@ fn a_rogue_constant_term_has_no_proof_of_possession() {
     let others = sum(ceremony.dealings[..3].iter().map(|d| &d.commitments[0])).unwrap();
     let own = crate::polynomial::random_scalar().unwrap();
     let negated = G1::negate_affine(&others.0);
-    let rogue =
-        PublicKey::from_group(&crate::blst_glue::g1_generator_mul(&own).add_affine(&negated))
-            .unwrap();
+    let rogue = PublicKey::from_group(&crate::blst_glue::g1_generator_mul(&own).add_affine(&negated)).unwrap();
     ceremony.dealings[3].commitments[0] = rogue;
     let message = possession_message(&domain(), index(4), &rogue);
     ceremony.dealings[3].proof_of_possession = HashedMessage::possession(&message).sign(&own);
@@ -209,10 +145,7 @@ fn a_rogue_constant_term_has_no_proof_of_possession() {
     let adversarys = PublicKey::from_group(&crate::blst_glue::g1_generator_mul(&own)).unwrap();
     assert_eq!(keys.group_key(), adversarys, "the attack would work");
     assert_eq!(ceremony.check(4), Err(DealingFault::ProofOfPossession));
-    assert_eq!(
-        ceremony.finish(1).unwrap_err(),
-        blames(4, DealingFault::ProofOfPossession)
-    );
+    assert_eq!(ceremony.finish(1).unwrap_err(), blames(4, DealingFault::ProofOfPossession));
 }
 
 #[test]
@@ -220,33 +153,16 @@ fn a_proof_of_possession_of_another_ceremony_is_refused() {
     let ceremony = Ceremony::honest(3, 4);
     let dealing = &ceremony.dealings[0];
     let foreign = [
-        CeremonyDomain {
-            chain_id: 1,
-            ..domain()
-        },
-        CeremonyDomain {
-            registry: Address::ZERO,
-            ..domain()
-        },
-        CeremonyDomain {
-            key_id: 8,
-            ..domain()
-        },
-        CeremonyDomain {
-            attempt: 0,
-            ..domain()
-        },
+        CeremonyDomain { chain_id: 1, ..domain() },
+        CeremonyDomain { registry: Address::ZERO, ..domain() },
+        CeremonyDomain { key_id: 8, ..domain() },
+        CeremonyDomain { attempt: 0, ..domain() },
     ];
     for domain in foreign {
         let result = dealing.check(&domain, ceremony.threshold, index(1), &ceremony.keys[0]);
         assert_eq!(result, Err(DealingFault::ProofOfPossession), "{domain:?}");
         // The pads differ too: the share of one ceremony is noise in another.
-        assert!(
-            dealing
-                .open(&domain, index(1), index(2), &ceremony.secrets[1])
-                .is_err(),
-            "{domain:?}"
-        );
+        assert!(dealing.open(&domain, index(1), index(2), &ceremony.secrets[1]).is_err(), "{domain:?}");
     }
 }
 
@@ -254,8 +170,7 @@ fn a_proof_of_possession_of_another_ceremony_is_refused() {
 fn a_signature_is_no_proof_of_possession() {
     let mut ceremony = Ceremony::honest(2, 2);
     let secret = Fr::from_u64(99);
-    let constant_term =
-        PublicKey::from_group(&crate::blst_glue::g1_generator_mul(&secret)).unwrap();
+    let constant_term = PublicKey::from_group(&crate::blst_glue::g1_generator_mul(&secret)).unwrap();
     let message = possession_message(&domain(), index(1), &constant_term);
     ceremony.dealings[0].commitments[0] = constant_term;
     ceremony.dealings[0].proof_of_possession = HashedMessage::signing_root(&message).sign(&secret);
@@ -271,14 +186,9 @@ fn a_share_that_does_not_match_the_commitments_names_dealer_and_recipient() {
         share[31] ^= u8::from(recipient == 3);
         share
     });
-    let fault = DealingFault::ShareMismatch {
-        recipient: index(3),
-    };
+    let fault = DealingFault::ShareMismatch { recipient: index(3) };
     assert_eq!(ceremony.finish(3).unwrap_err(), blames(2, fault));
-    assert!(
-        ceremony.finish(1).is_ok(),
-        "the others cannot see it, which is why all n must acknowledge"
-    );
+    assert!(ceremony.finish(1).is_ok(), "the others cannot see it, which is why all n must acknowledge");
 }
 
 #[test]
@@ -294,9 +204,7 @@ fn shares_in_the_wrong_order_are_refused() {
     };
     ceremony.forge_shares(|recipient, _| plain[4 - usize::from(recipient)]);
     for member in 1..=4 {
-        let fault = DealingFault::ShareMismatch {
-            recipient: index(member),
-        };
+        let fault = DealingFault::ShareMismatch { recipient: index(member) };
         assert_eq!(ceremony.finish(member).unwrap_err(), blames(2, fault));
     }
 }
@@ -304,16 +212,11 @@ fn shares_in_the_wrong_order_are_refused() {
 #[test]
 fn a_share_of_0_or_from_r_up_is_the_dealers_fault() {
     let order: [u8; 32] =
-        hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001")
-            .unwrap()
-            .try_into()
-            .unwrap();
+        hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap().try_into().unwrap();
     for value in [[0; 32], order, [0xff; 32]] {
         let mut ceremony = Ceremony::honest(2, 3);
         ceremony.forge_shares(|_, _| value);
-        let fault = DealingFault::ShareOutOfRange {
-            recipient: index(1),
-        };
+        let fault = DealingFault::ShareOutOfRange { recipient: index(1) };
         assert_eq!(ceremony.finish(1).unwrap_err(), blames(2, fault));
     }
 }
@@ -321,14 +224,11 @@ fn a_share_of_0_or_from_r_up_is_the_dealers_fault() {
 #[test]
 fn a_share_plus_r_is_not_a_second_encoding() {
     // Below 2^256 - r a share s and s + r are the same scalar; only s may be accepted.
-    let order = U256::from_be_slice(
-        &hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap(),
-    );
+    let order =
+        U256::from_be_slice(&hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap());
     let mut ceremony = Ceremony::honest(2, 3);
     ceremony.forge_shares(|_, share| U256::from_be_bytes(share).wrapping_add(order).to_be_bytes());
-    let fault = DealingFault::ShareOutOfRange {
-        recipient: index(1),
-    };
+    let fault = DealingFault::ShareOutOfRange { recipient: index(1) };
     assert_eq!(ceremony.finish(1).unwrap_err(), blames(2, fault));
 }
 
@@ -342,21 +242,8 @@ fn a_one_time_key_that_no_complaint_could_use_is_the_dealers_fault() {
     assert_eq!(result, Err(fault));
     assert_eq!(ceremony.finish(1).unwrap_err(), blames(2, fault));
     ceremony.keys[2] = bad;
-    let error = deal(
-        &domain(),
-        ceremony.threshold,
-        index(1),
-        &ceremony.secrets[0],
-        &ceremony.keys,
-    )
-    .unwrap_err();
-    assert_eq!(
-        error,
-        DkgError::OneTimeKey {
-            member: index(3),
-            error: OneTimeKeyError::NotRecoverable
-        }
-    );
+    let error = deal(&domain(), ceremony.threshold, index(1), &ceremony.secrets[0], &ceremony.keys).unwrap_err();
+    assert_eq!(error, DkgError::OneTimeKey { member: index(3), error: OneTimeKeyError::NotRecoverable });
 }
 
 #[test]
@@ -370,63 +257,28 @@ fn another_one_time_key_than_the_published_one_is_the_dealers_fault() {
 fn a_member_with_another_one_time_secret_blames_itself_and_no_dealer() {
     let ceremony = Ceremony::honest(3, 4);
     let foreign = OneTimeSecret::random().unwrap();
-    let error = finish(
-        &domain(),
-        ceremony.threshold,
-        index(1),
-        &foreign,
-        &ceremony.dealings,
-    )
-    .unwrap_err();
+    let error = finish(&domain(), ceremony.threshold, index(1), &foreign, &ceremony.dealings).unwrap_err();
     assert_eq!(error, DkgError::ForeignSecret(index(1)));
-    let error = deal(
-        &domain(),
-        ceremony.threshold,
-        index(1),
-        &foreign,
-        &ceremony.keys,
-    )
-    .unwrap_err();
+    let error = deal(&domain(), ceremony.threshold, index(1), &foreign, &ceremony.keys).unwrap_err();
     assert_eq!(error, DkgError::ForeignSecret(index(1)));
 }
 
 #[test]
 fn a_missing_dealing_or_an_index_above_n_is_refused() {
     let mut ceremony = Ceremony::honest(3, 4);
-    let error = finish(
-        &domain(),
-        ceremony.threshold,
-        index(5),
-        &ceremony.secrets[0],
-        &ceremony.dealings,
-    )
-    .unwrap_err();
+    let error = finish(&domain(), ceremony.threshold, index(5), &ceremony.secrets[0], &ceremony.dealings).unwrap_err();
     assert_eq!(error, DkgError::UnknownMember(index(5)));
     ceremony.dealings.pop();
-    assert_eq!(
-        ceremony.finish(1).unwrap_err(),
-        DkgError::Count {
-            what: "dealings",
-            expected: 4,
-            got: 3
-        }
-    );
+    assert_eq!(ceremony.finish(1).unwrap_err(), DkgError::Count { what: "dealings", expected: 4, got: 3 });
 }
 
 #[test]
 fn dealings_that_cancel_out_give_no_key() {
     let ceremony = Ceremony::honest(2, 2);
     let mut dealings = ceremony.dealings.clone();
-    let mirrored = dealings[0]
-        .commitments
-        .iter()
-        .map(|c| PublicKey(G1::negate_affine(&c.0)))
-        .collect();
+    let mirrored = dealings[0].commitments.iter().map(|c| PublicKey(G1::negate_affine(&c.0))).collect();
     dealings[1].commitments = mirrored;
-    assert_eq!(
-        committee_keys(ceremony.threshold, &dealings),
-        Err(DkgError::Degenerate)
-    );
+    assert_eq!(committee_keys(ceremony.threshold, &dealings), Err(DkgError::Degenerate));
 }
 
 #[test]
@@ -438,10 +290,7 @@ fn a_dealing_survives_the_wire() {
         let dealing = deal(&domain(), threshold, index(1), &secret, &keys).unwrap();
         let proof = dealing.proof_of_possession.to_eip2537();
         let (commitments, shares) = (dealing.commitments_to_wire(), dealing.shares_to_wire());
-        assert_eq!(
-            Dealing::from_wire(&dealing.one_time_key, &commitments, &proof, &shares),
-            Ok(dealing)
-        );
+        assert_eq!(Dealing::from_wire(&dealing.one_time_key, &commitments, &proof, &shares), Ok(dealing));
     }
 }
 
@@ -454,31 +303,10 @@ fn oversized_wire_fields_are_refused_before_decoding() {
         Dealing::from_wire(&dealing.one_time_key, commitments, &proof, shares).unwrap_err()
     };
     let too_many = vec![0; 65 * 128];
-    assert_eq!(
-        read(&too_many, &[]),
-        DealingFault::WireLength {
-            what: "commitments",
-            got: 65 * 128
-        }
-    );
-    assert_eq!(
-        read(&commitments, &[0; 33]),
-        DealingFault::WireLength {
-            what: "shares",
-            got: 33
-        }
-    );
-    assert_eq!(
-        read(&commitments, &[0; 65 * 32]),
-        DealingFault::WireLength {
-            what: "shares",
-            got: 65 * 32
-        }
-    );
-    let infinity = DealingFault::Point {
-        what: "commitment",
-        error: PointError::Infinity,
-    };
+    assert_eq!(read(&too_many, &[]), DealingFault::WireLength { what: "commitments", got: 65 * 128 });
+    assert_eq!(read(&commitments, &[0; 33]), DealingFault::WireLength { what: "shares", got: 33 });
+    assert_eq!(read(&commitments, &[0; 65 * 32]), DealingFault::WireLength { what: "shares", got: 65 * 32 });
+    let infinity = DealingFault::Point { what: "commitment", error: PointError::Infinity };
     assert_eq!(read(&[0; 256], &[]), infinity);
     assert!(Dealing::from_wire(&[2; 32], &commitments, &proof, &[]).is_err());
     assert!(Dealing::from_wire(&dealing.one_time_key, &commitments, &proof[1..], &[]).is_err());
@@ -491,53 +319,24 @@ fn hashed_messages_are_what_abi_encode_makes_of_them() {
     let (chain, key) = (U256::from(domain.chain_id), U256::from(domain.key_id));
     let (attempt, dealer, recipient) = (U256::from(domain.attempt), U256::from(3), U256::from(4));
     let point_hash = keccak256(constant_term.to_eip2537());
-    let encoded = (
-        "stkr/dkg/pop".to_owned(),
-        chain,
-        domain.registry,
-        key,
-        attempt,
-        dealer,
-        point_hash,
-    )
-        .abi_encode_params();
-    assert_eq!(
-        possession_message(&domain, index(3), &constant_term),
-        keccak256(encoded).0
-    );
+    let encoded =
+        ("stkr/dkg/pop".to_owned(), chain, domain.registry, key, attempt, dealer, point_hash).abi_encode_params();
+    assert_eq!(possession_message(&domain, index(3), &constant_term), keccak256(encoded).0);
 
-    let (mine, theirs) = (
-        OneTimeSecret::random().unwrap(),
-        OneTimeSecret::random().unwrap(),
-    );
+    let (mine, theirs) = (OneTimeSecret::random().unwrap(), OneTimeSecret::random().unwrap());
     let other = secp256k1::PublicKey::from_slice(&theirs.public_key()).unwrap();
     let mine_key = secp256k1::SecretKey::from_byte_array(&mine.to_bytes()).unwrap();
-    let point = other
-        .mul_tweak(secp256k1::SECP256K1, &mine_key.into())
-        .unwrap();
+    let point = other.mul_tweak(secp256k1::SECP256K1, &mine_key.into()).unwrap();
     let shared = Address::from_word(keccak256(&point.serialize_uncompressed()[1..]));
-    let encoded = (
-        shared,
-        chain,
-        domain.registry,
-        key,
-        attempt,
-        dealer,
-        recipient,
-    )
-        .abi_encode_params();
-    let pad = mine
-        .pad(&theirs.public_key(), &domain, index(3), index(4))
-        .unwrap();
+    let encoded = (shared, chain, domain.registry, key, attempt, dealer, recipient).abi_encode_params();
+    let pad = mine.pad(&theirs.public_key(), &domain, index(3), index(4)).unwrap();
     assert_eq!(*pad, keccak256(encoded).0);
 }
 
 #[test]
 fn opened_shares_and_outcomes_do_not_print() {
     let ceremony = Ceremony::honest(1, 1);
-    let opened = ceremony.dealings[0]
-        .open(&domain(), index(1), index(1), &ceremony.secrets[0])
-        .unwrap();
+    let opened = ceremony.dealings[0].open(&domain(), index(1), index(1), &ceremony.secrets[0]).unwrap();
     assert_eq!(format!("{opened:?}"), "OpenedShare(..)");
     let outcome = ceremony.finish(1).unwrap();
     let secret = hex::encode(outcome.share.to_bytes());

@@ -13,13 +13,13 @@ use std::{
 use alloy::{
     network::EthereumWallet,
     primitives::{Address, B256, Bytes, U256},
-    providers::{DynProvider, Provider as _, ProviderBuilder},
+    providers::{DynProvider, Provider as _},
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol,
     sol_types::{SolStruct as _, eip712_domain},
 };
 use serde_json::{Value, json};
-use stkr_sdk::{Deployment, Registration, ServerKind, Stkr, amount};
+use stkr_sdk::{Deployment, Endpoint, Registration, ServerKind, Stkr, amount};
 use tokio::sync::OnceCell;
 
 sol! {
@@ -94,10 +94,10 @@ fn start_anvil(port: u16) -> (Anvil, String) {
     (Anvil(child), format!("http://{address}"))
 }
 
-fn connect(url: &str) -> DynProvider {
-    let provider = ProviderBuilder::new().disable_recommended_fillers().connect_http(url.parse().unwrap());
+async fn connect(url: &str) -> DynProvider {
+    let provider = Endpoint::connect(&url.parse().unwrap()).await.unwrap().provider().clone();
     provider.client().set_poll_interval(std::time::Duration::from_millis(50));
-    provider.erased()
+    provider
 }
 
 async fn install_official_contracts(provider: &DynProvider) {
@@ -118,7 +118,7 @@ async fn install_official_contracts(provider: &DynProvider) {
 
 async fn deploy() -> Deployed {
     let (anvil, url) = start_anvil(0);
-    let provider = connect(&url);
+    let provider = connect(&url).await;
     install_official_contracts(&provider).await;
     let governor = PrivateKeySigner::random();
     fund(&provider, governor.address(), amount::ether(1000)).await;
@@ -152,7 +152,7 @@ impl Chain {
     pub async fn start() -> Self {
         let deployed = DEPLOYED.get_or_init(deploy).await;
         let (anvil, url) = start_anvil(0);
-        let provider = connect(&url);
+        let provider = connect(&url).await;
         let _: Value = provider.raw_request("anvil_loadState".into(), json!([deployed.state])).await.unwrap();
         Self {
             url,

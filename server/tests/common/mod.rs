@@ -1,4 +1,5 @@
 //! A real server process on a real chain endpoint that the test controls, and clients that talk to it over sockets.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "tests only")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -33,11 +34,7 @@ pub fn deployment(folder: &Path) -> PathBuf {
 
 /// Runs the binary to its end.
 pub fn stkr_server(args: &[&str]) -> Output {
-    Command::new(SERVER)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    Command::new(SERVER).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Folder of a server made by `init`, with what `init` printed.
@@ -77,17 +74,9 @@ pub fn init(rpc: &str) -> Made {
         "--min-endpoints",
         "1",
     ]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = serde_json::from_slice(&output.stdout).unwrap();
-    Made {
-        folder,
-        dir,
-        printed,
-    }
+    Made { folder, dir, printed }
 }
 
 /// A client that shows a fresh certificate and pins `fingerprint`.
@@ -95,11 +84,7 @@ pub fn client(fingerprint: Fingerprint) -> reqwest::Client {
     tls::install_provider().unwrap();
     let identity = Identity::generate("test client").unwrap();
     let config = tls::client_config(&identity, fingerprint).unwrap();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(config)
-        .no_proxy()
-        .build()
-        .unwrap()
+    reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap()
 }
 
 /// Answers JSON-RPC over HTTP as a chain on which the contracts of [`deployment`] exist and nothing has happened yet:
@@ -124,16 +109,10 @@ impl EmptyChain {
                     return;
                 }
                 let stopped = stopped.clone();
-                std::thread::spawn(move || {
-                    while answer_one(stream.as_ref().unwrap(), chain_id, &stopped).is_some() {}
-                });
+                std::thread::spawn(move || while answer_one(stream.as_ref().unwrap(), chain_id, &stopped).is_some() {});
             }
         });
-        Self {
-            url: format!("http://{address}"),
-            address,
-            stop,
-        }
+        Self { url: format!("http://{address}"), address, stop }
     }
 
     /// No more answers.
@@ -188,10 +167,7 @@ fn result(request: &serde_json::Value, chain_id: u64) -> serde_json::Value {
 /// Answers by selector: the wiring of the deployment, and zero for everything else.
 fn call(transaction: &serde_json::Value) -> String {
     use stkr_chain::bindings::{KeyRegistry, Micropools};
-    let input = transaction["input"]
-        .as_str()
-        .or(transaction["data"].as_str())
-        .unwrap_or_default();
+    let input = transaction["input"].as_str().or(transaction["data"].as_str()).unwrap_or_default();
     let selector = hex::decode(&input[2..10]).unwrap();
     let address = |byte: u8| format!("0x{}{}", "00".repeat(12), hex::encode([byte; 20]));
     use alloy::sol_types::SolCall as _;
@@ -202,10 +178,7 @@ fn call(transaction: &serde_json::Value) -> String {
         Micropools::GENESIS_FORK_VERSIONCall::SELECTOR => format!("0x53746b72{}", "00".repeat(28)),
         KeyRegistry::domainSeparatorCall::SELECTOR => {
             let folder = tempfile::tempdir().unwrap();
-            stkr_chain::Deployment::load(deployment(folder.path()))
-                .unwrap()
-                .domain_separator()
-                .to_string()
+            stkr_chain::Deployment::load(deployment(folder.path())).unwrap().domain_separator().to_string()
         }
         // serverOfSigner: nobody; key: state None.
         _ => format!("0x{}", "00".repeat(32 * 9)),
@@ -234,20 +207,9 @@ pub struct Running {
 /// Starts the server and waits for its ready line.
 pub fn run(made: &Made, more: &[&str]) -> Running {
     let stderr = made.folder.path().join("stderr.log");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&stderr)
-        .unwrap();
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&stderr).unwrap();
     let mut child = Command::new(SERVER)
-        .args([
-            "run",
-            "--config",
-            &made.config(),
-            "--log-format",
-            "json",
-            "--exit-with-parent",
-        ])
+        .args(["run", "--config", &made.config(), "--log-format", "json", "--exit-with-parent"])
         .args(more)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -255,19 +217,13 @@ pub fn run(made: &Made, more: &[&str]) -> Running {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let said = || std::fs::read_to_string(&stderr).unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&line)
-        .unwrap_or_else(|_| panic!("no ready line: {line:?}\n{}", said()));
+    let ready: serde_json::Value =
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}\n{}", said()));
     assert_eq!(ready["ready"], true);
     let address = ready["address"].as_str().unwrap().parse().unwrap();
-    Running {
-        child,
-        address,
-        stderr,
-    }
+    Running { child, address, stderr }
 }
 
 impl Running {

@@ -24,13 +24,8 @@ pub struct Missing {
 /// # Errors
 /// If it is absent under `CI=true`.
 pub fn vectors(suite: &str) -> Result<Option<PathBuf>, Missing> {
-    let root = env::var_os("STKR_VECTORS")
-        .map_or_else(|| workspace().join("../shared/vectors"), PathBuf::from);
-    present(
-        &format!("official vectors \"{suite}\""),
-        &root.join(suite),
-        "set STKR_VECTORS",
-    )
+    let root = env::var_os("STKR_VECTORS").map_or_else(|| workspace().join("../shared/vectors"), PathBuf::from);
+    present(&format!("official vectors \"{suite}\""), &root.join(suite), "set STKR_VECTORS")
 }
 
 /// `node_modules` of the workspace. `None` if it is absent outside CI.
@@ -38,11 +33,7 @@ pub fn vectors(suite: &str) -> Result<Option<PathBuf>, Missing> {
 /// # Errors
 /// If it is absent under `CI=true`.
 pub fn node_modules() -> Result<Option<PathBuf>, Missing> {
-    present(
-        "packages of npm",
-        &workspace().join("node_modules"),
-        "run npm ci",
-    )
+    present("packages of npm", &workspace().join("node_modules"), "run npm ci")
 }
 
 fn workspace() -> PathBuf {
@@ -53,11 +44,7 @@ fn present(what: &str, path: &Path, remedy: &str) -> Result<Option<PathBuf>, Mis
     if path.exists() {
         return Ok(Some(path.to_owned()));
     }
-    let missing = Missing {
-        what: what.to_owned(),
-        path: path.display().to_string(),
-        remedy: remedy.to_owned(),
-    };
+    let missing = Missing { what: what.to_owned(), path: path.display().to_string(), remedy: remedy.to_owned() };
     if env::var("CI").is_ok_and(|ci| ci == "true") {
         return Err(missing);
     }

@@ -1,4 +1,5 @@
 //! The official BLS vectors (ethereum/bls12-381-tests, v0.1.1), every operation that this product has.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic, in its helpers too")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -9,10 +10,7 @@ use stkr_core::{PublicKey, SecretShare, ShareIndex, Signature, testing, verify};
 fn cases(folder: &str) -> Option<BTreeMap<String, Value>> {
     let read = |path: PathBuf| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        (
-            name,
-            serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap(),
-        )
+        (name, serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
     };
     let files = fs::read_dir(suite()?.join(folder)).unwrap();
     Some(files.map(|file| read(file.unwrap().path())).collect())
@@ -25,14 +23,11 @@ fn suite() -> Option<PathBuf> {
 
 fn bytes(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
-    hex::decode(text.strip_prefix("0x").unwrap_or(text))
-        .unwrap_or_else(|_| panic!("{text} is no hex"))
+    hex::decode(text.strip_prefix("0x").unwrap_or(text)).unwrap_or_else(|_| panic!("{text} is no hex"))
 }
 
 fn message(value: &Value) -> [u8; 32] {
-    bytes(value)
-        .try_into()
-        .expect("every message of these vectors has 32 bytes, as signing roots do")
+    bytes(value).try_into().expect("every message of these vectors has 32 bytes, as signing roots do")
 }
 
 #[test]
@@ -42,12 +37,7 @@ fn sign() {
         let secret: [u8; 32] = bytes(&case["input"]["privkey"]).try_into().unwrap();
         let signature = SecretShare::from_bytes(ShareIndex::new(1).unwrap(), &secret)
             .ok()
-            .map(|share| {
-                share
-                    .sign(&message(&case["input"]["message"]))
-                    .signature
-                    .to_string()
-            });
+            .map(|share| share.sign(&message(&case["input"]["message"])).signature.to_string());
         assert_eq!(signature.as_deref(), case["output"].as_str(), "{name}");
     }
     assert_eq!(cases.len(), 10);
@@ -108,8 +98,7 @@ fn hash_to_g2() {
         return;
     };
     for (name, case) in &cases {
-        let point =
-            testing::hash_to_g2(case["input"]["msg"].as_str().unwrap().as_bytes(), TAG).unwrap();
+        let point = testing::hash_to_g2(case["input"]["msg"].as_str().unwrap().as_bytes(), TAG).unwrap();
         let coordinates: Vec<u8> = ["x", "y"]
             .iter()
             .flat_map(|axis| case["output"][axis].as_str().unwrap().split(','))
@@ -124,37 +113,20 @@ fn hash_to_g2() {
 /// operation to test. A folder that is in neither list fails this test instead of passing unnoticed.
 #[test]
 fn every_folder_is_tested_or_named_as_having_no_operation() {
-    const TESTED: [(&str, usize); 5] = [
-        ("deserialization_G1", 13),
-        ("deserialization_G2", 15),
-        ("hash_to_G2", 4),
-        ("sign", 10),
-        ("verify", 29),
-    ];
-    const NO_OPERATION: [(&str, usize); 4] = [
-        ("aggregate", 6),
-        ("aggregate_verify", 5),
-        ("batch_verify", 2),
-        ("fast_aggregate_verify", 12),
-    ];
+    const TESTED: [(&str, usize); 5] =
+        [("deserialization_G1", 13), ("deserialization_G2", 15), ("hash_to_G2", 4), ("sign", 10), ("verify", 29)];
+    const NO_OPERATION: [(&str, usize); 4] =
+        [("aggregate", 6), ("aggregate_verify", 5), ("batch_verify", 2), ("fast_aggregate_verify", 12)];
     let Some(suite) = suite() else { return };
     let mut found: Vec<(String, usize)> = fs::read_dir(suite)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir())
-        .map(|folder| {
-            (
-                folder.file_name().unwrap().to_str().unwrap().to_owned(),
-                fs::read_dir(folder).unwrap().count(),
-            )
-        })
+        .map(|folder| (folder.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_dir(folder).unwrap().count()))
         .collect();
     found.sort();
-    let mut expected: Vec<(String, usize)> = TESTED
-        .iter()
-        .chain(&NO_OPERATION)
-        .map(|(name, count)| ((*name).to_owned(), *count))
-        .collect();
+    let mut expected: Vec<(String, usize)> =
+        TESTED.iter().chain(&NO_OPERATION).map(|(name, count)| ((*name).to_owned(), *count)).collect();
     expected.sort();
     assert_eq!(found, expected);
 }

@@ -1,4 +1,5 @@
 //! EIP-2335: the keystores in the standard's own text and those of the staking deposit CLI.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic, in its helpers too")]
 
 use std::fs;
 
@@ -12,21 +13,11 @@ fn check(json: &str) {
     let keystore = Keystore::from_json(json).unwrap();
     let secret = keystore.decrypt(PASSWORD).unwrap();
     assert_eq!(hex::encode(&*secret), SECRET);
-    let share = SecretShare::from_bytes(
-        ShareIndex::new(1).unwrap(),
-        secret.as_slice().try_into().unwrap(),
-    )
-    .unwrap();
-    assert_eq!(
-        keystore.claimed_pubkey(),
-        Some(&share.public_key().to_string()[2..])
-    );
+    let share = SecretShare::from_bytes(ShareIndex::new(1).unwrap(), secret.as_slice().try_into().unwrap()).unwrap();
+    assert_eq!(keystore.claimed_pubkey(), Some(&share.public_key().to_string()[2..]));
     // Nothing is lost when we write what we read.
     let rewritten: serde_json::Value = serde_json::from_str(&keystore.to_json().unwrap()).unwrap();
-    assert_eq!(
-        rewritten,
-        serde_json::from_str::<serde_json::Value>(json).unwrap()
-    );
+    assert_eq!(rewritten, serde_json::from_str::<serde_json::Value>(json).unwrap());
 }
 
 #[test]
@@ -55,10 +46,8 @@ fn keystores_of_the_staking_deposit_cli() {
         return;
     };
     let folder = folder.join("tests/test_key_handling/keystore_test_vectors");
-    let cases: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
+    let cases: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     assert_eq!(cases.len(), 2);
     cases.iter().for_each(|json| check(json));
 }

@@ -16,10 +16,11 @@ async fn no_vanished_block(network: &Network) -> Result<()> {
     let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut rows = database.prepare("SELECT number, hash FROM chain_blocks ORDER BY number")?;
     let blocks = rows
-        .query_map([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?)))?
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     assert!(!blocks.is_empty());
     for (number, hash) in blocks {
+        let number = u64::try_from(number)?;
         let block = provider.get_block_by_number(number.into()).await?.ok_or_else(|| eyre!("no block {number}"))?;
         assert_eq!(block.header.hash.as_slice(), hash, "row of a vanished block {number}");
     }

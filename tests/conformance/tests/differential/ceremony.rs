@@ -25,31 +25,18 @@ impl Ceremony {
             attempt: u16::MAX,
         };
         let threshold = Threshold::new(t, n).unwrap();
-        let secrets: Vec<_> = threshold
-            .indices()
-            .map(|_| OneTimeSecret::random().unwrap())
-            .collect();
+        let secrets: Vec<_> = threshold.indices().map(|_| OneTimeSecret::random().unwrap()).collect();
         let keys: Vec<_> = secrets.iter().map(OneTimeSecret::public_key).collect();
         let members = || threshold.indices().zip(&secrets);
-        let dealings: Vec<_> = members()
-            .map(|(dealer, secret)| deal(&domain, threshold, dealer, secret, &keys).unwrap())
-            .collect();
-        let outcomes = members()
-            .map(|(me, secret)| finish(&domain, threshold, me, secret, &dealings).unwrap())
-            .collect();
-        Self {
-            domain,
-            threshold,
-            secrets,
-            dealings,
-            outcomes,
-        }
+        let dealings: Vec<_> =
+            members().map(|(dealer, secret)| deal(&domain, threshold, dealer, secret, &keys).unwrap()).collect();
+        let outcomes =
+            members().map(|(me, secret)| finish(&domain, threshold, me, secret, &dealings).unwrap()).collect();
+        Self { domain, threshold, secrets, dealings, outcomes }
     }
 
     /// The last t members: indices that are neither consecutive from 1 nor all.
     pub(crate) fn signers(&self) -> impl Iterator<Item = ShareIndex> {
-        self.threshold
-            .indices()
-            .skip(usize::from(self.threshold.n() - self.threshold.t()))
+        self.threshold.indices().skip(usize::from(self.threshold.n() - self.threshold.t()))
     }
 }

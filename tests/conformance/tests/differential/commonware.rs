@@ -25,8 +25,7 @@ use commonware_math::{algebra::Random, poly::Poly};
 use commonware_parallel::Sequential;
 use commonware_utils::{N3f1, Participant, TestRng, TryCollect, ordered::Set};
 use stkr_core::{
-    CommitteeKeys, PartialSignature, PublicKey, SecretShare, ShareIndex, Signature, Threshold,
-    dkg::Dealing, verify,
+    CommitteeKeys, PartialSignature, PublicKey, SecretShare, ShareIndex, Signature, Threshold, dkg::Dealing, verify,
 };
 
 const LIMIT: NonZeroU32 = NonZeroU32::new(64).unwrap();
@@ -69,17 +68,7 @@ fn sharing(ceremony: &Ceremony) -> Sharing<MinPk> {
 
 #[test]
 fn commonware_computes_the_same_keys_shares_and_signatures_from_our_ceremony() {
-    let committees = [
-        (1, 1),
-        (2, 2),
-        (2, 3),
-        (3, 4),
-        (3, 5),
-        (4, 5),
-        (5, 7),
-        (7, 10),
-        (22, 43),
-    ];
+    let committees = [(1, 1), (2, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 7), (7, 10), (22, 43)];
     for (t, n) in committees {
         let ceremony = Ceremony::run(t, n);
         let sharing = sharing(&ceremony);
@@ -101,8 +90,7 @@ fn commonware_computes_the_same_keys_shares_and_signatures_from_our_ceremony() {
             partials.push(partial);
         }
 
-        let chosen: Vec<PartialSignature> =
-            ceremony.signers().map(|i| partials[i.position()]).collect();
+        let chosen: Vec<PartialSignature> = ceremony.signers().map(|i| partials[i.position()]).collect();
         let ours = keys.combine(&MESSAGE, &chosen).unwrap().signature;
         let theirs: Vec<_> = chosen.iter().map(their_partial).collect();
         let recovered = threshold::recover::<MinPk, _>(&sharing, &theirs, &Sequential).unwrap();
@@ -115,42 +103,19 @@ fn commonware_computes_the_same_keys_shares_and_signatures_from_our_ceremony() {
 /// A whole ceremony of theirs; returns the public sharing and all shares in index order.
 fn their_ceremony(members: usize, seed: u64) -> (Sharing<MinPk>, Vec<Share>) {
     let mut rng = TestRng::new(seed);
-    let signers: Vec<_> = (0..members)
-        .map(|_| ed25519::PrivateKey::random(&mut rng))
-        .collect();
-    let set: Set<ed25519::PublicKey> = signers
-        .iter()
-        .map(Signer::public_key)
-        .try_collect()
-        .unwrap();
-    let info = Info::<MinPk, _>::new::<N3f1>(
-        b"stkr",
-        0,
-        None,
-        Mode::NonZeroCounter,
-        Reveal::V1,
-        set.clone(),
-        set,
-    )
-    .unwrap();
-    let mut players: BTreeMap<_, _> = signers
-        .iter()
-        .map(|s| {
-            (
-                s.public_key(),
-                Player::<MinPk, _>::new(info.clone(), s.clone()).unwrap(),
-            )
-        })
-        .collect();
+    let signers: Vec<_> = (0..members).map(|_| ed25519::PrivateKey::random(&mut rng)).collect();
+    let set: Set<ed25519::PublicKey> = signers.iter().map(Signer::public_key).try_collect().unwrap();
+    let info =
+        Info::<MinPk, _>::new::<N3f1>(b"stkr", 0, None, Mode::NonZeroCounter, Reveal::V1, set.clone(), set).unwrap();
+    let mut players: BTreeMap<_, _> =
+        signers.iter().map(|s| (s.public_key(), Player::<MinPk, _>::new(info.clone(), s.clone()).unwrap())).collect();
     let mut logs = Logs::<MinPk, _, N3f1>::new(info.clone());
     for signer in &signers {
         let (mut dealer, public, private) =
             Dealer::start::<N3f1>(&mut rng, info.clone(), signer.clone(), None).unwrap();
         for (to, message) in private {
             let player = players.get_mut(&to).unwrap();
-            let ack = player
-                .dealer_message::<N3f1>(signer.public_key(), public.clone(), message)
-                .unwrap();
+            let ack = player.dealer_message::<N3f1>(signer.public_key(), public.clone(), message).unwrap();
             dealer.receive_player_ack(to, ack.unwrap()).unwrap();
         }
         let (from, log) = dealer.finalize::<N3f1>().check(&info).unwrap();
@@ -159,9 +124,7 @@ fn their_ceremony(members: usize, seed: u64) -> (Sharing<MinPk>, Vec<Share>) {
     let mut public = None;
     let mut shares = Vec::new();
     for (_, player) in players {
-        let (output, share) = player
-            .finalize::<N3f1>(&mut rng, logs.clone(), &Sequential)
-            .unwrap();
+        let (output, share) = player.finalize::<N3f1>(&mut rng, logs.clone(), &Sequential).unwrap();
         public = Some(output.public().clone());
         shares.push(share);
     }
@@ -187,9 +150,7 @@ fn our_types_take_the_outcome_of_a_commonware_ceremony_and_sign_the_same() {
         let threshold = Threshold::new(t, n).unwrap();
         let keys = CommitteeKeys::new(threshold, our_key(sharing.public()), share_keys).unwrap();
         let partials: Vec<_> = shares.iter().map(|share| share.sign(&MESSAGE)).collect();
-        let combined = keys
-            .combine(&MESSAGE, &partials[usize::from(n - t)..])
-            .unwrap();
+        let combined = keys.combine(&MESSAGE, &partials[usize::from(n - t)..]).unwrap();
         assert!(verify(&keys.group_key(), &MESSAGE, &combined.signature));
         let theirs: Vec<_> = partials.iter().map(their_partial).collect();
         let recovered = threshold::recover::<MinPk, _>(&sharing, &theirs, &Sequential).unwrap();

@@ -33,13 +33,8 @@ fn input(ceremony: &Ceremony) -> Value {
 /// What noble must arrive at, from our own functions.
 fn expected(ceremony: &Ceremony) -> Value {
     let keys = &ceremony.outcomes[0].keys;
-    let partials: Vec<PartialSignature> = ceremony
-        .outcomes
-        .iter()
-        .map(|o| o.share.sign(&MESSAGE))
-        .collect();
-    let chosen: Vec<PartialSignature> =
-        ceremony.signers().map(|i| partials[i.position()]).collect();
+    let partials: Vec<PartialSignature> = ceremony.outcomes.iter().map(|o| o.share.sign(&MESSAGE)).collect();
+    let chosen: Vec<PartialSignature> = ceremony.signers().map(|i| partials[i.position()]).collect();
     let combined = keys.combine(&MESSAGE, &chosen).unwrap();
     json!({
         "proofs": vec![true; ceremony.dealings.len()],
@@ -63,18 +58,9 @@ fn run_noble(input: &Value) -> Value {
         .stdout(Stdio::piped())
         .spawn()
         .expect("node is needed to compare with @noble/curves");
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.to_string().as_bytes())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "noble.mjs ended with {}",
-        output.status
-    );
+    assert!(output.status.success(), "noble.mjs ended with {}", output.status);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
