@@ -46,14 +46,9 @@ impl Deployment {
     /// [`ChainError::BadDeployment`] if it cannot be read, is no such JSON, or has a zero or repeated address.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ChainError> {
         let path = path.as_ref();
-        let bad = |detail: String| ChainError::BadDeployment {
-            path: path.display().to_string(),
-            detail,
-        };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| bad(format!("cannot be read: {error}")))?;
-        let deployment: Self =
-            serde_json::from_str(&text).map_err(|error| bad(format!("is not valid: {error}")))?;
+        let bad = |detail: String| ChainError::BadDeployment { path: path.display().to_string(), detail };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let deployment: Self = serde_json::from_str(&text).map_err(|error| bad(format!("is not valid: {error}")))?;
         deployment.check().map_err(bad)?;
         Ok(deployment)
     }
@@ -64,10 +59,7 @@ impl Deployment {
             if address.is_zero() {
                 return Err(format!("{name} is the zero address"));
             }
-            if let Some((other, _)) = contracts[..position]
-                .iter()
-                .find(|(_, earlier)| earlier == address)
-            {
+            if let Some((other, _)) = contracts[..position].iter().find(|(_, earlier)| earlier == address) {
                 return Err(format!("{name} and {other} are both {address}"));
             }
         }
@@ -93,23 +85,14 @@ impl Deployment {
     /// [`ChainError::WrongChain`], [`ChainError::NoContract`], [`ChainError::WrongWiring`], or that of the endpoint.
     pub async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
         let provider = endpoint.provider();
-        let found = ask("reading the chain id", async {
-            provider.get_chain_id().await
-        })
-        .await?;
+        let found = ask("reading the chain id", async { provider.get_chain_id().await }).await?;
         if found != self.chain_id {
             let endpoint = endpoint.name().to_owned();
-            return Err(ChainError::WrongChain {
-                endpoint,
-                expected: self.chain_id,
-                found,
-            });
+            return Err(ChainError::WrongChain { endpoint, expected: self.chain_id, found });
         }
         for (name, address) in self.contracts() {
-            let code = ask(format!("reading the code of {name}"), async {
-                provider.get_code_at(address).await
-            })
-            .await?;
+            let code =
+                ask(format!("reading the code of {name}"), async { provider.get_code_at(address).await }).await?;
             if code.is_empty() {
                 return Err(ChainError::NoContract { name, address });
             }
@@ -121,72 +104,29 @@ impl Deployment {
         let pools = Micropools::new(self.micropools, endpoint.provider());
         let keys = KeyRegistry::new(self.key_registry, endpoint.provider());
         let action = "asking the contracts who they work with";
-        let key_registry =
-            ask_contract(action, async { pools.KEY_REGISTRY().call().await }).await?;
-        same(
-            "micropools",
-            "keyRegistry",
-            &self.key_registry,
-            &key_registry,
-        )?;
-        let providers =
-            ask_contract(action, async { pools.PROVIDER_REGISTRY().call().await }).await?;
-        same(
-            "micropools",
-            "providerRegistry",
-            &self.provider_registry,
-            &providers,
-        )?;
-        let deposits =
-            ask_contract(action, async { pools.DEPOSIT_CONTRACT().call().await }).await?;
-        same(
-            "micropools",
-            "depositContract",
-            &self.deposit_contract,
-            &deposits,
-        )?;
-        let fork =
-            ask_contract(action, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
-        same(
-            "micropools",
-            "genesisForkVersion",
-            &self.genesis_fork_version,
-            &fork,
-        )?;
+        let key_registry = ask_contract(action, async { pools.KEY_REGISTRY().call().await }).await?;
+        same("micropools", "keyRegistry", &self.key_registry, &key_registry)?;
+        let providers = ask_contract(action, async { pools.PROVIDER_REGISTRY().call().await }).await?;
+        same("micropools", "providerRegistry", &self.provider_registry, &providers)?;
+        let deposits = ask_contract(action, async { pools.DEPOSIT_CONTRACT().call().await }).await?;
+        same("micropools", "depositContract", &self.deposit_contract, &deposits)?;
+        let fork = ask_contract(action, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
+        same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
         let servers = ask_contract(action, async { keys.SERVER_REGISTRY().call().await }).await?;
-        same(
-            "keyRegistry",
-            "serverRegistry",
-            &self.server_registry,
-            &servers,
-        )?;
+        same("keyRegistry", "serverRegistry", &self.server_registry, &servers)?;
         // If the contract's vault were not the one we derive, servers would refuse every deposit of this deployment.
-        let vault =
-            ask_contract(action, async { pools.vaultOf(U256::from(1)).call().await }).await?;
+        let vault = ask_contract(action, async { pools.vaultOf(U256::from(1)).call().await }).await?;
         same("micropools", "vaultOf(1)", &self.vault_of(1), &vault)?;
         // The separator binds name, version, chain id and registry: what every protocol message is signed under.
         let separator = ask_contract(action, async { keys.domainSeparator().call().await }).await?;
-        same(
-            "keyRegistry",
-            "domainSeparator",
-            &self.domain_separator(),
-            &separator,
-        )
+        same("keyRegistry", "domainSeparator", &self.domain_separator(), &separator)
     }
 
     /// EIP-712 domain separator of all protocol messages (docs/protocol.md), derived here and not asked for.
     #[must_use]
     pub fn domain_separator(&self) -> B256 {
-        let kind = keccak256(
-            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)",
-        );
-        let words = (
-            kind,
-            keccak256("Stkr"),
-            keccak256("1"),
-            U256::from(self.chain_id),
-            self.key_registry,
-        );
+        let kind = keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+        let words = (kind, keccak256("Stkr"), keccak256("1"), U256::from(self.chain_id), self.key_registry);
         keccak256(words.abi_encode())
     }
 
@@ -202,8 +142,7 @@ impl Deployment {
     /// 0x01 withdrawal credentials of pool `pool_id`: 0x01, eleven zero bytes, the vault.
     #[must_use]
     pub fn withdrawal_credentials(&self, pool_id: u64) -> B256 {
-        let mut credentials =
-            b256!("0x0100000000000000000000000000000000000000000000000000000000000000");
+        let mut credentials = b256!("0x0100000000000000000000000000000000000000000000000000000000000000");
         credentials[12..].copy_from_slice(self.vault_of(pool_id).as_slice());
         credentials
     }
@@ -237,12 +176,7 @@ fn same<T: PartialEq + ToString>(
     if expected == found {
         return Ok(());
     }
-    Err(ChainError::WrongWiring {
-        contract,
-        field,
-        expected: expected.to_string(),
-        found: found.to_string(),
-    })
+    Err(ChainError::WrongWiring { contract, field, expected: expected.to_string(), found: found.to_string() })
 }
 
 #[cfg(test)]
@@ -278,34 +212,14 @@ mod tests {
         assert_eq!((deployment.chain_id, deployment.deployed_block), (31337, 3));
         let mut missing = json();
         missing.as_object_mut().unwrap().remove("keyRegistry");
-        assert!(
-            load(&missing)
-                .unwrap_err()
-                .to_string()
-                .contains("keyRegistry")
-        );
+        assert!(load(&missing).unwrap_err().to_string().contains("keyRegistry"));
         let mut zero = json();
         zero["micropools"] = serde_json::json!(Address::ZERO);
-        assert!(
-            load(&zero)
-                .unwrap_err()
-                .to_string()
-                .contains("micropools is the zero address")
-        );
+        assert!(load(&zero).unwrap_err().to_string().contains("micropools is the zero address"));
         let mut twice = json();
         twice["micropools"] = twice["keyRegistry"].clone();
-        assert!(
-            load(&twice)
-                .unwrap_err()
-                .to_string()
-                .contains("micropools and keyRegistry are both")
-        );
-        assert!(
-            Deployment::load("no/such/file.json")
-                .unwrap_err()
-                .to_string()
-                .contains("no/such/file.json")
-        );
+        assert!(load(&twice).unwrap_err().to_string().contains("micropools and keyRegistry are both"));
+        assert!(Deployment::load("no/such/file.json").unwrap_err().to_string().contains("no/such/file.json"));
     }
 
     #[test]
@@ -315,18 +229,14 @@ mod tests {
         let answers = [
             (1, address!("0xe7F299cebAa93277fc417fF5403D9d40088Ea32e")),
             (7, address!("0xBA67C5529F98fD27e09e97DA7Fba887a080e2358")),
-            (
-                1 << 32,
-                address!("0xFb82e39c4f7bb1b02130A4086011E8E36118B2D0"),
-            ),
+            (1 << 32, address!("0xFb82e39c4f7bb1b02130A4086011E8E36118B2D0")),
         ];
         for (pool, vault) in answers {
             assert_eq!(vault_of(micropools, pool), vault);
         }
         let mut deployment = load(&json()).unwrap();
         deployment.micropools = micropools;
-        let credentials =
-            b256!("0x010000000000000000000000ba67c5529f98fd27e09e97da7fba887a080e2358");
+        let credentials = b256!("0x010000000000000000000000ba67c5529f98fd27e09e97da7fba887a080e2358");
         assert_eq!(deployment.withdrawal_credentials(7), credentials);
     }
 }

@@ -62,10 +62,7 @@ impl Endpoint {
         // An error means that the program installed its provider first, which is what we want.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = cut_urls(url.as_str());
-        let bad = |detail: String| ChainError::BadEndpoint {
-            url: name.clone(),
-            detail,
-        };
+        let bad = |detail: String| ChainError::BadEndpoint { url: name.clone(), detail };
         let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         let client = match url.scheme() {
             "http" | "https" => {
@@ -83,24 +80,16 @@ impl Endpoint {
                 ask(format!("connecting to {name}"), opening).await?
             }
             other => {
-                return Err(bad(format!(
-                    "the scheme must be http, https, ws or wss and is {other}"
-                )));
+                return Err(bad(format!("the scheme must be http, https, ws or wss and is {other}")));
             }
         };
-        Ok(Self::new(
-            name,
-            RootProvider::<Ethereum>::new(client).erased(),
-        ))
+        Ok(Self::new(name, RootProvider::<Ethereum>::new(client).erased()))
     }
 
     /// An endpoint over a provider that exists already. `name` appears in errors and logs.
     #[must_use]
     pub fn new(name: impl Into<String>, provider: DynProvider) -> Self {
-        Self {
-            name: name.into(),
-            provider,
-        }
+        Self { name: name.into(), provider }
     }
 
     /// Scheme and host; never the path, which is often a secret.
@@ -128,22 +117,13 @@ impl Endpoint {
 ///
 /// # Errors
 /// As [`ask`].
-pub async fn block(
-    provider: &DynProvider,
-    tag: BlockNumberOrTag,
-) -> Result<Option<BlockId>, ChainError> {
+pub async fn block(provider: &DynProvider, tag: BlockNumberOrTag) -> Result<Option<BlockId>, ChainError> {
     let action = format!("reading block {tag}");
-    let block = ask(action.clone(), async {
-        provider.get_block_by_number(tag).await
-    })
-    .await?;
+    let block = ask(action.clone(), async { provider.get_block_by_number(tag).await }).await?;
     let Some(block) = block else { return Ok(None) };
     match tag {
         BlockNumberOrTag::Number(number) if number != block.header.number => {
-            Err(ChainError::Nonsense {
-                action,
-                detail: format!("it sent block {}", block.header.number),
-            })
+            Err(ChainError::Nonsense { action, detail: format!("it sent block {}", block.header.number) })
         }
         _ => Ok(Some(BlockId::from(&block))),
     }
@@ -153,13 +133,8 @@ pub async fn block(
 ///
 /// # Errors
 /// As [`ask`]; [`ChainError::NotFound`] if there is no such block.
-pub async fn existing_block(
-    provider: &DynProvider,
-    tag: BlockNumberOrTag,
-) -> Result<BlockId, ChainError> {
-    block(provider, tag)
-        .await?
-        .ok_or_else(|| ChainError::NotFound(format!("the RPC endpoint has no block {tag}")))
+pub async fn existing_block(provider: &DynProvider, tag: BlockNumberOrTag) -> Result<BlockId, ChainError> {
+    block(provider, tag).await?.ok_or_else(|| ChainError::NotFound(format!("the RPC endpoint has no block {tag}")))
 }
 
 /// Runs one question under [`REQUEST_TIMEOUT`] and turns its failure into a sentence that begins with `action`.
@@ -172,10 +147,7 @@ pub async fn ask<T>(
 ) -> Result<T, ChainError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(|error| ChainError::from_rpc(action, &error)),
-        Err(_) => Err(ChainError::Timeout {
-            action: action.into(),
-            after: REQUEST_TIMEOUT,
-        }),
+        Err(_) => Err(ChainError::Timeout { action: action.into(), after: REQUEST_TIMEOUT }),
     }
 }
 
@@ -189,9 +161,6 @@ pub async fn ask_contract<T>(
 ) -> Result<T, ChainError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(|error| ChainError::from_call(action, &error)),
-        Err(_) => Err(ChainError::Timeout {
-            action: action.into(),
-            after: REQUEST_TIMEOUT,
-        }),
+        Err(_) => Err(ChainError::Timeout { action: action.into(), after: REQUEST_TIMEOUT }),
     }
 }

@@ -67,11 +67,7 @@ const SOURCES: [(&str, &str, &str); 5] = [
         include_str!("../../abi/Micropools.json"),
         include_str!("../../contracts/interfaces/IMicropools.sol"),
     ),
-    (
-        "PoolVault",
-        include_str!("../../abi/PoolVault.json"),
-        include_str!("../../contracts/interfaces/IPoolVault.sol"),
-    ),
+    ("PoolVault", include_str!("../../abi/PoolVault.json"), include_str!("../../contracts/interfaces/IPoolVault.sol")),
 ];
 
 /// `abi/*.json`.
@@ -93,19 +89,13 @@ static KNOWN: LazyLock<BTreeMap<[u8; 4], KnownError>> = LazyLock::new(|| {
         let artefact: Artefact = serde_json::from_str(abi).ok()?;
         Some((*contract, artefact.abi, *interface))
     });
-    for (contract, abi, interface) in
-        ours.chain([("OpenZeppelin", OpenZeppelin::abi::contract(), "")])
-    {
+    for (contract, abi, interface) in ours.chain([("OpenZeppelin", OpenZeppelin::abi::contract(), "")]) {
         for error in abi.errors.into_values().flatten() {
             let raised_when = raised_when(interface, &error.name);
             known
                 .entry(error.selector().0)
                 .and_modify(|entry| entry.contracts.push(contract))
-                .or_insert_with(|| KnownError {
-                    contracts: vec![contract],
-                    error,
-                    raised_when,
-                });
+                .or_insert_with(|| KnownError { contracts: vec![contract], error, raised_when });
         }
     }
     known
@@ -124,14 +114,7 @@ fn raised_when(interface: &str, name: &str) -> Option<String> {
         .collect();
     let text = block.into_iter().rev().collect::<Vec<_>>().join(" ");
     let sentence = text.strip_prefix("@notice Raised ")?;
-    Some(
-        sentence
-            .split(". ")
-            .next()
-            .unwrap_or(sentence)
-            .trim_end_matches('.')
-            .to_owned(),
-    )
+    Some(sentence.split(". ").next().unwrap_or(sentence).trim_end_matches('.').to_owned())
 }
 
 /// A contract refused a call, and said why.
@@ -165,20 +148,14 @@ impl ContractError {
                 data: bytes,
             };
         };
-        let decoded = KNOWN
-            .get(selector)
-            .and_then(|known| Some((known, known.error.abi_decode_input(&data[4..]).ok()?)));
+        let decoded =
+            KNOWN.get(selector).and_then(|known| Some((known, known.error.abi_decode_input(&data[4..]).ok()?)));
         match decoded {
             Some((known, values)) => Self {
                 contract: known.contracts.join("/"),
                 name: known.error.name.clone(),
                 arguments: (known.error.inputs.iter().zip(&values))
-                    .map(|(input, value)| {
-                        (
-                            input.name.clone(),
-                            render(input.internal_type.as_ref(), value),
-                        )
-                    })
+                    .map(|(input, value)| (input.name.clone(), render(input.internal_type.as_ref(), value)))
                     .collect(),
                 raised_when: known.raised_when.clone(),
                 data: bytes,
@@ -202,11 +179,7 @@ impl ContractError {
     /// The error as the binding's own type, with its arguments.
     #[must_use]
     pub fn typed<E: SolError>(&self) -> Option<E> {
-        if self.is::<E>() {
-            E::abi_decode(&self.data).ok()
-        } else {
-            None
-        }
+        if self.is::<E>() { E::abi_decode(&self.data).ok() } else { None }
     }
 
     /// The revert data inside an endpoint's error answer, if the call reverted. A revert without any data answers with
@@ -217,11 +190,7 @@ impl ContractError {
         if let Some(data) = payload.as_revert_data() {
             return Some(Self::decode(&data));
         }
-        let reverted = payload.code == 3
-            || payload
-                .message
-                .to_lowercase()
-                .contains("execution reverted");
+        let reverted = payload.code == 3 || payload.message.to_lowercase().contains("execution reverted");
         reverted.then(|| Self::decode(&[]))
     }
 
@@ -240,13 +209,7 @@ impl fmt::Display for ContractError {
         write!(f, "{} refused: {}", self.contract, self.name)?;
         if !self.arguments.is_empty() {
             let arguments: Vec<String> = (self.arguments.iter())
-                .map(|(name, value)| {
-                    if name.is_empty() {
-                        value.clone()
-                    } else {
-                        format!("{name}: {value}")
-                    }
-                })
+                .map(|(name, value)| if name.is_empty() { value.clone() } else { format!("{name}: {value}") })
                 .collect();
             write!(f, "({})", arguments.join(", "))?;
         }
@@ -270,21 +233,12 @@ fn render(internal: Option<&alloy::json_abi::InternalType>, value: &DynSolValue)
         DynSolValue::Int(number, _) => number.to_string(),
         DynSolValue::Bool(flag) => flag.to_string(),
         DynSolValue::Address(address) => address.to_string(),
-        DynSolValue::FixedBytes(word, size) => {
-            alloy::hex::encode_prefixed(&word[..(*size).min(32)])
-        }
+        DynSolValue::FixedBytes(word, size) => alloy::hex::encode_prefixed(&word[..(*size).min(32)]),
         DynSolValue::Bytes(bytes) => alloy::hex::encode_prefixed(bytes),
         // Debug escapes control characters: a contract must not write into somebody's terminal.
         DynSolValue::String(text) => format!("{text:?}"),
         DynSolValue::Array(items) | DynSolValue::FixedArray(items) | DynSolValue::Tuple(items) => {
-            format!(
-                "[{}]",
-                items
-                    .iter()
-                    .map(|item| render(None, item))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
+            format!("[{}]", items.iter().map(|item| render(None, item)).collect::<Vec<_>>().join(", "))
         }
         DynSolValue::Function(function) => alloy::hex::encode_prefixed(function.as_slice()),
     }
@@ -294,9 +248,7 @@ fn render(internal: Option<&alloy::json_abi::InternalType>, value: &DynSolValue)
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// An endpoint did not answer, or answered nonsense. Worth another try.
-    #[error(
-        "{action} failed: {detail}; check that the RPC endpoint is up and its address is right"
-    )]
+    #[error("{action} failed: {detail}; check that the RPC endpoint is up and its address is right")]
     Unavailable {
         /// What was asked.
         action: String,
@@ -447,9 +399,7 @@ pub enum ChainError {
         configured: String,
     },
     /// One name for two intents.
-    #[error(
-        "the intent {key} exists already with another call; a name stands for one call for ever"
-    )]
+    #[error("the intent {key} exists already with another call; a name stands for one call for ever")]
     DifferentIntent {
         /// Name of the intent.
         key: String,
@@ -468,21 +418,11 @@ impl ChainError {
     pub fn from_rpc(action: impl Into<String>, error: &RpcError<TransportErrorKind>) -> Self {
         let action = action.into();
         if let Some(error) = ContractError::in_rpc_error(error) {
-            return Self::Reverted {
-                action,
-                error: Box::new(error),
-            };
+            return Self::Reverted { action, error: Box::new(error) };
         }
         match error.as_error_resp() {
-            Some(payload) => Self::Refused {
-                action,
-                code: payload.code,
-                message: cut_urls(&payload.message),
-            },
-            None => Self::Unavailable {
-                action,
-                detail: cut_urls(&with_sources(error)),
-            },
+            Some(payload) => Self::Refused { action, code: payload.code, message: cut_urls(&payload.message) },
+            None => Self::Unavailable { action, detail: cut_urls(&with_sources(error)) },
         }
     }
 
@@ -492,10 +432,7 @@ impl ChainError {
         match error {
             alloy::contract::Error::TransportError(error) => Self::from_rpc(action, error),
             // An account without code answers every call with nothing.
-            other => Self::Nonsense {
-                action: action.into(),
-                detail: cut_urls(&with_sources(other)),
-            },
+            other => Self::Nonsense { action: action.into(), detail: cut_urls(&with_sources(other)) },
         }
     }
 
@@ -504,10 +441,7 @@ impl ChainError {
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. }
-                | Self::Timeout { .. }
-                | Self::Refused { .. }
-                | Self::EndpointsDisagree { .. }
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Refused { .. } | Self::EndpointsDisagree { .. }
         )
     }
 
@@ -544,13 +478,8 @@ pub fn cut_urls(text: &str) -> String {
         let end = rest[at + 3..]
             .find(|c: char| c.is_whitespace() || matches!(c, ')' | '"' | '\'' | '>' | ','))
             .map_or(rest.len(), |length| at + 3 + length);
-        let authority_end = rest[at + 3..end]
-            .find(['/', '?', '#'])
-            .map_or(end, |length| at + 3 + length);
-        let host = rest[at + 3..authority_end]
-            .rsplit('@')
-            .next()
-            .unwrap_or_default();
+        let authority_end = rest[at + 3..end].find(['/', '?', '#']).map_or(end, |length| at + 3 + length);
+        let host = rest[at + 3..authority_end].rsplit('@').next().unwrap_or_default();
         out.push_str(&rest[..at + 3]);
         out.push_str(host);
         rest = &rest[end..];
@@ -575,110 +504,57 @@ mod tests {
         }
         .abi_encode();
         let error = ContractError::decode(&data);
-        assert_eq!(
-            (error.contract.as_str(), error.name.as_str()),
-            ("Micropools", "PositionTooSmall")
-        );
-        assert_eq!(
-            error.arguments[1],
-            ("amount".into(), "490000000000000000".into())
-        );
-        assert!(
-            error
-                .to_string()
-                .contains("raised when `account` would hold `amount` wei"),
-            "{error}"
-        );
-        assert!(
-            error.is::<Micropools::PositionTooSmall>() && !error.is::<Micropools::GapTooSmall>()
-        );
-        assert_eq!(
-            error
-                .typed::<Micropools::PositionTooSmall>()
-                .unwrap()
-                .account,
-            Address::repeat_byte(0x11)
-        );
+        assert_eq!((error.contract.as_str(), error.name.as_str()), ("Micropools", "PositionTooSmall"));
+        assert_eq!(error.arguments[1], ("amount".into(), "490000000000000000".into()));
+        assert!(error.to_string().contains("raised when `account` would hold `amount` wei"), "{error}");
+        assert!(error.is::<Micropools::PositionTooSmall>() && !error.is::<Micropools::GapTooSmall>());
+        assert_eq!(error.typed::<Micropools::PositionTooSmall>().unwrap().account, Address::repeat_byte(0x11));
         assert!(error.typed::<Micropools::GapTooSmall>().is_none());
     }
 
     #[test]
     fn an_enum_argument_is_shown_by_its_name() {
         let data = alloy::hex::decode("0x").unwrap();
-        assert_eq!(
-            ContractError::decode(&data).name,
-            "reverted without a reason"
-        );
+        assert_eq!(ContractError::decode(&data).name, "reverted without a reason");
         let mut data = KeyRegistry::WrongKeyState::SELECTOR.to_vec();
         data.extend_from_slice(&U256::from(7).to_be_bytes::<32>());
         data.extend_from_slice(&U256::from(3).to_be_bytes::<32>());
         let error = ContractError::decode(&data);
-        assert_eq!(
-            error.arguments,
-            vec![
-                ("keyId".into(), "7".into()),
-                ("state".into(), "Live".into())
-            ]
-        );
+        assert_eq!(error.arguments, vec![("keyId".into(), "7".into()), ("state".into(), "Live".into())]);
     }
 
     #[test]
     fn revert_data_nobody_knows_or_that_is_cut_short_is_shown_and_does_not_fail() {
         let error = ContractError::decode(&[0xde, 0xad, 0xbe, 0xef, 1]);
-        assert_eq!(
-            (error.contract.as_str(), error.name.as_str()),
-            ("unknown", "0xdeadbeef")
-        );
+        assert_eq!((error.contract.as_str(), error.name.as_str()), ("unknown", "0xdeadbeef"));
         let cut = Micropools::PositionTooSmall::SELECTOR;
         assert_eq!(ContractError::decode(&cut).contract, "unknown");
     }
 
     #[test]
     fn openzeppelin_and_solidity_errors_are_named() {
-        let data = OpenZeppelin::AccessManagedUnauthorized {
-            caller: Address::ZERO,
-        }
-        .abi_encode();
-        assert_eq!(
-            ContractError::decode(&data).name,
-            "AccessManagedUnauthorized"
-        );
+        let data = OpenZeppelin::AccessManagedUnauthorized { caller: Address::ZERO }.abi_encode();
+        assert_eq!(ContractError::decode(&data).name, "AccessManagedUnauthorized");
         let data = alloy::sol_types::Revert::from("no\u{1b}[31m").abi_encode();
-        assert_eq!(
-            ContractError::decode(&data).arguments[0].1,
-            r#""no\u{1b}[31m""#
-        );
+        assert_eq!(ContractError::decode(&data).arguments[0].1, r#""no\u{1b}[31m""#);
     }
 
     #[test]
     fn every_error_of_every_abi_has_its_sentence_from_the_interface() {
-        let ours: Vec<_> = KNOWN
-            .values()
-            .filter(|known| known.contracts != ["OpenZeppelin"])
-            .collect();
+        let ours: Vec<_> = KNOWN.values().filter(|known| known.contracts != ["OpenZeppelin"]).collect();
         assert!(ours.len() > 40, "only {} errors", ours.len());
         // Errors that come from OpenZeppelin's code are in our ABIs but not in our interfaces.
-        let declared = |name: &str| {
-            SOURCES
-                .iter()
-                .any(|(.., interface)| interface.contains(&format!("error {name}(")))
-        };
+        let declared = |name: &str| SOURCES.iter().any(|(.., interface)| interface.contains(&format!("error {name}(")));
         for known in ours.iter().filter(|known| declared(&known.error.name)) {
-            assert!(
-                known.raised_when.is_some(),
-                "{} has no @notice Raised …",
-                known.error.name
-            );
+            assert!(known.raised_when.is_some(), "{} has no @notice Raised …", known.error.name);
         }
     }
 
     #[test]
     fn the_secret_part_of_a_url_never_reaches_an_error() {
-        let text = "error sending request for url (https://user:pass@rpc.example:8545/v2/KEY?token=KEY), then wss://a.b/KEY";
-        assert_eq!(
-            cut_urls(text),
-            "error sending request for url (https://rpc.example:8545), then wss://a.b"
-        );
+        let text =
+            "error sending request for url (https://user:pass@rpc.example:8545/v2/KEY?token=KEY), then wss://a.b/KEY";
+        assert_eq!(cut_urls(text), "error sending request for url (https://rpc.example:8545), then wss://a.b");
         assert_eq!(cut_urls("no url here"), "no url here");
     }
 }

@@ -30,39 +30,22 @@ pub struct RawHeader {
 pub async fn fetch(provider: &DynProvider, number: u64) -> Result<RawHeader, ChainError> {
     let tag = BlockNumberOrTag::Number(number);
     let action = format!("reading the header of block {number}");
-    let block = ask(action.clone(), async {
-        provider.get_block_by_number(tag).await
-    })
-    .await?;
-    let block = block
-        .ok_or_else(|| ChainError::NotFound(format!("the RPC endpoint has no block {number}")))?;
+    let block = ask(action.clone(), async { provider.get_block_by_number(tag).await }).await?;
+    let block = block.ok_or_else(|| ChainError::NotFound(format!("the RPC endpoint has no block {number}")))?;
     let hash = block.header.hash;
     let encoded = Bytes::from(alloy::rlp::encode(&block.header.inner));
     if block.header.number == number && keccak256(&encoded) == hash {
-        return Ok(RawHeader {
-            number,
-            hash,
-            rlp: encoded,
-        });
+        return Ok(RawHeader { number, hash, rlp: encoded });
     }
-    let raw = provider
-        .client()
-        .request::<_, Bytes>("debug_getRawHeader", (tag,));
+    let raw = provider.client().request::<_, Bytes>("debug_getRawHeader", (tag,));
     let instead = match ask(format!("{action} in raw form"), raw).await {
         Ok(raw) if block.header.number == number && keccak256(&raw) == hash => {
-            return Ok(RawHeader {
-                number,
-                hash,
-                rlp: raw,
-            });
+            return Ok(RawHeader { number, hash, rlp: raw });
         }
         Ok(raw) => format!("its raw form to {}", keccak256(&raw)),
         Err(error) => format!("it gives no raw form ({error})"),
     };
-    let detail = format!(
-        "the header hashes to {}, the block to {hash}, and {instead}",
-        keccak256(&encoded)
-    );
+    let detail = format!("the header hashes to {}, the block to {hash}, and {instead}", keccak256(&encoded));
     Err(ChainError::Nonsense { action, detail })
 }
 
@@ -81,16 +64,8 @@ mod tests {
         let anvil = Anvil::start(1).await;
         anvil.mine(3).await;
         let header = fetch(&anvil.provider, 2).await.unwrap();
-        let block = anvil
-            .provider
-            .get_block_by_number(2.into())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (header.number, header.hash, keccak256(&header.rlp)),
-            (2, block.header.hash, block.header.hash)
-        );
+        let block = anvil.provider.get_block_by_number(2.into()).await.unwrap().unwrap();
+        assert_eq!((header.number, header.hash, keccak256(&header.rlp)), (2, block.header.hash, block.header.hash));
         let decoded = Header::decode(&mut header.rlp.as_ref()).unwrap();
         assert_eq!(decoded.mix_hash, block.header.mix_hash);
         let error = fetch(&anvil.provider, 9).await.unwrap_err();
@@ -98,8 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_header_that_does_not_hash_to_its_block_is_asked_for_in_raw_form_and_refused_if_that_lies_too()
-     {
+    async fn a_header_that_does_not_hash_to_its_block_is_asked_for_in_raw_form_and_refused_if_that_lies_too() {
         let anvil = Anvil::start(1).await;
         anvil.mine(3).await;
         let honest = fetch(&anvil.provider, 2).await.unwrap();
@@ -107,9 +81,7 @@ mod tests {
         let forged = |raw: Bytes| {
             move |method: &str, mut result: serde_json::Value| {
                 match method {
-                    "eth_getBlockByNumber" => {
-                        result["mixHash"] = serde_json::json!(B256::repeat_byte(7))
-                    }
+                    "eth_getBlockByNumber" => result["mixHash"] = serde_json::json!(B256::repeat_byte(7)),
                     "debug_getRawHeader" => result = serde_json::json!(raw),
                     _ => {}
                 }

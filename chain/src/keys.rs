@@ -10,9 +10,7 @@
 //! ```
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
-use stkr_core::{
-    CommitteeKeys, CommitteeKeysError, PointError, PublicKey, ShareIndex, Threshold, ThresholdError,
-};
+use stkr_core::{CommitteeKeys, CommitteeKeysError, PointError, PublicKey, ShareIndex, Threshold, ThresholdError};
 
 use crate::{bindings::KeyRegistry, reader::KeyInfo};
 
@@ -111,15 +109,11 @@ impl LiveKey {
     /// Says what does not fit.
     pub fn from_event(key: &KeyInfo, event: &KeyRegistry::KeyFinalised) -> Result<Self, KeyError> {
         let key_id = key.id;
-        let threshold = Threshold::new(key.threshold, key.members)
-            .map_err(|error| KeyError::Threshold { key_id, error })?;
+        let threshold =
+            Threshold::new(key.threshold, key.members).map_err(|error| KeyError::Threshold { key_id, error })?;
         let n = usize::from(key.members);
         let (points, rest) = event.points.as_chunks::<POINT>();
-        if event.committee.len() != n
-            || event.signers.len() != n
-            || points.len() != n + 1
-            || !rest.is_empty()
-        {
+        if event.committee.len() != n || event.signers.len() != n || points.len() != n + 1 || !rest.is_empty() {
             return Err(KeyError::Lengths {
                 key_id,
                 n: key.members,
@@ -128,28 +122,13 @@ impl LiveKey {
                 bytes: event.points.len(),
             });
         }
-        let members: Vec<Member> = (threshold
-            .indices()
-            .zip(&event.committee)
-            .zip(&event.signers))
-        .map(|((index, server_id), signer)| Member {
-            index,
-            server_id: *server_id,
-            signer: *signer,
-        })
-        .collect();
-        let leaves: Vec<B256> = members
-            .iter()
-            .zip(points)
-            .map(|(member, point)| leaf(member, point))
+        let members: Vec<Member> = (threshold.indices().zip(&event.committee).zip(&event.signers))
+            .map(|((index, server_id), signer)| Member { index, server_id: *server_id, signer: *signer })
             .collect();
+        let leaves: Vec<B256> = members.iter().zip(points).map(|(member, point)| leaf(member, point)).collect();
         let rebuilt = merkle_root(&leaves);
         if rebuilt != key.commitment {
-            return Err(KeyError::Root {
-                key_id,
-                rebuilt,
-                stored: key.commitment,
-            });
+            return Err(KeyError::Root { key_id, rebuilt, stored: key.commitment });
         }
         Ok(Self {
             key_id,
@@ -182,12 +161,7 @@ impl LiveKey {
     /// Share keys in index order, then the group key, 128 bytes each: the argument `points` of the registry.
     #[must_use]
     pub fn points(&self) -> Bytes {
-        let mut points: Vec<u8> = self
-            .keys
-            .share_keys()
-            .iter()
-            .flat_map(PublicKey::to_eip2537)
-            .collect();
+        let mut points: Vec<u8> = self.keys.share_keys().iter().flat_map(PublicKey::to_eip2537).collect();
         points.extend_from_slice(&self.keys.group_key().to_eip2537());
         points.into()
     }
@@ -203,29 +177,13 @@ impl LiveKey {
     }
 }
 
-fn committee_keys(
-    key_id: u64,
-    threshold: Threshold,
-    points: &[[u8; POINT]],
-) -> Result<CommitteeKeys, KeyError> {
+fn committee_keys(key_id: u64, threshold: Threshold, points: &[[u8; POINT]]) -> Result<CommitteeKeys, KeyError> {
     let mut keys = Vec::with_capacity(points.len());
     for (position, point) in points.iter().enumerate() {
-        keys.push(
-            PublicKey::from_eip2537(point).map_err(|error| KeyError::Point {
-                key_id,
-                position,
-                error,
-            })?,
-        );
+        keys.push(PublicKey::from_eip2537(point).map_err(|error| KeyError::Point { key_id, position, error })?);
     }
     let Some(group_key) = keys.pop() else {
-        return Err(KeyError::Lengths {
-            key_id,
-            n: threshold.n(),
-            members: 0,
-            signers: 0,
-            bytes: 0,
-        });
+        return Err(KeyError::Lengths { key_id, n: threshold.n(), members: 0, signers: 0, bytes: 0 });
     };
     CommitteeKeys::new(threshold, group_key, keys).map_err(|error| KeyError::Keys { key_id, error })
 }
@@ -247,11 +205,7 @@ fn parents(nodes: &[B256]) -> Vec<B256> {
         .chunks(2)
         .map(|pair| match pair {
             [left, right] => {
-                let (low, high) = if left < right {
-                    (left, right)
-                } else {
-                    (right, left)
-                };
+                let (low, high) = if left < right { (left, right) } else { (right, left) };
                 keccak256([low.as_slice(), high.as_slice()].concat())
             }
             rest => rest.first().copied().unwrap_or_default(),
@@ -292,32 +246,17 @@ mod tests {
     fn finalised(t: u8, n: u8, seed: u8) -> (KeyInfo, KeyRegistry::KeyFinalised) {
         let threshold = Threshold::new(t, n).unwrap();
         let dealt = stkr_core::testing::TrustedDealer::deal(threshold, [seed; 32]);
-        let mut points: Vec<u8> = dealt
-            .keys
-            .share_keys()
-            .iter()
-            .flat_map(PublicKey::to_eip2537)
-            .collect();
+        let mut points: Vec<u8> = dealt.keys.share_keys().iter().flat_map(PublicKey::to_eip2537).collect();
         points.extend_from_slice(&dealt.keys.group_key().to_eip2537());
         let committee: Vec<u32> = (0..u32::from(n)).map(|i| 40 + i).collect();
         let signers: Vec<Address> = (0..n).map(Address::repeat_byte).collect();
         // The leaf by the ABI's own rules, not by the function under test.
         let leaves: Vec<B256> = (0..usize::from(n))
             .map(|i| {
-                let words: Vec<FixedBytes<32>> = points[i * 128..(i + 1) * 128]
-                    .chunks(32)
-                    .map(B256::from_slice)
-                    .collect();
+                let words: Vec<FixedBytes<32>> =
+                    points[i * 128..(i + 1) * 128].chunks(32).map(B256::from_slice).collect();
                 let words: [B256; 4] = words.try_into().unwrap();
-                keccak256(
-                    (
-                        U256::from(i + 1),
-                        U256::from(committee[i]),
-                        signers[i],
-                        words,
-                    )
-                        .abi_encode(),
-                )
+                keccak256((U256::from(i + 1), U256::from(committee[i]), signers[i], words).abi_encode())
             })
             .collect();
         let root = merkle_root(&leaves);
@@ -358,19 +297,12 @@ mod tests {
         for (t, n) in [(3, 4), (5, 7), (7, 10)] {
             let (key, event) = finalised(t, n, 1);
             let live = LiveKey::from_event(&key, &event).unwrap();
-            assert_eq!(
-                (live.key_id, live.attempt, live.members.len()),
-                (7, 2, usize::from(n))
-            );
+            assert_eq!((live.key_id, live.attempt, live.members.len()), (7, 2, usize::from(n)));
             assert_eq!(live.points(), event.points);
             assert_eq!(live.group_key(), event.points[usize::from(n) * 128..]);
             for index in live.keys.threshold().indices() {
                 let (leaf, proof) = live.leaf_with_proof(index).unwrap();
-                assert_eq!(
-                    climb(leaf, &proof),
-                    key.commitment,
-                    "{t}-of-{n}, member {index}"
-                );
+                assert_eq!(climb(leaf, &proof), key.commitment, "{t}-of-{n}, member {index}");
                 let member = live.member(index).unwrap();
                 assert_eq!(live.member_of_signer(member.signer), Some(member));
             }
@@ -385,43 +317,19 @@ mod tests {
             change(&mut forged);
             LiveKey::from_event(&key, &forged).unwrap_err()
         };
-        assert!(matches!(
-            refused(&|it| it.signers[1] = Address::repeat_byte(0xee)),
-            KeyError::Root { .. }
-        ));
-        assert!(matches!(
-            refused(&|it| it.committee[3] = 99),
-            KeyError::Root { .. }
-        ));
-        assert!(matches!(
-            refused(&|it| it.committee.swap(0, 1)),
-            KeyError::Root { .. }
-        ));
+        assert!(matches!(refused(&|it| it.signers[1] = Address::repeat_byte(0xee)), KeyError::Root { .. }));
+        assert!(matches!(refused(&|it| it.committee[3] = 99), KeyError::Root { .. }));
+        assert!(matches!(refused(&|it| it.committee.swap(0, 1)), KeyError::Root { .. }));
         let (_, other) = finalised(3, 4, 2);
-        assert!(matches!(
-            refused(&|it| it.points = other.points.clone()),
-            KeyError::Root { .. }
-        ));
+        assert!(matches!(refused(&|it| it.points = other.points.clone()), KeyError::Root { .. }));
         // The group key is in no leaf: the polynomial gives it away.
         let group = &other.points[4 * 128..];
         let swapped: Bytes = [&event.points[..4 * 128], group].concat().into();
-        assert!(matches!(
-            refused(&|it| it.points = swapped.clone()),
-            KeyError::Keys { .. }
-        ));
+        assert!(matches!(refused(&|it| it.points = swapped.clone()), KeyError::Keys { .. }));
         let cut: Bytes = event.points[..4 * 128].to_vec().into();
-        assert!(matches!(
-            refused(&|it| it.points = cut.clone()),
-            KeyError::Lengths { .. }
-        ));
-        assert!(matches!(
-            refused(&|it| it.signers.truncate(3)),
-            KeyError::Lengths { .. }
-        ));
+        assert!(matches!(refused(&|it| it.points = cut.clone()), KeyError::Lengths { .. }));
+        assert!(matches!(refused(&|it| it.signers.truncate(3)), KeyError::Lengths { .. }));
         let infinity: Bytes = [&event.points[..4 * 128], &[0; 128]].concat().into();
-        assert!(matches!(
-            refused(&|it| it.points = infinity.clone()),
-            KeyError::Point { position: 4, .. }
-        ));
+        assert!(matches!(refused(&|it| it.points = infinity.clone()), KeyError::Point { position: 4, .. }));
     }
 }

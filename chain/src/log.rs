@@ -64,12 +64,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(2),
-            range: 5_000,
-            batch: 32,
-            final_reorg: FinalReorg::Refuse,
-        }
+        Self { interval: Duration::from_secs(2), range: 5_000, batch: 32, final_reorg: FinalReorg::Refuse }
     }
 }
 
@@ -91,17 +86,8 @@ pub enum StkrEvent {
 impl StkrEvent {
     /// Decodes a log of `contract`.
     #[must_use]
-    pub fn decode(
-        deployment: &Deployment,
-        contract: Address,
-        topics: &[B256],
-        data: &[u8],
-    ) -> Self {
-        fn of<E: SolEventInterface>(
-            topics: &[B256],
-            data: &[u8],
-            wrap: fn(E) -> StkrEvent,
-        ) -> StkrEvent {
+    pub fn decode(deployment: &Deployment, contract: Address, topics: &[B256], data: &[u8]) -> Self {
+        fn of<E: SolEventInterface>(topics: &[B256], data: &[u8], wrap: fn(E) -> StkrEvent) -> StkrEvent {
             E::decode_raw_log(topics, data).map_or(StkrEvent::Unknown, wrap)
         }
         match contract {
@@ -217,13 +203,7 @@ impl EventLog {
     ) -> Result<Self, ChainError> {
         store.write(|transaction| claim(transaction, &deployment))?;
         let tip = store.read(tip)?;
-        Ok(Self {
-            store,
-            deployment,
-            endpoints,
-            options,
-            tip: Arc::new(watch::Sender::new(tip)),
-        })
+        Ok(Self { store, deployment, endpoints, options, tip: Arc::new(watch::Sender::new(tip)) })
     }
 
     // ---------------------------------------------------------------- following
@@ -259,10 +239,7 @@ impl EventLog {
     /// # Errors
     /// That of the last endpoint if none answers; [`ChainError::FinalBlockVanished`].
     pub async fn poll(&self) -> Result<Progress, ChainError> {
-        let mut last = ChainError::TooFewEndpoints {
-            configured: 0,
-            needed: 1,
-        };
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
             match self.poll_at(endpoint).await {
                 Err(error) if error.is_transient() => last = error,
@@ -284,8 +261,7 @@ impl EventLog {
             let done = self.advance(endpoint, head, &mut progress).await?;
             let tip = self.tip()?;
             progress.tip = tip.map(|tip| tip.number);
-            self.tip
-                .send_if_modified(|old| std::mem::replace(old, tip) != tip);
+            self.tip.send_if_modified(|old| std::mem::replace(old, tip) != tip);
             stalls = if tip == before { stalls + 1 } else { 0 };
             if done || stalls > 3 {
                 return Ok(progress);
@@ -294,24 +270,15 @@ impl EventLog {
     }
 
     /// Removes stored blocks that are not on the endpoint's chain.
-    async fn reconcile(
-        &self,
-        endpoint: &Endpoint,
-        head: BlockId,
-        progress: &mut Progress,
-    ) -> Result<(), ChainError> {
+    async fn reconcile(&self, endpoint: &Endpoint, head: BlockId, progress: &mut Progress) -> Result<(), ChainError> {
         let Some(tip) = self.tip()? else {
             return Ok(());
         };
         // Blocks above an endpoint's head have not vanished: it lags. They are compared once it has come that far.
-        let mut candidate = self
-            .store
-            .read(|connection| block_at_or_below(connection, head.number))?;
+        let mut candidate = self.store.read(|connection| block_at_or_below(connection, head.number))?;
         let mut vanished_from = None;
         while let Some(stored) = candidate {
-            let found = endpoint
-                .block(BlockNumberOrTag::Number(stored.number))
-                .await?;
+            let found = endpoint.block(BlockNumberOrTag::Number(stored.number)).await?;
             if found.map(|found| found.hash) == Some(stored.hash) {
                 break;
             }
@@ -320,9 +287,7 @@ impl EventLog {
             let Some(below) = stored.number.checked_sub(1) else {
                 break;
             };
-            candidate = self
-                .store
-                .read(|connection| block_at_or_below(connection, below))?;
+            candidate = self.store.read(|connection| block_at_or_below(connection, below))?;
         }
         if let Some(from) = vanished_from {
             let (blocks, logs) = self.store.write(|transaction| unwind(transaction, from))?;
@@ -354,26 +319,15 @@ impl EventLog {
     }
 
     /// Stores one batch beyond the tip. True when there is nothing more to fetch now.
-    async fn advance(
-        &self,
-        endpoint: &Endpoint,
-        head: BlockId,
-        progress: &mut Progress,
-    ) -> Result<bool, ChainError> {
+    async fn advance(&self, endpoint: &Endpoint, head: BlockId, progress: &mut Progress) -> Result<bool, ChainError> {
         let tip = self.tip()?;
         let from = tip.map_or(self.deployment.deployed_block, |tip| tip.number + 1);
         let last_final = endpoint.block(BlockNumberOrTag::Finalized).await?;
         let final_number = last_final.map_or(0, |block| block.number);
         let batch = if from > head.number {
-            Some(Batch {
-                blocks: Vec::new(),
-                logs: Vec::new(),
-            })
+            Some(Batch { blocks: Vec::new(), logs: Vec::new() })
         } else if from <= final_number {
-            Some(
-                self.fetch_range(endpoint, from, final_number.min(head.number))
-                    .await?,
-            )
+            Some(self.fetch_range(endpoint, from, final_number.min(head.number)).await?)
         } else {
             self.fetch_blocks(endpoint, tip, from, head.number).await?
         };
@@ -381,18 +335,12 @@ impl EventLog {
         let Some(batch) = batch else { return Ok(false) };
         progress.added += batch.logs.len();
         let end = batch.blocks.iter().map(|block| block.number).max();
-        self.store
-            .write(|transaction| append(transaction, &batch, last_final))?;
+        self.store.write(|transaction| append(transaction, &batch, last_final))?;
         Ok(end.is_none_or(|end| end >= head.number))
     }
 
     /// Finalized past: logs of a range in one question, the hash of every block that has any checked.
-    async fn fetch_range(
-        &self,
-        endpoint: &Endpoint,
-        from: u64,
-        to: u64,
-    ) -> Result<Batch, ChainError> {
+    async fn fetch_range(&self, endpoint: &Endpoint, from: u64, to: u64) -> Result<Batch, ChainError> {
         let mut span = self.options.range.max(1);
         loop {
             let end = to.min(from.saturating_add(span - 1));
@@ -400,9 +348,7 @@ impl EventLog {
             let action = format!("reading logs of blocks {from} to {end}");
             match ask(action.clone(), endpoint.provider().get_logs(&filter)).await {
                 Ok(logs) => return self.check_range(endpoint, &action, from, end, logs).await,
-                Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => {
-                    span = span.div_ceil(2)
-                }
+                Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => span = span.div_ceil(2),
                 Err(error) => return Err(error),
             }
         }
@@ -419,20 +365,13 @@ impl EventLog {
         logs.sort_by_key(|log| (log.block_number, log.log_index));
         let mut blocks: Vec<BlockId> = Vec::new();
         for log in &logs {
-            let place = log
-                .block_number
-                .zip(log.block_hash)
-                .filter(|(at, _)| (from..=end).contains(at));
+            let place = log.block_number.zip(log.block_hash).filter(|(at, _)| (from..=end).contains(at));
             let (at, hash) = place.ok_or_else(|| nonsense(action, "a log outside the range"))?;
             if blocks.last().is_none_or(|block| block.number != at) {
-                blocks
-                    .push(existing_block(endpoint.provider(), BlockNumberOrTag::Number(at)).await?);
+                blocks.push(existing_block(endpoint.provider(), BlockNumberOrTag::Number(at)).await?);
             }
             if blocks.last().map(|block| block.hash) != Some(hash) {
-                return Err(nonsense(
-                    action,
-                    "a log of a block that is not on its chain",
-                ));
+                return Err(nonsense(action, "a log of a block that is not on its chain"));
             }
         }
         if blocks.last().is_none_or(|block| block.number != end) {
@@ -458,29 +397,16 @@ impl EventLog {
                 break;
             }
             let filter = self.filter().at_block_hash(block.hash);
-            let found = match ask(
-                format!("reading logs of block {at}"),
-                endpoint.provider().get_logs(&filter),
-            )
-            .await
-            {
+            let found = match ask(format!("reading logs of block {at}"), endpoint.provider().get_logs(&filter)).await {
                 Ok(found) => found,
                 // The endpoint forgot a block it just named: a reorg between the two questions.
-                Err(ChainError::Refused { .. })
-                    if endpoint.block(at.into()).await? != Some(block) =>
-                {
+                Err(ChainError::Refused { .. }) if endpoint.block(at.into()).await? != Some(block) => {
                     break;
                 }
                 Err(error) => return Err(error),
             };
-            if found
-                .iter()
-                .any(|log| log.block_hash != Some(block.hash) || log.block_number != Some(at))
-            {
-                return Err(nonsense(
-                    &format!("reading logs of block {at}"),
-                    "a log of another block",
-                ));
+            if found.iter().any(|log| log.block_hash != Some(block.hash) || log.block_number != Some(at)) {
+                return Err(nonsense(&format!("reading logs of block {at}"), "a log of another block"));
             }
             logs.extend(found);
             blocks.push(block);
@@ -491,12 +417,7 @@ impl EventLog {
 
     fn filter(&self) -> Filter {
         let it = &self.deployment;
-        Filter::new().address(vec![
-            it.server_registry,
-            it.provider_registry,
-            it.key_registry,
-            it.micropools,
-        ])
+        Filter::new().address(vec![it.server_registry, it.provider_registry, it.key_registry, it.micropools])
     }
 
     // ---------------------------------------------------------------- reading
@@ -567,20 +488,10 @@ impl EventLog {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn events_of<E: SolEvent>(
-        &self,
-        contract: Address,
-    ) -> Result<Vec<(LoggedEvent, E)>, ChainError> {
-        let query = EventQuery {
-            contract: Some(contract),
-            topic0: Some(E::SIGNATURE_HASH),
-            ..EventQuery::default()
-        };
+    pub fn events_of<E: SolEvent>(&self, contract: Address) -> Result<Vec<(LoggedEvent, E)>, ChainError> {
+        let query = EventQuery { contract: Some(contract), topic0: Some(E::SIGNATURE_HASH), ..EventQuery::default() };
         let events = self.events(&query)?;
-        Ok(events
-            .into_iter()
-            .filter_map(|event| event.typed::<E>().map(|typed| (event, typed)))
-            .collect())
+        Ok(events.into_iter().filter_map(|event| event.typed::<E>().map(|typed| (event, typed))).collect())
     }
 
     /// Hands `consumer` up to `limit` changes, oldest first, in one transaction with its cursor. Returns how many.
@@ -652,14 +563,8 @@ fn claim(transaction: &Transaction<'_>, deployment: &Deployment) -> Result<(), C
         }
         Some(found) if found == (deployment.chain_id, registry) => Ok(()),
         Some((chain_id, key_registry)) => Err(ChainError::ForeignDatabase {
-            stored: format!(
-                "chain {chain_id}, key registry {}",
-                Address::from(key_registry)
-            ),
-            configured: format!(
-                "chain {}, key registry {}",
-                deployment.chain_id, deployment.key_registry
-            ),
+            stored: format!("chain {chain_id}, key registry {}", Address::from(key_registry)),
+            configured: format!("chain {}, key registry {}", deployment.chain_id, deployment.key_registry),
         }),
     }
 }
@@ -675,28 +580,17 @@ fn block_row(row: &Row<'_>) -> rusqlite::Result<BlockId> {
 
 fn tip(connection: &Connection) -> Result<Option<BlockId>, ChainError> {
     let sql = "SELECT * FROM chain_blocks ORDER BY number DESC LIMIT 1";
-    Ok(connection
-        .prepare_cached(sql)?
-        .query_row([], block_row)
-        .optional()?)
+    Ok(connection.prepare_cached(sql)?.query_row([], block_row).optional()?)
 }
 
 fn block_at_or_below(connection: &Connection, at: u64) -> Result<Option<BlockId>, ChainError> {
     let sql = "SELECT * FROM chain_blocks WHERE number <= ?1 ORDER BY number DESC LIMIT 1";
-    Ok(connection
-        .prepare_cached(sql)?
-        .query_row([integer(at)?], block_row)
-        .optional()?)
+    Ok(connection.prepare_cached(sql)?.query_row([integer(at)?], block_row).optional()?)
 }
 
 fn last_final(connection: &Connection) -> Result<Option<(u64, B256)>, ChainError> {
     let sql = "SELECT final_number, final_hash FROM chain_meta WHERE final_number IS NOT NULL";
-    let row = |row: &Row<'_>| {
-        Ok((
-            number(row, "final_number")?,
-            bytes::<32>(row, "final_hash")?.into(),
-        ))
-    };
+    let row = |row: &Row<'_>| Ok((number(row, "final_number")?, bytes::<32>(row, "final_hash")?.into()));
     Ok(connection.query_row(sql, [], row).optional()?)
 }
 
@@ -712,30 +606,18 @@ fn unwind(transaction: &Transaction<'_>, from: u64) -> Result<(usize, usize), Ch
     )?;
     let logs = transaction.execute("DELETE FROM chain_logs WHERE block_number >= ?1", [from])?;
     let blocks = transaction.execute("DELETE FROM chain_blocks WHERE number >= ?1", [from])?;
-    transaction.execute(
-        "UPDATE chain_meta SET final_number = NULL, final_hash = NULL WHERE final_number >= ?1",
-        [from],
-    )?;
+    transaction
+        .execute("UPDATE chain_meta SET final_number = NULL, final_hash = NULL WHERE final_number >= ?1", [from])?;
     Ok((blocks, logs))
 }
 
 /// Blocks without logs are kept this far below the newest finalized one, as places for a walk back to stop at.
 const KEPT: u64 = 256;
 
-fn append(
-    transaction: &Transaction<'_>,
-    batch: &Batch,
-    last_final: Option<BlockId>,
-) -> Result<(), ChainError> {
-    let mut block =
-        transaction.prepare_cached("INSERT INTO chain_blocks VALUES (?1, ?2, ?3, ?4)")?;
+fn append(transaction: &Transaction<'_>, batch: &Batch, last_final: Option<BlockId>) -> Result<(), ChainError> {
+    let mut block = transaction.prepare_cached("INSERT INTO chain_blocks VALUES (?1, ?2, ?3, ?4)")?;
     for it in &batch.blocks {
-        block.execute(params![
-            integer(it.number)?,
-            it.hash.0,
-            it.parent.0,
-            integer(it.timestamp)?
-        ])?;
+        block.execute(params![integer(it.number)?, it.hash.0, it.parent.0, integer(it.timestamp)?])?;
     }
     for log in &batch.logs {
         append_log(transaction, batch, log)?;
@@ -756,16 +638,9 @@ fn append(
 }
 
 fn append_log(transaction: &Transaction<'_>, batch: &Batch, log: &Log) -> Result<(), ChainError> {
-    let block = batch
-        .blocks
-        .iter()
-        .find(|block| Some(block.number) == log.block_number);
-    let (Some(block), Some(index), Some(hash)) = (block, log.log_index, log.transaction_hash)
-    else {
-        return Err(nonsense(
-            "reading logs",
-            "a log without its place on the chain",
-        ));
+    let block = batch.blocks.iter().find(|block| Some(block.number) == log.block_number);
+    let (Some(block), Some(index), Some(hash)) = (block, log.log_index, log.transaction_hash) else {
+        return Err(nonsense("reading logs", "a log without its place on the chain"));
     };
     let topic = |position: usize| log.topics().get(position).map(|topic| topic.0);
     let mut statement = transaction.prepare_cached(
@@ -809,8 +684,5 @@ fn event(deployment: &Deployment, row: &Row<'_>) -> rusqlite::Result<LoggedEvent
 }
 
 fn nonsense(action: &str, detail: &str) -> ChainError {
-    ChainError::Nonsense {
-        action: action.to_owned(),
-        detail: detail.to_owned(),
-    }
+    ChainError::Nonsense { action: action.to_owned(), detail: detail.to_owned() }
 }

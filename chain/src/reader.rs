@@ -136,11 +136,7 @@ impl ChainReader {
     /// # Errors
     /// [`ChainError::TooFewEndpoints`] if `trust` wants two and there are fewer different ones; those of
     /// [`Endpoint::connect`] and [`Deployment::check_chain`].
-    pub async fn connect(
-        deployment: Deployment,
-        urls: &[Url],
-        trust: Trust,
-    ) -> Result<Self, ChainError> {
+    pub async fn connect(deployment: Deployment, urls: &[Url], trust: Trust) -> Result<Self, ChainError> {
         // The same endpoint twice agrees with itself whatever it says.
         let mut different: Vec<&Url> = Vec::new();
         for url in urls {
@@ -153,10 +149,7 @@ impl ChainReader {
         for url in different {
             endpoints.push(Endpoint::connect(url).await?);
         }
-        let reader = Self {
-            deployment,
-            endpoints,
-        };
+        let reader = Self { deployment, endpoints };
         reader.check_chain().await?;
         Ok(reader)
     }
@@ -165,16 +158,9 @@ impl ChainReader {
     ///
     /// # Errors
     /// [`ChainError::TooFewEndpoints`].
-    pub fn new(
-        deployment: Deployment,
-        endpoints: Vec<Endpoint>,
-        trust: Trust,
-    ) -> Result<Self, ChainError> {
+    pub fn new(deployment: Deployment, endpoints: Vec<Endpoint>, trust: Trust) -> Result<Self, ChainError> {
         enough(endpoints.len(), trust)?;
-        Ok(Self {
-            deployment,
-            endpoints,
-        })
+        Ok(Self { deployment, endpoints })
     }
 
     /// Checks every endpoint as [`Deployment::check_chain`] does.
@@ -210,16 +196,10 @@ impl ChainReader {
     /// not answer. An error never means yes.
     pub async fn is_ordered(&self, key_id: u64, signing_root: B256) -> Result<bool, ChainError> {
         let registry = self.deployment.key_registry;
-        self.agreed(
-            format!("whether key {key_id} was ordered to sign {signing_root}"),
-            |provider, at| async move {
-                let keys = KeyRegistry::new(registry, provider);
-                keys.isOrdered(U256::from(key_id), signing_root)
-                    .block(at)
-                    .call()
-                    .await
-            },
-        )
+        self.agreed(format!("whether key {key_id} was ordered to sign {signing_root}"), |provider, at| async move {
+            let keys = KeyRegistry::new(registry, provider);
+            keys.isOrdered(U256::from(key_id), signing_root).block(at).call().await
+        })
         .await
     }
 
@@ -230,16 +210,9 @@ impl ChainReader {
     pub async fn finalized_key(&self, key_id: u64) -> Result<KeyInfo, ChainError> {
         let registry = self.deployment.key_registry;
         let key = self
-            .agreed(
-                format!("the state of key {key_id}"),
-                |provider, at| async move {
-                    KeyRegistry::new(registry, provider)
-                        .key(U256::from(key_id))
-                        .block(at)
-                        .call()
-                        .await
-                },
-            )
+            .agreed(format!("the state of key {key_id}"), |provider, at| async move {
+                KeyRegistry::new(registry, provider).key(U256::from(key_id)).block(at).call().await
+            })
             .await?;
         key_info(key_id, &key)
     }
@@ -251,21 +224,12 @@ impl ChainReader {
     pub async fn finalized_pool_of_key(&self, key_id: u64) -> Result<u64, ChainError> {
         let micropools = self.deployment.micropools;
         let pool = self
-            .agreed(
-                format!("the pool of key {key_id}"),
-                |provider, at| async move {
-                    Micropools::new(micropools, provider)
-                        .poolOfKey(U256::from(key_id))
-                        .block(at)
-                        .call()
-                        .await
-                },
-            )
+            .agreed(format!("the pool of key {key_id}"), |provider, at| async move {
+                Micropools::new(micropools, provider).poolOfKey(U256::from(key_id)).block(at).call().await
+            })
             .await?;
         match id_of("the pool of a key", pool)? {
-            0 => Err(ChainError::NotFound(format!(
-                "no pool uses key {key_id} (at the newest finalized block)"
-            ))),
+            0 => Err(ChainError::NotFound(format!("no pool uses key {key_id} (at the newest finalized block)"))),
             id => Ok(id),
         }
     }
@@ -281,31 +245,20 @@ impl ChainReader {
         let mut oldest: Option<(&Endpoint, BlockId)> = None;
         for endpoint in &self.endpoints {
             let block = existing_block(endpoint.provider(), BlockNumberOrTag::Finalized).await?;
-            if oldest
-                .as_ref()
-                .is_none_or(|(_, other)| block.number < other.number)
-            {
+            if oldest.as_ref().is_none_or(|(_, other)| block.number < other.number) {
                 oldest = Some((endpoint, block));
             }
         }
-        let (first, block) = oldest.ok_or(ChainError::TooFewEndpoints {
-            configured: 0,
-            needed: 1,
-        })?;
+        let (first, block) = oldest.ok_or(ChainError::TooFewEndpoints { configured: 0, needed: 1 })?;
         for endpoint in &self.endpoints {
-            let other = endpoint
-                .block(BlockNumberOrTag::Number(block.number))
-                .await?;
+            let other = endpoint.block(BlockNumberOrTag::Number(block.number)).await?;
             if other.map(|other| other.hash) != Some(block.hash) {
                 return Err(ChainError::EndpointsDisagree {
                     question: format!("the hash of finalized block {}", block.number),
                     first: first.name().to_owned(),
                     first_answer: block.hash.to_string(),
                     second: endpoint.name().to_owned(),
-                    second_answer: other.map_or_else(
-                        || "there is none".to_owned(),
-                        |other| other.hash.to_string(),
-                    ),
+                    second_answer: other.map_or_else(|| "there is none".to_owned(), |other| other.hash.to_string()),
                 });
             }
         }
@@ -339,12 +292,7 @@ impl ChainReader {
                 }
             }
         }
-        agreed
-            .map(|(_, answer)| answer)
-            .ok_or(ChainError::TooFewEndpoints {
-                configured: 0,
-                needed: 1,
-            })
+        agreed.map(|(_, answer)| answer).ok_or(ChainError::TooFewEndpoints { configured: 0, needed: 1 })
     }
 
     // ---------------------------------------------------------------- latest, the first endpoint that answers
@@ -357,10 +305,7 @@ impl ChainReader {
         let registry = self.deployment.key_registry;
         let key = self
             .latest(format!("reading key {key_id}"), |provider| async move {
-                KeyRegistry::new(registry, provider)
-                    .key(U256::from(key_id))
-                    .call()
-                    .await
+                KeyRegistry::new(registry, provider).key(U256::from(key_id)).call().await
             })
             .await?;
         key_info(key_id, &key)
@@ -388,10 +333,7 @@ impl ChainReader {
         let registry = self.deployment.server_registry;
         let server = self
             .latest(format!("reading server {id}"), |provider| async move {
-                ServerRegistry::new(registry, provider)
-                    .server(id)
-                    .call()
-                    .await
+                ServerRegistry::new(registry, provider).server(id).call().await
             })
             .await?;
         let status = ServerStatus::try_from(server.status)?;
@@ -418,15 +360,9 @@ impl ChainReader {
     pub async fn server_of_signer(&self, signer: Address) -> Result<Option<u32>, ChainError> {
         let registry = self.deployment.server_registry;
         let id = self
-            .latest(
-                "looking for the server of a signer",
-                |provider| async move {
-                    ServerRegistry::new(registry, provider)
-                        .serverOfSigner(signer)
-                        .call()
-                        .await
-                },
-            )
+            .latest("looking for the server of a signer", |provider| async move {
+                ServerRegistry::new(registry, provider).serverOfSigner(signer).call().await
+            })
             .await?;
         Ok((id != 0).then_some(id))
     }
@@ -438,10 +374,7 @@ impl ChainReader {
     pub async fn server_count(&self) -> Result<u32, ChainError> {
         let registry = self.deployment.server_registry;
         self.latest("counting the servers", |provider| async move {
-            ServerRegistry::new(registry, provider)
-                .serverCount()
-                .call()
-                .await
+            ServerRegistry::new(registry, provider).serverCount().call().await
         })
         .await
     }
@@ -463,23 +396,16 @@ impl ChainReader {
             )
             .await?;
         let endpoint = logs.iter().rev().find_map(|log| {
-            let (fingerprint, endpoint) = match log
-                .log_decode::<ServerRegistry::ServerEndpointChanged>()
-            {
+            let (fingerprint, endpoint) = match log.log_decode::<ServerRegistry::ServerEndpointChanged>() {
                 Ok(changed) => (changed.inner.tlsFingerprint, changed.inner.data.endpoint),
                 Err(_) => {
                     let registered = log.log_decode::<ServerRegistry::ServerRegistered>().ok()?;
-                    (
-                        registered.inner.tlsFingerprint,
-                        registered.inner.data.endpoint,
-                    )
+                    (registered.inner.tlsFingerprint, registered.inner.data.endpoint)
                 }
             };
             (fingerprint == server.tls_fingerprint).then_some(endpoint)
         });
-        endpoint.ok_or_else(|| {
-            ChainError::NotFound(format!("no event names the endpoint of server {id}"))
-        })
+        endpoint.ok_or_else(|| ChainError::NotFound(format!("no event names the endpoint of server {id}")))
     }
 
     /// Ids of the active servers of `kind`, in the order draws use.
@@ -490,19 +416,13 @@ impl ChainReader {
         let registry = self.deployment.server_registry;
         let packed = self
             .latest("reading the active set", |provider| async move {
-                ServerRegistry::new(registry, provider)
-                    .activeSet(kind.into())
-                    .call()
-                    .await
+                ServerRegistry::new(registry, provider).activeSet(kind.into()).call().await
             })
             .await?;
         let (ids, rest) = packed.as_chunks::<4>();
         if !rest.is_empty() {
             let detail = format!("an active set of {} bytes", packed.len());
-            return Err(ChainError::Nonsense {
-                action: "reading the active set".into(),
-                detail,
-            });
+            return Err(ChainError::Nonsense { action: "reading the active set".into(), detail });
         }
         Ok(ids.iter().map(|id| u32::from_be_bytes(*id)).collect())
     }
@@ -515,10 +435,7 @@ impl ChainReader {
         let micropools = self.deployment.micropools;
         let pool = self
             .latest(format!("reading pool {id}"), |provider| async move {
-                Micropools::new(micropools, provider)
-                    .pool(U256::from(id))
-                    .call()
-                    .await
+                Micropools::new(micropools, provider).pool(U256::from(id)).call().await
             })
             .await?;
         let state = PoolState::try_from(pool.state)?;
@@ -547,10 +464,7 @@ impl ChainReader {
         let micropools = self.deployment.micropools;
         let count = self
             .latest("counting the pools", |provider| async move {
-                Micropools::new(micropools, provider)
-                    .poolCount()
-                    .call()
-                    .await
+                Micropools::new(micropools, provider).poolCount().call().await
             })
             .await?;
         id_of("the number of pools", count)
@@ -564,10 +478,7 @@ impl ChainReader {
         let registry = self.deployment.provider_registry;
         let key = self
             .latest("reading a duty key", |endpoint| async move {
-                ProviderRegistry::new(registry, endpoint)
-                    .dutyKey(provider)
-                    .call()
-                    .await
+                ProviderRegistry::new(registry, endpoint).dutyKey(provider).call().await
             })
             .await?;
         Ok((!key.is_zero()).then_some(key))
@@ -583,18 +494,12 @@ impl ChainReader {
     pub async fn committee(&self, key_id: u64) -> Result<Committee, ChainError> {
         let key = self.key(key_id).await?;
         if key.state != KeyState::Drawn {
-            return Err(ChainError::NotFound(format!(
-                "key {key_id} is {} and has no ceremony",
-                key.state
-            )));
+            return Err(ChainError::NotFound(format!("key {key_id} is {} and has no ceremony", key.state)));
         }
         let logs = self
             .logs_of(
                 self.deployment.key_registry,
-                &[
-                    KeyRegistry::CommitteeDrawn::SIGNATURE_HASH,
-                    KeyRegistry::CeremonyRestarted::SIGNATURE_HASH,
-                ],
+                &[KeyRegistry::CommitteeDrawn::SIGNATURE_HASH, KeyRegistry::CeremonyRestarted::SIGNATURE_HASH],
                 U256::from(key_id),
             )
             .await?;
@@ -602,26 +507,13 @@ impl ChainReader {
             let members = match log.log_decode::<KeyRegistry::CommitteeDrawn>() {
                 Ok(drawn) => drawn.inner.data.committee,
                 // A restart with seed block 0 keeps the whole committee.
-                Err(_) => {
-                    log.log_decode::<KeyRegistry::CeremonyRestarted>()
-                        .ok()?
-                        .inner
-                        .data
-                        .kept
-                }
+                Err(_) => log.log_decode::<KeyRegistry::CeremonyRestarted>().ok()?.inner.data.kept,
             };
             (committee_hash(&members) == key.commitment).then_some(members)
         });
         match members {
-            Some(members) => Ok(Committee {
-                key_id,
-                attempt: key.attempt,
-                members,
-                deadline: key.mark,
-            }),
-            None => Err(ChainError::NotFound(format!(
-                "no event names the committee that key {key_id} committed to"
-            ))),
+            Some(members) => Ok(Committee { key_id, attempt: key.attempt, members, deadline: key.mark }),
+            None => Err(ChainError::NotFound(format!("no event names the committee that key {key_id} committed to"))),
         }
     }
 
@@ -632,20 +524,12 @@ impl ChainReader {
     pub async fn live_key(&self, key_id: u64) -> Result<LiveKey, ChainError> {
         let key = self.key(key_id).await?;
         if matches!(key.state, KeyState::Requested | KeyState::Drawn) {
-            return Err(ChainError::NotFound(format!(
-                "key {key_id} is {} and not finalised",
-                key.state
-            )));
+            return Err(ChainError::NotFound(format!("key {key_id} is {} and not finalised", key.state)));
         }
         let logs = self
-            .logs_of(
-                self.deployment.key_registry,
-                &[KeyRegistry::KeyFinalised::SIGNATURE_HASH],
-                U256::from(key_id),
-            )
+            .logs_of(self.deployment.key_registry, &[KeyRegistry::KeyFinalised::SIGNATURE_HASH], U256::from(key_id))
             .await?;
-        let mut reason =
-            ChainError::NotFound(format!("no event says that key {key_id} was finalised"));
+        let mut reason = ChainError::NotFound(format!("no event says that key {key_id} was finalised"));
         for log in logs.iter().rev() {
             let Ok(event) = log.log_decode::<KeyRegistry::KeyFinalised>() else {
                 continue;
@@ -665,17 +549,9 @@ impl ChainReader {
         Fut: Future<Output = Result<T, alloy::contract::Error>>,
     {
         let action = action.into();
-        let mut last = ChainError::TooFewEndpoints {
-            configured: 0,
-            needed: 1,
-        };
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
-            match ask_contract(
-                format!("{action} at {}", endpoint.name()),
-                read(endpoint.provider().clone()),
-            )
-            .await
-            {
+            match ask_contract(format!("{action} at {}", endpoint.name()), read(endpoint.provider().clone())).await {
                 Err(error) if error.is_transient() => last = error,
                 answer => return answer,
             }
@@ -684,20 +560,9 @@ impl ChainReader {
     }
 
     /// Logs of `contract` with one of `topics` and `id` as their first indexed argument, oldest first.
-    async fn logs_of(
-        &self,
-        contract: Address,
-        topics: &[B256],
-        id: U256,
-    ) -> Result<Vec<Log>, ChainError> {
-        let filter = Filter::new()
-            .address(contract)
-            .event_signature(topics.to_vec())
-            .topic1(B256::from(id));
-        let mut last = ChainError::TooFewEndpoints {
-            configured: 0,
-            needed: 1,
-        };
+    async fn logs_of(&self, contract: Address, topics: &[B256], id: U256) -> Result<Vec<Log>, ChainError> {
+        let filter = Filter::new().address(contract).event_signature(topics.to_vec()).topic1(B256::from(id));
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
             match logs_since(endpoint.provider(), &filter, self.deployment.deployed_block).await {
                 Err(error) if error.is_transient() => last = error,
@@ -709,32 +574,19 @@ impl ChainReader {
 }
 
 /// All logs of `filter` from block `from` on, oldest first. Ranges that the endpoint refuses are halved.
-async fn logs_since(
-    provider: &DynProvider,
-    filter: &Filter,
-    from: u64,
-) -> Result<Vec<Log>, ChainError> {
-    let head = existing_block(provider, BlockNumberOrTag::Latest)
-        .await?
-        .number;
+async fn logs_since(provider: &DynProvider, filter: &Filter, from: u64) -> Result<Vec<Log>, ChainError> {
+    let head = existing_block(provider, BlockNumberOrTag::Latest).await?.number;
     let mut logs = Vec::new();
     let (mut start, mut span) = (from, head.saturating_sub(from).saturating_add(1));
     while start <= head {
         let end = head.min(start.saturating_add(span - 1));
         let range = filter.clone().from_block(start).to_block(end);
-        match ask(
-            format!("reading logs of blocks {start} to {end}"),
-            provider.get_logs(&range),
-        )
-        .await
-        {
+        match ask(format!("reading logs of blocks {start} to {end}"), provider.get_logs(&range)).await {
             Ok(found) => {
                 logs.extend(found);
                 start = end.saturating_add(1);
             }
-            Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => {
-                span = span.div_ceil(2)
-            }
+            Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => span = span.div_ceil(2),
             Err(error) => return Err(error),
         }
     }
@@ -752,11 +604,7 @@ fn enough(configured: usize, trust: Trust) -> Result<(), ChainError> {
         Trust::TwoEndpoints => 2,
         Trust::OneEndpoint => 1,
     };
-    if configured < needed {
-        Err(ChainError::TooFewEndpoints { configured, needed })
-    } else {
-        Ok(())
-    }
+    if configured < needed { Err(ChainError::TooFewEndpoints { configured, needed }) } else { Ok(()) }
 }
 
 fn key_info(id: u64, key: &KeyRegistry::Key) -> Result<KeyInfo, ChainError> {
@@ -779,8 +627,6 @@ fn key_info(id: u64, key: &KeyRegistry::Key) -> Result<KeyInfo, ChainError> {
 
 /// Ids and counts are uint256 in the contracts and count from 1; none will ever pass 64 bits.
 fn id_of(what: &str, number: U256) -> Result<u64, ChainError> {
-    u64::try_from(number).map_err(|_| ChainError::Nonsense {
-        action: format!("reading {what}"),
-        detail: format!("{number}"),
-    })
+    u64::try_from(number)
+        .map_err(|_| ChainError::Nonsense { action: format!("reading {what}"), detail: format!("{number}") })
 }

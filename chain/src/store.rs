@@ -139,11 +139,7 @@ impl Store {
     /// Works on a connection the program shares. It must have foreign keys on and be migrated.
     #[must_use]
     pub fn new(connection: Arc<dyn SharedConnection>) -> Self {
-        Self {
-            connection,
-            following: Arc::default(),
-            sending: Arc::default(),
-        }
+        Self { connection, following: Arc::default(), sending: Arc::default() }
     }
 
     /// Works on a connection of its own, which must be migrated.
@@ -156,10 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn read<T, E: From<rusqlite::Error>>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub fn read<T, E: From<rusqlite::Error>>(&self, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         work(&self.connection.lock())
     }
 
@@ -180,22 +173,15 @@ impl Store {
 }
 
 /// A column that holds exactly `N` bytes.
-pub(crate) fn bytes<const N: usize>(
-    row: &rusqlite::Row<'_>,
-    column: &str,
-) -> rusqlite::Result<[u8; N]> {
+pub(crate) fn bytes<const N: usize>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<[u8; N]> {
     row.get(column)
 }
 
 /// A column that holds an unsigned number.
 pub(crate) fn number(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| {
-        rusqlite::Error::IntegralValueOutOfRange(
-            row.as_ref().column_index(column).unwrap_or(0),
-            value,
-        )
-    })
+    u64::try_from(value)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(row.as_ref().column_index(column).unwrap_or(0), value))
 }
 
 /// A number for a column. SQLite's integers are signed; block numbers and nonces never reach 2^63 on an honest chain.

@@ -55,46 +55,28 @@ impl Drop for Anvil {
 impl Anvil {
     /// Starts one that mines only when told to and calls final what is `2 * epoch` blocks deep.
     pub(crate) async fn start(epoch: u64) -> Self {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-        let program = root
-            .join("node_modules/.bin/anvil")
+        // The binary itself: its npm launcher would shield it from our kill.
+        let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+        let os = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
+        let program = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("../node_modules/@foundry-rs/anvil-{os}-{arch}/bin/anvil"))
             .canonicalize()
             .expect("run `npm ci` first: anvil is missing");
         let mut child = Command::new(program)
-            .args([
-                "--port",
-                "0",
-                "--no-mining",
-                "--hardfork",
-                "osaka",
-                "--slots-in-an-epoch",
-                &epoch.to_string(),
-            ])
+            .args(["--port", "0", "--no-mining", "--hardfork", "osaka", "--slots-in-an-epoch", &epoch.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = output
-            .find_map(|line| {
-                Some(
-                    line.unwrap()
-                        .strip_prefix("Listening on ")?
-                        .trim()
-                        .to_owned(),
-                )
-            })
-            .unwrap();
+        let address =
+            output.find_map(|line| Some(line.unwrap().strip_prefix("Listening on ")?.trim().to_owned())).unwrap();
         // A full pipe would stop anvil.
         std::thread::spawn(move || output.for_each(drop));
         let url: Url = format!("http://{address}").parse().unwrap();
         let provider = Endpoint::connect(&url).await.unwrap().provider().clone();
-        Self {
-            child,
-            url,
-            provider,
-        }
+        Self { child, url, provider }
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -102,10 +84,7 @@ impl Anvil {
     }
 
     pub(crate) async fn rpc(&self, method: &'static str, params: Value) -> Value {
-        self.provider
-            .raw_request(method.into(), params)
-            .await
-            .unwrap()
+        self.provider.raw_request(method.into(), params).await.unwrap()
     }
 
     pub(crate) async fn mine(&self, blocks: u64) {
@@ -135,8 +114,7 @@ impl Anvil {
     pub(crate) async fn funded(&self) -> PrivateKeySigner {
         let signer = PrivateKeySigner::random();
         let wei = U256::from(10_u64).pow(U256::from(21_u64));
-        self.rpc("anvil_setBalance", json!([signer.address(), wei]))
-            .await;
+        self.rpc("anvil_setBalance", json!([signer.address(), wei])).await;
         signer
     }
 }
@@ -161,9 +139,7 @@ pub(crate) fn store(path: &std::path::Path) -> Store {
     let new = !path.exists();
     let connection = Connection::open(path).unwrap();
     connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-        )
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
         .unwrap();
     if new {
         crate::migrate(&connection).unwrap();
@@ -174,14 +150,9 @@ pub(crate) fn store(path: &std::path::Path) -> Store {
 type Lie = dyn Fn(&str, Value) -> Value + Send + Sync;
 
 /// An RPC endpoint that forwards to `target` and may change each answer on the way: `lie(method, result)`.
-pub(crate) async fn liar(
-    target: Url,
-    lie: impl Fn(&str, Value) -> Value + Send + Sync + 'static,
-) -> Url {
+pub(crate) async fn liar(target: Url, lie: impl Fn(&str, Value) -> Value + Send + Sync + 'static) -> Url {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let lie: Arc<Lie> = Arc::new(lie);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -208,12 +179,7 @@ async fn serve(mut stream: tokio::net::TcpStream, target: Url, lie: Arc<Lie>) ->
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await.ok()?;
     let request: Value = serde_json::from_slice(&body).ok()?;
-    let answer = reqwest::Client::new()
-        .post(target)
-        .json(&request)
-        .send()
-        .await
-        .ok()?;
+    let answer = reqwest::Client::new().post(target).json(&request).send().await.ok()?;
     let mut answer: Value = answer.json().await.ok()?;
     let result = lie(request["method"].as_str()?, answer["result"].clone());
     if !result.is_null() {

@@ -149,10 +149,7 @@ mod tests {
         let start = source.find(&format!("enum {name} {{")).unwrap();
         let body = &source[start..];
         let body = &body[body.find('{').unwrap() + 1..body.find('}').unwrap()];
-        body.split(',')
-            .map(|variant| variant.trim().to_owned())
-            .filter(|variant| !variant.is_empty())
-            .collect()
+        body.split(',').map(|variant| variant.trim().to_owned()).filter(|variant| !variant.is_empty()).collect()
     }
 
     #[test]
@@ -161,27 +158,13 @@ mod tests {
         let keys = include_str!("../../contracts/interfaces/IKeyRegistry.sol");
         let pools = include_str!("../../contracts/interfaces/IMicropools.sol");
         let names = |count: u8, name: &str| -> Vec<String> {
-            (0..count)
-                .map(|value| variant_name(name, value).unwrap().to_owned())
-                .collect()
+            (0..count).map(|value| variant_name(name, value).unwrap().to_owned()).collect()
         };
-        assert_eq!(
-            solidity_variants(servers, "ServerKind"),
-            names(2, "ServerKind")
-        );
-        assert_eq!(
-            solidity_variants(servers, "ServerStatus"),
-            names(6, "ServerStatus")
-        );
+        assert_eq!(solidity_variants(servers, "ServerKind"), names(2, "ServerKind"));
+        assert_eq!(solidity_variants(servers, "ServerStatus"), names(6, "ServerStatus"));
         assert_eq!(solidity_variants(keys, "KeyKind"), names(2, "KeyKind"));
         assert_eq!(solidity_variants(keys, "KeyState"), names(6, "KeyState"));
         assert_eq!(solidity_variants(pools, "PoolState"), names(7, "PoolState"));
-        assert_eq!(
-            KeyState::try_from(6),
-            Err(UnknownVariant {
-                name: "KeyState",
-                value: 6
-            })
-        );
+        assert_eq!(KeyState::try_from(6), Err(UnknownVariant { name: "KeyState", value: 6 }));
     }
 }

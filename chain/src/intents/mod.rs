@@ -65,12 +65,7 @@ impl Call {
     /// A call of a contract's function, without value.
     #[must_use]
     pub fn new<C: SolCall>(to: Address, call: &C) -> Self {
-        Self {
-            to,
-            value: U256::ZERO,
-            data: call.abi_encode().into(),
-            gas_limit: None,
-        }
+        Self { to, value: U256::ZERO, data: call.abi_encode().into(), gas_limit: None }
     }
 
     /// The same call with `wei`.
@@ -100,14 +95,8 @@ pub enum IntentState {
 }
 
 impl IntentState {
-    pub(self) const ALL: [Self; 6] = [
-        Self::Waiting,
-        Self::Pending,
-        Self::Included,
-        Self::Confirmed,
-        Self::Superseded,
-        Self::Failed,
-    ];
+    pub(self) const ALL: [Self; 6] =
+        [Self::Waiting, Self::Pending, Self::Included, Self::Confirmed, Self::Superseded, Self::Failed];
 
     /// Name, as in the database and in JSON.
     #[must_use]
@@ -286,16 +275,12 @@ impl Intents {
     /// # Errors
     /// [`ChainError::DifferentIntent`] if the name is in use for another call; SQLite's.
     pub fn submit(&self, key: &str, call: &Call) -> Result<IntentStatus, ChainError> {
-        self.store
-            .write(|transaction| match row::by_key(transaction, key)? {
-                Some(existing) if existing.call != *call => Err(ChainError::DifferentIntent {
-                    key: key.to_owned(),
-                }),
-                Some(_) => Ok(()),
-                None => row::insert(transaction, self.sender(), key, call),
-            })?;
-        self.status(key)?
-            .ok_or_else(|| ChainError::NotFound(format!("there is no intent {key}")))
+        self.store.write(|transaction| match row::by_key(transaction, key)? {
+            Some(existing) if existing.call != *call => Err(ChainError::DifferentIntent { key: key.to_owned() }),
+            Some(_) => Ok(()),
+            None => row::insert(transaction, self.sender(), key, call),
+        })?;
+        self.status(key)?.ok_or_else(|| ChainError::NotFound(format!("there is no intent {key}")))
     }
 
     /// Starts an intent again that was superseded or failed, because the chain says that it is still wanted. False while
@@ -304,8 +289,7 @@ impl Intents {
     /// # Errors
     /// SQLite's.
     pub fn reopen(&self, key: &str) -> Result<bool, ChainError> {
-        self.store
-            .write(|transaction| row::reopen(transaction, key))
+        self.store.write(|transaction| row::reopen(transaction, key))
     }
 
     /// The intent of this name.
@@ -315,9 +299,7 @@ impl Intents {
     pub fn status(&self, key: &str) -> Result<Option<IntentStatus>, ChainError> {
         self.store.read(|connection| {
             let found = row::by_key(connection, key)?;
-            found
-                .map(|found| Ok(status(&found, row::attempts(connection, found.id)?)))
-                .transpose()
+            found.map(|found| Ok(status(&found, row::attempts(connection, found.id)?))).transpose()
         })
     }
 
@@ -328,9 +310,7 @@ impl Intents {
     pub fn list(&self) -> Result<Vec<IntentStatus>, ChainError> {
         self.store.read(|connection| {
             let rows = row::all(connection, self.sender())?;
-            rows.iter()
-                .map(|found| Ok(status(found, row::attempts(connection, found.id)?)))
-                .collect()
+            rows.iter().map(|found| Ok(status(found, row::attempts(connection, found.id)?))).collect()
         })
     }
 
@@ -367,9 +347,7 @@ impl Intents {
                 Err(error) if !error.is_transient() => return Err(error),
                 _ => {}
             }
-            let status = self
-                .status(key)?
-                .ok_or_else(|| ChainError::NotFound(format!("there is no intent {key}")))?;
+            let status = self.status(key)?.ok_or_else(|| ChainError::NotFound(format!("there is no intent {key}")))?;
             if status.state.is_over() {
                 return Ok(status);
             }
@@ -383,10 +361,7 @@ impl Intents {
     /// That of the last endpoint if none answers; SQLite's.
     pub async fn drive(&self) -> Result<(), ChainError> {
         let _alone = self.store.sending.lock().await;
-        let mut last = ChainError::TooFewEndpoints {
-            configured: 0,
-            needed: 1,
-        };
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
             match self.pass(endpoint.provider()).await {
                 Err(error) if error.is_transient() => last = error,
@@ -397,9 +372,7 @@ impl Intents {
     }
 
     async fn pass(&self, provider: &DynProvider) -> Result<(), ChainError> {
-        let rows = self
-            .store
-            .read(|connection| row::unsettled(connection, self.sender()))?;
+        let rows = self.store.read(|connection| row::unsettled(connection, self.sender()))?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -422,9 +395,7 @@ impl Intents {
     }
 
     async fn view(&self, provider: &DynProvider) -> Result<View, ChainError> {
-        let head = existing_block(provider, BlockNumberOrTag::Latest)
-            .await?
-            .number;
+        let head = existing_block(provider, BlockNumberOrTag::Latest).await?.number;
         let confirmed = match self.options.confirm {
             Confirm::Depth(depth) => head.checked_sub(depth),
             Confirm::Finalized => {
@@ -437,12 +408,7 @@ impl Intents {
             None => 0,
             Some(at) => self.nonce_at(provider, At::number(at)).await?,
         };
-        Ok(View {
-            head,
-            confirmed,
-            nonce,
-            confirmed_nonce,
-        })
+        Ok(View { head, confirmed, nonce, confirmed_nonce })
     }
 
     async fn nonce_at(&self, provider: &DynProvider, at: At) -> Result<u64, ChainError> {
@@ -453,12 +419,7 @@ impl Intents {
     // ---------------------------------------------------------------- waiting
 
     /// Preflight, sign, store, send.
-    async fn start(
-        &self,
-        provider: &DynProvider,
-        view: &View,
-        row: &mut IntentRow,
-    ) -> Result<(), ChainError> {
+    async fn start(&self, provider: &DynProvider, view: &View, row: &mut IntentRow) -> Result<(), ChainError> {
         let gas_limit = match self.preflight(provider, &row.call).await? {
             Ok(gas_limit) => gas_limit,
             Err(error) => {
@@ -501,9 +462,7 @@ impl Intents {
         match ask("trying the call out", async { question.await }).await {
             Ok(gas) => {
                 let margin = gas.saturating_mul(self.options.gas_margin) / 100;
-                Ok(Ok(call
-                    .gas_limit
-                    .unwrap_or_else(|| gas.saturating_add(margin))))
+                Ok(Ok(call.gas_limit.unwrap_or_else(|| gas.saturating_add(margin))))
             }
             Err(ChainError::Reverted { error, .. }) => Ok(Err(error)),
             Err(error) => Err(error),
@@ -511,11 +470,7 @@ impl Intents {
     }
 
     fn verdict(&self, row: &IntentRow, error: &ContractError) -> IntentState {
-        if (self.superseded)(&row.key, error) {
-            IntentState::Superseded
-        } else {
-            IntentState::Failed
-        }
+        if (self.superseded)(&row.key, error) { IntentState::Superseded } else { IntentState::Failed }
     }
 
     /// Fees for a new transaction, or why there are none.
@@ -526,15 +481,10 @@ impl Intents {
         let base = max.saturating_sub(priority) / 2;
         let cap = self.options.fee_cap;
         if base > cap {
-            return Ok(Err(format!(
-                "waits: the base fee of {base} wei per gas is above the cap of {cap}"
-            )));
+            return Ok(Err(format!("waits: the base fee of {base} wei per gas is above the cap of {cap}")));
         }
         let max = max.min(cap);
-        Ok(Ok(Fees {
-            max,
-            priority: priority.min(max),
-        }))
+        Ok(Ok(Fees { max, priority: priority.min(max) }))
     }
 
     fn sign(
@@ -560,24 +510,13 @@ impl Intents {
         if cancels {
             (tx.to, tx.value, tx.input) = (TxKind::Call(self.sender()), U256::ZERO, Bytes::new());
         }
-        let signature = self
-            .signer
-            .sign_transaction_sync(&mut tx)
-            .map_err(|error| ChainError::Signer(error.to_string()))?;
+        let signature =
+            self.signer.sign_transaction_sync(&mut tx).map_err(|error| ChainError::Signer(error.to_string()))?;
         let signed = tx.into_signed(signature);
         let hash = *signed.hash();
         let raw = TxEnvelope::from(signed).encoded_2718().into();
         let (max_fee, max_priority_fee) = (fees.max, fees.priority);
-        Ok(Attempt {
-            hash,
-            nonce,
-            cancels,
-            raw,
-            max_fee,
-            max_priority_fee,
-            gas_limit,
-            block,
-        })
+        Ok(Attempt { hash, nonce, cancels, raw, max_fee, max_priority_fee, gas_limit, block })
     }
 
     /// Gives the bytes to every endpoint; true if one took them. A refusal is noted and not fatal: the next pass sees
@@ -604,23 +543,13 @@ impl Intents {
     // ---------------------------------------------------------------- pending
 
     /// Looks for a receipt; replaces, sends again or gives up where there is none.
-    async fn push(
-        &self,
-        provider: &DynProvider,
-        view: &View,
-        row: &mut IntentRow,
-    ) -> Result<(), ChainError> {
+    async fn push(&self, provider: &DynProvider, view: &View, row: &mut IntentRow) -> Result<(), ChainError> {
         let Some(nonce) = row.nonce else {
             row.state = IntentState::Waiting;
             return self.save(row, false);
         };
-        let attempts = self
-            .store
-            .read(|connection| row::attempts(connection, row.id))?;
-        let current: Vec<&Attempt> = attempts
-            .iter()
-            .filter(|attempt| attempt.nonce == nonce)
-            .collect();
+        let attempts = self.store.read(|connection| row::attempts(connection, row.id))?;
+        let current: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.nonce == nonce).collect();
         for attempt in &current {
             if let Some(receipt) = self.receipt(provider, attempt.hash).await? {
                 return self.include(provider, view, row, attempt, &receipt).await;
@@ -650,14 +579,10 @@ impl Intents {
         let cancels = row.given_up.is_some();
         if dropped && cancels == last.cancels && self.send(row, &last.raw).await? {
             // The pool has it again, and it gets as long as a new one until it must pay more.
-            return self
-                .store
-                .write(|transaction| row::touch(transaction, last.hash, view.head));
+            return self.store.write(|transaction| row::touch(transaction, last.hash, view.head));
         }
         if late || cancels != last.cancels {
-            return self
-                .replace(provider, view, row, nonce, last, cancels)
-                .await;
+            return self.replace(provider, view, row, nonce, last, cancels).await;
         }
         Ok(())
     }
@@ -674,33 +599,16 @@ impl Intents {
         cancels: bool,
     ) -> Result<(), ChainError> {
         let cap = self.options.fee_cap;
-        let fresh = self.fees(provider).await?.unwrap_or(Fees {
-            max: 0,
-            priority: 0,
-        });
-        let max = (last.max_fee + last.max_fee / 4 + 1)
-            .max(fresh.max)
-            .min(cap);
-        let priority = (last.max_priority_fee + last.max_priority_fee / 4 + 1)
-            .max(fresh.priority)
-            .min(max);
+        let fresh = self.fees(provider).await?.unwrap_or(Fees { max: 0, priority: 0 });
+        let max = (last.max_fee + last.max_fee / 4 + 1).max(fresh.max).min(cap);
+        let priority = (last.max_priority_fee + last.max_priority_fee / 4 + 1).max(fresh.priority).min(max);
         let least = |fee: u128| fee + fee / 10;
         if max < least(last.max_fee) || priority < least(last.max_priority_fee) {
-            self.note(
-                row,
-                format!("waits: paying more would pass the cap of {cap} wei per gas"),
-            )?;
+            self.note(row, format!("waits: paying more would pass the cap of {cap} wei per gas"))?;
             return Ok(());
         }
         let gas_limit = if cancels { 21_000 } else { last.gas_limit };
-        let attempt = self.sign(
-            &row.call,
-            cancels,
-            nonce,
-            gas_limit,
-            Fees { max, priority },
-            view.head,
-        )?;
+        let attempt = self.sign(&row.call, cancels, nonce, gas_limit, Fees { max, priority }, view.head)?;
         self.store.write(|transaction| {
             row::insert_attempt(transaction, row.id, &attempt)?;
             row.note.clear();
@@ -712,13 +620,7 @@ impl Intents {
     /// Somebody else who has our key used our nonce. Only when that is confirmed are our attempts dead for certain.
     fn nonce_lost(&self, view: &View, row: &mut IntentRow, nonce: u64) -> Result<(), ChainError> {
         if view.confirmed_nonce <= nonce {
-            return self.note(
-                row,
-                format!(
-                    "waits: another transaction of {} uses nonce {nonce}",
-                    self.sender()
-                ),
-            );
+            return self.note(row, format!("waits: another transaction of {} uses nonce {nonce}", self.sender()));
         }
         row.nonce = None;
         row.note.clear();
@@ -740,12 +642,7 @@ impl Intents {
         let Some((block_number, block_hash)) = receipt.block_number.zip(receipt.block_hash) else {
             return Ok(());
         };
-        row.included = Some(Inclusion {
-            hash: attempt.hash,
-            block_number,
-            block_hash,
-            gas_used: receipt.gas_used,
-        });
+        row.included = Some(Inclusion { hash: attempt.hash, block_number, block_hash, gas_used: receipt.gas_used });
         if !attempt.cancels {
             // Ours made it after all.
             row.given_up = None;
@@ -762,12 +659,7 @@ impl Intents {
     }
 
     /// The error of a transaction that reverted in a block: the same call before that block, or at its end.
-    async fn why(
-        &self,
-        provider: &DynProvider,
-        row: &IntentRow,
-        block: u64,
-    ) -> Result<ContractError, ChainError> {
+    async fn why(&self, provider: &DynProvider, row: &IntentRow, block: u64) -> Result<ContractError, ChainError> {
         for at in [block.saturating_sub(1), block] {
             let request = TransactionRequest::default()
                 .with_from(self.sender())
@@ -775,15 +667,9 @@ impl Intents {
                 .with_value(row.call.value)
                 .with_input(row.call.data.clone());
             let question = provider.call(request).block(At::number(at));
-            match ask("asking why a transaction reverted", async {
-                question.await
-            })
-            .await
-            {
+            match ask("asking why a transaction reverted", async { question.await }).await {
                 Err(ChainError::Reverted { error, .. }) => return Ok(*error),
-                Err(error)
-                    if error.is_transient() && !matches!(error, ChainError::Refused { .. }) =>
-                {
+                Err(error) if error.is_transient() && !matches!(error, ChainError::Refused { .. }) => {
                     return Err(error);
                 }
                 _ => {}
@@ -793,29 +679,17 @@ impl Intents {
     }
 
     /// Checks that an included transaction is still where it was.
-    async fn watch(
-        &self,
-        provider: &DynProvider,
-        view: &View,
-        row: &mut IntentRow,
-    ) -> Result<(), ChainError> {
+    async fn watch(&self, provider: &DynProvider, view: &View, row: &mut IntentRow) -> Result<(), ChainError> {
         let Some(included) = row.included else {
             row.state = IntentState::Pending;
             return self.save(row, false);
         };
         match self.receipt(provider, included.hash).await? {
-            Some(receipt) if receipt.block_hash == Some(included.block_hash) => {
-                self.settle(view, row)
-            }
+            Some(receipt) if receipt.block_hash == Some(included.block_hash) => self.settle(view, row),
             _ => {
                 tracing::warn!(intent = %row.key, hash = %included.hash, "a reorg dropped our transaction");
-                let attempts = self
-                    .store
-                    .read(|connection| row::attempts(connection, row.id))?;
-                if attempts
-                    .iter()
-                    .any(|attempt| attempt.hash == included.hash && !attempt.cancels)
-                {
+                let attempts = self.store.read(|connection| row::attempts(connection, row.id))?;
+                if attempts.iter().any(|attempt| attempt.hash == included.hash && !attempt.cancels) {
                     // It may have reverted there; on the new chain nothing is decided yet.
                     row.given_up = None;
                     row.revert_data = None;
@@ -833,9 +707,7 @@ impl Intents {
         let Some(included) = row.included else {
             return Ok(());
         };
-        let confirmed = view
-            .confirmed
-            .is_some_and(|confirmed| included.block_number <= confirmed);
+        let confirmed = view.confirmed.is_some_and(|confirmed| included.block_number <= confirmed);
         if confirmed {
             row.state = row.given_up.unwrap_or(IntentState::Confirmed);
         }
@@ -844,11 +716,7 @@ impl Intents {
     }
 
     /// The receipt, if its block is on the endpoint's chain.
-    async fn receipt(
-        &self,
-        provider: &DynProvider,
-        hash: B256,
-    ) -> Result<Option<TransactionReceipt>, ChainError> {
+    async fn receipt(&self, provider: &DynProvider, hash: B256) -> Result<Option<TransactionReceipt>, ChainError> {
         let question = provider.get_transaction_receipt(hash);
         let Some(receipt) = ask("looking for a receipt", question).await? else {
             return Ok(None);
@@ -857,16 +725,13 @@ impl Intents {
             return Ok(None);
         };
         let block = crate::endpoint::block(provider, BlockNumberOrTag::Number(number)).await?;
-        Ok(block
-            .filter(|block| Some(block.hash) == receipt.block_hash)
-            .map(|_| receipt))
+        Ok(block.filter(|block| Some(block.hash) == receipt.block_hash).map(|_| receipt))
     }
 
     // ---------------------------------------------------------------- rows
 
     fn save(&self, row: &IntentRow, settled: bool) -> Result<(), ChainError> {
-        self.store
-            .write(|transaction| row::save(transaction, row, settled))
+        self.store.write(|transaction| row::save(transaction, row, settled))
     }
 
     fn note(&self, row: &mut IntentRow, note: String) -> Result<(), ChainError> {
@@ -877,11 +742,7 @@ impl Intents {
     #[cfg(test)]
     fn crash_here(&self, point: CrashPoint) -> Result<(), ChainError> {
         let planned = self.crash.lock().unwrap();
-        if *planned == Some(point) {
-            Err(ChainError::Signer(format!("crashed {point:?}")))
-        } else {
-            Ok(())
-        }
+        if *planned == Some(point) { Err(ChainError::Signer(format!("crashed {point:?}"))) } else { Ok(()) }
     }
 
     #[cfg(not(test))]
@@ -898,14 +759,9 @@ fn status(row: &IntentRow, attempts: Vec<Attempt>) -> IntentStatus {
         nonce: row.nonce,
         attempts: attempts.into_iter().map(|attempt| attempt.hash).collect(),
         hash: row.included.map(|included| included.hash),
-        block: row
-            .included
-            .map(|included| (included.block_number, included.block_hash)),
+        block: row.included.map(|included| (included.block_number, included.block_hash)),
         gas_used: row.included.map(|included| included.gas_used),
-        error: row
-            .revert_data
-            .as_ref()
-            .map(|data| ContractError::decode(data)),
+        error: row.revert_data.as_ref().map(|data| ContractError::decode(data)),
         note: row.note.clone(),
     }
 }

@@ -55,12 +55,7 @@ fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
 
 fn state(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<IntentState>> {
     let name: Option<String> = row.get(column)?;
-    Ok(name.and_then(|name| {
-        IntentState::ALL
-            .iter()
-            .copied()
-            .find(|state| state.name() == name)
-    }))
+    Ok(name.and_then(|name| IntentState::ALL.iter().copied().find(|state| state.name() == name)))
 }
 
 fn intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
@@ -86,9 +81,7 @@ fn intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
         nonce: optional(row, "nonce")?,
         given_up: state(row, "given_up")?,
         included,
-        revert_data: row
-            .get::<_, Option<Vec<u8>>>("revert_data")?
-            .map(Bytes::from),
+        revert_data: row.get::<_, Option<Vec<u8>>>("revert_data")?.map(Bytes::from),
         note: row.get("note")?,
     })
 }
@@ -106,12 +99,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     })
 }
 
-pub(super) fn insert(
-    transaction: &Transaction<'_>,
-    sender: Address,
-    key: &str,
-    call: &Call,
-) -> Result<(), ChainError> {
+pub(super) fn insert(transaction: &Transaction<'_>, sender: Address, key: &str, call: &Call) -> Result<(), ChainError> {
     transaction.execute(
         "INSERT INTO chain_intents (key, sender, recipient, value, data, gas_limit, state)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'waiting')",
@@ -133,10 +121,7 @@ pub(super) fn by_key(connection: &Connection, key: &str) -> Result<Option<Intent
 }
 
 /// Rows of `sender` that still need work: those that hold a nonce first, in its order, then the waiting ones.
-pub(super) fn unsettled(
-    connection: &Connection,
-    sender: Address,
-) -> Result<Vec<IntentRow>, ChainError> {
+pub(super) fn unsettled(connection: &Connection, sender: Address) -> Result<Vec<IntentRow>, ChainError> {
     let sql = "SELECT * FROM chain_intents WHERE sender = ?1 AND NOT settled ORDER BY nonce IS NULL, nonce, id";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([sender.0.0], intent)?;
@@ -144,8 +129,7 @@ pub(super) fn unsettled(
 }
 
 pub(super) fn all(connection: &Connection, sender: Address) -> Result<Vec<IntentRow>, ChainError> {
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM chain_intents WHERE sender = ?1 ORDER BY id")?;
+    let mut statement = connection.prepare_cached("SELECT * FROM chain_intents WHERE sender = ?1 ORDER BY id")?;
     let rows = statement.query_map([sender.0.0], intent)?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
@@ -159,27 +143,16 @@ pub(super) fn attempts(connection: &Connection, id: i64) -> Result<Vec<Attempt>,
 }
 
 /// The nonce a new intent of `sender` takes: the chain's, or the one behind everything of ours that is not settled.
-pub(super) fn next_nonce(
-    transaction: &Transaction<'_>,
-    sender: Address,
-    on_chain: u64,
-) -> Result<u64, ChainError> {
+pub(super) fn next_nonce(transaction: &Transaction<'_>, sender: Address, on_chain: u64) -> Result<u64, ChainError> {
     let ours: Option<i64> = transaction.query_row(
         "SELECT max(nonce) + 1 FROM chain_intents WHERE sender = ?1 AND NOT settled",
         [sender.0.0],
         |row| row.get(0),
     )?;
-    Ok(ours
-        .and_then(|ours| u64::try_from(ours).ok())
-        .unwrap_or(0)
-        .max(on_chain))
+    Ok(ours.and_then(|ours| u64::try_from(ours).ok()).unwrap_or(0).max(on_chain))
 }
 
-pub(super) fn insert_attempt(
-    transaction: &Transaction<'_>,
-    intent: i64,
-    it: &Attempt,
-) -> Result<(), ChainError> {
+pub(super) fn insert_attempt(transaction: &Transaction<'_>, intent: i64, it: &Attempt) -> Result<(), ChainError> {
     // The same bytes again are the same attempt: signing is deterministic.
     transaction.execute(
         "INSERT OR IGNORE INTO chain_attempts (hash, intent, nonce, cancels, raw, max_fee, max_priority_fee, gas_limit, block)
@@ -200,24 +173,13 @@ pub(super) fn insert_attempt(
 }
 
 /// Lets the patience with an attempt begin again at `block`.
-pub(super) fn touch(
-    transaction: &Transaction<'_>,
-    hash: B256,
-    block: u64,
-) -> Result<(), ChainError> {
-    transaction.execute(
-        "UPDATE chain_attempts SET block = ?2 WHERE hash = ?1",
-        params![hash.0, integer(block)?],
-    )?;
+pub(super) fn touch(transaction: &Transaction<'_>, hash: B256, block: u64) -> Result<(), ChainError> {
+    transaction.execute("UPDATE chain_attempts SET block = ?2 WHERE hash = ?1", params![hash.0, integer(block)?])?;
     Ok(())
 }
 
 /// Writes every field of `row` that changes in the life of an intent.
-pub(super) fn save(
-    transaction: &Transaction<'_>,
-    row: &IntentRow,
-    settled: bool,
-) -> Result<(), ChainError> {
+pub(super) fn save(transaction: &Transaction<'_>, row: &IntentRow, settled: bool) -> Result<(), ChainError> {
     let included = row.included.as_ref();
     transaction.execute(
         "UPDATE chain_intents SET state = ?2, nonce = ?3, given_up = ?4, hash = ?5, block_number = ?6, block_hash = ?7,

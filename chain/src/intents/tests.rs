@@ -32,11 +32,7 @@ impl Net {
         anvil.set_code(ONCE, once_only()).await;
         let signer = anvil.funded().await;
         anvil.mine(4).await;
-        Self {
-            anvil,
-            directory: tempfile::tempdir().unwrap(),
-            signer,
-        }
+        Self { anvil, directory: tempfile::tempdir().unwrap(), signer }
     }
 
     /// A process of the sender, on the database file `name`.
@@ -44,24 +40,11 @@ impl Net {
         self.process_with(name, OPTIONS, self.signer.clone())
     }
 
-    fn process_with(
-        &self,
-        name: &str,
-        options: IntentOptions,
-        signer: PrivateKeySigner,
-    ) -> Intents {
-        let superseded: Superseded = Arc::new(|key, error| {
-            !key.starts_with("mine") && error.is::<KeyRegistry::WrongKeyState>()
-        });
+    fn process_with(&self, name: &str, options: IntentOptions, signer: PrivateKeySigner) -> Intents {
+        let superseded: Superseded =
+            Arc::new(|key, error| !key.starts_with("mine") && error.is::<KeyRegistry::WrongKeyState>());
         let store = store(&self.directory.path().join(name));
-        Intents::new(
-            store,
-            vec![self.anvil.endpoint()],
-            &deployment(),
-            signer,
-            options,
-            superseded,
-        )
+        Intents::new(store, vec![self.anvil.endpoint()], &deployment(), signer, options, superseded)
     }
 
     /// Mines block by block with a pass after each.
@@ -73,20 +56,11 @@ impl Net {
     }
 
     async fn nonce(&self) -> u64 {
-        self.anvil
-            .provider
-            .get_transaction_count(self.signer.address())
-            .await
-            .unwrap()
+        self.anvil.provider.get_transaction_count(self.signer.address()).await.unwrap()
     }
 
     async fn is_done(&self, word: u64) -> bool {
-        self.anvil
-            .provider
-            .get_storage_at(ONCE, U256::from(word))
-            .await
-            .unwrap()
-            == U256::ONE
+        self.anvil.provider.get_storage_at(ONCE, U256::from(word)).await.unwrap() == U256::ONE
     }
 
     /// Does what an intent wants to do, from another account, so that it is there first.
@@ -97,12 +71,7 @@ impl Net {
 
 /// The call that does `word` once.
 fn call(word: u64) -> Call {
-    Call {
-        to: ONCE,
-        value: U256::ZERO,
-        data: U256::from(word).to_be_bytes::<32>().into(),
-        gas_limit: None,
-    }
+    Call { to: ONCE, value: U256::ZERO, data: U256::from(word).to_be_bytes::<32>().into(), gas_limit: None }
 }
 
 fn state(intents: &Intents, key: &str) -> IntentState {
@@ -113,27 +82,18 @@ fn state(intents: &Intents, key: &str) -> IntentState {
 async fn an_intent_is_sent_included_and_confirmed_once() {
     let net = Net::start().await;
     let intents = net.process("a");
-    assert_eq!(
-        intents.submit("draw:1:0", &call(5)).unwrap().state,
-        IntentState::Waiting
-    );
+    assert_eq!(intents.submit("draw:1:0", &call(5)).unwrap().state, IntentState::Waiting);
     intents.drive().await.unwrap();
     assert_eq!(state(&intents, "draw:1:0"), IntentState::Pending);
     net.mine_and_drive(&intents, 1).await;
     assert_eq!(state(&intents, "draw:1:0"), IntentState::Included);
     net.mine_and_drive(&intents, 2).await;
     let status = intents.status("draw:1:0").unwrap().unwrap();
-    assert_eq!(
-        (status.state, status.nonce, status.attempts.len()),
-        (IntentState::Confirmed, Some(0), 1)
-    );
+    assert_eq!((status.state, status.nonce, status.attempts.len()), (IntentState::Confirmed, Some(0), 1));
     assert!(status.gas_used.unwrap() > 21_000 && status.hash == Some(status.attempts[0]));
     // The same name again is the same intent; another call under it is a mistake.
     intents.submit("draw:1:0", &call(5)).unwrap();
-    assert!(matches!(
-        intents.submit("draw:1:0", &call(6)),
-        Err(ChainError::DifferentIntent { .. })
-    ));
+    assert!(matches!(intents.submit("draw:1:0", &call(6)), Err(ChainError::DifferentIntent { .. })));
     net.mine_and_drive(&intents, 25).await;
     assert_eq!(net.nonce().await, 1);
     assert!(net.is_done(5).await);
@@ -141,10 +101,12 @@ async fn an_intent_is_sent_included_and_confirmed_once() {
 
 #[tokio::test]
 async fn a_crash_between_signing_storing_and_sending_neither_loses_nor_doubles_a_transaction() {
-    for point in [
-        CrashPoint::BeforeStore,
-        CrashPoint::BeforeSend,
-        CrashPoint::AfterSend,
+    for (point, blocks) in [
+        (CrashPoint::BeforeStore, 0),
+        (CrashPoint::BeforeSend, 0),
+        (CrashPoint::AfterSend, 0),
+        // The transaction is in a block before the process is back: it must know it as its own.
+        (CrashPoint::AfterSend, 1),
     ] {
         let net = Net::start().await;
         let intents = net.process("a");
@@ -152,17 +114,14 @@ async fn a_crash_between_signing_storing_and_sending_neither_loses_nor_doubles_a
         *intents.crash.lock().unwrap() = Some(point);
         intents.drive().await.unwrap_err();
         drop(intents);
+        net.anvil.mine(blocks).await;
 
         let intents = net.process("a");
         intents.submit("draw", &call(5)).unwrap();
         intents.drive().await.unwrap();
         net.mine_and_drive(&intents, 3).await;
         let status = intents.status("draw").unwrap().unwrap();
-        assert_eq!(
-            (status.state, status.attempts.len()),
-            (IntentState::Confirmed, 1),
-            "{point:?}"
-        );
+        assert_eq!((status.state, status.attempts.len()), (IntentState::Confirmed, 1), "{point:?}, {blocks} blocks");
         net.mine_and_drive(&intents, 3).await;
         assert_eq!(net.nonce().await, 1, "{point:?}: sent twice");
     }
@@ -188,27 +147,17 @@ async fn two_senders_on_one_key_and_one_database_never_share_a_nonce() {
     let net = Net::start().await;
     let one = net.process("a");
     let two = one.clone();
-    let three = Intents {
-        store: one.store.clone(),
-        ..net.process("b")
-    };
+    let three = Intents { store: one.store.clone(), ..net.process("b") };
     for word in 1..=3 {
         one.submit(&format!("one:{word}"), &call(word)).unwrap();
-        two.submit(&format!("two:{word}"), &call(10 + word))
-            .unwrap();
-        three
-            .submit(&format!("three:{word}"), &call(20 + word))
-            .unwrap();
+        two.submit(&format!("two:{word}"), &call(10 + word)).unwrap();
+        three.submit(&format!("three:{word}"), &call(20 + word)).unwrap();
     }
     let (a, b, c) = tokio::join!(one.drive(), two.drive(), three.drive());
     assert!(a.is_ok() && b.is_ok() && c.is_ok(), "{a:?} {b:?} {c:?}");
     net.mine_and_drive(&one, 3).await;
     let all = one.list().unwrap();
-    assert!(
-        all.iter()
-            .all(|it| it.state == IntentState::Confirmed && it.attempts.len() == 1),
-        "{all:#?}"
-    );
+    assert!(all.iter().all(|it| it.state == IntentState::Confirmed && it.attempts.len() == 1), "{all:#?}");
     let mut nonces: Vec<u64> = all.iter().filter_map(|it| it.nonce).collect();
     nonces.sort_unstable();
     assert_eq!(nonces, (0..9).collect::<Vec<_>>());
@@ -227,35 +176,18 @@ async fn two_programs_with_one_key_and_two_databases_both_get_through_once() {
     one.drive().await.unwrap();
     two.drive().await.unwrap();
     let states = [state(&one, "one"), state(&two, "two")];
-    assert!(
-        states.contains(&IntentState::Included),
-        "one of them had nonce 0: {states:?}"
-    );
-    let (loser, key) = if states[0] == IntentState::Included {
-        (&two, "two")
-    } else {
-        (&one, "one")
-    };
+    assert!(states.contains(&IntentState::Included), "one of them had nonce 0: {states:?}");
+    let (loser, key) = if states[0] == IntentState::Included { (&two, "two") } else { (&one, "one") };
     // Not yet: a reorg could still bring its first transaction in.
     let status = loser.status(key).unwrap().unwrap();
-    assert_eq!(
-        (status.state, status.nonce),
-        (IntentState::Pending, Some(0))
-    );
-    assert!(
-        status.note.contains("another transaction"),
-        "{}",
-        status.note
-    );
+    assert_eq!((status.state, status.nonce), (IntentState::Pending, Some(0)));
+    assert!(status.note.contains("another transaction"), "{}", status.note);
     for _ in 0..8 {
         net.anvil.mine(1).await;
         one.drive().await.unwrap();
         two.drive().await.unwrap();
     }
-    assert_eq!(
-        [state(&one, "one"), state(&two, "two")],
-        [IntentState::Confirmed; 2]
-    );
+    assert_eq!([state(&one, "one"), state(&two, "two")], [IntentState::Confirmed; 2]);
     assert!(net.is_done(1).await && net.is_done(2).await);
     assert_eq!(net.nonce().await, 2);
 }
@@ -268,63 +200,36 @@ async fn a_transaction_that_pays_too_little_is_replaced_at_its_nonce() {
     intents.drive().await.unwrap();
     // Base fees rise far above what the first attempt offers.
     for _ in 0..3 {
-        net.anvil
-            .rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x1bf08eb000"]))
-            .await;
+        net.anvil.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x1bf08eb000"])).await;
         net.anvil.mine(1).await;
         intents.drive().await.unwrap();
     }
     let status = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (status.state, status.attempts.len()),
-        (IntentState::Pending, 2),
-        "{status:?}"
-    );
+    assert_eq!((status.state, status.attempts.len()), (IntentState::Pending, 2), "{status:?}");
     net.mine_and_drive(&intents, 3).await;
     let status = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (status.state, status.hash),
-        (IntentState::Confirmed, Some(status.attempts[0]))
-    );
+    assert_eq!((status.state, status.hash), (IntentState::Confirmed, Some(status.attempts[0])));
     assert_eq!(net.nonce().await, 1);
 }
 
 #[tokio::test]
 async fn nothing_is_paid_above_the_fee_cap() {
     let net = Net::start().await;
-    let capped = IntentOptions {
-        fee_cap: 20_000_000_000,
-        ..OPTIONS
-    };
+    let capped = IntentOptions { fee_cap: 20_000_000_000, ..OPTIONS };
     let intents = net.process_with("a", capped, net.signer.clone());
-    net.anvil
-        .rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x1bf08eb000"]))
-        .await;
+    net.anvil.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x1bf08eb000"])).await;
     net.anvil.mine(1).await;
     intents.submit("draw", &call(5)).unwrap();
     intents.drive().await.unwrap();
     let status = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (status.state, status.attempts.len()),
-        (IntentState::Waiting, 0)
-    );
+    assert_eq!((status.state, status.attempts.len()), (IntentState::Waiting, 0));
     assert!(status.note.contains("above the cap"), "{}", status.note);
     for _ in 0..30 {
         net.mine_and_drive(&intents, 1).await;
     }
-    assert_eq!(
-        state(&intents, "draw"),
-        IntentState::Confirmed,
-        "fees fell and it did not go on"
-    );
+    assert_eq!(state(&intents, "draw"), IntentState::Confirmed, "fees fell and it did not go on");
     let hash = intents.status("draw").unwrap().unwrap().hash.unwrap();
-    let receipt = net
-        .anvil
-        .provider
-        .get_transaction_receipt(hash)
-        .await
-        .unwrap()
-        .unwrap();
+    let receipt = net.anvil.provider.get_transaction_receipt(hash).await.unwrap().unwrap();
     assert!(receipt.effective_gas_price <= 20_000_000_000);
 }
 
@@ -337,21 +242,14 @@ async fn a_dropped_transaction_is_sent_again_after_a_reorg_of(depth: u64) {
     intents.drive().await.unwrap();
     net.mine_and_drive(&intents, depth).await;
     let before = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        before.state == IntentState::Confirmed,
-        depth > 2,
-        "{before:?}"
-    );
+    assert_eq!(before.state == IntentState::Confirmed, depth > 2, "{before:?}");
     net.anvil.reorg(depth).await;
     assert!(!net.is_done(5).await, "the reorg left the transaction in");
     intents.drive().await.unwrap();
     assert_eq!(state(&intents, "draw"), IntentState::Pending);
     net.mine_and_drive(&intents, 3).await;
     let after = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (after.state, after.hash, after.nonce),
-        (IntentState::Confirmed, before.hash, before.nonce)
-    );
+    assert_eq!((after.state, after.hash, after.nonce), (IntentState::Confirmed, before.hash, before.nonce));
     assert_ne!(after.block, before.block);
     assert!(net.is_done(5).await && net.is_done(6).await);
     assert_eq!(net.nonce().await, 2);
@@ -377,26 +275,13 @@ async fn an_intent_that_somebody_else_fulfilled_is_superseded_and_another_refusa
     intents.submit("mine", &call(5)).unwrap();
     intents.drive().await.unwrap();
     let superseded = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (superseded.state, superseded.nonce),
-        (IntentState::Superseded, None)
-    );
+    assert_eq!((superseded.state, superseded.nonce), (IntentState::Superseded, None));
     let failed = intents.status("mine").unwrap().unwrap();
     assert_eq!(failed.state, IntentState::Failed);
     let error = failed.error.unwrap();
     assert_eq!(error.name, "WrongKeyState");
-    assert_eq!(
-        error.arguments,
-        vec![
-            ("keyId".into(), "5".into()),
-            ("state".into(), "Live".into())
-        ]
-    );
-    assert!(
-        error
-            .data
-            .starts_with(&KeyRegistry::WrongKeyState::SELECTOR)
-    );
+    assert_eq!(error.arguments, vec![("keyId".into(), "5".into()), ("state".into(), "Live".into())]);
+    assert!(error.data.starts_with(&KeyRegistry::WrongKeyState::SELECTOR));
     net.mine_and_drive(&intents, 2).await;
     assert_eq!(net.nonce().await, 0, "a refused intent costs nothing");
 }
@@ -437,10 +322,7 @@ async fn an_intent_given_up_in_flight_leaves_no_gap_in_front_of_the_next_one() {
     intents.drive().await.unwrap();
     net.mine_and_drive(&intents, 3).await;
     let draw = intents.status("draw").unwrap().unwrap();
-    assert_eq!(
-        (draw.state, draw.attempts.len(), draw.gas_used),
-        (IntentState::Superseded, 2, Some(21_000))
-    );
+    assert_eq!((draw.state, draw.attempts.len(), draw.gas_used), (IntentState::Superseded, 2, Some(21_000)));
     net.mine_and_drive(&intents, 2).await;
     assert_eq!(state(&intents, "finalise"), IntentState::Confirmed);
     assert!(net.is_done(6).await);
@@ -470,18 +352,12 @@ async fn an_intent_that_came_to_nothing_can_be_opened_again_and_one_that_succeed
 async fn a_sender_without_money_waits_and_says_so() {
     let net = Net::start().await;
     let poor = net.process_with("a", OPTIONS, PrivateKeySigner::random());
-    poor.submit("draw", &call(5).with_value(U256::from(1)))
-        .unwrap();
+    poor.submit("draw", &call(5).with_value(U256::from(1))).unwrap();
     poor.drive().await.unwrap();
     let status = poor.status("draw").unwrap().unwrap();
-    assert!(
-        !status.state.is_over() && !status.note.is_empty(),
-        "{status:?}"
-    );
+    assert!(!status.state.is_over() && !status.note.is_empty(), "{status:?}");
     let wei = U256::from(10_u64).pow(U256::from(21_u64));
-    net.anvil
-        .rpc("anvil_setBalance", json!([poor.sender(), wei]))
-        .await;
+    net.anvil.rpc("anvil_setBalance", json!([poor.sender(), wei])).await;
     poor.drive().await.unwrap();
     net.mine_and_drive(&poor, 3).await;
     // The contract takes no money into account; it is done or the word was refused, but it moved.

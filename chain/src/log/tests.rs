@@ -8,12 +8,8 @@ use alloy::{
 use super::*;
 use crate::testing::{Anvil, EMITTER, deployment, liar, store};
 
-const FOLLOW: LogOptions = LogOptions {
-    interval: Duration::from_millis(50),
-    range: 5,
-    batch: 4,
-    final_reorg: FinalReorg::Follow,
-};
+const FOLLOW: LogOptions =
+    LogOptions { interval: Duration::from_millis(50), range: 5, batch: 4, final_reorg: FinalReorg::Follow };
 
 struct Net {
     anvil: Anvil,
@@ -23,13 +19,8 @@ struct Net {
 impl Net {
     async fn start(epoch: u64) -> Self {
         let anvil = Anvil::start(epoch).await;
-        anvil
-            .set_code(deployment().key_registry, EMITTER.to_vec())
-            .await;
-        Self {
-            anvil,
-            directory: tempfile::tempdir().unwrap(),
-        }
+        anvil.set_code(deployment().key_registry, EMITTER.to_vec()).await;
+        Self { anvil, directory: tempfile::tempdir().unwrap() }
     }
 
     fn store(&self) -> Store {
@@ -37,29 +28,14 @@ impl Net {
     }
 
     fn log(&self, options: LogOptions) -> EventLog {
-        EventLog::open(
-            self.store(),
-            vec![self.anvil.endpoint()],
-            deployment(),
-            options,
-        )
-        .unwrap()
+        EventLog::open(self.store(), vec![self.anvil.endpoint()], deployment(), options).unwrap()
     }
 
     /// A transaction whose event says that key 1 was ordered to sign `word`; in the pool until the next block.
     async fn order(&self, word: u64) {
-        let event = KeyRegistry::MessageOrdered {
-            keyId: U256::from(1),
-            signingRoot: U256::from(word).into(),
-        };
-        let topics: Vec<B256> = event
-            .encode_topics()
-            .into_iter()
-            .map(|topic| topic.0)
-            .collect();
-        self.anvil
-            .send(deployment().key_registry, topics.concat().into())
-            .await;
+        let event = KeyRegistry::MessageOrdered { keyId: U256::from(1), signingRoot: U256::from(word).into() };
+        let topics: Vec<B256> = event.encode_topics().into_iter().map(|topic| topic.0).collect();
+        self.anvil.send(deployment().key_registry, topics.concat().into()).await;
     }
 
     /// One event in a block of its own.
@@ -71,13 +47,8 @@ impl Net {
 
 /// The words of all stored events, in feed order.
 fn words(log: &EventLog) -> Vec<u64> {
-    let events = log
-        .events_of::<KeyRegistry::MessageOrdered>(deployment().key_registry)
-        .unwrap();
-    events
-        .iter()
-        .map(|(_, event)| word_of(event.signingRoot))
-        .collect()
+    let events = log.events_of::<KeyRegistry::MessageOrdered>(deployment().key_registry).unwrap();
+    events.iter().map(|(_, event)| word_of(event.signingRoot)).collect()
 }
 
 fn word_of(root: B256) -> u64 {
@@ -90,9 +61,7 @@ struct Counter;
 impl Counter {
     fn create(log: &EventLog) {
         let sql = "CREATE TABLE IF NOT EXISTS counted (word INTEGER PRIMARY KEY, times INTEGER NOT NULL) STRICT";
-        log.store()
-            .write::<_, ChainError>(|tx| Ok(tx.execute_batch(sql)?))
-            .unwrap();
+        log.store().write::<_, ChainError>(|tx| Ok(tx.execute_batch(sql)?)).unwrap();
     }
 
     fn run(log: &EventLog) -> Vec<(bool, u64)> {
@@ -121,10 +90,8 @@ impl Counter {
     fn counted(log: &EventLog) -> Vec<(u64, i64)> {
         log.store()
             .read::<_, ChainError>(|connection| {
-                let mut statement =
-                    connection.prepare("SELECT * FROM counted WHERE times <> 0 ORDER BY word")?;
-                let rows =
-                    statement.query_map([], |row| Ok((number(row, "word")?, row.get("times")?)))?;
+                let mut statement = connection.prepare("SELECT * FROM counted WHERE times <> 0 ORDER BY word")?;
+                let rows = statement.query_map([], |row| Ok((number(row, "word")?, row.get("times")?)))?;
                 Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
             })
             .unwrap()
@@ -139,21 +106,13 @@ async fn assert_no_row_of_a_vanished_block(net: &Net, log: &EventLog) {
             let sql = "SELECT number, hash FROM chain_blocks
                        UNION ALL SELECT block_number AS number, block_hash AS hash FROM chain_logs";
             let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok((number(row, "number")?, bytes::<32>(row, "hash")?))
-            })?;
+            let rows = statement.query_map([], |row| Ok((number(row, "number")?, bytes::<32>(row, "hash")?)))?;
             Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
         })
         .unwrap();
     assert!(!rows.is_empty());
     for (number, hash) in rows {
-        let block = net
-            .anvil
-            .endpoint()
-            .block(number.into())
-            .await
-            .unwrap()
-            .unwrap();
+        let block = net.anvil.endpoint().block(number.into()).await.unwrap().unwrap();
         assert_eq!(block.hash.0, hash, "row of a vanished block {number}");
     }
 }
@@ -169,41 +128,19 @@ async fn events_are_stored_with_their_blocks_and_decoded() {
     net.anvil.mine(1).await;
     let log = net.log(FOLLOW);
     let progress = log.poll().await.unwrap();
-    assert_eq!(
-        (progress.added, progress.removed, progress.tip),
-        (11, 0, Some(10))
-    );
+    assert_eq!((progress.added, progress.removed, progress.tip), (11, 0, Some(10)));
     assert_eq!(words(&log), (1..=11).collect::<Vec<_>>());
     assert_eq!(log.finalized().unwrap().unwrap().0, 8);
-    let query = EventQuery {
-        topic2: Some(U256::from(7).into()),
-        only_final: true,
-        ..EventQuery::default()
-    };
+    let query = EventQuery { topic2: Some(U256::from(7).into()), only_final: true, ..EventQuery::default() };
     let seventh = log.events(&query).unwrap();
     assert_eq!(seventh.len(), 1);
-    let StkrEvent::Key(KeyRegistry::KeyRegistryEvents::MessageOrdered(event)) = &seventh[0].event
-    else {
+    let StkrEvent::Key(KeyRegistry::KeyRegistryEvents::MessageOrdered(event)) = &seventh[0].event else {
         panic!("not decoded: {:?}", seventh[0].event)
     };
-    assert_eq!(
-        (word_of(event.signingRoot), seventh[0].block_number),
-        (7, 7)
-    );
-    let query = EventQuery {
-        topic2: Some(U256::from(10).into()),
-        only_final: true,
-        ..EventQuery::default()
-    };
-    assert!(
-        log.events(&query).unwrap().is_empty(),
-        "block 10 is not final"
-    );
-    assert_eq!(
-        log.poll().await.unwrap().added,
-        0,
-        "a second poll stored the same events again"
-    );
+    assert_eq!((word_of(event.signingRoot), seventh[0].block_number), (7, 7));
+    let query = EventQuery { topic2: Some(U256::from(10).into()), only_final: true, ..EventQuery::default() };
+    assert!(log.events(&query).unwrap().is_empty(), "block 10 is not final");
+    assert_eq!(log.poll().await.unwrap().added, 0, "a second poll stored the same events again");
     assert_no_row_of_a_vanished_block(&net, &log).await;
 }
 
@@ -229,20 +166,9 @@ async fn nothing_is_counted_twice_through_a_reorg_of(depth: u64) {
     }
     log.poll().await.unwrap();
     let seen = Counter::run(&log);
-    let removed: Vec<u64> = seen
-        .iter()
-        .filter(|(added, _)| !added)
-        .map(|(_, word)| *word)
-        .collect();
-    assert_eq!(
-        removed,
-        (13 - depth..=12).rev().collect::<Vec<_>>(),
-        "newest first, each once"
-    );
-    assert!(
-        seen.iter().take(removed.len()).all(|(added, _)| !added),
-        "removals come before additions"
-    );
+    let removed: Vec<u64> = seen.iter().filter(|(added, _)| !added).map(|(_, word)| *word).collect();
+    assert_eq!(removed, (13 - depth..=12).rev().collect::<Vec<_>>(), "newest first, each once");
+    assert!(seen.iter().take(removed.len()).all(|(added, _)| !added), "removals come before additions");
     let expected: Vec<(u64, i64)> = (1..=12).chain([99]).map(|word| (word, 1)).collect();
     assert_eq!(Counter::counted(&log), expected);
     assert_no_row_of_a_vanished_block(&net, &log).await;
@@ -303,11 +229,7 @@ async fn a_consumer_that_fails_has_consumed_nothing() {
     let failed = log.consume::<ChainError>("counter", 10, |tx, _| {
         tx.execute_batch("INSERT INTO counted VALUES (77, 1)")?;
         calls += 1;
-        if calls == 2 {
-            Err(ChainError::NotFound("no".into()))
-        } else {
-            Ok(())
-        }
+        if calls == 2 { Err(ChainError::NotFound("no".into())) } else { Ok(()) }
     });
     assert!(failed.is_err());
     assert_eq!(Counter::counted(&log), vec![]);
@@ -320,22 +242,12 @@ async fn a_final_block_that_vanishes_stops_the_log_unless_told_to_follow() {
     for word in 1..=8 {
         net.order_and_mine(word).await;
     }
-    let log = net.log(LogOptions {
-        final_reorg: FinalReorg::Refuse,
-        ..FOLLOW
-    });
+    let log = net.log(LogOptions { final_reorg: FinalReorg::Refuse, ..FOLLOW });
     log.poll().await.unwrap();
     net.anvil.reorg(6).await;
     let error = log.poll().await.unwrap_err();
-    assert!(
-        matches!(error, ChainError::FinalBlockVanished { .. }),
-        "{error}"
-    );
-    assert_eq!(
-        words(&log),
-        (1..=8).collect::<Vec<_>>(),
-        "it must touch nothing"
-    );
+    assert!(matches!(error, ChainError::FinalBlockVanished { .. }), "{error}");
+    assert_eq!(words(&log), (1..=8).collect::<Vec<_>>(), "it must touch nothing");
 }
 
 #[tokio::test]
@@ -347,28 +259,18 @@ async fn an_endpoint_that_lags_takes_nothing_back() {
     let log = net.log(FOLLOW);
     log.poll().await.unwrap();
     // The same chain, as a node shows it that has only two blocks yet.
-    let second: serde_json::Value = net
-        .anvil
-        .rpc("eth_getBlockByNumber", serde_json::json!(["0x2", false]))
-        .await;
+    let second: serde_json::Value = net.anvil.rpc("eth_getBlockByNumber", serde_json::json!(["0x2", false])).await;
     let url = liar(net.anvil.url.clone(), move |method, result| {
         let beyond = result["number"]
             .as_str()
             .is_some_and(|number| U256::from_str_radix(&number[2..], 16).unwrap() > U256::from(2));
-        if method == "eth_getBlockByNumber" && beyond {
-            second.clone()
-        } else {
-            result
-        }
+        if method == "eth_getBlockByNumber" && beyond { second.clone() } else { result }
     })
     .await;
     let lagging = Endpoint::connect(&url).await.unwrap();
     let log = EventLog::open(log.store().clone(), vec![lagging], deployment(), FOLLOW).unwrap();
     let progress = log.poll().await.unwrap();
-    assert_eq!(
-        (progress.vanished, progress.removed, progress.tip),
-        (0, 0, Some(5))
-    );
+    assert_eq!((progress.vanished, progress.removed, progress.tip), (0, 0, Some(5)));
     assert_eq!(words(&log).len(), 5);
 }
 
@@ -404,27 +306,14 @@ async fn a_database_of_another_deployment_is_refused() {
     let mut other = deployment();
     other.key_registry = other.access_manager;
     let error = EventLog::open(net.store(), vec![net.anvil.endpoint()], other, FOLLOW).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("the database belongs to chain 31337"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("the database belongs to chain 31337"), "{error}");
 }
 
 #[tokio::test]
 async fn a_dead_endpoint_is_passed_over_and_following_goes_on_until_stopped() {
     let net = Net::start(1).await;
-    let dead = Endpoint::connect(&"http://127.0.0.1:1".parse().unwrap())
-        .await
-        .unwrap();
-    let log = EventLog::open(
-        net.store(),
-        vec![dead, net.anvil.endpoint()],
-        deployment(),
-        FOLLOW,
-    )
-    .unwrap();
+    let dead = Endpoint::connect(&"http://127.0.0.1:1".parse().unwrap()).await.unwrap();
+    let log = EventLog::open(net.store(), vec![dead, net.anvil.endpoint()], deployment(), FOLLOW).unwrap();
     let mut tips = log.subscribe();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let following = tokio::spawn({
@@ -437,9 +326,7 @@ async fn a_dead_endpoint_is_passed_over_and_following_goes_on_until_stopped() {
         }
     });
     net.order_and_mine(5).await;
-    tips.wait_for(|tip| tip.is_some_and(|tip| tip.number == 1))
-        .await
-        .unwrap();
+    tips.wait_for(|tip| tip.is_some_and(|tip| tip.number == 1)).await.unwrap();
     assert_eq!(words(&log), vec![5]);
     stop.send(()).unwrap();
     following.await.unwrap().unwrap();

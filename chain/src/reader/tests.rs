@@ -16,16 +16,12 @@ const ORDERS: [u8; 21] = alloy::hex!("36604414600c5760015f5500" "5b5f545f5260205
 
 async fn net() -> Anvil {
     let anvil = Anvil::start(1).await;
-    anvil
-        .set_code(deployment().key_registry, ORDERS.to_vec())
-        .await;
+    anvil.set_code(deployment().key_registry, ORDERS.to_vec()).await;
     anvil
 }
 
 async fn give_order(anvil: &Anvil) {
-    anvil
-        .send(deployment().key_registry, alloy::primitives::Bytes::new())
-        .await;
+    anvil.send(deployment().key_registry, alloy::primitives::Bytes::new()).await;
     anvil.mine(1).await;
 }
 
@@ -33,9 +29,7 @@ async fn lying(
     anvil: &Anvil,
     lie: impl Fn(&str, serde_json::Value) -> serde_json::Value + Send + Sync + 'static,
 ) -> Endpoint {
-    Endpoint::connect(&liar(anvil.url.clone(), lie).await)
-        .await
-        .unwrap()
+    Endpoint::connect(&liar(anvil.url.clone(), lie).await).await.unwrap()
 }
 
 fn reader(endpoints: Vec<Endpoint>) -> ChainReader {
@@ -50,15 +44,9 @@ async fn an_order_is_believed_once_it_is_final_and_not_before() {
     let reader = reader(vec![anvil.endpoint(), honest]);
     assert!(!reader.is_ordered(1, B256::ZERO).await.unwrap());
     give_order(&anvil).await;
-    assert!(
-        !reader.is_ordered(1, B256::ZERO).await.unwrap(),
-        "the order is in the newest block only"
-    );
+    assert!(!reader.is_ordered(1, B256::ZERO).await.unwrap(), "the order is in the newest block only");
     anvil.mine(1).await;
-    assert!(
-        !reader.is_ordered(1, B256::ZERO).await.unwrap(),
-        "one block above it is not final"
-    );
+    assert!(!reader.is_ordered(1, B256::ZERO).await.unwrap(), "one block above it is not final");
     anvil.mine(1).await;
     assert!(reader.is_ordered(1, B256::ZERO).await.unwrap());
 }
@@ -67,55 +55,25 @@ async fn an_order_is_believed_once_it_is_final_and_not_before() {
 async fn an_order_that_one_endpoint_invents_is_refused_with_both_answers() {
     let anvil = net().await;
     anvil.mine(5).await;
-    let liar = lying(&anvil, |method, result| {
-        if method == "eth_call" {
-            json!(B256::with_last_byte(1))
-        } else {
-            result
-        }
-    })
-    .await;
-    for endpoints in [
-        vec![anvil.endpoint(), liar.clone()],
-        vec![liar.clone(), anvil.endpoint()],
-    ] {
-        let error = reader(endpoints)
-            .is_ordered(1, B256::ZERO)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, ChainError::EndpointsDisagree { .. }),
-            "{error}"
-        );
+    let liar =
+        lying(&anvil, |method, result| if method == "eth_call" { json!(B256::with_last_byte(1)) } else { result })
+            .await;
+    for endpoints in [vec![anvil.endpoint(), liar.clone()], vec![liar.clone(), anvil.endpoint()]] {
+        let error = reader(endpoints).is_ordered(1, B256::ZERO).await.unwrap_err();
+        assert!(matches!(error, ChainError::EndpointsDisagree { .. }), "{error}");
         let text = error.to_string();
-        assert!(
-            text.contains("true") && text.contains("false") && text.contains(liar.name()),
-            "{text}"
-        );
+        assert!(text.contains("true") && text.contains("false") && text.contains(liar.name()), "{text}");
     }
 }
 
 #[tokio::test]
 async fn two_endpoints_of_different_chains_disagree_about_the_finalized_block() {
     let (one, other) = (net().await, net().await);
-    other
-        .rpc(
-            "anvil_setCoinbase",
-            json!(["0x00000000000000000000000000000000000000cc"]),
-        )
-        .await;
+    other.rpc("anvil_setCoinbase", json!(["0x00000000000000000000000000000000000000cc"])).await;
     one.mine(5).await;
     other.mine(5).await;
-    let error = reader(vec![one.endpoint(), other.endpoint()])
-        .is_ordered(1, B256::ZERO)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("disagree about the hash of finalized block 3"),
-        "{error}"
-    );
+    let error = reader(vec![one.endpoint(), other.endpoint()]).is_ordered(1, B256::ZERO).await.unwrap_err();
+    assert!(error.to_string().contains("disagree about the hash of finalized block 3"), "{error}");
 }
 
 #[tokio::test]
@@ -123,17 +81,13 @@ async fn an_endpoint_that_calls_the_newest_block_final_does_not_hurry_the_others
     let anvil = net().await;
     anvil.mine(5).await;
     give_order(&anvil).await;
-    let head: serde_json::Value = anvil
-        .rpc("eth_getBlockByNumber", json!(["latest", false]))
-        .await;
+    let head: serde_json::Value = anvil.rpc("eth_getBlockByNumber", json!(["latest", false])).await;
     let hasty = lying(&anvil, move |method, result| {
         let is_final = method == "eth_getBlockByNumber" && result["number"] == "0x4";
         if is_final { head.clone() } else { result }
     })
     .await;
-    let answer = reader(vec![hasty, anvil.endpoint()])
-        .is_ordered(1, B256::ZERO)
-        .await;
+    let answer = reader(vec![hasty, anvil.endpoint()]).is_ordered(1, B256::ZERO).await;
     assert!(!matches!(answer, Ok(true)), "{answer:?}");
 }
 
@@ -141,15 +95,10 @@ async fn an_endpoint_that_calls_the_newest_block_final_does_not_hurry_the_others
 async fn an_endpoint_that_is_down_is_an_error_for_orders_and_passed_over_elsewhere() {
     let anvil = net().await;
     anvil.mine(5).await;
-    let dead = Endpoint::connect(&"http://user:secret@127.0.0.1:1/secret".parse().unwrap())
-        .await
-        .unwrap();
+    let dead = Endpoint::connect(&"http://user:secret@127.0.0.1:1/secret".parse().unwrap()).await.unwrap();
     let reader = reader(vec![dead, anvil.endpoint()]);
     let error = reader.is_ordered(1, B256::ZERO).await.unwrap_err();
-    assert!(
-        error.is_transient() && !format!("{error} {error:?}").contains("secret"),
-        "{error:?}"
-    );
+    assert!(error.is_transient() && !format!("{error} {error:?}").contains("secret"), "{error:?}");
     // ORDERS answers every call of 36 bytes with nothing, so the second endpoint was asked.
     let error = reader.key_count().await.unwrap_err();
     assert!(matches!(error, ChainError::Nonsense { .. }), "{error}");
@@ -158,32 +107,11 @@ async fn an_endpoint_that_is_down_is_an_error_for_orders_and_passed_over_elsewhe
 #[tokio::test]
 async fn one_endpoint_is_enough_only_if_the_configuration_says_so_and_one_twice_counts_once() {
     let anvil = net().await;
-    let error =
-        ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::TwoEndpoints).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ChainError::TooFewEndpoints {
-                configured: 1,
-                needed: 2
-            }
-        ),
-        "{error}"
-    );
+    let error = ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::TwoEndpoints).unwrap_err();
+    assert!(matches!(error, ChainError::TooFewEndpoints { configured: 1, needed: 2 }), "{error}");
     let twice = [anvil.url.clone(), anvil.url.clone()];
-    let error = ChainReader::connect(deployment(), &twice, Trust::TwoEndpoints)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ChainError::TooFewEndpoints {
-                configured: 1,
-                needed: 2
-            }
-        ),
-        "{error}"
-    );
+    let error = ChainReader::connect(deployment(), &twice, Trust::TwoEndpoints).await.unwrap_err();
+    assert!(matches!(error, ChainError::TooFewEndpoints { configured: 1, needed: 2 }), "{error}");
     let alone = ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::OneEndpoint).unwrap();
     assert!(!alone.is_ordered(1, B256::ZERO).await.unwrap());
 }
@@ -198,20 +126,8 @@ async fn a_wrong_chain_or_a_missing_contract_in_the_deployment_file_is_said_in_o
         error.to_string(),
         "the RPC endpoint anvil serves chain 31337, the deployment file is for chain 1; correct one of them"
     );
-    let error = deployment()
-        .check_chain(&anvil.endpoint())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ChainError::NoContract {
-                name: "accessManager",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = deployment().check_chain(&anvil.endpoint()).await.unwrap_err();
+    assert!(matches!(error, ChainError::NoContract { name: "accessManager", .. }), "{error}");
 }
 
 #[tokio::test]
@@ -219,18 +135,11 @@ async fn contracts_that_do_not_belong_together_are_named() {
     let anvil = net().await;
     // Every contract is there, and the pools contract says it works with another registry (returns 0x…bb).
     for (_, address) in deployment().contracts() {
-        anvil
-            .set_code(address, alloy::hex!("60bb5f5260205ff3").to_vec())
-            .await;
+        anvil.set_code(address, alloy::hex!("60bb5f5260205ff3").to_vec()).await;
     }
-    let error = deployment()
-        .check_chain(&anvil.endpoint())
-        .await
-        .unwrap_err();
+    let error = deployment().check_chain(&anvil.endpoint()).await.unwrap_err();
     assert!(
-        error.to_string().starts_with(
-            "micropools works with keyRegistry 0x00000000000000000000000000000000000000bb"
-        ),
+        error.to_string().starts_with("micropools works with keyRegistry 0x00000000000000000000000000000000000000bb"),
         "{error}"
     );
 }
@@ -243,9 +152,7 @@ async fn a_websocket_endpoint_answers_like_an_http_one_and_another_scheme_is_ref
     ws.set_scheme("ws").unwrap();
     let both = vec![anvil.endpoint(), Endpoint::connect(&ws).await.unwrap()];
     assert!(!reader(both).is_ordered(1, B256::ZERO).await.unwrap());
-    let error = Endpoint::connect(&"ftp://host/secret".parse().unwrap())
-        .await
-        .unwrap_err();
+    let error = Endpoint::connect(&"ftp://host/secret".parse().unwrap()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "ftp://host is no RPC endpoint: the scheme must be http, https, ws or wss and is ftp"
