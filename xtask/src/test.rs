@@ -11,8 +11,11 @@ pub(crate) struct Args {
     full: bool,
 }
 
+/// A name for people, and what it does.
+type Step = (&'static str, fn() -> Result<()>);
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let steps: &[(&str, fn() -> Result<()>)] = &[
+    let steps: &[Step] = &[
         ("npm packages", run::node_packages),
         ("binaries", run::build_binaries),
         ("contracts: unit, fuzz, invariants", contracts),
@@ -20,7 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("abi/ against the contracts", || run::abi(true)),
         ("crates: unit, conformance, end to end", crates),
     ];
-    let long: &[(&str, fn() -> Result<()>)] =
+    let long: &[Step] =
         &[("every defence bites", || bite::run(&bite::Args::all())), ("slither", slither)];
     for (name, step) in steps.iter().chain(long.iter().filter(|_| args.full)) {
         let start = Instant::now();
