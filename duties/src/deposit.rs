@@ -165,10 +165,7 @@ mod tests {
     fn roots_are_those_of_the_official_deposit_cli() {
         for published in &PUBLISHED {
             let data = data(published);
-            assert_eq!(
-                data.message().hash_tree_root().0,
-                bytes(published.message_root)
-            );
+            assert_eq!(data.message().hash_tree_root().0, bytes(published.message_root));
             assert_eq!(data.hash_tree_root().0, bytes(published.data_root));
         }
     }
@@ -180,11 +177,7 @@ mod tests {
             let key = PublicKey::from_compressed(&data.pubkey).unwrap();
             let signature = Signature::from_compressed(&data.signature).unwrap();
             let version = bytes(published.fork_version);
-            assert!(verify(
-                &key,
-                &data.message().signing_root(version).0,
-                &signature
-            ));
+            assert!(verify(&key, &data.message().signing_root(version).0, &signature));
             let mainnet = data.message().signing_root([0; 4]);
             assert!(!verify(&key, &mainnet.0, &signature));
         }

@@ -7,9 +7,7 @@ mod deposit;
 mod merkle;
 mod network;
 
-pub use deposit::{
-    DepositData, DepositMessage, compounding_withdrawal_credentials, eth1_withdrawal_credentials,
-};
+pub use deposit::{DepositData, DepositMessage, compounding_withdrawal_credentials, eth1_withdrawal_credentials};
 pub use network::{Network, UnknownNetwork};
 
 use alloy_primitives::B256;
@@ -21,11 +19,7 @@ pub const DOMAIN_DEPOSIT: [u8; 4] = [3, 0, 0, 0];
 ///
 /// Deposits are valid across forks, so they use the *genesis* fork version and a zero `genesis_validators_root`.
 #[must_use]
-pub fn compute_domain(
-    domain_type: [u8; 4],
-    fork_version: [u8; 4],
-    genesis_validators_root: B256,
-) -> B256 {
+pub fn compute_domain(domain_type: [u8; 4], fork_version: [u8; 4], genesis_validators_root: B256) -> B256 {
     let fork_data_root = merkle::node(merkle::leaf(&fork_version), genesis_validators_root);
     let mut domain = [0; 32];
     domain[..4].copy_from_slice(&domain_type);

@@ -35,10 +35,5 @@ pub(crate) fn bytes48(bytes: &[u8; 48]) -> B256 {
 
 /// `Bytes96`: three chunks and a zero chunk.
 pub(crate) fn bytes96(bytes: &[u8; 96]) -> B256 {
-    four([
-        leaf(&bytes[..32]),
-        leaf(&bytes[32..64]),
-        leaf(&bytes[64..]),
-        B256::ZERO,
-    ])
+    four([leaf(&bytes[..32]), leaf(&bytes[32..64]), leaf(&bytes[64..]), B256::ZERO])
 }

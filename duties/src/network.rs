@@ -21,9 +21,7 @@ pub struct Network {
 
 /// The name of no preset.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "there is no network preset {0:?}: use mainnet, hoodi or devnet, or give all values yourself"
-)]
+#[error("there is no network preset {0:?}: use mainnet, hoodi or devnet, or give all values yourself")]
 pub struct UnknownNetwork(pub String);
 
 impl Network {
@@ -60,12 +58,7 @@ impl Network {
     }
 
     fn preset(name: &str, chain_id: u64, genesis_fork_version: [u8; 4]) -> Self {
-        Self {
-            name: name.to_owned(),
-            chain_id,
-            genesis_fork_version,
-            deposit_contract: DEPOSIT_CONTRACT,
-        }
+        Self { name: name.to_owned(), chain_id, genesis_fork_version, deposit_contract: DEPOSIT_CONTRACT }
     }
 }
 
@@ -82,11 +75,6 @@ mod tests {
                 assert_ne!(one.genesis_fork_version, other.genesis_fork_version);
             }
         }
-        assert!(
-            Network::by_name("Mainnet")
-                .unwrap_err()
-                .to_string()
-                .contains("mainnet, hoodi")
-        );
+        assert!(Network::by_name("Mainnet").unwrap_err().to_string().contains("mainnet, hoodi"));
     }
 }

@@ -54,10 +54,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// A wrong value of `key`.
     pub fn value(key: &'static str, reason: impl Into<String>) -> Self {
-        Self::Value {
-            key,
-            reason: reason.into(),
-        }
+        Self::Value { key, reason: reason.into() }
     }
 }
 
@@ -75,19 +72,11 @@ pub struct Doc {
 impl Doc {
     /// A key with a default.
     pub const fn new(key: &'static str, text: &'static str) -> Self {
-        Self {
-            key,
-            text,
-            unset: None,
-        }
+        Self { key, text, unset: None }
     }
     /// A key that is unset by default; `example` is a TOML value.
     pub const fn unset(key: &'static str, text: &'static str, example: &'static str) -> Self {
-        Self {
-            key,
-            text,
-            unset: Some(example),
-        }
+        Self { key, text, unset: Some(example) }
     }
 }
 
@@ -124,18 +113,10 @@ pub fn load<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
 /// # Errors
 /// When the file cannot be read or parsed.
 pub fn read<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mut config: C = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-        path: path.to_owned(),
-        reason: parse_reason(&text, &error),
-    })?;
-    let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let mut config: C = toml::from_str(&text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: parse_reason(&text, &error) })?;
+    let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     config.resolve(absolute.parent().unwrap_or(Path::new("/")));
     Ok(config)
 }
@@ -145,9 +126,7 @@ fn parse_reason(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().to_owned();
     match error.span() {
         Some(span) => {
-            let line = text
-                .get(..span.start)
-                .map_or(1, |before| before.matches('\n').count() + 1);
+            let line = text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1);
             format!("line {line}: {message}")
         }
         None => message,
@@ -167,21 +146,16 @@ pub fn example<C: ProgramConfig>() -> Result<String, ConfigError> {
 /// # Errors
 /// [`ConfigError::Undocumented`] if keys and documentation differ.
 pub fn render<C: ProgramConfig>(config: &C) -> Result<String, ConfigError> {
-    let table = toml::Table::try_from(config)
-        .map_err(|error| ConfigError::Undocumented(error.to_string()))?;
+    let table = toml::Table::try_from(config).map_err(|error| ConfigError::Undocumented(error.to_string()))?;
     let docs = C::docs();
     for key in leaves(&table) {
         if !docs.iter().any(|doc| doc.key == key) {
             return Err(ConfigError::Undocumented(key));
         }
     }
-    let mut text = format!(
-        "# Configuration of {}. Every key may be left out; shown are the values in force then.\n",
-        C::PROGRAM
-    );
-    text.push_str(
-        "# Unknown keys are errors. Relative paths count from the folder of this file.\n",
-    );
+    let mut text =
+        format!("# Configuration of {}. Every key may be left out; shown are the values in force then.\n", C::PROGRAM);
+    text.push_str("# Unknown keys are errors. Relative paths count from the folder of this file.\n");
     let mut current = "";
     for doc in &docs {
         let (section, key) = doc.key.rsplit_once('.').unwrap_or(("", doc.key));
@@ -206,9 +180,7 @@ fn leaves(table: &toml::Table) -> Vec<String> {
     let mut keys = Vec::new();
     for (name, value) in table {
         match value {
-            toml::Value::Table(inner) => {
-                keys.extend(leaves(inner).into_iter().map(|key| format!("{name}.{key}")))
-            }
+            toml::Value::Table(inner) => keys.extend(leaves(inner).into_iter().map(|key| format!("{name}.{key}"))),
             _ => keys.push(name.clone()),
         }
     }
@@ -246,12 +218,7 @@ impl ConfigCommand {
             Self::Example => write!(out, "{}", example::<C>().map_err(Failure::usage)?)?,
             Self::Check { config } => {
                 load::<C>(config).map_err(Failure::usage)?;
-                writeln!(
-                    out,
-                    "{} is a valid configuration of {}",
-                    config.display(),
-                    C::PROGRAM
-                )?;
+                writeln!(out, "{} is a valid configuration of {}", config.display(), C::PROGRAM)?;
             }
         }
         Ok(())
@@ -301,18 +268,13 @@ impl Preset {
         let all = [Self::Mainnet, Self::Hoodi, Self::Devnet, Self::Custom];
         all.into_iter()
             .find(|preset| preset.name() == name)
-            .ok_or_else(|| {
-                ConfigError::value("chain.network", "write mainnet, hoodi, devnet or custom")
-            })
+            .ok_or_else(|| ConfigError::value("chain.network", "write mainnet, hoodi, devnet or custom"))
     }
 
     /// The preset with this chain id; custom where there is none.
     pub fn of_chain(chain_id: u64) -> Self {
         let pinned = [Self::Mainnet, Self::Hoodi, Self::Devnet];
-        pinned
-            .into_iter()
-            .find(|preset| preset.chain_id() == Some(chain_id))
-            .unwrap_or(Self::Custom)
+        pinned.into_iter().find(|preset| preset.chain_id() == Some(chain_id)).unwrap_or(Self::Custom)
     }
 
     /// Name as in the configuration.
@@ -334,16 +296,10 @@ impl Preset {
         if let Some(expected) = self.chain_id().filter(|expected| *expected != chain_id) {
             return Err(ConfigError::value(
                 "chain.deployment",
-                format!(
-                    "the deployment is on chain {chain_id}, but network {} is chain {expected}",
-                    self.name()
-                ),
+                format!("the deployment is on chain {chain_id}, but network {} is chain {expected}", self.name()),
             ));
         }
-        match self
-            .genesis_fork_version()
-            .filter(|expected| *expected != genesis_fork_version)
-        {
+        match self.genesis_fork_version().filter(|expected| *expected != genesis_fork_version) {
             None => Ok(()),
             Some(expected) => Err(ConfigError::value(
                 "chain.deployment",
@@ -393,18 +349,14 @@ impl Default for ChainConfig {
 impl std::fmt::Debug for ChainConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hosts: Vec<_> = self.rpc_urls.iter().map(rpc_host).collect();
-        f.debug_struct("ChainConfig")
-            .field("network", &self.network)
-            .field("rpc", &hosts)
-            .finish_non_exhaustive()
+        f.debug_struct("ChainConfig").field("network", &self.network).field("rpc", &hosts).finish_non_exhaustive()
     }
 }
 
 /// Host and port of an RPC URL: all of it that may be shown. Paths, queries and user names carry API keys.
 pub fn rpc_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or("?");
-    url.port_or_known_default()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 impl ChainConfig {
@@ -415,10 +367,7 @@ impl ChainConfig {
                 "chain.network",
                 "mainnet, hoodi, devnet or custom. All but custom pin the chain id, mainnet and hoodi also the genesis\nfork version; a deployment file that says otherwise is refused.",
             ),
-            Doc::new(
-                "chain.deployment",
-                "Addresses of the contracts: deployments/<chain id>.json.",
-            ),
+            Doc::new("chain.deployment", "Addresses of the contracts: deployments/<chain id>.json."),
             Doc::new(
                 "chain.rpc_urls",
                 "Your own execution endpoints (http, https, ws or wss). Two that do not share a provider are the point:\nirrevocable messages are signed only if all of them agree at the finalized block.",
@@ -432,10 +381,7 @@ impl ChainConfig {
                 "chain.min_endpoints",
                 "Fewest endpoints to start with. 1 is an explicit choice: then one lying endpoint can make this server sign.",
             ),
-            Doc::new(
-                "chain.poll_ms",
-                "Pause between looks at the chain, milliseconds.",
-            ),
+            Doc::new("chain.poll_ms", "Pause between looks at the chain, milliseconds."),
         ]
     }
 
@@ -458,10 +404,7 @@ impl ChainConfig {
                     continue;
                 }
                 let url = Url::parse(line).map_err(|_| {
-                    ConfigError::value(
-                        "chain.rpc_urls_file",
-                        format!("line {} is not a URL", number + 1),
-                    )
+                    ConfigError::value("chain.rpc_urls_file", format!("line {} is not a URL", number + 1))
                 })?;
                 urls.push(url);
             }
@@ -485,10 +428,7 @@ impl ChainConfig {
             if urls[..position].contains(url) {
                 return Err(ConfigError::value(
                     "chain.rpc_urls",
-                    format!(
-                        "{} is listed twice; an endpoint agreeing with itself proves nothing",
-                        rpc_host(url)
-                    ),
+                    format!("{} is listed twice; an endpoint agreeing with itself proves nothing", rpc_host(url)),
                 ));
             }
         }
@@ -503,10 +443,7 @@ impl ChainConfig {
             ));
         }
         if !(50..=60_000).contains(&self.poll_ms) {
-            return Err(ConfigError::value(
-                "chain.poll_ms",
-                "write a number from 50 to 60000",
-            ));
+            return Err(ConfigError::value("chain.poll_ms", "write a number from 50 to 60000"));
         }
         if !self.deployment.is_file() {
             return Err(ConfigError::value(
@@ -542,9 +479,7 @@ impl ListenConfig {
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)) }
     }
 }
 
@@ -560,10 +495,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            filter: "info".to_owned(),
-        }
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
     }
 }
 
@@ -571,14 +503,8 @@ impl LogConfig {
     /// Documentation of the keys.
     pub fn docs() -> [Doc; 2] {
         [
-            Doc::new(
-                "log.format",
-                "text for people, json for machines; both on stderr. --log-format wins.",
-            ),
-            Doc::new(
-                "log.filter",
-                "What is logged, for example \"info\" or \"info,stkr_server=debug\".",
-            ),
+            Doc::new("log.format", "text for people, json for machines; both on stderr. --log-format wins."),
+            Doc::new("log.filter", "What is logged, for example \"info\" or \"info,stkr_server=debug\"."),
         ]
     }
 }
@@ -598,12 +524,7 @@ mod tests {
     impl ProgramConfig for Sample {
         const PROGRAM: &'static str = "sample";
         fn docs() -> Vec<Doc> {
-            [
-                ChainConfig::docs().as_slice(),
-                &ListenConfig::docs(),
-                &LogConfig::docs(),
-            ]
-            .concat()
+            [ChainConfig::docs().as_slice(), &ListenConfig::docs(), &LogConfig::docs()].concat()
         }
         fn resolve(&mut self, folder: &Path) {
             self.chain.resolve(folder);
@@ -627,11 +548,7 @@ mod tests {
         let text = example::<Sample>().unwrap();
         assert_eq!(toml::from_str::<Sample>(&text).unwrap(), Sample::default());
         for doc in Sample::docs() {
-            assert!(
-                text.contains(doc.text.lines().next().unwrap()),
-                "{}",
-                doc.key
-            );
+            assert!(text.contains(doc.text.lines().next().unwrap()), "{}", doc.key);
         }
     }
 
@@ -639,46 +556,26 @@ mod tests {
     fn unknown_keys_are_errors_with_their_line() {
         let (_folder, path) = written("[chain]\nmin_endpoints = 1\nrpc_url = \"http://a\"\n");
         let error = load::<Sample>(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("line 3") && error.contains("unknown field `rpc_url`"),
-            "{error}"
-        );
+        assert!(error.contains("line 3") && error.contains("unknown field `rpc_url`"), "{error}");
     }
 
     #[test]
     fn a_parse_error_does_not_repeat_a_url_with_a_key() {
-        let (_folder, path) =
-            written("[chain]\nrpc_urls = [\"https://rpc.example/v1/topsecretkey\"\n");
+        let (_folder, path) = written("[chain]\nrpc_urls = [\"https://rpc.example/v1/topsecretkey\"\n");
         let error = load::<Sample>(&path).unwrap_err();
-        assert!(
-            !format!("{error} {error:?}").contains("topsecretkey"),
-            "{error}"
-        );
-        let (_folder, path) = written(
-            "[chain]\nrpc_urls = [\"https://rpc.example/v1/topsecretkey\"]\nmin_endpoints = 1\n",
-        );
+        assert!(!format!("{error} {error:?}").contains("topsecretkey"), "{error}");
+        let (_folder, path) =
+            written("[chain]\nrpc_urls = [\"https://rpc.example/v1/topsecretkey\"]\nmin_endpoints = 1\n");
         assert!(!format!("{:?}", load::<Sample>(&path).unwrap()).contains("topsecretkey"));
     }
 
     #[test]
     fn one_endpoint_needs_an_explicit_choice_and_the_same_twice_never_counts() {
         let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\n");
-        assert!(
-            load::<Sample>(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("at least 2 are needed")
-        );
-        let (_folder, path) =
-            written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\", \"http://127.0.0.1:1/\"]\n");
-        assert!(
-            load::<Sample>(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("listed twice")
-        );
-        let (_folder, path) =
-            written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 1\n");
+        assert!(load::<Sample>(&path).unwrap_err().to_string().contains("at least 2 are needed"));
+        let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\", \"http://127.0.0.1:1/\"]\n");
+        assert!(load::<Sample>(&path).unwrap_err().to_string().contains("listed twice"));
+        let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 1\n");
         load::<Sample>(&path).unwrap();
     }
 
@@ -686,10 +583,7 @@ mod tests {
     fn relative_paths_count_from_the_folder_of_the_file() {
         let (folder, path) = written("");
         let config = read::<Sample>(&path).unwrap();
-        assert_eq!(
-            config.chain.deployment,
-            folder.path().join("deployments/31337.json")
-        );
+        assert_eq!(config.chain.deployment, folder.path().join("deployments/31337.json"));
     }
 
     #[test]
@@ -709,13 +603,7 @@ mod tests {
     #[test]
     fn a_deployment_of_another_network_is_refused() {
         Preset::Mainnet.check(1, [0; 4]).unwrap();
-        assert!(
-            Preset::Mainnet
-                .check(31337, [0; 4])
-                .unwrap_err()
-                .to_string()
-                .contains("chain 31337")
-        );
+        assert!(Preset::Mainnet.check(31337, [0; 4]).unwrap_err().to_string().contains("chain 31337"));
         assert!(Preset::Hoodi.check(560_048, [0; 4]).is_err());
         Preset::Custom.check(7, [1, 2, 3, 4]).unwrap();
     }

@@ -52,9 +52,7 @@ pub enum DatabaseError {
         known: i64,
     },
     /// SQLite, but not ours.
-    #[error(
-        "{path} is not a {name} (application id {found:#x}); check the path in the configuration"
-    )]
+    #[error("{path} is not a {name} (application id {found:#x}); check the path in the configuration")]
     Foreign {
         /// The schema's name.
         name: &'static str,
@@ -109,12 +107,7 @@ impl Database {
         let created = !path.exists();
         if created {
             // SQLite would create it with the umask's mode; the file holds sealed secrets.
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(io_error("create", path))?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_error("create", path))?;
         }
         let mut connection = Connection::open(path)?;
         connection
@@ -125,20 +118,13 @@ impl Database {
             .map_err(|error| unreadable(error, path, schema))?;
         check(&connection, path, schema)?;
         migrate(&mut connection, path, schema)?;
-        Ok(Self {
-            connection: Mutex::new(connection),
-            path: path.to_owned(),
-            created,
-            _lock: lock,
-        })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), created, _lock: lock })
     }
 
     /// The connection, alone. Do not hold it across an `.await`.
     pub fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic while it was held rolled its transaction back; the connection itself is sound.
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` in one immediate (write) transaction: committed and on disk when this returns `Ok`, undone otherwise.
@@ -163,8 +149,7 @@ impl Database {
     pub fn check_writable(&self) -> Result<(), DatabaseError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i64 =
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.rollback()?;
         Ok(())
@@ -183,11 +168,7 @@ impl Database {
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DatabaseError + use<> {
     let path = path.to_owned();
-    move |source| DatabaseError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| DatabaseError::Io { action, path, source }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -207,10 +188,7 @@ fn take_lock(path: &Path, schema: &Schema) -> Result<File, DatabaseError> {
         .map_err(io_error("open lock file", &lock_path))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DatabaseError::InUse {
-            name: schema.name,
-            path: path.to_owned(),
-        }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DatabaseError::InUse { name: schema.name, path: path.to_owned() }),
         Err(error) => Err(io_error("lock", &lock_path)(error.into())),
     }
 }
@@ -219,11 +197,7 @@ fn take_lock(path: &Path, schema: &Schema) -> Result<File, DatabaseError> {
 fn unreadable(error: rusqlite::Error, path: &Path, schema: &Schema) -> DatabaseError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            DatabaseError::Damaged {
-                name: schema.name,
-                path: path.to_owned(),
-                detail: error.to_string(),
-            }
+            DatabaseError::Damaged { name: schema.name, path: path.to_owned(), detail: error.to_string() }
         }
         _ => error.into(),
     }
@@ -231,36 +205,21 @@ fn unreadable(error: rusqlite::Error, path: &Path, schema: &Schema) -> DatabaseE
 
 fn check(connection: &Connection, path: &Path, schema: &Schema) -> Result<(), DatabaseError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let application: i64 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let empty = found == 0 && application == 0 && tables == 0;
     if !empty && application != i64::from(schema.application_id) {
-        return Err(DatabaseError::Foreign {
-            name: schema.name,
-            path: path.to_owned(),
-            found: application,
-        });
+        return Err(DatabaseError::Foreign { name: schema.name, path: path.to_owned(), found: application });
     }
     let known = last_version(schema);
     if found > known {
-        return Err(DatabaseError::TooNew {
-            name: schema.name,
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(DatabaseError::TooNew { name: schema.name, path: path.to_owned(), found, known });
     }
     let detail: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| unreadable(error, path, schema))?;
     if detail != "ok" {
-        return Err(DatabaseError::Damaged {
-            name: schema.name,
-            path: path.to_owned(),
-            detail,
-        });
+        return Err(DatabaseError::Damaged { name: schema.name, path: path.to_owned(), detail });
     }
     Ok(())
 }
@@ -279,11 +238,7 @@ fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<
     }
     // All steps in one transaction: a crash leaves the old version or the new one.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    for step in schema
-        .migrations
-        .iter()
-        .skip(usize::try_from(from).unwrap_or(usize::MAX))
-    {
+    for step in schema.migrations.iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "user_version", last_version(schema))?;
@@ -299,20 +254,13 @@ fn copy_before(connection: &Connection, path: &Path, version: i64) -> Result<(),
         // An upgrade that failed halfway left it; it is the same version, and older copies are worth more.
         return Ok(());
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&copy)
-        .map_err(io_error("create copy", &copy))?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy).map_err(io_error("create copy", &copy))?;
     let mut target = Connection::open(&copy)?;
     let backup = rusqlite::backup::Backup::new(connection, &mut target)?;
     backup.run_to_completion(1024, std::time::Duration::ZERO, None)?;
     drop(backup);
     target.close().map_err(|(_, error)| error)?;
-    File::open(&copy)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error("write copy", &copy))
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(io_error("write copy", &copy))
 }
 
 #[cfg(test)]
@@ -325,10 +273,7 @@ mod tests {
         migrations: &["CREATE TABLE note (text TEXT NOT NULL UNIQUE) STRICT;"],
     };
     const TWO: Schema = Schema {
-        migrations: &[
-            ONE.migrations[0],
-            "ALTER TABLE note ADD COLUMN stars INTEGER NOT NULL DEFAULT 0;",
-        ],
+        migrations: &[ONE.migrations[0], "ALTER TABLE note ADD COLUMN stars INTEGER NOT NULL DEFAULT 0;"],
         ..ONE
     };
 
@@ -339,8 +284,7 @@ mod tests {
     }
 
     fn insert(database: &Database, text: &str) -> Result<usize, rusqlite::Error> {
-        database
-            .write(|transaction| transaction.execute("INSERT INTO note (text) VALUES (?1)", [text]))
+        database.write(|transaction| transaction.execute("INSERT INTO note (text) VALUES (?1)", [text]))
     }
 
     #[test]
@@ -349,12 +293,8 @@ mod tests {
         let database = Database::open(&path, &ONE).unwrap();
         assert!(database.was_created());
         let connection = database.lock();
-        let mode: String = connection
-            .pragma_query_value(None, "journal_mode", |row| row.get(0))
-            .unwrap();
-        let synchronous: i64 = connection
-            .pragma_query_value(None, "synchronous", |row| row.get(0))
-            .unwrap();
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
         assert_eq!((mode.as_str(), synchronous), ("wal", 2));
     }
 
@@ -374,17 +314,7 @@ mod tests {
         drop(Database::open(&path, &TWO).unwrap());
         let before = std::fs::read(&path).unwrap();
         let error = Database::open(&path, &ONE).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatabaseError::TooNew {
-                    found: 2,
-                    known: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DatabaseError::TooNew { found: 2, known: 1, .. }), "{error}");
         assert!(error.to_string().contains("run the newer program"));
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
@@ -398,26 +328,19 @@ mod tests {
         let database = Database::open(&path, &TWO).unwrap();
         let row: (String, i64) = database
             .lock()
-            .query_row("SELECT text, stars FROM note", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            .query_row("SELECT text, stars FROM note", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
         assert_eq!(row, ("kept".to_owned(), 0));
         drop(database);
         let copy = Database::open(&with_suffix(&path, ".v1"), &ONE).unwrap();
-        let text: String = copy
-            .lock()
-            .query_row("SELECT text FROM note", [], |row| row.get(0))
-            .unwrap();
+        let text: String = copy.lock().query_row("SELECT text FROM note", [], |row| row.get(0)).unwrap();
         assert_eq!(text, "kept");
     }
 
     #[test]
     fn a_migration_that_fails_leaves_the_old_version() {
-        const BROKEN: Schema = Schema {
-            migrations: &[ONE.migrations[0], "CREATE TABLE extra (x); SELECT no_such;"],
-            ..ONE
-        };
+        const BROKEN: Schema =
+            Schema { migrations: &[ONE.migrations[0], "CREATE TABLE extra (x); SELECT no_such;"], ..ONE };
         let (_folder, path) = file();
         drop(Database::open(&path, &ONE).unwrap());
         assert!(Database::open(&path, &BROKEN).is_err());
@@ -425,11 +348,7 @@ mod tests {
         insert(&database, "still works").unwrap();
         let tables: i64 = database
             .lock()
-            .query_row(
-                "SELECT count(*) FROM sqlite_schema WHERE name = 'extra'",
-                [],
-                |row| row.get(0),
-            )
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'", [], |row| row.get(0))
             .unwrap();
         assert_eq!(tables, 0);
     }
@@ -437,24 +356,12 @@ mod tests {
     #[test]
     fn foreign_and_damaged_files_are_refused_by_name() {
         let (_folder, path) = file();
-        let foreign = Schema {
-            application_id: 1,
-            ..ONE
-        };
+        let foreign = Schema { application_id: 1, ..ONE };
         drop(Database::open(&path, &foreign).unwrap());
-        assert!(matches!(
-            Database::open(&path, &ONE),
-            Err(DatabaseError::Foreign { found: 1, .. })
-        ));
-        std::fs::write(
-            &path,
-            b"this is a shopping list, not a database, and long enough to be looked at".repeat(40),
-        )
-        .unwrap();
-        assert!(matches!(
-            Database::open(&path, &ONE),
-            Err(DatabaseError::Damaged { .. })
-        ));
+        assert!(matches!(Database::open(&path, &ONE), Err(DatabaseError::Foreign { found: 1, .. })));
+        std::fs::write(&path, b"this is a shopping list, not a database, and long enough to be looked at".repeat(40))
+            .unwrap();
+        assert!(matches!(Database::open(&path, &ONE), Err(DatabaseError::Damaged { .. })));
     }
 
     #[test]
@@ -468,10 +375,7 @@ mod tests {
             Ok(())
         });
         assert!(result.is_err());
-        let count: i64 = database
-            .lock()
-            .query_row("SELECT count(*) FROM note", [], |row| row.get(0))
-            .unwrap();
+        let count: i64 = database.lock().query_row("SELECT count(*) FROM note", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
         database.check_writable().unwrap();
     }

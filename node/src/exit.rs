@@ -51,10 +51,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of class `exit` that says `message`.
     pub fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
-        Self {
-            exit,
-            message: message.to_string(),
-        }
+        Self { exit, message: message.to_string() }
     }
     /// Wrong arguments or configuration.
     pub fn usage(message: impl std::fmt::Display) -> Self {
@@ -76,10 +73,7 @@ impl Failure {
 
 /// The code for an error chain: that of the first [`Failure`] in it, else [`Exit::Refused`].
 pub fn exit_of(report: &eyre::Report) -> Exit {
-    report
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
-        .map_or(Exit::Refused, |failure| failure.exit)
+    report.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(Exit::Refused, |failure| failure.exit)
 }
 
 /// Writes an error chain to stderr as one line, outermost action first, and gives the exit code.
@@ -98,22 +92,13 @@ mod tests {
     fn the_class_of_a_failure_survives_added_context() {
         let plain = eyre::eyre!("no class");
         assert_eq!(exit_of(&plain), Exit::Refused);
-        let classed = Err::<(), _>(Failure::not_safe("database is lost"))
-            .wrap_err("starting")
-            .wrap_err("running");
+        let classed = Err::<(), _>(Failure::not_safe("database is lost")).wrap_err("starting").wrap_err("running");
         assert_eq!(exit_of(&classed.unwrap_err()), Exit::Unsafe);
     }
 
     #[test]
     fn codes_are_the_documented_ones() {
-        let codes = [
-            Exit::Done,
-            Exit::Refused,
-            Exit::Usage,
-            Exit::Unavailable,
-            Exit::Unsafe,
-        ]
-        .map(Exit::code);
+        let codes = [Exit::Done, Exit::Refused, Exit::Usage, Exit::Unavailable, Exit::Unsafe].map(Exit::code);
         assert_eq!(codes, [0, 1, 2, 3, 4]);
     }
 }

@@ -11,17 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How events are written.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    serde::Deserialize,
-    clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One readable line per event.
@@ -33,23 +23,14 @@ pub enum LogFormat {
 
 /// Every field name an event of ours may carry, and what it means.
 pub const CATALOGUE: &[(&str, &str)] = &[
-    (
-        "address",
-        "socket address the program listens on, or the peer's",
-    ),
+    ("address", "socket address the program listens on, or the peer's"),
     ("amount_gwei", "amount of a deposit in gwei"),
     ("attempt", "attempt number of a key ceremony, from 0"),
     ("block", "block number"),
     ("block_hash", "block hash"),
     ("chain_id", "EIP-155 chain id"),
-    (
-        "client",
-        "first 8 bytes of the SHA-256 of the client's certificate",
-    ),
-    (
-        "committee_epoch",
-        "number of the committee of a key, from 0",
-    ),
+    ("client", "first 8 bytes of the SHA-256 of the client's certificate"),
+    ("committee_epoch", "number of the committee of a key, from 0"),
     ("contract", "contract address"),
     ("count", "how many"),
     ("culprit", "share index of the member found at fault"),
@@ -112,12 +93,8 @@ pub enum LogError {
 /// A filter that does not parse; a second call.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(filter).map_err(|_| LogError::BadFilter(filter.to_owned()))?;
-    let registry = tracing_subscriber::registry()
-        .with(filter)
-        .with(filter_fn(is_ours_or_a_warning));
-    let plain = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_ours_or_a_warning));
+    let plain = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     match format {
         LogFormat::Text => registry.with(plain).try_init(),
         LogFormat::Json => registry.with(plain.json().flatten_event(true)).try_init(),
@@ -138,9 +115,7 @@ pub fn unknown_fields(event: &serde_json::Value) -> BTreeSet<String> {
     };
     object
         .keys()
-        .filter(|key| {
-            !BUILT_IN.contains(&key.as_str()) && !CATALOGUE.iter().any(|(name, _)| name == key)
-        })
+        .filter(|key| !BUILT_IN.contains(&key.as_str()) && !CATALOGUE.iter().any(|(name, _)| name == key))
         .cloned()
         .collect()
 }
@@ -162,10 +137,7 @@ mod tests {
     #[test]
     fn a_field_outside_the_catalogue_is_found() {
         let event = serde_json::json!({"timestamp": "t", "level": "INFO", "message": "m", "key_id": 1, "keyId": 1});
-        assert_eq!(
-            unknown_fields(&event).into_iter().collect::<Vec<_>>(),
-            ["keyId"]
-        );
+        assert_eq!(unknown_fields(&event).into_iter().collect::<Vec<_>>(), ["keyId"]);
     }
 
     #[test]

@@ -59,10 +59,7 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// A registry with build information and the HTTP metrics of `program`.
     pub fn new(program: &'static str, version: &'static str) -> Self {
-        let mut registered = Registered {
-            registry: Registry::with_prefix("stkr"),
-            catalogue: Vec::new(),
-        };
+        let mut registered = Registered { registry: Registry::with_prefix("stkr"), catalogue: Vec::new() };
         let build = Info::new([("program", program), ("version", version)]);
         registered.register("build", "Program and version", build);
         let http = HttpMetrics {
@@ -74,15 +71,8 @@ impl Metrics {
         registered.register("http_requests", help, http.requests.clone());
         let help = "Time to answer an HTTP request, seconds";
         registered.register("http_request_seconds", help, http.seconds.clone());
-        registered.register(
-            "http_connections",
-            "Connections open now",
-            http.connections.clone(),
-        );
-        Self {
-            registered: Mutex::new(registered),
-            http,
-        }
+        registered.register("http_connections", "Connections open now", http.connections.clone());
+        Self { registered: Mutex::new(registered), http }
     }
 
     /// Adds a metric under `stkr_<name>` and gives it back.
@@ -112,17 +102,14 @@ impl Metrics {
     }
 
     fn lock(&self) -> MutexGuard<'_, Registered> {
-        self.registered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Registered {
     fn register(&mut self, name: &str, help: &str, metric: impl Metric) {
         self.registry.register(name, help, metric);
-        self.catalogue
-            .push((format!("stkr_{name}"), help.to_owned()));
+        self.catalogue.push((format!("stkr_{name}"), help.to_owned()));
     }
 }
 
@@ -137,15 +124,8 @@ mod tests {
         counter.inc();
         let text = metrics.text().unwrap();
         assert!(text.contains("stkr_things_total 1"), "{text}");
-        assert!(
-            text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#), "{text}");
         assert!(text.ends_with("# EOF\n"));
-        assert!(
-            metrics
-                .catalogue()
-                .contains(&("stkr_things".to_owned(), "Things done".to_owned()))
-        );
+        assert!(metrics.catalogue().contains(&("stkr_things".to_owned(), "Things done".to_owned())));
     }
 }

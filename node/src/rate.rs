@@ -38,10 +38,7 @@ impl RateLimit {
     /// The time until a token is there.
     pub fn take(&mut self, client: [u8; 32], now: Instant) -> Result<(), Duration> {
         self.make_room(&client, now);
-        let bucket = self.buckets.entry(client).or_insert(Bucket {
-            tokens: self.burst,
-            at: now,
-        });
+        let bucket = self.buckets.entry(client).or_insert(Bucket { tokens: self.burst, at: now });
         let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
         bucket.tokens = (bucket.tokens + passed * self.per_second).min(self.burst);
         bucket.at = now;
@@ -49,9 +46,7 @@ impl RateLimit {
             bucket.tokens -= 1.0;
             return Ok(());
         }
-        Err(Duration::from_secs_f64(
-            (1.0 - bucket.tokens) / self.per_second,
-        ))
+        Err(Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_second))
     }
 
     /// Clients remembered now.
@@ -72,15 +67,10 @@ impl RateLimit {
         }
         let (burst, per_second) = (self.burst, self.per_second);
         self.buckets.retain(|_, bucket| {
-            bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second
-                < burst
+            bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second < burst
         });
         if self.buckets.len() >= self.capacity {
-            let quietest = self
-                .buckets
-                .iter()
-                .min_by_key(|(_, bucket)| bucket.at)
-                .map(|(client, _)| *client);
+            let quietest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(client, _)| *client);
             if let Some(quietest) = quietest {
                 self.buckets.remove(&quietest);
             }

@@ -40,9 +40,7 @@ pub enum SecretError {
     #[error("secret file {0} is not a regular file")]
     NotAFile(PathBuf),
     /// Longer than [`MAX_SECRET_BYTES`].
-    #[error(
-        "secret file {path} has {bytes} bytes, more than the {MAX_SECRET_BYTES} a secret may have"
-    )]
+    #[error("secret file {path} has {bytes} bytes, more than the {MAX_SECRET_BYTES} a secret may have")]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -67,11 +65,7 @@ pub enum SecretError {
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SecretError + use<> {
     let path = path.to_owned();
-    move |source| SecretError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| SecretError::Io { action, path, source }
 }
 
 /// Reads a whole secret file. Permissions are taken from the opened file, so it cannot be swapped in between.
@@ -83,34 +77,23 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(SecretError::Permissions {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(SecretError::Permissions { path: path.to_owned(), mode });
     }
     if metadata.len() > MAX_SECRET_BYTES {
-        return Err(SecretError::TooLong {
-            path: path.to_owned(),
-            bytes: metadata.len(),
-        });
+        return Err(SecretError::TooLong { path: path.to_owned(), bytes: metadata.len() });
     }
     // Room for the whole file at once: a growing buffer would leave unwiped copies behind.
     let capacity = usize::try_from(metadata.len()).unwrap_or(0) + 1;
     let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-    (&mut file)
-        .take(MAX_SECRET_BYTES + 1)
-        .read_to_end(&mut content)
-        .map_err(io_error("read", path))?;
+    (&mut file).take(MAX_SECRET_BYTES + 1).read_to_end(&mut content).map_err(io_error("read", path))?;
     Ok(content)
 }
 
 /// Reads a password or other text: UTF-8, line ends at the end cut off, never empty.
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     let content = read(path)?;
-    let text = std::str::from_utf8(&content).map_err(|_| SecretError::Malformed {
-        path: path.to_owned(),
-        expected: "UTF-8 text",
-    })?;
+    let text = std::str::from_utf8(&content)
+        .map_err(|_| SecretError::Malformed { path: path.to_owned(), expected: "UTF-8 text" })?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() {
         return Err(SecretError::Empty(path.to_owned()));
@@ -123,10 +106,8 @@ pub fn read_hex32(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
     let text = read_text(path)?;
     let digits = text.trim().trim_start_matches("0x");
     let mut bytes = Zeroizing::new([0_u8; 32]);
-    hex::decode_to_slice(digits, bytes.as_mut_slice()).map_err(|_| SecretError::Malformed {
-        path: path.to_owned(),
-        expected: "32 bytes in hex",
-    })?;
+    hex::decode_to_slice(digits, bytes.as_mut_slice())
+        .map_err(|_| SecretError::Malformed { path: path.to_owned(), expected: "32 bytes in hex" })?;
     Ok(bytes)
 }
 
@@ -160,10 +141,8 @@ pub fn write_hex32(path: &Path, secret: &[u8; 32]) -> Result<(), SecretError> {
     let mut text = Zeroizing::new([0_u8; 67]);
     text[..2].copy_from_slice(b"0x");
     // 64 digits into 64 bytes: cannot fail, but a failure would be reported as a malformed secret.
-    hex::encode_to_slice(secret, &mut text[2..66]).map_err(|_| SecretError::Malformed {
-        path: path.to_owned(),
-        expected: "32 bytes in hex",
-    })?;
+    hex::encode_to_slice(secret, &mut text[2..66])
+        .map_err(|_| SecretError::Malformed { path: path.to_owned(), expected: "32 bytes in hex" })?;
     text[66] = b'\n';
     write_new(path, text.as_slice())
 }
@@ -178,17 +157,12 @@ pub fn random_password(len: usize) -> Result<Zeroizing<String>, getrandom::Error
 /// Creates `folder` (and its parents) so that only its owner can enter it.
 pub fn create_private_folder(folder: &Path) -> Result<(), SecretError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(io_error("create folder for", folder))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error("create folder for", folder))
 }
 
 fn write_temporary(path: &Path, content: &[u8]) -> Result<PathBuf, SecretError> {
     let mut suffix = [0_u8; 8];
-    getrandom::fill(&mut suffix)
-        .map_err(|error| io_error("write", path)(io::Error::other(error)))?;
+    getrandom::fill(&mut suffix).map_err(|error| io_error("write", path)(io::Error::other(error)))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", hex::encode(suffix)));
     let temporary = path.with_file_name(name);
@@ -211,9 +185,7 @@ fn sync_folder(path: &Path) -> Result<(), SecretError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io_error("write", path))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("write", path))
 }
 
 #[cfg(test)]
@@ -225,16 +197,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write_hex32(&path, &[7; 32]).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(*read_hex32(&path).unwrap(), [7; 32]);
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no temporary file is left"
-        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
@@ -244,9 +209,7 @@ mod tests {
         write_new(&path, b"hunter2\n").unwrap();
         for mode in [0o640, 0o604, 0o660, 0o644] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(
-                matches!(read(&path), Err(SecretError::Permissions { mode: seen, .. }) if seen == mode)
-            );
+            assert!(matches!(read(&path), Err(SecretError::Permissions { mode: seen, .. }) if seen == mode));
         }
     }
 
@@ -255,10 +218,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write_new(&path, b"first").unwrap();
-        assert!(matches!(
-            write_new(&path, b"second"),
-            Err(SecretError::Exists(_))
-        ));
+        assert!(matches!(write_new(&path, b"second"), Err(SecretError::Exists(_))));
         assert_eq!(read(&path).unwrap().as_slice(), b"first");
         replace(&path, b"third").unwrap();
         assert_eq!(read(&path).unwrap().as_slice(), b"third");
@@ -282,9 +242,6 @@ mod tests {
         assert!(matches!(read_text(&blank), Err(SecretError::Empty(_))));
         let giant = folder.path().join("giant");
         write_new(&giant, &vec![b'a'; 70_000]).unwrap();
-        assert!(matches!(
-            read(&giant),
-            Err(SecretError::TooLong { bytes: 70_000, .. })
-        ));
+        assert!(matches!(read(&giant), Err(SecretError::TooLong { bytes: 70_000, .. })));
     }
 }

@@ -26,9 +26,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            sender: watch::channel(None).0,
-        }
+        Self { sender: watch::channel(None).0 }
     }
 }
 
@@ -55,14 +53,12 @@ impl Shutdown {
         if exit_with_parent {
             let on_end = shutdown.clone();
             // A thread of its own: tokio's stdin would hold up the end of the runtime.
-            std::thread::Builder::new()
-                .name("parent-watch".to_owned())
-                .spawn(move || {
-                    let mut buffer = [0_u8; 256];
-                    let mut input = std::io::stdin().lock();
-                    while !matches!(input.read(&mut buffer), Ok(0) | Err(_)) {}
-                    on_end.trigger(Reason::ParentGone);
-                })?;
+            std::thread::Builder::new().name("parent-watch".to_owned()).spawn(move || {
+                let mut buffer = [0_u8; 256];
+                let mut input = std::io::stdin().lock();
+                while !matches!(input.read(&mut buffer), Ok(0) | Err(_)) {}
+                on_end.trigger(Reason::ParentGone);
+            })?;
         }
         Ok(shutdown)
     }
@@ -109,10 +105,6 @@ mod tests {
         shutdown.trigger(Reason::Interrupted);
         shutdown.trigger(Reason::Terminated);
         assert_eq!(waiting.await.unwrap(), Reason::Interrupted);
-        assert_eq!(
-            shutdown.wait().await,
-            Reason::Interrupted,
-            "late waiters hear it too"
-        );
+        assert_eq!(shutdown.wait().await, Reason::Interrupted, "late waiters hear it too");
     }
 }

@@ -16,8 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -51,9 +50,7 @@ impl fmt::Debug for Fingerprint {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Another crypto provider was installed first; two of them panic at the first handshake.
-    #[error(
-        "a TLS crypto provider is installed already; call install_provider once, first thing in main"
-    )]
+    #[error("a TLS crypto provider is installed already; call install_provider once, first thing in main")]
     ProviderTaken,
     /// The key file.
     #[error(transparent)]
@@ -79,17 +76,11 @@ pub enum TlsError {
 /// # Errors
 /// When another provider is installed already. A second call of this function is fine.
 pub fn install_provider() -> Result<(), TlsError> {
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_ok()
-    {
+    if rustls::crypto::ring::default_provider().install_default().is_ok() {
         return Ok(());
     }
     // Ours, installed by an earlier call (tests in one process), is recognised by its random source.
-    let ours = format!(
-        "{:?}",
-        rustls::crypto::ring::default_provider().secure_random
-    );
+    let ours = format!("{:?}", rustls::crypto::ring::default_provider().secure_random);
     match CryptoProvider::get_default() {
         Some(installed) if format!("{:?}", installed.secure_random) == ours => Ok(()),
         _ => Err(TlsError::ProviderTaken),
@@ -104,9 +95,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("fingerprint", &self.fingerprint())
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
     }
 }
 
@@ -117,12 +106,9 @@ impl Identity {
     /// When the random source fails.
     pub fn generate(name: &str) -> Result<Self, TlsError> {
         let (certificate, key) = make(name)?;
-        let key = PrivateKeyDer::try_from(key.serialize_der())
-            .map_err(|text| rustls::Error::General(text.to_owned()))?;
-        Ok(Self {
-            certificate: certificate.der().clone(),
-            key,
-        })
+        let key =
+            PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| rustls::Error::General(text.to_owned()))?;
+        Ok(Self { certificate: certificate.der().clone(), key })
     }
 
     /// Makes a new identity and writes it as two new PEM files, the key with mode 0600. Existing files stay.
@@ -142,18 +128,13 @@ impl Identity {
     /// # Errors
     /// File errors, wrong permissions, not PEM.
     pub fn load(certificate_path: &Path, key_path: &Path) -> Result<Self, TlsError> {
-        let bad = |reason: String| TlsError::Certificate {
-            path: certificate_path.to_owned(),
-            reason,
-        };
+        let bad = |reason: String| TlsError::Certificate { path: certificate_path.to_owned(), reason };
         let pem = std::fs::read(certificate_path).map_err(|error| bad(error.to_string()))?;
-        let certificate = CertificateDer::from_pem_slice(&pem)
-            .map_err(|_| bad("it holds no PEM certificate".to_owned()))?;
+        let certificate =
+            CertificateDer::from_pem_slice(&pem).map_err(|_| bad("it holds no PEM certificate".to_owned()))?;
         let key_pem = secrets::read(key_path)?;
-        let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| SecretError::Malformed {
-            path: key_path.to_owned(),
-            expected: "a private key in PEM",
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&key_pem)
+            .map_err(|_| SecretError::Malformed { path: key_path.to_owned(), expected: "a private key in PEM" })?;
         Ok(Self { certificate, key })
     }
 
@@ -172,9 +153,7 @@ fn make(name: &str) -> Result<(rcgen::Certificate, rcgen::KeyPair), rcgen::Error
     let key = rcgen::KeyPair::generate()?;
     let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()])?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
     let certificate = parameters.self_signed(&key)?;
     Ok((certificate, key))
 }
@@ -188,9 +167,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// When key and certificate do not belong together.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = AnyClient {
-        algorithms: provider().signature_verification_algorithms,
-    };
+    let verifier = AnyClient { algorithms: provider().signature_verification_algorithms };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -206,10 +183,7 @@ pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError>
 /// # Errors
 /// When the identity's key and certificate do not belong together.
 pub fn client_config(identity: &Identity, pinned: Fingerprint) -> Result<ClientConfig, TlsError> {
-    let verifier = Pinned {
-        pinned,
-        algorithms: provider().signature_verification_algorithms,
-    };
+    let verifier = Pinned { pinned, algorithms: provider().signature_verification_algorithms };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -249,9 +223,7 @@ pub enum HandshakeFault {
         presented: Fingerprint,
     },
     /// An older protocol.
-    #[error(
-        "server speaks no TLS 1.3; it is not a stkr-server, or something in between downgrades the connection"
-    )]
+    #[error("server speaks no TLS 1.3; it is not a stkr-server, or something in between downgrades the connection")]
     NoTls13,
     /// Not TLS at all.
     #[error("server does not speak TLS; it is not a stkr-server, or the port is wrong")]
@@ -271,10 +243,7 @@ pub fn handshake_fault(error: &(dyn StdError + 'static)) -> Option<HandshakeFaul
         // io::Error hides what it wraps from source(); and HTTP/2 keeps only the words of an alert that comes after the
         // client's side of the handshake is done, as this one always does.
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            if let Some(fault) = io
-                .get_ref()
-                .and_then(|inner| handshake_fault(inner as &(dyn StdError + 'static)))
-            {
+            if let Some(fault) = io.get_ref().and_then(|inner| handshake_fault(inner as &(dyn StdError + 'static))) {
                 return Some(fault);
             }
             if io.to_string().contains("alert: CertificateRequired") {
@@ -291,16 +260,11 @@ fn classify(error: &rustls::Error) -> Option<HandshakeFault> {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner
             .downcast_ref::<WrongFingerprint>()
-            .map(|fault| HandshakeFault::WrongFingerprint {
-                expected: fault.expected,
-                presented: fault.presented,
-            }),
+            .map(|fault| HandshakeFault::WrongFingerprint { expected: fault.expected, presented: fault.presented }),
         Error::PeerIncompatible(_) | Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             Some(HandshakeFault::NoTls13)
         }
-        Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            Some(HandshakeFault::NoClientCertificate)
-        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => Some(HandshakeFault::NoClientCertificate),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(HandshakeFault::NotTls),
         _ => None,
     }
@@ -325,19 +289,11 @@ pub enum EndpointError {
 /// Everything that is not HTTPS to a host.
 pub fn endpoint_url(endpoint: &str) -> Result<url::Url, EndpointError> {
     // Operators write what they like: what is echoed into logs is short and printable.
-    let shown: String = endpoint
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
+    let shown: String = endpoint.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect();
     if endpoint.len() > 253 {
         return Err(EndpointError::Malformed(shown));
     }
-    let with_scheme = if endpoint.contains("://") {
-        endpoint.to_owned()
-    } else {
-        format!("https://{endpoint}")
-    };
+    let with_scheme = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
     let url = url::Url::parse(&with_scheme).map_err(|_| EndpointError::Malformed(shown.clone()))?;
     if url.scheme() == "http" {
         return Err(EndpointError::PlainHttp(shown));
@@ -369,13 +325,8 @@ impl ServerCertVerifier for Pinned {
         if presented == self.pinned {
             return Ok(ServerCertVerified::assertion());
         }
-        let fault = WrongFingerprint {
-            expected: self.pinned,
-            presented,
-        };
-        Err(rustls::Error::InvalidCertificate(CertificateError::Other(
-            OtherError(Arc::new(fault)),
-        )))
+        let fault = WrongFingerprint { expected: self.pinned, presented };
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault)))))
     }
 
     fn verify_tls12_signature(
@@ -384,9 +335,7 @@ impl ServerCertVerifier for Pinned {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General(
-            "TLS 1.2 is not spoken here".to_owned(),
-        ))
+        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
     }
 
     // The pin says which certificate; this says that the peer holds its key. Without it a copied certificate would do.
@@ -429,9 +378,7 @@ impl ClientCertVerifier for AnyClient {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General(
-            "TLS 1.2 is not spoken here".to_owned(),
-        ))
+        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
     }
 
     fn verify_tls13_signature(
@@ -459,10 +406,7 @@ mod tests {
         let made = Identity::create("stkr-server", &certificate, &key).unwrap();
         let loaded = Identity::load(&certificate, &key).unwrap();
         assert_eq!(made.fingerprint(), loaded.fingerprint());
-        assert!(
-            Identity::create("stkr-server", &certificate, &key).is_err(),
-            "never overwritten"
-        );
+        assert!(Identity::create("stkr-server", &certificate, &key).is_err(), "never overwritten");
         let pem = std::fs::read_to_string(&key).unwrap();
         let secret_line = pem.lines().nth(1).unwrap();
         assert!(!format!("{loaded:?}").contains(secret_line));
@@ -472,33 +416,14 @@ mod tests {
 
     #[test]
     fn endpoints_other_than_https_to_a_host_are_refused() {
-        assert_eq!(
-            endpoint_url("127.0.0.1:7000").unwrap().as_str(),
-            "https://127.0.0.1:7000/"
-        );
-        assert_eq!(
-            endpoint_url("https://server.example").unwrap().as_str(),
-            "https://server.example/"
-        );
+        assert_eq!(endpoint_url("127.0.0.1:7000").unwrap().as_str(), "https://127.0.0.1:7000/");
+        assert_eq!(endpoint_url("https://server.example").unwrap().as_str(), "https://server.example/");
         let plain = endpoint_url("http://127.0.0.1:7000").unwrap_err();
-        assert!(
-            matches!(plain, EndpointError::PlainHttp(_))
-                && plain.to_string().contains("TLS 1.3 only")
-        );
-        for bad in [
-            "",
-            "https://",
-            "ftp://a",
-            "https://user:pw@a",
-            "https://a/path",
-            "https://a?q",
-            "https://a#f",
-            "a b",
-        ] {
-            assert!(
-                matches!(endpoint_url(bad), Err(EndpointError::Malformed(_))),
-                "{bad}"
-            );
+        assert!(matches!(plain, EndpointError::PlainHttp(_)) && plain.to_string().contains("TLS 1.3 only"));
+        for bad in
+            ["", "https://", "ftp://a", "https://user:pw@a", "https://a/path", "https://a?q", "https://a#f", "a b"]
+        {
+            assert!(matches!(endpoint_url(bad), Err(EndpointError::Malformed(_))), "{bad}");
         }
         assert!(endpoint_url(&"a".repeat(300)).is_err());
     }

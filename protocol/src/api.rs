@@ -73,11 +73,7 @@ pub struct FailureReport {
 
 impl From<&Failure> for FailureReport {
     fn from(failure: &Failure) -> Self {
-        Self {
-            culprit: failure.culprit,
-            reason: failure.reason(),
-            what_to_do: failure.what_to_do(),
-        }
+        Self { culprit: failure.culprit, reason: failure.reason(), what_to_do: failure.what_to_do() }
     }
 }
 

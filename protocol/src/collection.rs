@@ -59,17 +59,9 @@ impl Committee {
         members: Vec<MemberId>,
     ) -> Result<Self, CommitteeError> {
         if members.len() != keys.share_keys().len() {
-            return Err(CommitteeError {
-                members: members.len(),
-                keys: keys.share_keys().len(),
-            });
+            return Err(CommitteeError { members: members.len(), keys: keys.share_keys().len() });
         }
-        Ok(Self {
-            domain,
-            epoch,
-            keys,
-            members,
-        })
+        Ok(Self { domain, epoch, keys, members })
     }
 
     /// Chain and registry.
@@ -97,9 +89,7 @@ impl Committee {
     }
 
     fn signer(&self, index: ShareIndex) -> Option<Address> {
-        self.members
-            .get(index.position())
-            .map(|member| member.signer)
+        self.members.get(index.position()).map(|member| member.signer)
     }
 }
 
@@ -213,11 +203,7 @@ pub struct Collection {
 impl Collection {
     /// Starts to collect. `suspects` are verified one by one before they count.
     #[must_use]
-    pub fn new(
-        request: SignRequest,
-        committee: Committee,
-        suspects: impl IntoIterator<Item = ShareIndex>,
-    ) -> Self {
+    pub fn new(request: SignRequest, committee: Committee, suspects: impl IntoIterator<Item = ShareIndex>) -> Self {
         Self {
             signing_root: request.signing_root(),
             request,
@@ -292,12 +278,7 @@ impl Collection {
         };
         let partial = PartialSignature { index, signature };
         let verify_first = self.suspects.contains(&index) || self.signature.is_some();
-        if verify_first
-            && !self
-                .committee
-                .keys
-                .verify_partial(&self.signing_root.0, &partial)
-        {
+        if verify_first && !self.committee.keys.verify_partial(&self.signing_root.0, &partial) {
             return self.convict(index, &answer);
         }
         self.counted.insert(index, (partial, answer));
@@ -310,31 +291,18 @@ impl Collection {
 
     /// The envelope is rebuilt from what was sent; only the partial's bytes come from the answer.
     fn check_envelope(&self, asked: ShareIndex, answer: &SignedPartial) -> Result<(), NoAnswer> {
-        let signer = self
-            .committee
-            .signer(asked)
-            .ok_or(NoAnswer::NoSuchMember(asked))?;
+        let signer = self.committee.signer(asked).ok_or(NoAnswer::NoSuchMember(asked))?;
         if answer.index != asked {
-            return Err(NoAnswer::OtherIndex {
-                asked,
-                answered: answer.index,
-            });
+            return Err(NoAnswer::OtherIndex { asked, answered: answer.index });
         }
         if answer.committee_epoch != self.committee.epoch {
-            return Err(NoAnswer::OtherCommittee {
-                asked: self.committee.epoch,
-                answered: answer.committee_epoch,
-            });
+            return Err(NoAnswer::OtherCommittee { asked: self.committee.epoch, answered: answer.committee_epoch });
         }
         let recovered = self
             .envelope(asked, &answer.partial)
             .recover(&self.committee.domain, &answer.envelope)
             .map_err(NoAnswer::BadSignature)?;
-        if recovered == signer {
-            Ok(())
-        } else {
-            Err(NoAnswer::OtherSigner { recovered, signer })
-        }
+        if recovered == signer { Ok(()) } else { Err(NoAnswer::OtherSigner { recovered, signer }) }
     }
 
     fn envelope(&self, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
@@ -354,8 +322,7 @@ impl Collection {
     }
 
     fn combine(&mut self) {
-        let partials: Vec<PartialSignature> =
-            self.counted.values().map(|(partial, _)| *partial).collect();
+        let partials: Vec<PartialSignature> = self.counted.values().map(|(partial, _)| *partial).collect();
         let culprits = match self.committee.keys.combine(&self.signing_root.0, &partials) {
             Ok(combined) => {
                 self.signature = Some(combined.signature);
@@ -379,15 +346,8 @@ impl Collection {
         let threshold = self.committee.keys.threshold();
         Progress::Waiting {
             needed: usize::from(threshold.t()).saturating_sub(self.counted.len()),
-            missing: threshold
-                .indices()
-                .filter(|index| !self.has_answered(*index))
-                .collect(),
-            refused: self
-                .refused
-                .iter()
-                .map(|(index, refusal)| (*index, refusal.clone()))
-                .collect(),
+            missing: threshold.indices().filter(|index| !self.has_answered(*index)).collect(),
+            refused: self.refused.iter().map(|(index, refusal)| (*index, refusal.clone())).collect(),
             culprits: self.culprits(),
         }
     }

@@ -1,10 +1,6 @@
 //! The struct types of `docs/protocol.md`, letter for letter: their text is part of every digest.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    reason = "docs/protocol.md documents them; nothing leaves this crate"
-)]
+#![allow(missing_docs, unreachable_pub, reason = "docs/protocol.md documents them; nothing leaves this crate")]
 
 alloy_sol_types::sol! {
     struct SignerProof {

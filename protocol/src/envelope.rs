@@ -68,11 +68,7 @@ impl Envelope {
     ///
     /// # Errors
     /// [`SignatureError`].
-    pub fn recover(
-        &self,
-        domain: &ProtocolDomain,
-        signature: &[u8; 65],
-    ) -> Result<Address, SignatureError> {
+    pub fn recover(&self, domain: &ProtocolDomain, signature: &[u8; 65]) -> Result<Address, SignatureError> {
         recover_signer(self.digest(domain), signature)
     }
 }

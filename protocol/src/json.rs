@@ -9,10 +9,7 @@ use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 fn decode(text: &str, max: usize) -> Result<Vec<u8>, String> {
     let digits = text.strip_prefix("0x").ok_or("bytes must start with 0x")?;
     if digits.len() > 2 * max {
-        return Err(format!(
-            "{} bytes where at most {max} may be",
-            digits.len() / 2
-        ));
+        return Err(format!("{} bytes where at most {max} may be", digits.len() / 2));
     }
     if digits.bytes().any(|digit| digit.is_ascii_uppercase()) {
         return Err("hex must be lowercase".to_owned());
@@ -28,21 +25,14 @@ fn encode(bytes: &[u8]) -> String {
 pub(crate) mod array {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer, const N: usize>(
-        bytes: &[u8; N],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
-        from: D,
-    ) -> Result<[u8; N], D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(from: D) -> Result<[u8; N], D::Error> {
         let bytes = decode(&String::deserialize(from)?, N).map_err(D::Error::custom)?;
         let length = bytes.len();
-        bytes
-            .try_into()
-            .map_err(|_| D::Error::custom(format!("{length} bytes where {N} must be")))
+        bytes.try_into().map_err(|_| D::Error::custom(format!("{length} bytes where {N} must be")))
     }
 }
 
@@ -78,9 +68,7 @@ impl<const MAX: usize> AtMost<MAX> {
 pub(crate) struct ListOf<const MAX: usize>;
 
 impl<const MAX: usize> ListOf<MAX> {
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-        from: D,
-    ) -> Result<Vec<T>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
         struct Elements<T, const MAX: usize>(std::marker::PhantomData<T>);
         impl<'de, T: Deserialize<'de>, const MAX: usize> serde::de::Visitor<'de> for Elements<T, MAX> {
             type Value = Vec<T>;
@@ -89,16 +77,11 @@ impl<const MAX: usize> ListOf<MAX> {
                 write!(f, "a list of at most {MAX} elements")
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut list: A,
-            ) -> Result<Vec<T>, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
                 let mut elements = Vec::new();
                 while let Some(element) = list.next_element()? {
                     if elements.len() == MAX {
-                        return Err(A::Error::custom(format!(
-                            "a list of more than {MAX} elements"
-                        )));
+                        return Err(A::Error::custom(format!("a list of more than {MAX} elements")));
                     }
                     elements.push(element);
                 }
@@ -115,28 +98,19 @@ pub(crate) mod decimal {
 
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer, T: Display>(
-        value: &T,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer, T: Display>(value: &T, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: FromStr>(
-        from: D,
-    ) -> Result<T, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: FromStr>(from: D) -> Result<T, D::Error> {
         parse(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 
     pub(super) fn parse<T: FromStr>(text: &str) -> Result<T, String> {
         let canonical = text == "0"
-            || (!text.starts_with('0')
-                && !text.is_empty()
-                && text.bytes().all(|digit| digit.is_ascii_digit()));
+            || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()));
         let value = if canonical { text.parse().ok() } else { None };
-        value.ok_or_else(|| {
-            "not a decimal integer in range, without sign or leading zeros".to_owned()
-        })
+        value.ok_or_else(|| "not a decimal integer in range, without sign or leading zeros".to_owned())
     }
 }
 
@@ -161,19 +135,14 @@ pub(crate) mod optional_index {
 
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(
-        index: &Option<ShareIndex>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(index: &Option<ShareIndex>, to: S) -> Result<S::Ok, S::Error> {
         match index {
             Some(index) => index::serialize(index, to),
             None => to.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<ShareIndex>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ShareIndex>, D::Error> {
         let Some(text) = Option::<String>::deserialize(from)? else {
             return Ok(None);
         };
@@ -189,10 +158,7 @@ pub(crate) mod indices {
 
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(
-        indices: &[ShareIndex],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(indices: &[ShareIndex], to: S) -> Result<S::Ok, S::Error> {
         let mut list = to.serialize_seq(Some(indices.len()))?;
         for index in indices {
             list.serialize_element(&index.get().to_string())?;
@@ -200,16 +166,11 @@ pub(crate) mod indices {
         list.end()
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<ShareIndex>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ShareIndex>, D::Error> {
         let texts: Vec<String> = ListOf::<{ MAX_MEMBERS as usize }>::deserialize(from)?;
         texts
             .iter()
-            .map(|text| {
-                ShareIndex::new(decimal::parse(text).map_err(D::Error::custom)?)
-                    .map_err(D::Error::custom)
-            })
+            .map(|text| ShareIndex::new(decimal::parse(text).map_err(D::Error::custom)?).map_err(D::Error::custom))
             .collect()
     }
 }
@@ -235,10 +196,7 @@ pub(crate) mod text {
     }
 
     fn clean(text: &str) -> String {
-        text.chars()
-            .filter(|char| !char.is_control())
-            .take(MAX_CHARS)
-            .collect()
+        text.chars().filter(|char| !char.is_control()).take(MAX_CHARS).collect()
     }
 }
 
@@ -260,61 +218,29 @@ mod tests {
     #[test]
     fn integers_have_one_spelling() {
         assert_eq!(serde_json::from_str::<Integer>("\"0\"").unwrap().0, 0);
-        assert_eq!(
-            serde_json::from_str::<Integer>("\"65535\"").unwrap().0,
-            65535
-        );
-        for wrong in [
-            "\"\"",
-            "\"00\"",
-            "\"01\"",
-            "\"+1\"",
-            "\"-1\"",
-            "\" 1\"",
-            "\"1.0\"",
-            "\"0x1\"",
-            "\"65536\"",
-            "1",
-        ] {
+        assert_eq!(serde_json::from_str::<Integer>("\"65535\"").unwrap().0, 65535);
+        for wrong in ["\"\"", "\"00\"", "\"01\"", "\"+1\"", "\"-1\"", "\" 1\"", "\"1.0\"", "\"0x1\"", "\"65536\"", "1"]
+        {
             assert!(serde_json::from_str::<Integer>(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn bytes_have_one_spelling_and_one_length() {
-        assert_eq!(
-            serde_json::from_str::<Four>("\"0x00ff10ab\"").unwrap().0,
-            [0, 255, 16, 171]
-        );
-        for wrong in [
-            "\"00ff10ab\"",
-            "\"0x00FF10AB\"",
-            "\"0x00ff10a\"",
-            "\"0x00ff10\"",
-            "\"0x00ff10abcd\"",
-            "\"0xzzzzzzzz\"",
-        ] {
+        assert_eq!(serde_json::from_str::<Four>("\"0x00ff10ab\"").unwrap().0, [0, 255, 16, 171]);
+        for wrong in
+            ["\"00ff10ab\"", "\"0x00FF10AB\"", "\"0x00ff10a\"", "\"0x00ff10\"", "\"0x00ff10abcd\"", "\"0xzzzzzzzz\""]
+        {
             assert!(serde_json::from_str::<Four>(wrong).is_err(), "{wrong}");
         }
-        assert!(
-            serde_json::from_str::<UpToTwo>("\"0x\"")
-                .unwrap()
-                .0
-                .is_empty()
-        );
-        assert_eq!(
-            serde_json::from_str::<UpToTwo>("\"0x0102\"").unwrap().0,
-            [1, 2]
-        );
+        assert!(serde_json::from_str::<UpToTwo>("\"0x\"").unwrap().0.is_empty());
+        assert_eq!(serde_json::from_str::<UpToTwo>("\"0x0102\"").unwrap().0, [1, 2]);
         assert!(serde_json::from_str::<UpToTwo>("\"0x010203\"").is_err());
     }
 
     #[test]
     fn a_long_list_is_refused_at_its_first_element_too_many() {
-        assert_eq!(
-            serde_json::from_str::<Three>("[1,2,3]").unwrap().0,
-            [1, 2, 3]
-        );
+        assert_eq!(serde_json::from_str::<Three>("[1,2,3]").unwrap().0, [1, 2, 3]);
         let endless = format!("[1,2,3{}", ",4".repeat(100_000));
         let error = serde_json::from_str::<Three>(&endless).unwrap_err();
         assert!(error.to_string().contains("more than 3"), "{error}");

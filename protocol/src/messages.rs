@@ -18,9 +18,7 @@ const SHARE: usize = 32;
 const MEMBERS: usize = MAX_MEMBERS as usize;
 
 /// The rounds of a ceremony, in order.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Round {
     /// Everybody publishes a fresh one-time key.
@@ -37,13 +35,8 @@ pub enum Round {
 
 impl Round {
     /// All rounds, in order.
-    pub const ALL: [Self; 5] = [
-        Self::OneTimeKey,
-        Self::DealingCommitment,
-        Self::CommitmentSet,
-        Self::Dealing,
-        Self::Acknowledgement,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::OneTimeKey, Self::DealingCommitment, Self::CommitmentSet, Self::Dealing, Self::Acknowledgement];
 
     /// Name for people and databases; the same as in JSON.
     #[must_use]
@@ -195,13 +188,7 @@ impl SignedMessage {
         (key_id, attempt, index): (u64, u16, ShareIndex),
         body: Body,
     ) -> Self {
-        let mut message = Self {
-            key_id,
-            attempt,
-            index,
-            body,
-            signature: [0; 65],
-        };
+        let mut message = Self { key_id, attempt, index, body, signature: [0; 65] };
         message.signature = key.sign_digest(message.digest(domain));
         message
     }
@@ -219,27 +206,18 @@ impl SignedMessage {
         let (key_id, attempt, index) = (U256::from(self.key_id), self.attempt, self.index.get());
         let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
         match &self.body {
-            Body::OneTimeKey(body) => eip712::OneTimeKey {
-                keyId: key_id,
-                attempt,
-                index,
-                publicKey: bytes(&body.public_key),
+            Body::OneTimeKey(body) => {
+                eip712::OneTimeKey { keyId: key_id, attempt, index, publicKey: bytes(&body.public_key) }
+                    .eip712_signing_hash(&domain)
             }
-            .eip712_signing_hash(&domain),
-            Body::DealingCommitment(body) => eip712::DealingCommitment {
-                keyId: key_id,
-                attempt,
-                index,
-                dealingHash: body.dealing_hash,
+            Body::DealingCommitment(body) => {
+                eip712::DealingCommitment { keyId: key_id, attempt, index, dealingHash: body.dealing_hash }
+                    .eip712_signing_hash(&domain)
             }
-            .eip712_signing_hash(&domain),
-            Body::CommitmentSet(body) => eip712::CommitmentSet {
-                keyId: key_id,
-                attempt,
-                index,
-                commitmentsHash: body.commitments_hash,
+            Body::CommitmentSet(body) => {
+                eip712::CommitmentSet { keyId: key_id, attempt, index, commitmentsHash: body.commitments_hash }
+                    .eip712_signing_hash(&domain)
             }
-            .eip712_signing_hash(&domain),
             Body::Dealing(body) => eip712::Dealing {
                 keyId: key_id,
                 attempt,

@@ -101,10 +101,7 @@ impl SignRequest {
     #[must_use]
     pub fn signing_root(&self) -> B256 {
         match self {
-            Self::Deposit(request) => request
-                .deposit
-                .message()
-                .signing_root(request.deposit.genesis_fork_version),
+            Self::Deposit(request) => request.deposit.message().signing_root(request.deposit.genesis_fork_version),
         }
     }
 
@@ -113,10 +110,7 @@ impl SignRequest {
     /// # Errors
     /// A refusal of kind denied that shows both roots.
     pub fn checked_signing_root(&self) -> Result<B256, Refusal> {
-        let Self::Deposit(DepositRequest {
-            signing_root: claimed,
-            ..
-        }) = self;
+        let Self::Deposit(DepositRequest { signing_root: claimed, .. }) = self;
         let computed = self.signing_root();
         if computed == *claimed {
             return Ok(computed);
@@ -129,12 +123,7 @@ impl SignRequest {
 
     /// The envelope a server signs around its partial; a collector builds the same from what it sent.
     #[must_use]
-    pub fn envelope(
-        &self,
-        committee_epoch: u32,
-        index: ShareIndex,
-        partial: &[u8; 256],
-    ) -> Envelope {
+    pub fn envelope(&self, committee_epoch: u32, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
         let Self::Deposit(_) = self;
         Envelope {
             key_id: self.key_id(),
@@ -151,10 +140,7 @@ impl SignRequest {
 }
 
 /// A server's answer to one request.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every answer is a signature"
-)]
+#[allow(clippy::large_enum_variant, reason = "nearly every answer is a signature")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum SignResponse {
@@ -214,12 +200,7 @@ impl SignedPartial {
     ) -> Self {
         let bytes = partial.signature.to_eip2537();
         let envelope = request.envelope(committee_epoch, partial.index, &bytes);
-        Self {
-            partial: bytes,
-            envelope: envelope.sign(domain, key),
-            index: partial.index,
-            committee_epoch,
-        }
+        Self { partial: bytes, envelope: envelope.sign(domain, key), index: partial.index, committee_epoch }
     }
 }
 
@@ -267,16 +248,8 @@ impl RefusalKind {
 impl Refusal {
     /// A refusal of any kind.
     #[must_use]
-    pub fn new(
-        kind: RefusalKind,
-        reason: impl Into<String>,
-        what_to_do: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind,
-            reason: reason.into(),
-            what_to_do: what_to_do.into(),
-        }
+    pub fn new(kind: RefusalKind, reason: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), what_to_do: what_to_do.into() }
     }
 
     /// A refusal of kind denied.
@@ -294,12 +267,6 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} {}",
-            self.kind.name(),
-            self.reason,
-            self.what_to_do
-        )
+        write!(f, "{}: {} {}", self.kind.name(), self.reason, self.what_to_do)
     }
 }

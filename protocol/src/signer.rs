@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 /// Half the order of secp256k1, big-endian. EIP-2 and OpenZeppelin's ECDSA refuse any s above it.
 const HALF_ORDER: [u8; 32] = [
-    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d, 0x57, 0x6e,
+    0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
 /// Why a signer key cannot be made.
@@ -34,9 +34,7 @@ pub enum SignatureError {
     #[error("the signature's v is {0}; it must be 27 or 28")]
     BadV(u8),
     /// s lies in the upper half: the same signature in a second form, which contracts refuse.
-    #[error(
-        "the signature's s is above half the group order; use the other form, with s = order - s"
-    )]
+    #[error("the signature's s is above half the group order; use the other form, with s = order - s")]
     HighS,
     /// No public key belongs to r, s and this digest.
     #[error("no public key belongs to this signature")]
@@ -73,8 +71,7 @@ impl SignerKey {
     /// # Errors
     /// [`SignerKeyError::NotASecretKey`].
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SignerKeyError> {
-        let secret =
-            SecretKey::from_byte_array(bytes).map_err(|_| SignerKeyError::NotASecretKey)?;
+        let secret = SecretKey::from_byte_array(bytes).map_err(|_| SignerKeyError::NotASecretKey)?;
         let address = address_of(&secret.public_key(SECP256K1));
         Ok(Self { secret, address })
     }
@@ -94,8 +91,7 @@ impl SignerKey {
     /// Signature r ‖ s ‖ v over a digest, v in {27, 28}, s in the lower half.
     #[must_use]
     pub fn sign_digest(&self, digest: B256) -> [u8; 65] {
-        let signature =
-            SECP256K1.sign_ecdsa_recoverable(&Message::from_digest(digest.0), &self.secret);
+        let signature = SECP256K1.sign_ecdsa_recoverable(&Message::from_digest(digest.0), &self.secret);
         let (recovery, compact) = signature.serialize_compact();
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&compact);
@@ -130,8 +126,8 @@ pub fn recover_signer(digest: B256, signature: &[u8; 65]) -> Result<Address, Sig
     if signature[32..64] > HALF_ORDER[..] {
         return Err(SignatureError::HighS);
     }
-    let signature = RecoverableSignature::from_compact(&signature[..64], recovery)
-        .map_err(|_| SignatureError::Unrecoverable)?;
+    let signature =
+        RecoverableSignature::from_compact(&signature[..64], recovery).map_err(|_| SignatureError::Unrecoverable)?;
     let key = SECP256K1
         .recover_ecdsa(&Message::from_digest(digest.0), &signature)
         .map_err(|_| SignatureError::Unrecoverable)?;
@@ -149,18 +145,12 @@ mod tests {
     use super::*;
 
     fn key() -> SignerKey {
-        SignerKey::from_bytes(
-            &b256!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").0,
-        )
-        .unwrap()
+        SignerKey::from_bytes(&b256!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").0).unwrap()
     }
 
     #[test]
     fn the_address_is_the_well_known_one_of_anvils_first_account() {
-        assert_eq!(
-            key().address(),
-            address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
-        );
+        assert_eq!(key().address(), address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266"));
     }
 
     #[test]
@@ -169,31 +159,21 @@ mod tests {
         let signature = key().sign_digest(digest);
         assert_eq!(signature, key().sign_digest(digest));
         assert_eq!(recover_signer(digest, &signature), Ok(key().address()));
-        assert_ne!(
-            recover_signer(keccak256("other"), &signature),
-            Ok(key().address())
-        );
+        assert_ne!(recover_signer(keccak256("other"), &signature), Ok(key().address()));
     }
 
     #[test]
     fn the_high_s_twin_of_a_signature_is_refused() {
-        const ORDER: U256 =
-            uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
+        const ORDER: U256 = uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
         let digest = keccak256("digest");
         let mut twin = key().sign_digest(digest);
         let s = U256::from_be_slice(&twin[32..64]);
         twin[32..64].copy_from_slice(&(ORDER - s).to_be_bytes::<32>());
         twin[64] = 55 - twin[64];
         // It is a valid signature of the same key: only the rule refuses it.
-        let recovery = if twin[64] == 28 {
-            RecoveryId::One
-        } else {
-            RecoveryId::Zero
-        };
+        let recovery = if twin[64] == 28 { RecoveryId::One } else { RecoveryId::Zero };
         let signature = RecoverableSignature::from_compact(&twin[..64], recovery).unwrap();
-        let recovered = SECP256K1
-            .recover_ecdsa(&Message::from_digest(digest.0), &signature)
-            .unwrap();
+        let recovered = SECP256K1.recover_ecdsa(&Message::from_digest(digest.0), &signature).unwrap();
         assert_eq!(address_of(&recovered), key().address());
         assert_eq!(recover_signer(digest, &twin), Err(SignatureError::HighS));
     }
@@ -204,10 +184,7 @@ mod tests {
         for v in (0..=255).filter(|v| ![27, 28].contains(v)) {
             let mut signature = key().sign_digest(digest);
             signature[64] = v;
-            assert_eq!(
-                recover_signer(digest, &signature),
-                Err(SignatureError::BadV(v))
-            );
+            assert_eq!(recover_signer(digest, &signature), Err(SignatureError::BadV(v)));
         }
     }
 
@@ -216,29 +193,20 @@ mod tests {
         for range in [0..32, 32..64] {
             let mut signature = key().sign_digest(B256::ZERO);
             signature[range].fill(0);
-            assert_eq!(
-                recover_signer(B256::ZERO, &signature),
-                Err(SignatureError::Unrecoverable)
-            );
+            assert_eq!(recover_signer(B256::ZERO, &signature), Err(SignatureError::Unrecoverable));
         }
     }
 
     #[test]
     fn debug_output_shows_the_address_and_not_the_secret() {
-        assert_eq!(
-            format!("{:?}", key()),
-            "SignerKey(0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266)"
-        );
+        assert_eq!(format!("{:?}", key()), "SignerKey(0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266)");
     }
 
     #[test]
     fn zero_and_the_group_order_are_no_secret_keys() {
         let order = b256!("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141");
         for bytes in [[0; 32], order.0] {
-            assert_eq!(
-                SignerKey::from_bytes(&bytes).unwrap_err(),
-                SignerKeyError::NotASecretKey
-            );
+            assert_eq!(SignerKey::from_bytes(&bytes).unwrap_err(), SignerKeyError::NotASecretKey);
         }
     }
 }

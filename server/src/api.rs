@@ -10,9 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use stkr_node::http::{
-    JsonBody, Problem, ProblemBody, client_fingerprint, metrics_response, standard,
-};
+use stkr_node::http::{JsonBody, Problem, ProblemBody, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
 use utoipa::{OpenApi, ToSchema};
 
@@ -94,10 +92,7 @@ async fn advance(
         (status = 429, description = "Too many requests of this client certificate", body = ProblemBody),
     )
 )]
-async fn sign(
-    State(app): State<Arc<App>>,
-    JsonBody(batch): JsonBody<SignBatch>,
-) -> axum::Json<SignReplies> {
+async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>) -> axum::Json<SignReplies> {
     axum::Json(app.sign(batch).await)
 }
 
@@ -142,16 +137,9 @@ pub struct Unready {
 )]
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     let reasons = app.unready().await;
-    let status = if reasons.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ready = reasons.is_empty();
-    let reasons = reasons
-        .into_iter()
-        .map(|(check, reason)| Unready { check, reason })
-        .collect();
+    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check, reason }).collect();
     (status, axum::Json(Readiness { ready, reasons })).into_response()
 }
 
@@ -177,45 +165,19 @@ mod tests {
         let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi/server.json");
         let generated = super::openapi_json().unwrap();
         let committed = std::fs::read_to_string(committed).unwrap_or_default();
-        assert!(
-            generated == committed,
-            "run `cargo run -p stkr-server -- openapi > docs/openapi/server.json`"
-        );
+        assert!(generated == committed, "run `cargo run -p stkr-server -- openapi > docs/openapi/server.json`");
     }
 
     #[test]
     fn every_path_of_the_protocol_is_described() {
-        let json: serde_json::Value =
-            serde_json::from_str(&super::openapi_json().unwrap()).unwrap();
-        let mut paths: Vec<_> = json["paths"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let json: serde_json::Value = serde_json::from_str(&super::openapi_json().unwrap()).unwrap();
+        let mut paths: Vec<_> = json["paths"].as_object().unwrap().keys().map(String::as_str).collect();
         paths.sort_unstable();
-        let expected = [
-            "/livez",
-            "/metrics",
-            "/openapi.json",
-            "/readyz",
-            "/v1/ceremonies/advance",
-            "/v1/info",
-            "/v1/sign",
-        ];
+        let expected =
+            ["/livez", "/metrics", "/openapi.json", "/readyz", "/v1/ceremonies/advance", "/v1/info", "/v1/sign"];
         assert_eq!(paths, expected);
-        for schema in [
-            "AdvanceRequest",
-            "AdvanceResponse",
-            "SignBatch",
-            "SignReplies",
-            "Info",
-            "ProblemBody",
-        ] {
-            assert!(
-                json["components"]["schemas"][schema].is_object(),
-                "{schema}"
-            );
+        for schema in ["AdvanceRequest", "AdvanceResponse", "SignBatch", "SignReplies", "Info", "ProblemBody"] {
+            assert!(json["components"]["schemas"][schema].is_object(), "{schema}");
         }
     }
 }

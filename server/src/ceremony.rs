@@ -73,9 +73,7 @@ pub struct Ceremonies<'a> {
 
 impl std::fmt::Debug for Ceremonies<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ceremonies")
-            .field("signer", &self.signer.address())
-            .finish_non_exhaustive()
+        f.debug_struct("Ceremonies").field("signer", &self.signer.address()).finish_non_exhaustive()
     }
 }
 
@@ -86,45 +84,25 @@ impl Ceremonies<'_> {
     ///
     /// # Errors
     /// [`CeremonyError`]: nothing was said that is not stored; call again.
-    pub fn advance(
-        &self,
-        drawn: &Drawn,
-        messages: Vec<SignedMessage>,
-    ) -> Result<AdvanceResponse, CeremonyError> {
+    pub fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
-        let me = drawn
-            .context
-            .index_of(self.signer.address())
-            .ok_or(CeremonyError::NotMember { key_id, attempt })?;
+        let me = drawn.context.index_of(self.signer.address()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
         let row = self.row(drawn, me)?;
         if let Some((reason, what_to_do)) = row.sits_out {
             return Ok(sitting_out(me, reason, what_to_do));
         }
-        let secret = row
-            .sealed
-            .map(|sealed| self.sealer.open(key_id, attempt, &sealed))
-            .transpose()?;
+        let secret = row.sealed.map(|sealed| self.sealer.open(key_id, attempt, &sealed)).transpose()?;
         let stored = self.store.messages(key_id, attempt, &drawn.committee)?;
-        let mut member = Member::resume(drawn.context.clone(), me, secret, stored)
-            .map_err(CeremonyError::Mixed)?;
+        let mut member = Member::resume(drawn.context.clone(), me, secret, stored).map_err(CeremonyError::Mixed)?;
         let before = member.phase();
         let received = take(&mut member, messages);
         let step = member.step(self.signer)?;
-        let share = step
-            .outcome
-            .as_ref()
-            .map(|outcome| self.share_row(attempt, outcome))
-            .transpose()?;
+        let share = step.outcome.as_ref().map(|outcome| self.share_row(attempt, outcome)).transpose()?;
         self.store.record(
             key_id,
             attempt,
             &drawn.committee,
-            Step {
-                received: &received,
-                own: &step.new_messages,
-                erase: share.is_some(),
-                share,
-            },
+            Step { received: &received, own: &step.new_messages, erase: share.is_some(), share },
         )?;
         log_progress(&member, before);
         Ok(answer(&member))
@@ -135,44 +113,23 @@ impl Ceremonies<'_> {
     fn row(&self, drawn: &Drawn, me: ShareIndex) -> Result<CeremonyRow, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
         let rows = self.store.ceremonies(key_id, attempt)?;
-        if let Some(row) = rows
-            .iter()
-            .find(|row| row.committee == drawn.committee && row.index == me)
-        {
+        if let Some(row) = rows.iter().find(|row| row.committee == drawn.committee && row.index == me) {
             return Ok(row.clone());
         }
         let sits_out = self.reason_to_sit_out(drawn, me)?;
-        let sealed = match (
-            &sits_out,
-            rows.iter()
-                .find(|row| row.index == me && row.sealed.is_some()),
-        ) {
+        let sealed = match (&sits_out, rows.iter().find(|row| row.index == me && row.sealed.is_some())) {
             (Some(_), _) => None,
             // The chain reorganised and drew another committee in which this server has the same seat: its one-time key is
             // out already, and a second one under the same index would be equivocation.
             (None, Some(earlier)) => earlier.sealed.clone(),
-            (None, None) => Some(
-                self.sealer
-                    .seal(key_id, attempt, &OneTimeSecret::random()?)?,
-            ),
+            (None, None) => Some(self.sealer.seal(key_id, attempt, &OneTimeSecret::random()?)?),
         };
-        let row = CeremonyRow {
-            key_id,
-            attempt,
-            committee: drawn.committee,
-            index: me,
-            sealed,
-            sits_out,
-        };
+        let row = CeremonyRow { key_id, attempt, committee: drawn.committee, index: me, sealed, sits_out };
         self.store.begin(&row)?;
         Ok(row)
     }
 
-    fn reason_to_sit_out(
-        &self,
-        drawn: &Drawn,
-        me: ShareIndex,
-    ) -> Result<Option<(String, String)>, CeremonyError> {
+    fn reason_to_sit_out(&self, drawn: &Drawn, me: ShareIndex) -> Result<Option<(String, String)>, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
         let born = self.store.born()?;
         if drawn.begun <= born {
@@ -184,7 +141,8 @@ impl Ceremonies<'_> {
             return Ok(Some((reason, what_to_do.to_owned())));
         }
         if self.store.has_dealt(key_id, attempt, me)? {
-            let reason = "the chain reorganised and drew another committee after this server had made its dealing for the first";
+            let reason =
+                "the chain reorganised and drew another committee after this server had made its dealing for the first";
             let what_to_do = "restart the ceremony after its deadline";
             return Ok(Some((reason.to_owned(), what_to_do.to_owned())));
         }
@@ -232,11 +190,7 @@ fn sitting_out(me: ShareIndex, reason: String, what_to_do: String) -> AdvanceRes
         messages: Vec::new(),
         phase: Phase::Failed,
         waiting_for: Vec::new(),
-        failure: Some(FailureReport {
-            culprit: Some(me),
-            reason,
-            what_to_do,
-        }),
+        failure: Some(FailureReport { culprit: Some(me), reason, what_to_do }),
     }
 }
 
@@ -298,18 +252,10 @@ mod tests {
             Store::open(&self.folder.path().join("server.db"), &owner, born).unwrap()
         }
 
-        fn advance(
-            &self,
-            drawn: &Drawn,
-            messages: Vec<SignedMessage>,
-        ) -> Result<AdvanceResponse, CeremonyError> {
+        fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
             let (store, sealer) = (self.store(9), Sealer::new(&self.store_key));
-            let ceremonies = Ceremonies {
-                store: &store,
-                signer: &self.signer,
-                sealer: &sealer,
-                store_key: &self.store_key,
-            };
+            let ceremonies =
+                Ceremonies { store: &store, signer: &self.signer, sealer: &sealer, store_key: &self.store_key };
             ceremonies.advance(drawn, messages)
         }
     }
@@ -321,28 +267,12 @@ mod tests {
     }
 
     fn drawn(disks: &[Disk], seats: [usize; 4], begun: u64) -> Drawn {
-        let members = seats.map(|seat| MemberId {
-            server_id: u32::try_from(seat).unwrap() + 1,
-            signer: disks[seat].signer.address(),
-        });
-        let domain = ProtocolDomain {
-            chain_id: 31337,
-            key_registry: Address::repeat_byte(2),
-        };
-        let context = Context::new(
-            domain,
-            KEY,
-            0,
-            Threshold::new(3, 4).unwrap(),
-            members.to_vec(),
-        )
-        .unwrap();
+        let members = seats
+            .map(|seat| MemberId { server_id: u32::try_from(seat).unwrap() + 1, signer: disks[seat].signer.address() });
+        let domain = ProtocolDomain { chain_id: 31337, key_registry: Address::repeat_byte(2) };
+        let context = Context::new(domain, KEY, 0, Threshold::new(3, 4).unwrap(), members.to_vec()).unwrap();
         let committee = context.committee_hash();
-        Drawn {
-            context,
-            committee,
-            begun,
-        }
+        Drawn { context, committee, begun }
     }
 
     /// Carries messages until nothing new is said; every call starts from disk.
@@ -369,11 +299,7 @@ mod tests {
     fn a_committee_that_is_killed_after_every_call_still_gets_its_key() {
         let (disks, drawn) = committee();
         let (board, answers) = run(&disks, &drawn, 6);
-        assert!(
-            answers
-                .iter()
-                .all(|answer| answer.phase == Phase::Acknowledged && answer.waiting_for.is_empty())
-        );
+        assert!(answers.iter().all(|answer| answer.phase == Phase::Acknowledged && answer.waiting_for.is_empty()));
         assert!(board.missing(Round::Acknowledgement).is_empty());
         let group_key = Transcript::assemble(&board).unwrap().keys().group_key();
         let mut share_keys = BTreeSet::new();
@@ -383,15 +309,9 @@ mod tests {
             assert_eq!(shares.len(), 1);
             let share_key = stkr_core::PublicKey::from_compressed(&shares[0].share_key).unwrap();
             let keystore = stkr_core::keystore::Keystore::from_json(&shares[0].keystore).unwrap();
-            disk.store_key
-                .open_share(&keystore, shares[0].index, &share_key)
-                .unwrap();
+            disk.store_key.open_share(&keystore, shares[0].index, &share_key).unwrap();
             assert_eq!(shares[0].group_key, group_key.to_compressed());
-            assert_eq!(
-                store.ceremonies(KEY, 0).unwrap()[0].sealed,
-                None,
-                "the one-time secret is erased"
-            );
+            assert_eq!(store.ceremonies(KEY, 0).unwrap()[0].sealed, None, "the one-time secret is erased");
             share_keys.insert(shares[0].share_key);
         }
         assert_eq!(share_keys.len(), 4);
@@ -417,18 +337,8 @@ mod tests {
         drop(born_late);
         let answer = disks[0].advance(&drawn, Vec::new()).unwrap();
         assert!(answer.phase == Phase::Failed && answer.messages.is_empty());
-        assert!(
-            answer
-                .failure
-                .unwrap()
-                .reason
-                .contains("database was created at block 10")
-        );
-        assert_eq!(
-            disks[0].advance(&drawn, Vec::new()).unwrap().phase,
-            Phase::Failed,
-            "and stays out"
-        );
+        assert!(answer.failure.unwrap().reason.contains("database was created at block 10"));
+        assert_eq!(disks[0].advance(&drawn, Vec::new()).unwrap().phase, Phase::Failed, "and stays out");
     }
 
     #[test]
@@ -448,19 +358,11 @@ mod tests {
         let before = disks[0].advance(&first, Vec::new()).unwrap();
         let second = drawn(&disks, [0, 2, 1, 3], 11);
         assert_ne!(first.committee, second.committee);
-        assert_eq!(
-            disks[0].advance(&second, Vec::new()).unwrap().messages,
-            before.messages,
-            "same seat, same key"
-        );
+        assert_eq!(disks[0].advance(&second, Vec::new()).unwrap().messages, before.messages, "same seat, same key");
         let moved = disks[1].advance(&second, Vec::new()).unwrap();
         assert_eq!(moved.messages[0].index.get(), 3);
         let (_, answers) = run(&disks, &second, 6);
-        assert!(
-            answers
-                .iter()
-                .all(|answer| answer.phase == Phase::Acknowledged)
-        );
+        assert!(answers.iter().all(|answer| answer.phase == Phase::Acknowledged));
     }
 
     #[test]
@@ -477,10 +379,7 @@ mod tests {
     fn a_server_outside_the_committee_says_nothing() {
         let (_, drawn) = committee();
         let outsider = Disk::new();
-        assert!(matches!(
-            outsider.advance(&drawn, Vec::new()),
-            Err(CeremonyError::NotMember { key_id: KEY, .. })
-        ));
+        assert!(matches!(outsider.advance(&drawn, Vec::new()), Err(CeremonyError::NotMember { key_id: KEY, .. })));
     }
 
     #[test]
@@ -488,10 +387,7 @@ mod tests {
         let (disks, drawn) = committee();
         let disk = &disks[0];
         disk.advance(&drawn, Vec::new()).unwrap();
-        let sealed = disk.store(9).ceremonies(KEY, 0).unwrap()[0]
-            .sealed
-            .clone()
-            .unwrap();
+        let sealed = disk.store(9).ceremonies(KEY, 0).unwrap()[0].sealed.clone().unwrap();
         let secret = Sealer::new(&disk.store_key).open(KEY, 0, &sealed).unwrap();
         let planted = secret.to_bytes();
         run(&disks, &drawn, 6);
@@ -500,19 +396,12 @@ mod tests {
         drop(store);
         let share_key = stkr_core::PublicKey::from_compressed(&row.share_key).unwrap();
         let keystore = stkr_core::keystore::Keystore::from_json(&row.keystore).unwrap();
-        let share = disk
-            .store_key
-            .open_share(&keystore, row.index, &share_key)
-            .unwrap();
+        let share = disk.store_key.open_share(&keystore, row.index, &share_key).unwrap();
         let file = std::fs::read(disk.folder.path().join("server.db")).unwrap();
         for secret in [planted, share.to_bytes()] {
             let text = hex::encode(secret.as_slice());
             assert!(!file.windows(32).any(|window| window == secret.as_slice()));
-            assert!(
-                !file
-                    .windows(64)
-                    .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
-            );
+            assert!(!file.windows(64).any(|window| window.eq_ignore_ascii_case(text.as_bytes())));
         }
     }
 }

@@ -77,11 +77,7 @@ pub struct ChainView {
 impl ChainView {
     /// A view over a connected reader.
     pub fn new(reader: ChainReader) -> Self {
-        Self {
-            reader,
-            committees: Cache::default(),
-            keys: Cache::default(),
-        }
+        Self { reader, committees: Cache::default(), keys: Cache::default() }
     }
 
     /// The reader.
@@ -92,10 +88,7 @@ impl ChainView {
     /// EIP-712 domain of all messages.
     pub fn domain(&self) -> ProtocolDomain {
         let deployment = self.reader.deployment();
-        ProtocolDomain {
-            chain_id: deployment.chain_id,
-            key_registry: deployment.key_registry,
-        }
+        ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry }
     }
 
     /// The ceremony that runs for `key_id`, if it is this `attempt`. `with_begun` also finds the block in which the attempt
@@ -103,46 +96,23 @@ impl ChainView {
     ///
     /// # Errors
     /// [`NoCeremony`].
-    pub async fn ceremony(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        with_begun: bool,
-    ) -> Result<Drawn, NoCeremony> {
+    pub async fn ceremony(&self, key_id: u64, attempt: u16, with_begun: bool) -> Result<Drawn, NoCeremony> {
         let key = self.reader.key(key_id).await?;
         if key.state != KeyState::Drawn {
-            return Err(NoCeremony::NotDrawn {
-                key_id,
-                state: key.state,
-            });
+            return Err(NoCeremony::NotDrawn { key_id, state: key.state });
         }
         if key.attempt != attempt {
-            return Err(NoCeremony::OtherAttempt {
-                key_id,
-                running: key.attempt,
-                asked: attempt,
-            });
+            return Err(NoCeremony::OtherAttempt { key_id, running: key.attempt, asked: attempt });
         }
         if self.now().await? > key.mark {
-            return Err(NoCeremony::Expired {
-                key_id,
-                deadline: key.mark,
-            });
+            return Err(NoCeremony::Expired { key_id, deadline: key.mark });
         }
         let context = match self.committees.get(&(key_id, attempt, key.commitment)) {
             Some(context) => context,
             None => self.read_committee(&key).await?,
         };
-        let begun = if with_begun {
-            self.begun(key_id, attempt).await?
-        } else {
-            u64::MAX
-        };
-        Ok(Drawn {
-            context,
-            committee: key.commitment,
-            begun,
-        })
+        let begun = if with_begun { self.begun(key_id, attempt).await? } else { u64::MAX };
+        Ok(Drawn { context, committee: key.commitment, begun })
     }
 
     /// Time of the newest block: the clock that the contract's deadline is measured with.
@@ -159,36 +129,20 @@ impl ChainView {
     }
 
     async fn read_committee(&self, key: &KeyInfo) -> Result<Context, NoCeremony> {
-        let bad = |reason: String| NoCeremony::BadCommittee {
-            key_id: key.id,
-            reason,
-        };
+        let bad = |reason: String| NoCeremony::BadCommittee { key_id: key.id, reason };
         let committee = self.reader.committee(key.id).await?;
-        if stkr_chain::reader::committee_hash(&committee.members) != key.commitment
-            || committee.attempt != key.attempt
+        if stkr_chain::reader::committee_hash(&committee.members) != key.commitment || committee.attempt != key.attempt
         {
             // A block came in between the two reads; the next call sees one state.
-            return Err(ChainError::NotFound(format!(
-                "the ceremony of key {} just changed",
-                key.id
-            ))
-            .into());
+            return Err(ChainError::NotFound(format!("the ceremony of key {} just changed", key.id)).into());
         }
         let servers = committee.members.iter().map(|id| self.reader.server(*id));
         let servers = futures::future::try_join_all(servers).await?;
-        let members = servers
-            .iter()
-            .map(|server| MemberId {
-                server_id: server.id,
-                signer: server.signer,
-            })
-            .collect();
-        let threshold =
-            Threshold::new(key.threshold, key.members).map_err(|error| bad(error.to_string()))?;
+        let members = servers.iter().map(|server| MemberId { server_id: server.id, signer: server.signer }).collect();
+        let threshold = Threshold::new(key.threshold, key.members).map_err(|error| bad(error.to_string()))?;
         let context = Context::new(self.domain(), key.id, key.attempt, threshold, members)
             .map_err(|error| bad(error.to_string()))?;
-        self.committees
-            .put((key.id, key.attempt, key.commitment), context.clone());
+        self.committees.put((key.id, key.attempt, key.commitment), context.clone());
         Ok(context)
     }
 
@@ -203,14 +157,9 @@ impl ChainView {
             ])
             .topic1(B256::from(U256::from(key_id)))
             .from_block(deployment.deployed_block);
-        let mut last = ChainError::NotFound(format!(
-            "no event says when attempt {attempt} of key {key_id} began"
-        ));
+        let mut last = ChainError::NotFound(format!("no event says when attempt {attempt} of key {key_id} began"));
         for endpoint in self.reader.endpoints() {
-            let action = format!(
-                "looking for the draw of key {key_id} at {}",
-                endpoint.name()
-            );
+            let action = format!("looking for the draw of key {key_id} at {}", endpoint.name());
             match ask(action, endpoint.provider().get_logs(&filter)).await {
                 Err(error) => last = error,
                 Ok(logs) => {
@@ -229,48 +178,24 @@ impl ChainView {
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known.
-    pub async fn deposit_facts(
-        &self,
-        request: &SignRequest,
-        signer: Address,
-    ) -> Result<Facts, Refusal> {
+    pub async fn deposit_facts(&self, request: &SignRequest, signer: Address) -> Result<Facts, Refusal> {
         let key_id = request.key_id();
-        let key = self
-            .reader
-            .key(key_id)
-            .await
-            .map_err(|error| no_such_key(&error))?;
+        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = match self.keys.get(&(key_id, key.commitment)) {
             Some(live) => live,
             None => {
-                let live = self
-                    .reader
-                    .live_key(key_id)
-                    .await
-                    .map_err(|error| refusal(&error))?;
+                let live = self.reader.live_key(key_id).await.map_err(|error| refusal(&error))?;
                 self.keys.put((key_id, live.leaves_root), live.clone());
                 live
             }
         };
         if live.leaves_root != key.commitment {
-            return Err(Refusal::unavailable(
-                format!("key {key_id} just changed on the chain"),
-                "Ask again.",
-            ));
+            return Err(Refusal::unavailable(format!("key {key_id} just changed on the chain"), "Ask again."));
         }
-        let seat = live
-            .member_of_signer(signer)
-            .and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)));
-        let pool = self
-            .reader
-            .finalized_pool_of_key(key_id)
-            .await
-            .map_err(|error| refusal(&error))?;
-        let ordered = self
-            .reader
-            .is_ordered(key_id, request.signing_root())
-            .await
-            .map_err(|error| refusal(&error))?;
+        let seat =
+            live.member_of_signer(signer).and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)));
+        let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
+        let ordered = self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
         let deployment = self.reader.deployment();
         Ok(Facts {
             state: key.state,
@@ -289,19 +214,13 @@ fn attempt_of(log: &alloy::rpc::types::Log) -> Option<u16> {
     if let Ok(drawn) = log.log_decode::<KeyRegistry::CommitteeDrawn>() {
         return Some(drawn.inner.attempt);
     }
-    log.log_decode::<KeyRegistry::CeremonyRestarted>()
-        .ok()
-        .map(|restarted| restarted.inner.attempt)
+    log.log_decode::<KeyRegistry::CeremonyRestarted>().ok().map(|restarted| restarted.inner.attempt)
 }
 
 /// A key id that the chain does not have.
 fn no_such_key(error: &ChainError) -> Refusal {
     match error {
-        ChainError::NotFound(_) => Refusal::new(
-            RefusalKind::UnknownKey,
-            error.to_string(),
-            "Check the key id.",
-        ),
+        ChainError::NotFound(_) => Refusal::new(RefusalKind::UnknownKey, error.to_string(), "Check the key id."),
         error => refusal(error),
     }
 }
@@ -310,9 +229,7 @@ fn no_such_key(error: &ChainError) -> Refusal {
 /// *yet*: the newest finalized block is older than the one in which the requester saw it.
 fn refusal(error: &ChainError) -> Refusal {
     let what_to_do = match error {
-        ChainError::NotFound(_) => {
-            "Ask again once the blocks in which the key and its pool came to be are finalized."
-        }
+        ChainError::NotFound(_) => "Ask again once the blocks in which the key and its pool came to be are finalized.",
         ChainError::EndpointsDisagree { .. } => {
             "Ask again; the operator has to find out which of its RPC endpoints is wrong."
         }
@@ -334,11 +251,7 @@ impl<K, V> Default for Cache<K, V> {
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     fn get(&self, key: &K) -> Option<V> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     fn put(&self, key: K, value: V) {

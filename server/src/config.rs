@@ -35,9 +35,7 @@ pub struct PublicConfig {
 
 impl Default for PublicConfig {
     fn default() -> Self {
-        Self {
-            endpoint: "https://localhost:7443".to_owned(),
-        }
+        Self { endpoint: "https://localhost:7443".to_owned() }
     }
 }
 
@@ -99,11 +97,7 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self {
-            requests_per_second: 50,
-            burst: 200,
-            request_seconds: 30,
-        }
+        Self { requests_per_second: 50, burst: 200, request_seconds: 30 }
     }
 }
 
@@ -124,41 +118,19 @@ impl ProgramConfig for ServerConfig {
                 "files.signer_key",
                 "Signer key (secp256k1, hex, mode 0600). Speaks for this server on-chain; losing it means registering again.",
             ),
-            Doc::new(
-                "files.store_keystore",
-                "EIP-2335 keystore that wraps the key under which shares are stored.",
-            ),
-            Doc::new(
-                "files.store_password",
-                "Password of that keystore, mode 0600.",
-            ),
+            Doc::new("files.store_keystore", "EIP-2335 keystore that wraps the key under which shares are stored."),
+            Doc::new("files.store_password", "Password of that keystore, mode 0600."),
             Doc::new(
                 "files.tls_certificate",
                 "TLS certificate (PEM). Its SHA-256 is registered on-chain; a new one has to be registered too.",
             ),
             Doc::new("files.tls_key", "TLS private key (PEM, mode 0600)."),
-            Doc::new(
-                "limits.requests_per_second",
-                "Requests per second that one client certificate may send.",
-            ),
-            Doc::new(
-                "limits.burst",
-                "Requests that one client certificate may send at once.",
-            ),
-            Doc::new(
-                "limits.request_seconds",
-                "Seconds a request may take before it is answered with 503.",
-            ),
+            Doc::new("limits.requests_per_second", "Requests per second that one client certificate may send."),
+            Doc::new("limits.burst", "Requests that one client certificate may send at once."),
+            Doc::new("limits.request_seconds", "Seconds a request may take before it is answered with 503."),
         ];
         let (public, rest) = own.split_at(1);
-        [
-            ChainConfig::docs().as_slice(),
-            &ListenConfig::docs(),
-            public,
-            rest,
-            &LogConfig::docs(),
-        ]
-        .concat()
+        [ChainConfig::docs().as_slice(), &ListenConfig::docs(), public, rest, &LogConfig::docs()].concat()
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -172,20 +144,12 @@ impl ProgramConfig for ServerConfig {
         self.chain.check()?;
         let deployment = Deployment::load(&self.chain.deployment)
             .map_err(|error| ConfigError::value("chain.deployment", error.to_string()))?;
-        self.chain
-            .network
-            .check(deployment.chain_id, deployment.genesis_fork_version.0)?;
+        self.chain.network.check(deployment.chain_id, deployment.genesis_fork_version.0)?;
         tls::endpoint_url(&self.public.endpoint)
             .map_err(|error| ConfigError::value("public.endpoint", error.to_string()))?;
         let limits = &self.limits;
-        if limits.requests_per_second == 0
-            || limits.burst == 0
-            || !(1..=600).contains(&limits.request_seconds)
-        {
-            return Err(ConfigError::value(
-                "limits",
-                "rates must be above 0 and request_seconds between 1 and 600",
-            ));
+        if limits.requests_per_second == 0 || limits.burst == 0 || !(1..=600).contains(&limits.request_seconds) {
+            return Err(ConfigError::value("limits", "rates must be above 0 and request_seconds between 1 and 600"));
         }
         secrets::read_hex32(&self.files.signer_key)?;
         secrets::read_text(&self.files.store_password)?;
@@ -208,9 +172,6 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let mut defaults = ServerConfig::default();
         defaults.resolve(folder.path());
-        assert_eq!(
-            stkr_node::config::read::<ServerConfig>(&path).unwrap(),
-            defaults
-        );
+        assert_eq!(stkr_node::config::read::<ServerConfig>(&path).unwrap(), defaults);
     }
 }

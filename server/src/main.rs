@@ -55,11 +55,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Done.into()
-            };
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
     match execute(cli.command) {
@@ -71,37 +67,20 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> eyre::Result<()> {
     match command {
         Command::Init(args) => print(&setup::init(&args)?),
-        Command::RegisterArgs { config, operator } => {
-            print(&setup::register_args(&config, operator)?)
-        }
+        Command::RegisterArgs { config, operator } => print(&setup::register_args(&config, operator)?),
         Command::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(run::run(&args))
         }
         Command::Config(command) => command.run::<ServerConfig>(),
-        Command::Openapi => Ok(write!(
-            std::io::stdout().lock(),
-            "{}",
-            api::openapi_json()?
-        )?),
+        Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "stkr-server",
-                &mut std::io::stdout().lock(),
-            );
+            clap_complete::generate(shell, &mut Cli::command(), "stkr-server", &mut std::io::stdout().lock());
             Ok(())
         }
     }
 }
 
 fn print(value: &impl serde::Serialize) -> eyre::Result<()> {
-    Ok(writeln!(
-        std::io::stdout().lock(),
-        "{}",
-        serde_json::to_string(value)?
-    )?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(value)?)?)
 }

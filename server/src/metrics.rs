@@ -51,11 +51,7 @@ impl ServerMetrics {
                 "Partial signatures handed out, repetitions of an answer included",
                 Counter::default(),
             ),
-            refusals: metrics.register(
-                "refusals",
-                "Refused signing requests by kind",
-                Family::default(),
-            ),
+            refusals: metrics.register("refusals", "Refused signing requests by kind", Family::default()),
             rate_limited: metrics.register(
                 "rate_limited",
                 "Requests refused because their client sent too many",
@@ -80,8 +76,7 @@ mod tests {
         let metrics = Metrics::new("stkr-server", "0");
         ServerMetrics::new(&metrics);
         let handbook =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md"))
-                .unwrap_or_default();
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md")).unwrap_or_default();
         let catalogue = metrics.catalogue();
         assert!(catalogue.len() >= 10, "{catalogue:?}");
         for (name, help) in &catalogue {

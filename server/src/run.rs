@@ -53,11 +53,7 @@ pub async fn run(args: &RunArgs) -> eyre::Result<()> {
 pub async fn run_with(args: &RunArgs, answering: Box<dyn Answering>) -> eyre::Result<()> {
     tls::install_provider().map_err(|error| Failure::new(Exit::Unsafe, error))?;
     let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
-    logs::init(
-        args.log_format.unwrap_or(config.log.format),
-        &config.log.filter,
-    )
-    .map_err(Failure::usage)?;
+    logs::init(args.log_format.unwrap_or(config.log.format), &config.log.filter).map_err(Failure::usage)?;
     let shutdown = Shutdown::install(args.exit_with_parent)?;
     let served = serve(&config, answering, shutdown.clone()).await;
     if let Some(reason) = shutdown.reason() {
@@ -66,13 +62,8 @@ pub async fn run_with(args: &RunArgs, answering: Box<dyn Answering>) -> eyre::Re
     served
 }
 
-async fn serve(
-    config: &ServerConfig,
-    answering: Box<dyn Answering>,
-    shutdown: Shutdown,
-) -> eyre::Result<()> {
-    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key)
-        .map_err(Failure::usage)?;
+async fn serve(config: &ServerConfig, answering: Box<dyn Answering>, shutdown: Shutdown) -> eyre::Result<()> {
+    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
     let app = tokio::select! {
         app = build(config, answering) => app?,
         _ = shutdown.wait() => return Ok(()),
@@ -85,16 +76,10 @@ async fn serve(
     tracing::info!(count, "stored shares open");
 
     let listener = TcpListener::bind(config.listen.address).map_err(|error| {
-        Failure::unavailable(format!(
-            "cannot listen on {}: {error}; is another process there?",
-            config.listen.address
-        ))
+        Failure::unavailable(format!("cannot listen on {}: {error}; is another process there?", config.listen.address))
     })?;
     let address = listener.local_addr()?;
-    let router = api::router(
-        app.clone(),
-        Duration::from_secs(config.limits.request_seconds),
-    );
+    let router = api::router(app.clone(), Duration::from_secs(config.limits.request_seconds));
     let registration = tokio::spawn(follow_registration(
         app.clone(),
         identity.fingerprint(),
@@ -103,15 +88,7 @@ async fn serve(
     tracing::info!(address = %address, signer = %app.signer(), fingerprint = %identity.fingerprint(), "serving");
     let tls = tls::server_config(&identity).map_err(Failure::usage)?;
     print_ready(address)?;
-    let served = serve_tls(
-        listener,
-        router,
-        tls,
-        app.metrics(),
-        Limits::default(),
-        shutdown,
-    )
-    .await;
+    let served = serve_tls(listener, router, tls, app.metrics(), Limits::default(), shutdown).await;
     registration.abort();
     served.wrap_err("serve")
 }
@@ -122,16 +99,9 @@ async fn build(config: &ServerConfig, answering: Box<dyn Answering>) -> eyre::Re
     let reader = connect(config, deployment.clone()).await?;
     let files = config.files.clone();
     let keys = tokio::task::spawn_blocking(move || load_keys(&files)).await??;
-    let owner = Owner {
-        signer: keys.signer.address(),
-        chain_id: deployment.chain_id,
-        key_registry: deployment.key_registry,
-    };
-    let born = if config.files.database.exists() {
-        0
-    } else {
-        newest_block(&reader).await?
-    };
+    let owner =
+        Owner { signer: keys.signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    let born = if config.files.database.exists() { 0 } else { newest_block(&reader).await? };
     if born > 0 {
         tracing::warn!(
             file = %config.files.database.display(),
@@ -142,53 +112,34 @@ async fn build(config: &ServerConfig, answering: Box<dyn Answering>) -> eyre::Re
     }
     let store = Store::open(&config.files.database, &owner, born).map_err(store_failure)?;
     let limits = (config.limits.requests_per_second, config.limits.burst);
-    Ok(App::new(
-        store,
-        keys,
-        ChainView::new(reader),
-        answering,
-        limits,
-    ))
+    Ok(App::new(store, keys, ChainView::new(reader), answering, limits))
 }
 
 async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<ChainReader> {
     let urls = config.chain.endpoints().map_err(Failure::usage)?;
-    let trust = if config.chain.min_endpoints < 2 {
-        Trust::OneEndpoint
-    } else {
-        Trust::TwoEndpoints
-    };
+    let trust = if config.chain.min_endpoints < 2 { Trust::OneEndpoint } else { Trust::TwoEndpoints };
     for url in &urls {
-        tracing::info!(
-            rpc = rpc_host(url),
-            chain_id = deployment.chain_id,
-            "checking RPC endpoint"
-        );
+        tracing::info!(rpc = rpc_host(url), chain_id = deployment.chain_id, "checking RPC endpoint");
     }
-    let reader = ChainReader::connect(deployment, &urls, trust)
-        .await
-        .map_err(|error| {
-            let exit = match &error {
-                ChainError::WrongChain { .. }
-                | ChainError::NoContract { .. }
-                | ChainError::WrongWiring { .. } => Exit::Unsafe,
-                ChainError::TooFewEndpoints { .. }
-                | ChainError::BadDeployment { .. }
-                | ChainError::BadEndpoint { .. } => Exit::Usage,
-                _ => Exit::Unavailable,
-            };
-            Failure::new(exit, error)
-        })?;
+    let reader = ChainReader::connect(deployment, &urls, trust).await.map_err(|error| {
+        let exit = match &error {
+            ChainError::WrongChain { .. } | ChainError::NoContract { .. } | ChainError::WrongWiring { .. } => {
+                Exit::Unsafe
+            }
+            ChainError::TooFewEndpoints { .. } | ChainError::BadDeployment { .. } | ChainError::BadEndpoint { .. } => {
+                Exit::Usage
+            }
+            _ => Exit::Unavailable,
+        };
+        Failure::new(exit, error)
+    })?;
     Ok(reader)
 }
 
 async fn newest_block(reader: &ChainReader) -> eyre::Result<u64> {
     let mut newest = 0;
     for endpoint in reader.endpoints() {
-        let block = endpoint
-            .block(BlockNumberOrTag::Latest)
-            .await
-            .map_err(Failure::unavailable)?;
+        let block = endpoint.block(BlockNumberOrTag::Latest).await.map_err(Failure::unavailable)?;
         newest = newest.max(block.map_or(0, |block| block.number));
     }
     Ok(newest)

@@ -40,33 +40,20 @@ impl Sealer {
     /// A sealer under a key of its own, derived from the store key.
     pub fn new(store_key: &StoreKey) -> Self {
         let key = store_key.derive("stkr/server/one-time-secret/v1");
-        Self {
-            cipher: Aes256Gcm::new((&*key).into()),
-        }
+        Self { cipher: Aes256Gcm::new((&*key).into()) }
     }
 
     /// Nonce, then ciphertext and tag.
     ///
     /// # Errors
     /// Without randomness.
-    pub fn seal(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        secret: &OneTimeSecret,
-    ) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, key_id: u64, attempt: u16, secret: &OneTimeSecret) -> Result<Vec<u8>, SealError> {
         // Random nonces are safe for 2^32 seals under one key: a server makes one per ceremony.
         let mut nonce = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(SealError::NoRandomness)?;
         let plain = secret.to_bytes();
-        let payload = Payload {
-            msg: plain.as_slice(),
-            aad: &binding(key_id, attempt),
-        };
-        let sealed = self
-            .cipher
-            .encrypt(Nonce::from_slice(&nonce), payload)
-            .map_err(|_| SealError::DoesNotOpen)?;
+        let payload = Payload { msg: plain.as_slice(), aad: &binding(key_id, attempt) };
+        let sealed = self.cipher.encrypt(Nonce::from_slice(&nonce), payload).map_err(|_| SealError::DoesNotOpen)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
@@ -74,23 +61,10 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::DoesNotOpen`].
-    pub fn open(
-        &self,
-        key_id: u64,
-        attempt: u16,
-        sealed: &[u8],
-    ) -> Result<OneTimeSecret, SealError> {
-        let (nonce, ciphertext) = sealed
-            .split_at_checked(NONCE_BYTES)
-            .ok_or(SealError::DoesNotOpen)?;
-        let payload = Payload {
-            msg: ciphertext,
-            aad: &binding(key_id, attempt),
-        };
-        let plain = self
-            .cipher
-            .decrypt(Nonce::from_slice(nonce), payload)
-            .map_err(|_| SealError::DoesNotOpen)?;
+    pub fn open(&self, key_id: u64, attempt: u16, sealed: &[u8]) -> Result<OneTimeSecret, SealError> {
+        let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES).ok_or(SealError::DoesNotOpen)?;
+        let payload = Payload { msg: ciphertext, aad: &binding(key_id, attempt) };
+        let plain = self.cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| SealError::DoesNotOpen)?;
         let plain = Zeroizing::new(plain);
         let mut bytes = Zeroizing::new([0_u8; 32]);
         if plain.len() != bytes.len() {
@@ -117,17 +91,10 @@ mod tests {
         let sealer = Sealer::new(&StoreKey::random().unwrap());
         let secret = OneTimeSecret::random().unwrap();
         let sealed = sealer.seal(7, 1, &secret).unwrap();
-        assert_eq!(
-            sealer.open(7, 1, &sealed).unwrap().public_key(),
-            secret.public_key()
-        );
+        assert_eq!(sealer.open(7, 1, &sealed).unwrap().public_key(), secret.public_key());
         assert!(sealer.open(7, 2, &sealed).is_err());
         assert!(sealer.open(8, 1, &sealed).is_err());
-        assert!(
-            Sealer::new(&StoreKey::random().unwrap())
-                .open(7, 1, &sealed)
-                .is_err()
-        );
+        assert!(Sealer::new(&StoreKey::random().unwrap()).open(7, 1, &sealed).is_err());
         for at in 0..sealed.len() {
             let mut altered = sealed.clone();
             altered[at] ^= 1;
@@ -135,10 +102,6 @@ mod tests {
         }
         assert!(sealer.open(7, 1, &[]).is_err());
         let plain = secret.to_bytes();
-        assert!(
-            !sealed
-                .windows(8)
-                .any(|window| plain.windows(8).any(|part| part == window))
-        );
+        assert!(!sealed.windows(8).any(|window| plain.windows(8).any(|part| part == window)));
     }
 }

@@ -91,32 +91,20 @@ pub struct RegisterArgs {
 /// Anything wrong with the arguments; a file that exists already (nothing is ever overwritten).
 pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
     let config = new_config(args)?;
-    let config_path = args
-        .config
-        .clone()
-        .unwrap_or_else(|| args.dir.join("server.toml"));
+    let config_path = args.config.clone().unwrap_or_else(|| args.dir.join("server.toml"));
     let deployment = Deployment::load(&args.deployment).map_err(Failure::usage)?;
-    config
-        .chain
-        .network
-        .check(deployment.chain_id, deployment.genesis_fork_version.0)
-        .map_err(Failure::usage)?;
+    config.chain.network.check(deployment.chain_id, deployment.genesis_fork_version.0).map_err(Failure::usage)?;
     if config_path.exists() {
-        return Err(Failure::usage(format!(
-            "{} exists already; init makes new servers only",
-            config_path.display()
-        ))
-        .into());
+        return Err(
+            Failure::usage(format!("{} exists already; init makes new servers only", config_path.display())).into()
+        );
     }
     secrets::create_private_folder(&args.dir)?;
     let mut resolved = config.clone();
     resolved.resolve(&std::path::absolute(&args.dir)?);
     let (signer, identity) = make_secrets(&resolved.files)?;
-    let owner = Owner {
-        signer: signer.address(),
-        chain_id: deployment.chain_id,
-        key_registry: deployment.key_registry,
-    };
+    let owner =
+        Owner { signer: signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     // Born at block 0: the signer key is new, so nothing can have been said with it before.
     drop(Store::open(&resolved.files.database, &owner, 0)?);
     write_config(&config_path, &config, args)?;
@@ -125,10 +113,7 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
         tls_fingerprint: identity.fingerprint().to_string(),
         kind: "online",
         endpoint: args.endpoint.clone(),
-        next: format!(
-            "stkr-server register-args --config {} --operator <your account>",
-            config_path.display()
-        ),
+        next: format!("stkr-server register-args --config {} --operator <your account>", config_path.display()),
         config: config_path,
     })
 }
@@ -143,11 +128,7 @@ fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
     };
     config.chain.deployment = std::path::absolute(&args.deployment)?;
     config.chain.rpc_urls.clone_from(&args.rpc);
-    config.chain.rpc_urls_file = args
-        .rpc_file
-        .as_ref()
-        .map(std::path::absolute)
-        .transpose()?;
+    config.chain.rpc_urls_file = args.rpc_file.as_ref().map(std::path::absolute).transpose()?;
     config.chain.min_endpoints = args.min_endpoints;
     config.listen = ListenConfig::on(args.listen);
     config.public.endpoint.clone_from(&args.endpoint);
@@ -156,22 +137,14 @@ fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
 }
 
 fn make_secrets(files: &FilesConfig) -> eyre::Result<(SignerKey, Identity)> {
-    for file in [
-        &files.signer_key,
-        &files.store_keystore,
-        &files.store_password,
-        &files.tls_key,
-    ] {
+    for file in [&files.signer_key, &files.store_keystore, &files.store_password, &files.tls_key] {
         if let Some(folder) = file.parent() {
             secrets::create_private_folder(folder)?;
         }
     }
     let signer = SignerKey::random()?;
-    let password =
-        secrets::random_password(32).map_err(|error| eyre::eyre!("no randomness: {error}"))?;
-    let keystore = StoreKey::random()?
-        .seal(&password, Kdf::SCRYPT)
-        .wrap_err("wrap the store key")?;
+    let password = secrets::random_password(32).map_err(|error| eyre::eyre!("no randomness: {error}"))?;
+    let keystore = StoreKey::random()?.seal(&password, Kdf::SCRYPT).wrap_err("wrap the store key")?;
     secrets::write_new(&files.store_password, password.as_bytes())?;
     secrets::write_new(&files.store_keystore, keystore.to_json()?.as_bytes())?;
     secrets::write_hex32(&files.signer_key, &signer.to_bytes())?;
@@ -182,10 +155,7 @@ fn make_secrets(files: &FilesConfig) -> eyre::Result<(SignerKey, Identity)> {
 /// The files in it stay relative to the server's folder, so that the folder can be moved as a whole.
 fn write_config(path: &Path, config: &ServerConfig, args: &InitArgs) -> eyre::Result<()> {
     let mut config = config.clone();
-    let folder = std::path::absolute(path)?
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default();
+    let folder = std::path::absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
     if folder != std::path::absolute(&args.dir)? {
         config.resolve(&std::path::absolute(&args.dir)?);
     }
@@ -204,23 +174,14 @@ pub fn load_keys(files: &FilesConfig) -> eyre::Result<Keys> {
     let json = secrets::read_text(&files.store_keystore).map_err(Failure::usage)?;
     let store_key = Keystore::from_json(&json)
         .and_then(|keystore| StoreKey::open(&keystore, &password))
-        .map_err(|error| {
-            Failure::not_safe(format!(
-                "store keystore {}: {error}",
-                files.store_keystore.display()
-            ))
-        })?;
+        .map_err(|error| Failure::not_safe(format!("store keystore {}: {error}", files.store_keystore.display())))?;
     Ok(Keys { signer, store_key })
 }
 
 fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
     let bytes = secrets::read_hex32(&files.signer_key).map_err(Failure::usage)?;
-    Ok(SignerKey::from_bytes(&bytes).map_err(|error| {
-        Failure::usage(format!(
-            "signer key {}: {error}",
-            files.signer_key.display()
-        ))
-    })?)
+    Ok(SignerKey::from_bytes(&bytes)
+        .map_err(|error| Failure::usage(format!("signer key {}: {error}", files.signer_key.display())))?)
 }
 
 /// The arguments with which `operator` registers the server of this configuration.
@@ -231,14 +192,8 @@ pub fn register_args(config: &Path, operator: Address) -> eyre::Result<RegisterA
     let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
     let signer = load_signer(&config.files)?;
-    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key)
-        .map_err(Failure::usage)?;
-    let proof = registration::signer_proof(
-        &signer,
-        deployment.chain_id,
-        deployment.server_registry,
-        operator,
-    );
+    let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
+    let proof = registration::signer_proof(&signer, deployment.chain_id, deployment.server_registry, operator);
     Ok(RegisterArgs {
         signer: signer.address(),
         tls_fingerprint: identity.fingerprint().to_string(),

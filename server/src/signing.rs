@@ -59,10 +59,7 @@ pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, Pub
     })?;
     if facts.consumer != facts.micropools {
         return Err(Refusal::denied(
-            format!(
-                "key {key_id} belongs to {}, which is not the pools contract {}",
-                facts.consumer, facts.micropools
-            ),
+            format!("key {key_id} belongs to {}, which is not the pools contract {}", facts.consumer, facts.micropools),
             "Nothing can be done: this server signs deposits for its pools contract only.",
         ));
     }
@@ -75,20 +72,14 @@ pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, Pub
     let root = SignRequest::Deposit(request.clone()).checked_signing_root()?;
     if !facts.ordered {
         return Err(Refusal::unavailable(
-            format!(
-                "the chain has not ordered signing root {root} for key {key_id} at its finalized block"
-            ),
+            format!("the chain has not ordered signing root {root} for key {key_id} at its finalized block"),
             "Order the deposit in the pools contract if that was not done yet, wait until the order is finalized, then ask again.",
         ));
     }
     Ok(seat)
 }
 
-fn compare(
-    request: &DepositRequest,
-    expected: &DepositMessage,
-    fork: [u8; 4],
-) -> Result<(), Refusal> {
+fn compare(request: &DepositRequest, expected: &DepositMessage, fork: [u8; 4]) -> Result<(), Refusal> {
     let given = request.deposit;
     let differs = |field: &str, given: String, expected: String| {
         Refusal::denied(
@@ -98,36 +89,17 @@ fn compare(
     };
     let bytes = |bytes: &[u8]| format!("0x{}", hex::encode(bytes));
     if given.pubkey != expected.pubkey {
-        return Err(differs(
-            "pubkey",
-            bytes(&given.pubkey),
-            bytes(&expected.pubkey),
-        ));
+        return Err(differs("pubkey", bytes(&given.pubkey), bytes(&expected.pubkey)));
     }
     if given.withdrawal_credentials != expected.withdrawal_credentials {
-        let (given, expected) = (
-            given.withdrawal_credentials,
-            expected.withdrawal_credentials,
-        );
-        return Err(differs(
-            "withdrawal_credentials",
-            given.to_string(),
-            expected.to_string(),
-        ));
+        let (given, expected) = (given.withdrawal_credentials, expected.withdrawal_credentials);
+        return Err(differs("withdrawal_credentials", given.to_string(), expected.to_string()));
     }
     if given.amount != expected.amount_gwei {
-        return Err(differs(
-            "amount",
-            given.amount.to_string(),
-            expected.amount_gwei.to_string(),
-        ));
+        return Err(differs("amount", given.amount.to_string(), expected.amount_gwei.to_string()));
     }
     if given.genesis_fork_version != fork {
-        return Err(differs(
-            "genesis_fork_version",
-            bytes(&given.genesis_fork_version),
-            bytes(&fork),
-        ));
+        return Err(differs("genesis_fork_version", bytes(&given.genesis_fork_version), bytes(&fork)));
     }
     Ok(())
 }
@@ -174,42 +146,32 @@ pub fn open_share(
     (index, share_key): (ShareIndex, PublicKey),
     store_key: &StoreKey,
 ) -> Result<SecretShare, Refusal> {
-    let stored = rows
-        .iter()
-        .find(|row| row.index == index && row.share_key == share_key.to_compressed());
+    let stored = rows.iter().find(|row| row.index == index && row.share_key == share_key.to_compressed());
     let Some(row) = stored else {
         return Err(Refusal::new(
             RefusalKind::UnknownKey,
-            format!(
-                "this server sits in the committee of key {key_id}, but its database holds no share of it"
-            ),
+            format!("this server sits in the committee of key {key_id}, but its database holds no share of it"),
             "The operator has to restore the database; the other members can go on without this server.",
         ));
     };
-    Keystore::from_json(&row.keystore)
-        .and_then(|keystore| store_key.open_share(&keystore, index, &share_key))
-        .map_err(|error| {
+    Keystore::from_json(&row.keystore).and_then(|keystore| store_key.open_share(&keystore, index, &share_key)).map_err(
+        |error| {
             tracing::error!(key_id, error = %error, "stored share does not open");
             Refusal::unavailable(
                 format!("the stored share of key {key_id} does not open"),
                 "The operator has to look at the logs: store key or database are not the right ones.",
             )
-        })
+        },
+    )
 }
 
 /// The answer given before for this key, if the request is for the same deposit.
 ///
 /// # Errors
 /// Denied for another deposit of the key; unavailable if the database fails.
-pub fn answered_before(
-    store: &Store,
-    request: &SignRequest,
-) -> Result<Option<SignedPartial>, Refusal> {
+pub fn answered_before(store: &Store, request: &SignRequest) -> Result<Option<SignedPartial>, Refusal> {
     let root = request.checked_signing_root()?;
-    let Some(row) = store
-        .deposit(request.key_id())
-        .map_err(|error| database_refusal(&error))?
-    else {
+    let Some(row) = store.deposit(request.key_id()).map_err(|error| database_refusal(&error))? else {
         return Ok(None);
     };
     if row.signing_root != root {
@@ -228,23 +190,11 @@ pub fn commit(
 ) -> Result<Vec<Result<SignedPartial, Refusal>>, Refusal> {
     let mut rows = Vec::with_capacity(made.len());
     for (request, partial) in made {
-        let answer = serde_json::to_string(partial).map_err(|_| {
-            Refusal::unavailable(
-                "the answer does not serialise",
-                "Report this bug to the operator.",
-            )
-        })?;
-        rows.push((
-            request.key_id(),
-            DepositRow {
-                signing_root: request.signing_root(),
-                answer,
-            },
-        ));
+        let answer = serde_json::to_string(partial)
+            .map_err(|_| Refusal::unavailable("the answer does not serialise", "Report this bug to the operator."))?;
+        rows.push((request.key_id(), DepositRow { signing_root: request.signing_root(), answer }));
     }
-    let stored = store
-        .sign_deposits(&rows)
-        .map_err(|error| database_refusal(&error))?;
+    let stored = store.sign_deposits(&rows).map_err(|error| database_refusal(&error))?;
     Ok(stored
         .into_iter()
         .map(|row| match row {
@@ -262,9 +212,7 @@ fn parse_answer(row: &DepositRow) -> Result<SignedPartial, Refusal> {
 
 fn other_deposit(key_id: u64, signed: &B256) -> Refusal {
     Refusal::denied(
-        format!(
-            "this server signed the deposit with root {signed} for key {key_id}; it never signs a second one"
-        ),
+        format!("this server signed the deposit with root {signed} for key {key_id}; it never signs a second one"),
         "Ask for that deposit: the same answer is given again.",
     )
 }
@@ -322,22 +270,13 @@ mod tests {
     #[test]
     fn the_ordered_deposit_of_a_live_key_is_signed() {
         let facts = facts();
-        assert_eq!(
-            judge(&request(&message(&facts)), &facts).unwrap(),
-            facts.seat.unwrap()
-        );
+        assert_eq!(judge(&request(&message(&facts)), &facts).unwrap(), facts.seat.unwrap());
     }
 
     #[test]
     fn an_order_that_is_not_finalized_everywhere_is_not_signed_yet() {
-        let facts = Facts {
-            ordered: false,
-            ..facts()
-        };
-        assert_eq!(
-            refused(&request(&message(&facts)), &facts).kind,
-            RefusalKind::Unavailable
-        );
+        let facts = Facts { ordered: false, ..facts() };
+        assert_eq!(refused(&request(&message(&facts)), &facts).kind, RefusalKind::Unavailable);
     }
 
     #[test]
@@ -348,46 +287,27 @@ mod tests {
             stkr_duties::compounding_withdrawal_credentials(facts.vault),
             B256::ZERO,
         ] {
-            let foreign = DepositMessage {
-                withdrawal_credentials: credentials,
-                ..message(&facts)
-            };
+            let foreign = DepositMessage { withdrawal_credentials: credentials, ..message(&facts) };
             let refusal = refused(&request(&foreign), &facts);
-            assert!(
-                refusal.kind == RefusalKind::Denied
-                    && refusal.reason.contains("withdrawal_credentials")
-            );
+            assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains("withdrawal_credentials"));
         }
     }
 
     #[test]
     fn another_amount_pubkey_or_fork_is_denied() {
         let facts = facts();
-        let large = DepositMessage {
-            amount_gwei: 32 * PREDEPOSIT_GWEI,
-            ..message(&facts)
-        };
+        let large = DepositMessage { amount_gwei: 32 * PREDEPOSIT_GWEI, ..message(&facts) };
         assert!(refused(&request(&large), &facts).reason.contains("amount"));
-        let other = DepositMessage {
-            pubkey: [1; 48],
-            ..message(&facts)
-        };
+        let other = DepositMessage { pubkey: [1; 48], ..message(&facts) };
         assert!(refused(&request(&other), &facts).reason.contains("pubkey"));
         let SignRequest::Deposit(mainnet) = SignRequest::deposit(7, &message(&facts), [0; 4]);
-        assert!(
-            refused(&mainnet, &facts)
-                .reason
-                .contains("genesis_fork_version")
-        );
+        assert!(refused(&mainnet, &facts).reason.contains("genesis_fork_version"));
     }
 
     #[test]
     fn a_claimed_root_that_the_typed_message_does_not_have_is_denied() {
         let facts = facts();
-        let lie = DepositRequest {
-            signing_root: B256::repeat_byte(9),
-            ..request(&message(&facts))
-        };
+        let lie = DepositRequest { signing_root: B256::repeat_byte(9), ..request(&message(&facts)) };
         assert!(refused(&lie, &facts).reason.contains("signing root"));
     }
 
@@ -395,48 +315,12 @@ mod tests {
     fn keys_that_are_not_live_not_ours_or_of_another_consumer_are_refused() {
         let good = facts();
         let asked = request(&message(&good));
-        for state in [
-            KeyState::None,
-            KeyState::Requested,
-            KeyState::Drawn,
-            KeyState::Retired,
-            KeyState::Burned,
-        ] {
-            assert_eq!(
-                refused(
-                    &asked,
-                    &Facts {
-                        state,
-                        ..good.clone()
-                    }
-                )
-                .kind,
-                RefusalKind::Denied
-            );
+        for state in [KeyState::None, KeyState::Requested, KeyState::Drawn, KeyState::Retired, KeyState::Burned] {
+            assert_eq!(refused(&asked, &Facts { state, ..good.clone() }).kind, RefusalKind::Denied);
         }
-        assert_eq!(
-            refused(
-                &asked,
-                &Facts {
-                    seat: None,
-                    ..good.clone()
-                }
-            )
-            .kind,
-            RefusalKind::UnknownKey
-        );
+        assert_eq!(refused(&asked, &Facts { seat: None, ..good.clone() }).kind, RefusalKind::UnknownKey);
         let consumer = Address::repeat_byte(8);
-        assert_eq!(
-            refused(
-                &asked,
-                &Facts {
-                    consumer,
-                    ..good.clone()
-                }
-            )
-            .kind,
-            RefusalKind::Denied
-        );
+        assert_eq!(refused(&asked, &Facts { consumer, ..good.clone() }).kind, RefusalKind::Denied);
     }
 
     #[test]
@@ -446,11 +330,7 @@ mod tests {
         let store_key = StoreKey::random().unwrap();
         let index = ShareIndex::new(2).unwrap();
         let leaf = *dealt.keys.share_key(index).unwrap();
-        let foreign = other
-            .shares
-            .iter()
-            .find(|share| share.index() == index)
-            .unwrap();
+        let foreign = other.shares.iter().find(|share| share.index() == index).unwrap();
         let mut row = ShareRow {
             attempt: 0,
             index,
@@ -458,19 +338,13 @@ mod tests {
             group_key: dealt.keys.group_key().to_compressed(),
             keystore: store_key.seal_share(foreign).unwrap().to_json().unwrap(),
         };
-        let refusal =
-            open_share(std::slice::from_ref(&row), 7, (index, leaf), &store_key).unwrap_err();
+        let refusal = open_share(std::slice::from_ref(&row), 7, (index, leaf), &store_key).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::UnknownKey);
         // Somebody edited the row so that it claims the right share key.
         row.share_key = leaf.to_compressed();
-        let refusal =
-            open_share(std::slice::from_ref(&row), 7, (index, leaf), &store_key).unwrap_err();
+        let refusal = open_share(std::slice::from_ref(&row), 7, (index, leaf), &store_key).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Unavailable);
-        let own = dealt
-            .shares
-            .iter()
-            .find(|share| share.index() == index)
-            .unwrap();
+        let own = dealt.shares.iter().find(|share| share.index() == index).unwrap();
         row.keystore = store_key.seal_share(own).unwrap().to_json().unwrap();
         open_share(&[row], 7, (index, leaf), &store_key).unwrap();
     }
@@ -478,62 +352,29 @@ mod tests {
     #[test]
     fn the_second_time_the_same_bytes_are_answered_and_another_deposit_is_denied() {
         let folder = tempfile::tempdir().unwrap();
-        let owner = crate::store::Owner {
-            signer: Address::ZERO,
-            chain_id: 1,
-            key_registry: Address::ZERO,
-        };
+        let owner = crate::store::Owner { signer: Address::ZERO, chain_id: 1, key_registry: Address::ZERO };
         let path = folder.path().join("server.db");
         let store = Store::open(&path, &owner, 0).unwrap();
         let facts = facts();
         let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
         let share = &dealt.shares[1];
-        let domain = ProtocolDomain {
-            chain_id: 1,
-            key_registry: Address::ZERO,
-        };
+        let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
         let asked = SignRequest::deposit(7, &message(&facts), FORK);
         assert_eq!(answered_before(&store, &asked).unwrap(), None);
         let first = Honest.answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
-        let sent = commit(&store, &[(asked.clone(), first.clone())])
-            .unwrap()
-            .remove(0)
-            .unwrap();
+        let sent = commit(&store, &[(asked.clone(), first.clone())]).unwrap().remove(0).unwrap();
         assert_eq!(sent, first);
         drop(store);
 
         let store = Store::open(&path, &owner, 0).unwrap();
-        assert_eq!(
-            answered_before(&store, &asked).unwrap(),
-            Some(first.clone())
-        );
+        assert_eq!(answered_before(&store, &asked).unwrap(), Some(first.clone()));
         let rotated = Honest.answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
         assert_ne!(rotated, first);
-        assert_eq!(
-            commit(&store, &[(asked, rotated)])
-                .unwrap()
-                .remove(0)
-                .unwrap(),
-            first,
-            "the stored one counts"
-        );
-        let other = DepositMessage {
-            amount_gwei: 2 * PREDEPOSIT_GWEI,
-            ..message(&facts)
-        };
+        assert_eq!(commit(&store, &[(asked, rotated)]).unwrap().remove(0).unwrap(), first, "the stored one counts");
+        let other = DepositMessage { amount_gwei: 2 * PREDEPOSIT_GWEI, ..message(&facts) };
         let other = SignRequest::deposit(7, &other, FORK);
-        assert_eq!(
-            answered_before(&store, &other).unwrap_err().kind,
-            RefusalKind::Denied
-        );
+        assert_eq!(answered_before(&store, &other).unwrap_err().kind, RefusalKind::Denied);
         let forced = Honest.answer(&other, share, &domain, &SignerKey::random().unwrap(), 0);
-        assert_eq!(
-            commit(&store, &[(other, forced)])
-                .unwrap()
-                .remove(0)
-                .unwrap_err()
-                .kind,
-            RefusalKind::Denied
-        );
+        assert_eq!(commit(&store, &[(other, forced)]).unwrap().remove(0).unwrap_err().kind, RefusalKind::Denied);
     }
 }

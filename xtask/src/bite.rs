@@ -133,7 +133,13 @@ impl Copy {
         let mut command = match target {
             Target::Forge { contract, test } => {
                 let mut command = run::command("forge")?;
-                command.args(["test", "--match-contract", &format!("^{contract}$"), "--match-test", &format!("^{test}\\b")]);
+                command.args([
+                    "test",
+                    "--match-contract",
+                    &format!("^{contract}$"),
+                    "--match-test",
+                    &format!("^{test}\\b"),
+                ]);
                 command
             }
             Target::Cargo { package, test } => {

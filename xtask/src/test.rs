@@ -23,8 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("abi/ against the contracts", || run::abi(true)),
         ("crates: unit, conformance, end to end", crates),
     ];
-    let long: &[Step] =
-        &[("every defence bites", || bite::run(&bite::Args::all())), ("slither", slither)];
+    let long: &[Step] = &[("every defence bites", || bite::run(&bite::Args::all())), ("slither", slither)];
     for (name, step) in steps.iter().chain(long.iter().filter(|_| args.full)) {
         let start = Instant::now();
         eprintln!("== {name}");

@@ -99,11 +99,7 @@ impl Board {
     /// An empty board for this ceremony.
     #[must_use]
     pub const fn new(context: Context) -> Self {
-        Self {
-            context,
-            posted: BTreeMap::new(),
-            equivocations: BTreeMap::new(),
-        }
+        Self { context, posted: BTreeMap::new(), equivocations: BTreeMap::new() }
     }
 
     /// The ceremony.
@@ -122,21 +118,14 @@ impl Board {
         let digest = self.authenticate(&message)?;
         let (round, index) = (message.round(), message.index);
         let Some(held) = self.posted.get(&(round, index)) else {
-            self.posted
-                .insert((round, index), Posted { message, digest });
+            self.posted.insert((round, index), Posted { message, digest });
             return Ok(Accepted::New);
         };
         if held.digest == digest || self.equivocations.contains_key(&index) {
             return Ok(Accepted::Known);
         }
         let first = held.message.clone();
-        self.equivocations.insert(
-            index,
-            Equivocation {
-                first,
-                second: message,
-            },
-        );
+        self.equivocations.insert(index, Equivocation { first, second: message });
         Ok(Accepted::Evidence)
     }
 
@@ -152,28 +141,16 @@ impl Board {
                 expected_attempt: context.attempt,
             });
         }
-        let signer = context
-            .member(index)
-            .ok_or(Rejected::NoSuchMember {
-                index,
-                members: context.threshold.n(),
-            })?
-            .signer;
+        let signer =
+            context.member(index).ok_or(Rejected::NoSuchMember { index, members: context.threshold.n() })?.signer;
         let digest = message.digest(&context.domain);
-        let recovered = crate::recover_signer(digest, &message.signature).map_err(|error| {
-            Rejected::BadSignature {
-                round,
-                index,
-                error,
-            }
+        let recovered = crate::recover_signer(digest, &message.signature).map_err(|error| Rejected::BadSignature {
+            round,
+            index,
+            error,
         })?;
         if recovered != signer {
-            return Err(Rejected::WrongSigner {
-                round,
-                index,
-                recovered,
-                signer,
-            });
+            return Err(Rejected::WrongSigner { round, index, recovered, signer });
         }
         Ok(digest)
     }
@@ -183,38 +160,26 @@ impl Board {
     /// # Warning
     /// A member's own board also holds its dealing before it may be shown; see [`super::Member::published`].
     pub fn messages(&self) -> impl Iterator<Item = &SignedMessage> {
-        let evidence = self
-            .equivocations
-            .values()
-            .map(|equivocation| &equivocation.second);
-        self.posted
-            .values()
-            .map(|posted| &posted.message)
-            .chain(evidence)
+        let evidence = self.equivocations.values().map(|equivocation| &equivocation.second);
+        self.posted.values().map(|posted| &posted.message).chain(evidence)
     }
 
     /// The first message of `index` in `round`.
     #[must_use]
     pub fn message(&self, round: Round, index: ShareIndex) -> Option<&SignedMessage> {
-        self.posted
-            .get(&(round, index))
-            .map(|posted| &posted.message)
+        self.posted.get(&(round, index)).map(|posted| &posted.message)
     }
 
     /// The first proof that a member signed two different messages in one round.
     #[must_use]
     pub fn equivocation(&self) -> Option<(ShareIndex, &Equivocation)> {
-        self.equivocations
-            .first_key_value()
-            .map(|(index, equivocation)| (*index, equivocation))
+        self.equivocations.first_key_value().map(|(index, equivocation)| (*index, equivocation))
     }
 
     /// Members without a message in `round`.
     #[must_use]
     pub fn missing(&self, round: Round) -> Vec<ShareIndex> {
-        self.indices()
-            .filter(|index| !self.has(round, *index))
-            .collect()
+        self.indices().filter(|index| !self.has(round, *index)).collect()
     }
 
     pub(super) fn indices(&self) -> impl Iterator<Item = ShareIndex> + use<> {
@@ -272,14 +237,7 @@ impl fmt::Debug for Board {
         f.debug_struct("Board")
             .field("key_id", &self.context.key_id)
             .field("attempt", &self.context.attempt)
-            .field(
-                "posted",
-                &self
-                    .posted
-                    .keys()
-                    .map(|(round, index)| (*round, index.get()))
-                    .collect::<Vec<_>>(),
-            )
+            .field("posted", &self.posted.keys().map(|(round, index)| (*round, index.get())).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

@@ -10,10 +10,7 @@ use thiserror::Error;
 use super::{Accepted, Board, Context, Failure, Fault, Phase, Rejected, hash_of_hashes};
 use crate::{
     SignerKey,
-    messages::{
-        Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round,
-        SignedMessage,
-    },
+    messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage},
 };
 
 /// What a step made.
@@ -55,12 +52,7 @@ impl Member {
     /// Takes part in a ceremony for the first time. Store `secret` (encrypted) before the first step.
     #[must_use]
     pub const fn start(context: Context, me: ShareIndex, secret: OneTimeSecret) -> Self {
-        Self {
-            board: Board::new(context),
-            me,
-            secret: Some(secret),
-            failure: None,
-        }
+        Self { board: Board::new(context), me, secret: Some(secret), failure: None }
     }
 
     /// Takes up a ceremony after a restart, from the one-time secret and all stored messages, in the order in which
@@ -77,12 +69,7 @@ impl Member {
         secret: Option<OneTimeSecret>,
         stored: impl IntoIterator<Item = SignedMessage>,
     ) -> Result<Self, Rejected> {
-        let mut member = Self {
-            board: Board::new(context),
-            me,
-            secret,
-            failure: None,
-        };
+        let mut member = Self { board: Board::new(context), me, secret, failure: None };
         for message in stored {
             member.board.accept(message)?;
         }
@@ -120,16 +107,9 @@ impl Member {
     /// # Errors
     /// [`StepError`]. A bad message of another member is no error but a [`Member::failure`].
     pub fn step(&mut self, key: &SignerKey) -> Result<Step, StepError> {
-        let expected = self
-            .board
-            .context()
-            .member(self.me)
-            .map_or(Address::ZERO, |member| member.signer);
+        let expected = self.board.context().member(self.me).map_or(Address::ZERO, |member| member.signer);
         if key.address() != expected {
-            return Err(StepError::WrongSignerKey {
-                given: key.address(),
-                expected,
-            });
+            return Err(StepError::WrongSignerKey { given: key.address(), expected });
         }
         let mut step = Step::default();
         self.publish_one_time_key(key, &mut step);
@@ -230,11 +210,7 @@ impl Member {
 
     /// The dealing is on the board and in the step, to be stored with the commitment, but not yet published.
     fn deal(&mut self, key: &SignerKey, step: &mut Step) -> Result<(), StepError> {
-        let keys: Option<Vec<_>> = self
-            .board
-            .indices()
-            .map(|index| self.board.one_time_key(index))
-            .collect();
+        let keys: Option<Vec<_>> = self.board.indices().map(|index| self.board.one_time_key(index)).collect();
         let (Some(keys), Some(secret)) = (keys, &self.secret) else {
             return Ok(());
         };
@@ -242,14 +218,8 @@ impl Member {
             return Ok(());
         }
         let context = self.board.context();
-        let dealing = dkg::deal(
-            &context.ceremony_domain(),
-            context.threshold(),
-            self.me,
-            secret,
-            &keys,
-        )
-        .map_err(StepError::Deal)?;
+        let dealing = dkg::deal(&context.ceremony_domain(), context.threshold(), self.me, secret, &keys)
+            .map_err(StepError::Deal)?;
         let body = DealingBody {
             one_time_key: dealing.one_time_key.to_vec(),
             commitments: dealing.commitments_to_wire(),
@@ -258,11 +228,7 @@ impl Member {
         };
         self.post(key, Body::Dealing(body), step);
         if let Some((_, dealing_hash)) = self.board.dealing(self.me) {
-            self.post(
-                key,
-                Body::DealingCommitment(DealingCommitmentBody { dealing_hash }),
-                step,
-            );
+            self.post(key, Body::DealingCommitment(DealingCommitmentBody { dealing_hash }), step);
         }
         Ok(())
     }
@@ -272,44 +238,28 @@ impl Member {
             return;
         }
         if let Some(commitments_hash) = self.board.commitments_hash() {
-            self.post(
-                key,
-                Body::CommitmentSet(CommitmentSetBody { commitments_hash }),
-                step,
-            );
+            self.post(key, Body::CommitmentSet(CommitmentSetBody { commitments_hash }), step);
             self.judge();
         }
     }
 
     fn finish(&mut self, key: &SignerKey, step: &mut Step) {
-        if !self.is_due(Round::Acknowledgement)
-            || !self.may_reveal()
-            || !self.board.is_complete(Round::Dealing)
-        {
+        if !self.is_due(Round::Acknowledgement) || !self.may_reveal() || !self.board.is_complete(Round::Dealing) {
             return;
         }
         match self.open_dealings() {
             Ok(outcome) => {
-                let digest = hash_of_hashes(
-                    self.board
-                        .indices()
-                        .filter_map(|dealer| Some(self.board.dealing(dealer)?.1)),
-                );
+                let digest =
+                    hash_of_hashes(self.board.indices().filter_map(|dealer| Some(self.board.dealing(dealer)?.1)));
                 let body = self.board.context().acknowledgement(&outcome.keys, digest);
                 self.post(key, Body::Acknowledgement(body), step);
                 step.outcome = Some(outcome);
                 self.secret = None;
                 self.judge();
             }
-            Err(DkgError::Dealer { dealer, fault }) => {
-                self.blame(dealer, Fault::Dealing(fault), &[Round::Dealing])
-            }
+            Err(DkgError::Dealer { dealer, fault }) => self.blame(dealer, Fault::Dealing(fault), &[Round::Dealing]),
             Err(error) => {
-                self.failure = Some(Failure {
-                    culprit: None,
-                    fault: Fault::NoKey(error),
-                    evidence: Vec::new(),
-                })
+                self.failure = Some(Failure { culprit: None, fault: Fault::NoKey(error), evidence: Vec::new() })
             }
         }
     }
@@ -317,25 +267,13 @@ impl Member {
     /// Decodes and checks all dealings in index order; the first bad one names its dealer.
     fn open_dealings(&self) -> Result<Outcome, DkgError> {
         let context = self.board.context();
-        let secret = self
-            .secret
-            .as_ref()
-            .ok_or(DkgError::ForeignSecret(self.me))?;
+        let secret = self.secret.as_ref().ok_or(DkgError::ForeignSecret(self.me))?;
         let dealings: Vec<Dealing> = self
             .board
             .indices()
-            .map(|dealer| {
-                checked_dealing(&self.board, dealer)
-                    .map_err(|fault| DkgError::Dealer { dealer, fault })
-            })
+            .map(|dealer| checked_dealing(&self.board, dealer).map_err(|fault| DkgError::Dealer { dealer, fault }))
             .collect::<Result<_, _>>()?;
-        dkg::finish(
-            &context.ceremony_domain(),
-            context.threshold(),
-            self.me,
-            secret,
-            &dealings,
-        )
+        dkg::finish(&context.ceremony_domain(), context.threshold(), self.me, secret, &dealings)
     }
 
     fn post(&mut self, key: &SignerKey, body: Body, step: &mut Step) {
@@ -353,10 +291,7 @@ impl Member {
         let Some(ours) = self.board.commitments_hash() else {
             return false;
         };
-        let agreed = self
-            .board
-            .indices()
-            .all(|index| self.board.set(index) == Some(ours));
+        let agreed = self.board.indices().all(|index| self.board.set(index) == Some(ours));
         agreed && (self.failure.is_none() || self.has_own(Round::Acknowledgement))
     }
 
@@ -368,24 +303,14 @@ impl Member {
             self.judge_acknowledgements();
             return;
         }
-        let provisional = matches!(
-            &self.failure,
-            Some(Failure {
-                fault: Fault::SetsDiffer,
-                ..
-            })
-        );
+        let provisional = matches!(&self.failure, Some(Failure { fault: Fault::SetsDiffer, .. }));
         if self.failure.is_some() && !provisional {
             return;
         }
         if let Some((culprit, equivocation)) = self.board.equivocation() {
             let fault = Fault::Equivocation(equivocation.first.round());
             let evidence = vec![equivocation.first.clone(), equivocation.second.clone()];
-            self.failure = Some(Failure {
-                culprit: Some(culprit),
-                fault,
-                evidence,
-            });
+            self.failure = Some(Failure { culprit: Some(culprit), fault, evidence });
             return;
         }
         if provisional {
@@ -397,15 +322,8 @@ impl Member {
     }
 
     fn judge_one_time_keys(&mut self) {
-        for index in self
-            .board
-            .indices()
-            .filter(|index| self.board.has(Round::OneTimeKey, *index))
-        {
-            let check = self
-                .board
-                .one_time_key(index)
-                .ok_or(OneTimeKeyError::Malformed);
+        for index in self.board.indices().filter(|index| self.board.has(Round::OneTimeKey, *index)) {
+            let check = self.board.one_time_key(index).ok_or(OneTimeKeyError::Malformed);
             if let Err(error) = check.and_then(|key| dkg::check_one_time_key(&key)) {
                 return self.blame(index, Fault::OneTimeKey(error), &[Round::OneTimeKey]);
             }
@@ -418,11 +336,7 @@ impl Member {
             matches!((committed, dealt), (Some(committed), Some((_, dealt))) if committed != dealt)
         });
         if let Some(dealer) = broken {
-            self.blame(
-                dealer,
-                Fault::BrokenCommitment,
-                &[Round::DealingCommitment, Round::Dealing],
-            );
+            self.blame(dealer, Fault::BrokenCommitment, &[Round::DealingCommitment, Round::Dealing]);
         }
     }
 
@@ -430,57 +344,31 @@ impl Member {
         let Some(ours) = self.board.set(self.me) else {
             return;
         };
-        let other = self
-            .board
-            .indices()
-            .find(|index| self.board.set(*index).is_some_and(|theirs| theirs != ours));
+        let other = self.board.indices().find(|index| self.board.set(*index).is_some_and(|theirs| theirs != ours));
         if let Some(other) = other {
             self.blame(other, Fault::SetsDiffer, &[Round::CommitmentSet]);
         }
     }
 
     fn judge_acknowledgements(&mut self) {
-        let body = |index| {
-            self.board
-                .message(Round::Acknowledgement, index)
-                .map(|message| &message.body)
-        };
+        let body = |index| self.board.message(Round::Acknowledgement, index).map(|message| &message.body);
         let ours = body(self.me);
-        let other = self
-            .board
-            .indices()
-            .find(|index| body(*index).is_some_and(|theirs| Some(theirs) != ours));
+        let other = self.board.indices().find(|index| body(*index).is_some_and(|theirs| Some(theirs) != ours));
         if let Some(other) = other {
-            self.blame(
-                other,
-                Fault::AcknowledgementDiffers,
-                &[Round::Acknowledgement],
-            );
+            self.blame(other, Fault::AcknowledgementDiffers, &[Round::Acknowledgement]);
         }
     }
 
     /// Ends the ceremony, unless it ended already.
     fn blame(&mut self, culprit: ShareIndex, fault: Fault, rounds: &[Round]) {
         if self.failure.is_none() {
-            let evidence = rounds
-                .iter()
-                .filter_map(|round| self.board.message(*round, culprit))
-                .cloned()
-                .collect();
-            self.failure = Some(Failure {
-                culprit: Some(culprit),
-                fault,
-                evidence,
-            });
+            let evidence = rounds.iter().filter_map(|round| self.board.message(*round, culprit)).cloned().collect();
+            self.failure = Some(Failure { culprit: Some(culprit), fault, evidence });
         }
     }
 
     fn sit_out(&mut self) {
-        self.failure = Some(Failure {
-            culprit: Some(self.me),
-            fault: Fault::LostState,
-            evidence: Vec::new(),
-        });
+        self.failure = Some(Failure { culprit: Some(self.me), fault: Fault::LostState, evidence: Vec::new() });
     }
 
     /// Whether the one-time secret and the own messages are what one unbroken history leaves behind.
@@ -489,10 +377,8 @@ impl Member {
             return false;
         };
         let has = |round| self.has_own(round);
-        let key_matches = !has(Round::OneTimeKey)
-            || self.board.one_time_key(self.me) == Some(secret.public_key());
-        let dealing_matches =
-            self.board.committed(self.me) == self.board.dealing(self.me).map(|(_, hash)| hash);
+        let key_matches = !has(Round::OneTimeKey) || self.board.one_time_key(self.me) == Some(secret.public_key());
+        let dealing_matches = self.board.committed(self.me) == self.board.dealing(self.me).map(|(_, hash)| hash);
         let in_order = (has(Round::OneTimeKey) || !has(Round::DealingCommitment))
             && (has(Round::DealingCommitment) || !has(Round::CommitmentSet));
         key_matches && dealing_matches && in_order
@@ -503,21 +389,11 @@ impl Member {
 pub(super) fn checked_dealing(board: &Board, dealer: ShareIndex) -> Result<Dealing, DealingFault> {
     let missing = DealingFault::OneTimeKeyDiffers;
     let (body, _) = board.dealing(dealer).ok_or(missing)?;
-    let dealing = Dealing::from_wire(
-        &body.one_time_key,
-        &body.commitments,
-        &body.proof_of_possession,
-        &body.shares,
-    )?;
+    let dealing = Dealing::from_wire(&body.one_time_key, &body.commitments, &body.proof_of_possession, &body.shares)?;
     // Who has no one-time key messages (a checker) holds the dealing to its own key, which the dealer signed too.
     let published = board.one_time_key(dealer).unwrap_or(dealing.one_time_key);
     let context = board.context();
-    dealing.check(
-        &context.ceremony_domain(),
-        context.threshold(),
-        dealer,
-        &published,
-    )?;
+    dealing.check(&context.ceremony_domain(), context.threshold(), dealer, &published)?;
     Ok(dealing)
 }
 

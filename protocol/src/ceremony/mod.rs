@@ -98,10 +98,7 @@ impl Context {
         members: Vec<MemberId>,
     ) -> Result<Self, ContextError> {
         if members.len() != usize::from(threshold.n()) {
-            return Err(ContextError::WrongCount {
-                got: members.len(),
-                expected: threshold.n(),
-            });
+            return Err(ContextError::WrongCount { got: members.len(), expected: threshold.n() });
         }
         let (mut servers, mut signers) = (BTreeSet::new(), BTreeSet::new());
         for member in &members {
@@ -109,13 +106,7 @@ impl Context {
                 return Err(ContextError::Duplicate(member.server_id));
             }
         }
-        Ok(Self {
-            domain,
-            key_id,
-            attempt,
-            threshold,
-            members,
-        })
+        Ok(Self { domain, key_id, attempt, threshold, members })
     }
 
     /// Chain and registry.
@@ -157,11 +148,7 @@ impl Context {
     /// Index of the member with this signer key.
     #[must_use]
     pub fn index_of(&self, signer: Address) -> Option<ShareIndex> {
-        self.threshold
-            .indices()
-            .zip(&self.members)
-            .find(|(_, member)| member.signer == signer)
-            .map(|(index, _)| index)
+        self.threshold.indices().zip(&self.members).find(|(_, member)| member.signer == signer).map(|(index, _)| index)
     }
 
     /// Server ids in index order: the `committee` argument of the contract.
@@ -180,19 +167,12 @@ impl Context {
     #[must_use]
     pub fn committee_hash(&self) -> B256 {
         type Encoding = (Array<Uint<32>>, Array<SolAddress>);
-        keccak256(<Encoding as SolType>::abi_encode_params(&(
-            self.committee(),
-            self.signers(),
-        )))
+        keccak256(<Encoding as SolType>::abi_encode_params(&(self.committee(), self.signers())))
     }
 
     /// What every member acknowledges if these keys came out of these dealings.
     #[must_use]
-    pub fn acknowledgement(
-        &self,
-        keys: &CommitteeKeys,
-        dealings_digest: B256,
-    ) -> AcknowledgementBody {
+    pub fn acknowledgement(&self, keys: &CommitteeKeys, dealings_digest: B256) -> AcknowledgementBody {
         AcknowledgementBody {
             threshold: self.threshold.t(),
             points_hash: keccak256(points(keys)),
@@ -214,11 +194,7 @@ impl Context {
 /// The n share keys in index order, then the group key, EIP-2537: the `points` of the contract.
 #[must_use]
 pub fn points(keys: &CommitteeKeys) -> Vec<u8> {
-    keys.share_keys()
-        .iter()
-        .chain([&keys.group_key()])
-        .flat_map(|point| point.to_eip2537())
-        .collect()
+    keys.share_keys().iter().chain([&keys.group_key()]).flat_map(|point| point.to_eip2537()).collect()
 }
 
 /// Hash over dealing hashes in index order: `commitmentsHash` and `dealingsDigest`.
@@ -301,10 +277,7 @@ impl Failure {
     /// One sentence on what happened.
     #[must_use]
     pub fn reason(&self) -> String {
-        let who = self.culprit.map_or_else(
-            || "a member".to_owned(),
-            |index| format!("member {}", index.get()),
-        );
+        let who = self.culprit.map_or_else(|| "a member".to_owned(), |index| format!("member {}", index.get()));
         match &self.fault {
             Fault::Equivocation(round) => format!("{who} signed two different {round} messages"),
             Fault::OneTimeKey(error) => {
@@ -321,10 +294,7 @@ impl Failure {
             Fault::AcknowledgementDiffers => {
                 format!("{who} acknowledged another transcript than this server")
             }
-            Fault::LostState => {
-                "this server has signed messages of this ceremony that its database lacks"
-                    .to_owned()
-            }
+            Fault::LostState => "this server has signed messages of this ceremony that its database lacks".to_owned(),
             Fault::NoKey(error) => format!("no key came out of the dealings: {error}"),
         }
     }

@@ -8,10 +8,7 @@ use super::*;
 use crate::{
     SignerKey,
     api::{AdvanceResponse, FailureReport},
-    messages::{
-        AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody,
-        OneTimeKeyBody,
-    },
+    messages::{AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
 };
 
 const T: u8 = 3;
@@ -30,30 +27,15 @@ fn secret(index: u8) -> dkg::OneTimeSecret {
 }
 
 fn domain() -> ProtocolDomain {
-    ProtocolDomain {
-        chain_id: 31_337,
-        key_registry: Address::repeat_byte(0x42),
-    }
+    ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(0x42) }
 }
 
 fn members() -> Vec<MemberId> {
-    (1..=N)
-        .map(|i| MemberId {
-            server_id: 100 + u32::from(i),
-            signer: signer(i).address(),
-        })
-        .collect()
+    (1..=N).map(|i| MemberId { server_id: 100 + u32::from(i), signer: signer(i).address() }).collect()
 }
 
 fn context_of(domain: ProtocolDomain, key_id: u64, attempt: u16) -> Context {
-    Context::new(
-        domain,
-        key_id,
-        attempt,
-        Threshold::new(T, N).unwrap(),
-        members(),
-    )
-    .unwrap()
+    Context::new(domain, key_id, attempt, Threshold::new(T, N).unwrap(), members()).unwrap()
 }
 
 fn context() -> Context {
@@ -88,10 +70,7 @@ impl Server {
         let step = self.member.step(&self.key).unwrap();
         self.stored.extend(step.new_messages);
         if let Some(outcome) = step.outcome {
-            assert!(
-                self.outcome.replace(outcome).is_none(),
-                "one outcome per ceremony"
-            );
+            assert!(self.outcome.replace(outcome).is_none(), "one outcome per ceremony");
             self.stored_secret = None;
         }
     }
@@ -109,12 +88,9 @@ impl Server {
     }
 
     fn crash(&mut self) {
-        let secret = self
-            .stored_secret
-            .as_ref()
-            .map(|secret| dkg::OneTimeSecret::from_bytes(&secret.to_bytes()).unwrap());
-        self.member =
-            Member::resume(context(), self.member.me(), secret, self.stored.clone()).unwrap();
+        let secret =
+            self.stored_secret.as_ref().map(|secret| dkg::OneTimeSecret::from_bytes(&secret.to_bytes()).unwrap());
+        self.member = Member::resume(context(), self.member.me(), secret, self.stored.clone()).unwrap();
     }
 
     fn failure(&self) -> &Failure {
@@ -147,43 +123,17 @@ fn relay(servers: &mut [Server], board: &mut Board) {
 /// Runs honest members up to the end of `round`, and no further.
 fn run_until(servers: &mut [Server], round: Round) -> Vec<SignedMessage> {
     let mut all: Vec<SignedMessage> = Vec::new();
-    while all
-        .iter()
-        .filter(|message| message.round() == round)
-        .count()
-        < servers.len()
-    {
-        let published: Vec<_> = servers
-            .iter_mut()
-            .flat_map(|server| server.advance(all.clone()))
-            .collect();
-        all = published
-            .into_iter()
-            .filter(|message| message.round() <= round)
-            .collect();
+    while all.iter().filter(|message| message.round() == round).count() < servers.len() {
+        let published: Vec<_> = servers.iter_mut().flat_map(|server| server.advance(all.clone())).collect();
+        all = published.into_iter().filter(|message| message.round() <= round).collect();
     }
     all
 }
 
 /// A dealing of member `i` made with `secret`, encrypted to the members' honest keys.
 fn deal(i: u8, own: &dkg::OneTimeSecret, ceremony: &Context) -> DealingBody {
-    let keys: Vec<_> = (1..=N)
-        .map(|j| {
-            if j == i {
-                own.public_key()
-            } else {
-                secret(j).public_key()
-            }
-        })
-        .collect();
-    let dealing = dkg::deal(
-        &ceremony.ceremony_domain(),
-        ceremony.threshold(),
-        index(i),
-        own,
-        &keys,
-    )
-    .unwrap();
+    let keys: Vec<_> = (1..=N).map(|j| if j == i { own.public_key() } else { secret(j).public_key() }).collect();
+    let dealing = dkg::deal(&ceremony.ceremony_domain(), ceremony.threshold(), index(i), own, &keys).unwrap();
     DealingBody {
         one_time_key: dealing.one_time_key.to_vec(),
         commitments: dealing.commitments_to_wire(),
@@ -205,29 +155,16 @@ impl Rigged {
         change(&mut body);
         let dealing = say(4, Body::Dealing(body));
         let mut honest: Vec<_> = (1..N).map(Server::new).collect();
-        let key = say(
-            4,
-            Body::OneTimeKey(OneTimeKeyBody {
-                public_key: secret(4).public_key().to_vec(),
-            }),
-        );
-        let commitment = say(
-            4,
-            Body::DealingCommitment(DealingCommitmentBody {
-                dealing_hash: dealing.digest(&domain()),
-            }),
-        );
+        let key = say(4, Body::OneTimeKey(OneTimeKeyBody { public_key: secret(4).public_key().to_vec() }));
+        let commitment =
+            say(4, Body::DealingCommitment(DealingCommitmentBody { dealing_hash: dealing.digest(&domain()) }));
         let mut board = Board::new(context());
         for message in [key, commitment] {
             board.accept(message).unwrap();
         }
         relay(&mut honest, &mut board);
-        let set = say(
-            4,
-            Body::CommitmentSet(CommitmentSetBody {
-                commitments_hash: board.commitments_hash().unwrap(),
-            }),
-        );
+        let set =
+            say(4, Body::CommitmentSet(CommitmentSetBody { commitments_hash: board.commitments_hash().unwrap() }));
         board.accept(set).unwrap();
         relay(&mut honest, &mut board);
         board.accept(dealing.clone()).unwrap();
@@ -243,16 +180,8 @@ impl Rigged {
             if let Some(fault) = fault(me) {
                 assert_eq!(server.failure().fault, Fault::Dealing(fault), "member {me}");
                 assert_eq!(server.culprit(), 4);
-                assert_eq!(
-                    server.failure().evidence,
-                    std::slice::from_ref(&self.dealing)
-                );
-                assert!(
-                    server
-                        .failure()
-                        .reason()
-                        .contains("member 4 made a bad dealing")
-                );
+                assert_eq!(server.failure().evidence, std::slice::from_ref(&self.dealing));
+                assert!(server.failure().reason().contains("member 4 made a bad dealing"));
             }
         }
     }
@@ -270,10 +199,7 @@ fn four_honest_members_reach_one_transcript_and_a_key_that_signs() {
     for server in &servers {
         assert_eq!(server.member.phase(), Phase::Acknowledged);
         assert!(server.member.waiting_for().is_empty() && server.member.failure().is_none());
-        assert!(
-            server.member.secret.is_none(),
-            "the one-time secret is erased"
-        );
+        assert!(server.member.secret.is_none(), "the one-time secret is erased");
         let outcome = server.outcome.as_ref().unwrap();
         assert_eq!(points(&outcome.keys), transcript.points());
         partials.push(outcome.share.sign(&message));
@@ -286,51 +212,26 @@ fn four_honest_members_reach_one_transcript_and_a_key_that_signs() {
     }
 
     // Anybody: the keys from the dealings alone, and the transcript from what finalise takes.
-    let dealings = board
-        .messages()
-        .filter(|message| message.round() == Round::Dealing)
-        .cloned();
+    let dealings = board.messages().filter(|message| message.round() == Round::Dealing).cloned();
     let (keys, digest) = recompute_keys(context(), dealings).unwrap();
-    assert_eq!(
-        (points(&keys), digest),
-        (transcript.points(), transcript.dealings_digest())
-    );
-    let again = Transcript::from_parts(
-        context(),
-        &transcript.points(),
-        digest,
-        &transcript.acknowledgements(),
-    )
-    .unwrap();
+    assert_eq!((points(&keys), digest), (transcript.points(), transcript.dealings_digest()));
+    let again =
+        Transcript::from_parts(context(), &transcript.points(), digest, &transcript.acknowledgements()).unwrap();
     assert_eq!(again.keys().group_key(), group_key);
 }
 
 #[test]
 fn nobody_reveals_before_all_members_signed_the_same_set() {
     let mut servers = servers();
-    let revealed = |server: &Server| {
-        server
-            .member
-            .published()
-            .iter()
-            .any(|m| m.round() == Round::Dealing)
-    };
+    let revealed = |server: &Server| server.member.published().iter().any(|m| m.round() == Round::Dealing);
     let mut messages = run_until(&mut servers, Round::CommitmentSet);
-    let last = messages
-        .iter()
-        .position(|m| m.round() == Round::CommitmentSet && m.index == index(4))
-        .unwrap();
+    let last = messages.iter().position(|m| m.round() == Round::CommitmentSet && m.index == index(4)).unwrap();
     let last = messages.remove(last);
 
     let server = &mut servers[0];
     server.advance(messages);
     // The dealing is in its database and on its board since round 2.
-    assert!(
-        server
-            .stored
-            .iter()
-            .any(|m| m.round() == Round::Dealing && m.index == index(1))
-    );
+    assert!(server.stored.iter().any(|m| m.round() == Round::Dealing && m.index == index(1)));
     assert!(!revealed(server));
     assert_eq!(server.member.waiting_for(), [index(4)]);
     server.crash();
@@ -343,26 +244,12 @@ fn nobody_reveals_before_all_members_signed_the_same_set() {
 fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_say_why() {
     // Member 4 and the relayer work together: members 1 and 2 see one commitment, member 3 another.
     let mut honest: Vec<_> = (1..N).map(Server::new).collect();
-    let versions = [
-        deal(4, &secret(4), &context()),
-        deal(4, &secret(4), &context()),
-    ]
-    .map(|d| say(4, Body::Dealing(d)));
+    let versions = [deal(4, &secret(4), &context()), deal(4, &secret(4), &context())].map(|d| say(4, Body::Dealing(d)));
     let commitments = versions.clone().map(|dealing| {
-        say(
-            4,
-            Body::DealingCommitment(DealingCommitmentBody {
-                dealing_hash: dealing.digest(&domain()),
-            }),
-        )
+        say(4, Body::DealingCommitment(DealingCommitmentBody { dealing_hash: dealing.digest(&domain()) }))
     });
     let seen_by = |server: &Server| usize::from(server.member.me() == index(3));
-    let key = say(
-        4,
-        Body::OneTimeKey(OneTimeKeyBody {
-            public_key: secret(4).public_key().to_vec(),
-        }),
-    );
+    let key = say(4, Body::OneTimeKey(OneTimeKeyBody { public_key: secret(4).public_key().to_vec() }));
     let mut all: Vec<SignedMessage> = vec![key];
     for _ in 0..6 {
         let mut published = Vec::new();
@@ -372,10 +259,7 @@ fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_s
             let mut bundle = all.clone();
             bundle.push(commitments[version].clone());
             if let Some(commitments_hash) = server.member.board.commitments_hash() {
-                bundle.push(say(
-                    4,
-                    Body::CommitmentSet(CommitmentSetBody { commitments_hash }),
-                ));
+                bundle.push(say(4, Body::CommitmentSet(CommitmentSetBody { commitments_hash })));
                 bundle.push(versions[version].clone());
             }
             published.extend(server.advance(bundle));
@@ -386,40 +270,18 @@ fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_s
         assert!(server.outcome.is_none());
         assert_eq!(server.member.phase(), Phase::Failed);
         assert_eq!(server.failure().fault, Fault::SetsDiffer);
-        assert!(
-            server
-                .failure()
-                .reason()
-                .contains("showed different dealings")
-        );
-        assert!(
-            server
-                .member
-                .published()
-                .iter()
-                .all(|m| m.round() != Round::Dealing),
-            "nobody revealed"
-        );
+        assert!(server.failure().reason().contains("showed different dealings"));
+        assert!(server.member.published().iter().all(|m| m.round() != Round::Dealing), "nobody revealed");
     }
-    assert_eq!(
-        honest.iter().map(Server::culprit).collect::<Vec<_>>(),
-        [3, 3, 1]
-    );
+    assert_eq!(honest.iter().map(Server::culprit).collect::<Vec<_>>(), [3, 3, 1]);
 
     // Shown the other side's messages, everybody knows who it was, and can prove it.
     for server in &mut honest {
         server.advance(commitments.clone());
-        assert_eq!(
-            server.failure().fault,
-            Fault::Equivocation(Round::DealingCommitment)
-        );
+        assert_eq!(server.failure().fault, Fault::Equivocation(Round::DealingCommitment));
         assert_eq!(server.culprit(), 4);
         assert_eq!(server.failure().evidence.len(), 2);
-        assert!(
-            commitments
-                .iter()
-                .all(|commitment| server.failure().evidence.contains(commitment))
-        );
+        assert!(commitments.iter().all(|commitment| server.failure().evidence.contains(commitment)));
         server.crash();
         assert_eq!(server.culprit(), 4, "a restart remembers");
     }
@@ -427,65 +289,39 @@ fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_s
 
 #[test]
 fn a_second_different_message_in_any_round_is_kept_as_evidence_and_ends_the_ceremony() {
-    for round in [
-        Round::OneTimeKey,
-        Round::DealingCommitment,
-        Round::CommitmentSet,
-    ] {
+    for round in [Round::OneTimeKey, Round::DealingCommitment, Round::CommitmentSet] {
         let mut servers = servers();
         run_until(&mut servers, round);
         let second = match round {
-            Round::OneTimeKey => Body::OneTimeKey(OneTimeKeyBody {
-                public_key: secret(9).public_key().to_vec(),
-            }),
-            Round::DealingCommitment => Body::DealingCommitment(DealingCommitmentBody {
-                dealing_hash: B256::repeat_byte(1),
-            }),
-            _ => Body::CommitmentSet(CommitmentSetBody {
-                commitments_hash: B256::repeat_byte(1),
-            }),
+            Round::OneTimeKey => Body::OneTimeKey(OneTimeKeyBody { public_key: secret(9).public_key().to_vec() }),
+            Round::DealingCommitment => {
+                Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(1) })
+            }
+            _ => Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::repeat_byte(1) }),
         };
-        let all: Vec<_> = servers
-            .iter()
-            .flat_map(|s| s.member.published().into_iter().cloned())
-            .collect();
+        let all: Vec<_> = servers.iter().flat_map(|s| s.member.published().into_iter().cloned()).collect();
         let second = say(2, second);
         let victim = &mut servers[0];
         victim.advance(all.into_iter().filter(|message| message.round() <= round));
-        assert_eq!(
-            victim.member.accept(second.clone()),
-            Ok(Accepted::Evidence),
-            "{round}"
-        );
+        assert_eq!(victim.member.accept(second.clone()), Ok(Accepted::Evidence), "{round}");
         victim.step();
         assert_eq!(victim.failure().fault, Fault::Equivocation(round));
         assert_eq!((victim.culprit(), victim.failure().evidence.len()), (2, 2));
         assert_eq!(victim.failure().evidence[1], second);
         assert!(victim.outcome.is_none());
         // A third one is no news and takes no memory.
-        let third = say(
-            2,
-            Body::OneTimeKey(OneTimeKeyBody {
-                public_key: vec![2; 33],
-            }),
-        );
+        let third = say(2, Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] }));
         assert_eq!(victim.member.accept(third), Ok(Accepted::Known));
     }
 }
 
 #[test]
 fn the_same_message_signed_again_with_other_randomness_is_no_equivocation() {
-    let message = say(
-        2,
-        Body::OneTimeKey(OneTimeKeyBody {
-            public_key: secret(2).public_key().to_vec(),
-        }),
-    );
+    let message = say(2, Body::OneTimeKey(OneTimeKeyBody { public_key: secret(2).public_key().to_vec() }));
     let digest = secp256k1::Message::from_digest(message.digest(&domain()).0);
     let key = secp256k1::SecretKey::from_byte_array(&signer(2).to_bytes()).unwrap();
-    let (v, rs) = secp256k1::SECP256K1
-        .sign_ecdsa_recoverable_with_noncedata(&digest, &key, &[7; 32])
-        .serialize_compact();
+    let (v, rs) =
+        secp256k1::SECP256K1.sign_ecdsa_recoverable_with_noncedata(&digest, &key, &[7; 32]).serialize_compact();
     let mut again = message.clone();
     again.signature[..64].copy_from_slice(&rs);
     again.signature[64] = 27 + u8::try_from(i32::from(v)).unwrap();
@@ -501,38 +337,15 @@ fn the_same_message_signed_again_with_other_randomness_is_no_equivocation() {
 fn a_relayer_cannot_end_a_ceremony_by_forging_messages() {
     let mut servers = servers();
     let mut board = Board::new(context());
-    let body = Body::OneTimeKey(OneTimeKeyBody {
-        public_key: secret(9).public_key().to_vec(),
-    });
-    let by_another_member = SignedMessage {
-        index: index(2),
-        ..say(3, body.clone())
-    };
-    let by_nobody = SignedMessage {
-        signature: [0; 65],
-        ..say(2, body.clone())
-    };
-    let beyond_the_committee = SignedMessage {
-        index: index(5),
-        ..say(2, body)
-    };
+    let body = Body::OneTimeKey(OneTimeKeyBody { public_key: secret(9).public_key().to_vec() });
+    let by_another_member = SignedMessage { index: index(2), ..say(3, body.clone()) };
+    let by_nobody = SignedMessage { signature: [0; 65], ..say(2, body.clone()) };
+    let beyond_the_committee = SignedMessage { index: index(5), ..say(2, body) };
     let member = &mut servers[0].member;
-    assert!(matches!(
-        member.accept(by_another_member),
-        Err(Rejected::WrongSigner { .. })
-    ));
-    assert!(matches!(
-        member.accept(by_nobody),
-        Err(Rejected::BadSignature { .. })
-    ));
-    assert!(matches!(
-        member.accept(beyond_the_committee),
-        Err(Rejected::NoSuchMember { .. })
-    ));
-    assert_eq!(
-        (member.phase(), member.failure()),
-        (Phase::OneTimeKey, None)
-    );
+    assert!(matches!(member.accept(by_another_member), Err(Rejected::WrongSigner { .. })));
+    assert!(matches!(member.accept(by_nobody), Err(Rejected::BadSignature { .. })));
+    assert!(matches!(member.accept(beyond_the_committee), Err(Rejected::NoSuchMember { .. })));
+    assert_eq!((member.phase(), member.failure()), (Phase::OneTimeKey, None));
     relay(&mut servers, &mut board);
     assert!(servers.iter().all(|server| server.outcome.is_some()));
 }
@@ -543,59 +356,22 @@ fn messages_of_another_ceremony_attempt_registry_or_chain_have_no_effect() {
     let elsewhere = [
         (context_of(here, 8, 1), "another key"),
         (context_of(here, 7, 2), "another attempt"),
-        (
-            context_of(
-                ProtocolDomain {
-                    key_registry: Address::repeat_byte(0x43),
-                    ..here
-                },
-                7,
-                1,
-            ),
-            "another registry",
-        ),
-        (
-            context_of(
-                ProtocolDomain {
-                    chain_id: 1,
-                    ..here
-                },
-                7,
-                1,
-            ),
-            "another chain",
-        ),
+        (context_of(ProtocolDomain { key_registry: Address::repeat_byte(0x43), ..here }, 7, 1), "another registry"),
+        (context_of(ProtocolDomain { chain_id: 1, ..here }, 7, 1), "another chain"),
     ];
     for (context, what) in elsewhere {
-        let mut foreign: Vec<_> = (1..=N)
-            .map(|i| Member::start(context.clone(), index(i), secret(i)))
-            .collect();
-        let messages: Vec<_> = foreign
-            .iter_mut()
-            .zip(1..)
-            .flat_map(|(member, i)| member.step(&signer(i)).unwrap().new_messages)
-            .collect();
+        let mut foreign: Vec<_> = (1..=N).map(|i| Member::start(context.clone(), index(i), secret(i))).collect();
+        let messages: Vec<_> =
+            foreign.iter_mut().zip(1..).flat_map(|(member, i)| member.step(&signer(i)).unwrap().new_messages).collect();
         let mut server = Server::new(1);
         for message in messages {
             // Also with the ids patched: the signature covers all of them.
-            let patched = SignedMessage {
-                key_id: 7,
-                attempt: 1,
-                ..message.clone()
-            };
+            let patched = SignedMessage { key_id: 7, attempt: 1, ..message.clone() };
             assert!(server.member.accept(message).is_err(), "{what}");
             assert!(server.member.accept(patched).is_err(), "{what}");
         }
-        assert_eq!(
-            (server.member.phase(), server.member.failure()),
-            (Phase::OneTimeKey, None),
-            "{what}"
-        );
-        assert_eq!(
-            server.member.waiting_for().len(),
-            4,
-            "nothing stuck: {what}"
-        );
+        assert_eq!((server.member.phase(), server.member.failure()), (Phase::OneTimeKey, None), "{what}");
+        assert_eq!(server.member.waiting_for().len(), 4, "nothing stuck: {what}");
     }
 }
 
@@ -616,16 +392,8 @@ fn swapped_shares_are_blamed_on_the_dealer_by_those_they_cheat() {
         assert!(server.outcome.is_none());
         assert_eq!(server.culprit(), 4);
         let fault = server.failure().fault.clone();
-        let expected = [
-            DealingFault::ShareMismatch { recipient },
-            DealingFault::ShareOutOfRange { recipient },
-        ];
-        assert!(
-            expected
-                .iter()
-                .any(|expected| fault == Fault::Dealing(*expected)),
-            "{fault:?}"
-        );
+        let expected = [DealingFault::ShareMismatch { recipient }, DealingFault::ShareOutOfRange { recipient }];
+        assert!(expected.iter().any(|expected| fault == Fault::Dealing(*expected)), "{fault:?}");
     }
 }
 
@@ -651,26 +419,12 @@ fn a_dealing_replayed_from_another_attempt_is_blamed_on_the_dealer() {
 #[test]
 fn malformed_dealings_are_blamed_on_the_dealer() {
     let rigged = Rigged::run(|body| body.commitments.truncate(2 * 128));
-    rigged.blames(&|_| {
-        Some(DealingFault::CommitmentCount {
-            expected: T,
-            got: 2,
-        })
-    });
+    rigged.blames(&|_| Some(DealingFault::CommitmentCount { expected: T, got: 2 }));
     let rigged = Rigged::run(|body| body.shares.extend([1; 32]));
-    rigged.blames(&|_| {
-        Some(DealingFault::ShareCount {
-            expected: N,
-            got: 5,
-        })
-    });
+    rigged.blames(&|_| Some(DealingFault::ShareCount { expected: N, got: 5 }));
     let rigged = Rigged::run(|body| body.commitments[..128].fill(0));
     for server in &rigged.honest {
-        assert!(
-            server.failure().reason().contains("infinity"),
-            "{}",
-            server.failure().reason()
-        );
+        assert!(server.failure().reason().contains("infinity"), "{}", server.failure().reason());
     }
     let rigged = Rigged::run(|body| body.proof_of_possession.clear());
     for server in &rigged.honest {
@@ -689,13 +443,7 @@ fn a_revealed_dealing_that_differs_from_the_committed_one_ends_the_ceremony() {
     assert_eq!(victim.failure().fault, Fault::BrokenCommitment);
     assert_eq!(victim.culprit(), 4);
     assert_eq!(victim.failure().evidence[1], other);
-    assert!(
-        victim
-            .member
-            .published()
-            .iter()
-            .all(|m| m.round() != Round::Dealing)
-    );
+    assert!(victim.member.published().iter().all(|m| m.round() != Round::Dealing));
 }
 
 #[test]
@@ -719,32 +467,17 @@ fn an_acknowledgement_of_another_transcript_is_named_and_cannot_be_finalised() {
             && let Body::Acknowledgement(body) = &message.body
         {
             let points_hash = B256::repeat_byte(1);
-            message = say(
-                4,
-                Body::Acknowledgement(AcknowledgementBody {
-                    points_hash,
-                    ..body.clone()
-                }),
-            );
+            message = say(4, Body::Acknowledgement(AcknowledgementBody { points_hash, ..body.clone() }));
             forged = Some(message.clone());
         }
         board.accept(message).unwrap();
     }
-    assert_eq!(
-        Transcript::assemble(&board).unwrap_err(),
-        TranscriptError::AcknowledgementDiffers(index(4))
-    );
+    assert_eq!(Transcript::assemble(&board).unwrap_err(), TranscriptError::AcknowledgementDiffers(index(4)));
     let server = &mut servers[0];
     server.advance(forged.clone());
     assert_eq!(server.failure().fault, Fault::AcknowledgementDiffers);
-    assert_eq!(
-        (server.culprit(), &server.failure().evidence),
-        (4, &vec![forged.unwrap()])
-    );
-    assert!(
-        server.outcome.is_some(),
-        "its share is kept: the chain alone decides"
-    );
+    assert_eq!((server.culprit(), &server.failure().evidence), (4, &vec![forged.unwrap()]));
+    assert!(server.outcome.is_some(), "its share is kept: the chain alone decides");
 }
 
 #[test]
@@ -767,25 +500,13 @@ fn a_restart_after_any_step_says_the_same_again() {
             }
             server.crash();
             for said in server.member.published() {
-                assert!(
-                    twin.stored[..=at].contains(said),
-                    "nothing is sent that was not stored"
-                );
+                assert!(twin.stored[..=at].contains(said), "nothing is sent that was not stored");
             }
             // Only a dealing that was never stored, hence never sent, may be made anew.
-            let dealt = twin.stored[..=at]
-                .iter()
-                .any(|m| m.index == own && m.round() == Round::DealingCommitment);
+            let dealt = twin.stored[..=at].iter().any(|m| m.index == own && m.round() == Round::DealingCommitment);
             let step = server.member.step(&server.key).unwrap();
-            for said in step
-                .new_messages
-                .iter()
-                .filter(|said| dealt || said.round() == Round::OneTimeKey)
-            {
-                assert!(
-                    twin.stored.contains(said),
-                    "said again in other words: {said:?}"
-                );
+            for said in step.new_messages.iter().filter(|said| dealt || said.round() == Round::OneTimeKey) {
+                assert!(twin.stored.contains(said), "said again in other words: {said:?}");
             }
             assert!(server.member.failure().is_none());
         }
@@ -806,11 +527,7 @@ fn every_server_may_crash_after_every_request_and_the_key_still_comes_out() {
             server.crash();
             let all: Vec<_> = board.messages().cloned().collect();
             for message in server.advance(all) {
-                assert_ne!(
-                    board.accept(message),
-                    Ok(Accepted::Evidence),
-                    "a restart is no equivocation"
-                );
+                assert_ne!(board.accept(message), Ok(Accepted::Evidence), "a restart is no equivocation");
             }
             server.crash();
         }
@@ -829,25 +546,13 @@ fn a_member_that_lost_its_one_time_secret_sits_out_and_signs_nothing_more() {
     let before = server.stored.len();
     server.advance(all);
     assert_eq!(server.failure().fault, Fault::LostState);
-    assert_eq!(
-        (server.culprit(), server.member.phase()),
-        (1, Phase::Failed)
-    );
-    assert!(
-        server.stored[before..]
-            .iter()
-            .all(|message| message.index != index(1)),
-        "it signed nothing"
-    );
+    assert_eq!((server.culprit(), server.member.phase()), (1, Phase::Failed));
+    assert!(server.stored[before..].iter().all(|message| message.index != index(1)), "it signed nothing");
 }
 
 #[test]
 fn a_member_restored_from_an_old_backup_sits_out_when_it_meets_its_own_later_messages() {
-    for round in [
-        Round::OneTimeKey,
-        Round::DealingCommitment,
-        Round::CommitmentSet,
-    ] {
+    for round in [Round::OneTimeKey, Round::DealingCommitment, Round::CommitmentSet] {
         let mut servers = servers();
         let all = run_until(&mut servers, round);
         let server = &mut servers[0];
@@ -875,9 +580,7 @@ fn a_commitment_without_its_dealing_in_the_database_is_lost_state() {
     let mut servers = servers();
     run_until(&mut servers, Round::DealingCommitment);
     let server = &mut servers[0];
-    server
-        .stored
-        .retain(|message| message.round() != Round::Dealing);
+    server.stored.retain(|message| message.round() != Round::Dealing);
     server.crash();
     assert_eq!(server.failure().fault, Fault::LostState);
 }
@@ -888,9 +591,7 @@ fn a_database_that_mixes_ceremonies_is_refused() {
         &domain(),
         &signer(1),
         (8, 1, index(1)),
-        Body::CommitmentSet(CommitmentSetBody {
-            commitments_hash: B256::ZERO,
-        }),
+        Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::ZERO }),
     );
     let error = Member::resume(context(), index(1), Some(secret(1)), [foreign]).unwrap_err();
     assert!(matches!(error, Rejected::ForeignCeremony { key_id: 8, .. }));
@@ -901,12 +602,7 @@ fn cheating_found_after_the_acknowledgement_does_not_take_it_back() {
     let mut servers = servers();
     run_until(&mut servers, Round::Acknowledgement);
     let server = &mut servers[0];
-    let late = say(
-        2,
-        Body::CommitmentSet(CommitmentSetBody {
-            commitments_hash: B256::ZERO,
-        }),
-    );
+    let late = say(2, Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::ZERO }));
     assert_eq!(server.member.accept(late.clone()), Ok(Accepted::Evidence));
     server.stored.push(late);
     server.crash();
@@ -918,13 +614,7 @@ fn cheating_found_after_the_acknowledgement_does_not_take_it_back() {
 fn a_step_with_another_signer_key_is_refused() {
     let mut server = Server::new(1);
     let error = server.member.step(&signer(2)).unwrap_err();
-    assert_eq!(
-        error,
-        StepError::WrongSignerKey {
-            given: signer(2).address(),
-            expected: signer(1).address()
-        }
-    );
+    assert_eq!(error, StepError::WrongSignerKey { given: signer(2).address(), expected: signer(1).address() });
 }
 
 #[test]
@@ -932,24 +622,12 @@ fn a_committee_with_one_server_or_signer_twice_is_refused() {
     let threshold = Threshold::new(T, N).unwrap();
     let mut twice = members();
     twice[3].signer = twice[0].signer;
-    assert_eq!(
-        Context::new(domain(), 7, 1, threshold, twice),
-        Err(ContextError::Duplicate(104))
-    );
+    assert_eq!(Context::new(domain(), 7, 1, threshold, twice), Err(ContextError::Duplicate(104)));
     let mut twice = members();
     twice[3].server_id = twice[0].server_id;
-    assert_eq!(
-        Context::new(domain(), 7, 1, threshold, twice),
-        Err(ContextError::Duplicate(101))
-    );
+    assert_eq!(Context::new(domain(), 7, 1, threshold, twice), Err(ContextError::Duplicate(101)));
     let few = members()[..3].to_vec();
-    assert_eq!(
-        Context::new(domain(), 7, 1, threshold, few),
-        Err(ContextError::WrongCount {
-            got: 3,
-            expected: 4
-        })
-    );
+    assert_eq!(Context::new(domain(), 7, 1, threshold, few), Err(ContextError::WrongCount { got: 3, expected: 4 }));
 }
 
 #[test]
@@ -958,15 +636,9 @@ fn the_committee_hash_is_that_of_abi_encode() {
     let word = |value: u64| U256::from(value).to_be_bytes::<32>().to_vec();
     // Two dynamic arrays: their offsets, then each with its length.
     let mut encoded = [word(64), word(64 + 32 * 5), word(4)].concat();
-    context
-        .committee()
-        .iter()
-        .for_each(|id| encoded.extend(word(u64::from(*id))));
+    context.committee().iter().for_each(|id| encoded.extend(word(u64::from(*id))));
     encoded.extend(word(4));
-    context
-        .signers()
-        .iter()
-        .for_each(|signer| encoded.extend(signer.into_word()));
+    context.signers().iter().for_each(|signer| encoded.extend(signer.into_word()));
     assert_eq!(context.committee_hash(), keccak256(encoded));
 }
 
@@ -976,57 +648,28 @@ fn a_transcript_checks_what_the_contract_checks() {
     let mut board = Board::new(context());
     relay(&mut servers, &mut board);
     let transcript = Transcript::assemble(&board).unwrap();
-    let (points, digest, acks) = (
-        transcript.points(),
-        transcript.dealings_digest(),
-        transcript.acknowledgements(),
-    );
-    let parts = |points: &[u8], digest, acks: &[u8]| {
-        Transcript::from_parts(context(), points, digest, acks).unwrap_err()
-    };
+    let (points, digest, acks) = (transcript.points(), transcript.dealings_digest(), transcript.acknowledgements());
+    let parts =
+        |points: &[u8], digest, acks: &[u8]| Transcript::from_parts(context(), points, digest, acks).unwrap_err();
 
-    assert!(matches!(
-        parts(&points, B256::ZERO, &acks),
-        TranscriptError::WrongSigner { .. }
-    ));
-    assert!(matches!(
-        parts(&points[128..], digest, &acks),
-        TranscriptError::Length { what: "points", .. }
-    ));
-    assert!(matches!(
-        parts(&points, digest, &acks[65..]),
-        TranscriptError::Length { .. }
-    ));
+    assert!(matches!(parts(&points, B256::ZERO, &acks), TranscriptError::WrongSigner { .. }));
+    assert!(matches!(parts(&points[128..], digest, &acks), TranscriptError::Length { what: "points", .. }));
+    assert!(matches!(parts(&points, digest, &acks[65..]), TranscriptError::Length { .. }));
     let swapped = [&acks[65..130], &acks[..65], &acks[130..]].concat();
-    assert!(matches!(
-        parts(&points, digest, &swapped),
-        TranscriptError::WrongSigner { .. }
-    ));
+    assert!(matches!(parts(&points, digest, &swapped), TranscriptError::WrongSigner { .. }));
     let mut repeated = points.clone();
     repeated.copy_within(0..128, 128);
-    assert!(matches!(
-        parts(&repeated, digest, &acks),
-        TranscriptError::Keys(_)
-    ));
+    assert!(matches!(parts(&repeated, digest, &acks), TranscriptError::Keys(_)));
     // Share keys of another polynomial through the same group key cannot be: swap two.
     let swapped = [&points[128..256], &points[..128], &points[256..]].concat();
-    assert!(matches!(
-        parts(&swapped, digest, &acks),
-        TranscriptError::Keys(_)
-    ));
+    assert!(matches!(parts(&swapped, digest, &acks), TranscriptError::Keys(_)));
     let mut infinity = points.clone();
     infinity[..128].fill(0);
-    assert!(matches!(
-        parts(&infinity, digest, &acks),
-        TranscriptError::Point { position: 0, .. }
-    ));
+    assert!(matches!(parts(&infinity, digest, &acks), TranscriptError::Point { position: 0, .. }));
     let mut other_group = points.clone();
     let foreign = PublicKey::from_eip2537(&points[..128]).unwrap();
     other_group[4 * 128..].copy_from_slice(&foreign.to_eip2537());
-    assert!(matches!(
-        parts(&other_group, digest, &acks),
-        TranscriptError::Keys(_)
-    ));
+    assert!(matches!(parts(&other_group, digest, &acks), TranscriptError::Keys(_)));
 }
 
 #[test]
@@ -1034,20 +677,12 @@ fn a_transcript_names_whose_messages_are_missing() {
     let mut board = Board::new(context());
     assert_eq!(
         Transcript::assemble(&board).unwrap_err(),
-        TranscriptError::Missing {
-            round: Round::Dealing,
-            members: vec![1, 2, 3, 4]
-        }
+        TranscriptError::Missing { round: Round::Dealing, members: vec![1, 2, 3, 4] }
     );
-    board
-        .accept(say(2, Body::Dealing(deal(2, &secret(2), &context()))))
-        .unwrap();
+    board.accept(say(2, Body::Dealing(deal(2, &secret(2), &context())))).unwrap();
     assert_eq!(
         recompute_keys(context(), board.messages().cloned()).unwrap_err(),
-        TranscriptError::Missing {
-            round: Round::Dealing,
-            members: vec![1, 3, 4]
-        }
+        TranscriptError::Missing { round: Round::Dealing, members: vec![1, 3, 4] }
     );
 }
 
@@ -1058,10 +693,7 @@ fn a_server_says_who_is_missing_in_which_round() {
     let key = |server: &Server| server.member.published()[0].clone();
     let mut server = Server::new(1);
     server.advance(servers[1..3].iter().map(key));
-    assert_eq!(
-        (server.member.phase(), server.member.waiting_for()),
-        (Phase::OneTimeKey, vec![index(4)])
-    );
+    assert_eq!((server.member.phase(), server.member.waiting_for()), (Phase::OneTimeKey, vec![index(4)]));
     server.advance([key(&servers[3])]);
     assert_eq!(server.member.phase(), Phase::Commitment);
     assert_eq!(server.member.waiting_for(), [index(2), index(3), index(4)]);
@@ -1071,10 +703,7 @@ fn a_server_says_who_is_missing_in_which_round() {
 fn the_advance_reply_has_the_documented_form() {
     let mut server = Server::new(1);
     server.step();
-    let messages = server.advance([say(
-        2,
-        Body::OneTimeKey(OneTimeKeyBody { public_key: vec![] }),
-    )]);
+    let messages = server.advance([say(2, Body::OneTimeKey(OneTimeKeyBody { public_key: vec![] }))]);
     let reply = AdvanceResponse {
         messages,
         phase: server.member.phase(),
@@ -1085,17 +714,9 @@ fn the_advance_reply_has_the_documented_form() {
     assert_eq!(json["phase"], "failed");
     assert_eq!(json["waitingFor"], serde_json::json!(["2"]));
     assert_eq!(json["failure"]["culprit"], "2");
-    assert!(
-        json["failure"]["whatToDo"]
-            .as_str()
-            .unwrap()
-            .contains("evidence")
-    );
+    assert!(json["failure"]["whatToDo"].as_str().unwrap().contains("evidence"));
     assert_eq!(json["messages"][0]["round"], "one_time_key");
-    assert_eq!(
-        serde_json::from_value::<AdvanceResponse>(json).unwrap(),
-        reply
-    );
+    assert_eq!(serde_json::from_value::<AdvanceResponse>(json).unwrap(), reply);
 }
 
 proptest! {

@@ -101,20 +101,11 @@ impl Transcript {
         let context = board.context().clone();
         let expected = Body::Acknowledgement(context.acknowledgement(&keys, dealings_digest));
         for index in board.indices() {
-            if board
-                .message(Round::Acknowledgement, index)
-                .map(|message| &message.body)
-                != Some(&expected)
-            {
+            if board.message(Round::Acknowledgement, index).map(|message| &message.body) != Some(&expected) {
                 return Err(TranscriptError::AcknowledgementDiffers(index));
             }
         }
-        let transcript = Self {
-            context,
-            keys,
-            dealings_digest,
-            acknowledgements,
-        };
+        let transcript = Self { context, keys, dealings_digest, acknowledgements };
         transcript.verify()?;
         Ok(transcript)
     }
@@ -134,23 +125,13 @@ impl Transcript {
         length("acknowledgements", acknowledgements, n * 65)?;
         let mut share_keys = Vec::with_capacity(n + 1);
         for (position, bytes) in points.chunks_exact(PublicKey::EIP2537_BYTES).enumerate() {
-            let point = PublicKey::from_eip2537(bytes)
-                .map_err(|error| TranscriptError::Point { position, error })?;
+            let point = PublicKey::from_eip2537(bytes).map_err(|error| TranscriptError::Point { position, error })?;
             share_keys.push(point);
         }
-        let group_key = share_keys.pop().ok_or(TranscriptError::Length {
-            what: "points",
-            got: 0,
-            expected: n + 1,
-        })?;
+        let group_key = share_keys.pop().ok_or(TranscriptError::Length { what: "points", got: 0, expected: n + 1 })?;
         let keys = CommitteeKeys::new(context.threshold(), group_key, share_keys)?;
         let acknowledgements = acknowledgements.as_chunks::<65>().0.to_vec();
-        let transcript = Self {
-            context,
-            keys,
-            dealings_digest,
-            acknowledgements,
-        };
+        let transcript = Self { context, keys, dealings_digest, acknowledgements };
         transcript.verify()?;
         Ok(transcript)
     }
@@ -162,30 +143,16 @@ impl Transcript {
     /// [`TranscriptError::WrongSigner`] or [`TranscriptError::BadSignature`] for the first that is bad.
     pub fn verify(&self) -> Result<(), TranscriptError> {
         let context = &self.context;
-        length(
-            "acknowledgements",
-            self.acknowledgements.as_flattened(),
-            context.members().len() * 65,
-        )?;
+        length("acknowledgements", self.acknowledgements.as_flattened(), context.members().len() * 65)?;
         let body = Body::Acknowledgement(context.acknowledgement(&self.keys, self.dealings_digest));
         let members = context.threshold().indices().zip(context.members());
         for ((index, member), signature) in members.zip(&self.acknowledgements) {
             let (key_id, attempt) = (context.key_id(), context.attempt());
-            let message = SignedMessage {
-                key_id,
-                attempt,
-                index,
-                body: body.clone(),
-                signature: *signature,
-            };
+            let message = SignedMessage { key_id, attempt, index, body: body.clone(), signature: *signature };
             let recovered = recover_signer(message.digest(context.domain()), signature)
                 .map_err(|error| TranscriptError::BadSignature { index, error })?;
             if recovered != member.signer {
-                return Err(TranscriptError::WrongSigner {
-                    index,
-                    recovered,
-                    signer: member.signer,
-                });
+                return Err(TranscriptError::WrongSigner { index, recovered, signer: member.signer });
             }
         }
         Ok(())
@@ -245,41 +212,19 @@ fn keys_of_board(board: &Board) -> Result<(CommitteeKeys, B256), TranscriptError
     complete(board, Round::Dealing)?;
     let dealings: Vec<Dealing> = board
         .indices()
-        .map(|dealer| {
-            checked_dealing(board, dealer).map_err(|fault| DkgError::Dealer { dealer, fault })
-        })
+        .map(|dealer| checked_dealing(board, dealer).map_err(|fault| DkgError::Dealer { dealer, fault }))
         .collect::<Result<_, _>>()?;
     let keys = dkg::committee_keys(board.context().threshold(), &dealings)?;
-    let digest = hash_of_hashes(
-        board
-            .indices()
-            .filter_map(|dealer| Some(board.dealing(dealer)?.1)),
-    );
+    let digest = hash_of_hashes(board.indices().filter_map(|dealer| Some(board.dealing(dealer)?.1)));
     Ok((keys, digest))
 }
 
 fn complete(board: &Board, round: Round) -> Result<(), TranscriptError> {
-    let members: Vec<u8> = board
-        .missing(round)
-        .iter()
-        .map(|index| index.get())
-        .collect();
-    if members.is_empty() {
-        Ok(())
-    } else {
-        Err(TranscriptError::Missing { round, members })
-    }
+    let members: Vec<u8> = board.missing(round).iter().map(|index| index.get()).collect();
+    if members.is_empty() { Ok(()) } else { Err(TranscriptError::Missing { round, members }) }
 }
 
 fn length(what: &'static str, bytes: &[u8], expected: usize) -> Result<(), TranscriptError> {
     let got = bytes.len();
-    if got == expected {
-        Ok(())
-    } else {
-        Err(TranscriptError::Length {
-            what,
-            got,
-            expected,
-        })
-    }
+    if got == expected { Ok(()) } else { Err(TranscriptError::Length { what, got, expected }) }
 }

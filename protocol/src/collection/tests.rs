@@ -24,18 +24,11 @@ fn signer(index: u8) -> SignerKey {
 }
 
 fn domain() -> ProtocolDomain {
-    ProtocolDomain {
-        chain_id: 31_337,
-        key_registry: Address::repeat_byte(0x42),
-    }
+    ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(0x42) }
 }
 
 fn request_of(key_id: u64, amount_gwei: u64) -> SignRequest {
-    let message = DepositMessage {
-        pubkey: [7; 48],
-        withdrawal_credentials: B256::repeat_byte(1),
-        amount_gwei,
-    };
+    let message = DepositMessage { pubkey: [7; 48], withdrawal_credentials: B256::repeat_byte(1), amount_gwei };
     SignRequest::deposit(key_id, &message, *b"Stkr")
 }
 
@@ -51,18 +44,9 @@ struct Setup {
 
 impl Setup {
     fn new(seed: u8) -> Self {
-        let TrustedDealer { shares, keys, .. } =
-            TrustedDealer::deal(Threshold::new(3, N).unwrap(), [seed; 32]);
-        let members = (1..=N)
-            .map(|i| MemberId {
-                server_id: u32::from(i),
-                signer: signer(i).address(),
-            })
-            .collect();
-        Self {
-            committee: Committee::new(domain(), 0, keys, members).unwrap(),
-            shares,
-        }
+        let TrustedDealer { shares, keys, .. } = TrustedDealer::deal(Threshold::new(3, N).unwrap(), [seed; 32]);
+        let members = (1..=N).map(|i| MemberId { server_id: u32::from(i), signer: signer(i).address() }).collect();
+        Self { committee: Committee::new(domain(), 0, keys, members).unwrap(), shares }
     }
 
     fn collection(&self) -> Collection {
@@ -79,11 +63,7 @@ impl Setup {
     }
 
     fn is_valid(&self, signature: &Signature) -> bool {
-        verify(
-            &self.committee.keys.group_key(),
-            &request().signing_root().0,
-            signature,
-        )
+        verify(&self.committee.keys.group_key(), &request().signing_root().0, signature)
     }
 }
 
@@ -107,19 +87,12 @@ fn any_three_honest_answers_in_any_order_make_the_same_signature() {
         let mut collection = setup.collection();
         for i in order {
             assert!(matches!(collection.poll(), Progress::Waiting { .. }));
-            assert_eq!(
-                collection.on_response(index(i), setup.answer(i)),
-                Answer::Counted
-            );
+            assert_eq!(collection.on_response(index(i), setup.answer(i)), Answer::Counted);
         }
         done(collection.poll())
     });
     assert!(setup.is_valid(&signatures[0].signature));
-    assert!(
-        signatures
-            .iter()
-            .all(|done| *done == signatures[0] && done.culprits.is_empty())
-    );
+    assert!(signatures.iter().all(|done| *done == signatures[0] && done.culprits.is_empty()));
 }
 
 #[test]
@@ -141,10 +114,7 @@ fn it_says_who_is_missing_and_goes_on_when_one_returns() {
         culprits: vec![],
     };
     assert_eq!(collection.poll(), waiting);
-    assert_eq!(
-        collection.on_response(index(3), setup.answer(3)),
-        Answer::Counted
-    );
+    assert_eq!(collection.on_response(index(3), setup.answer(3)), Answer::Counted);
     assert!(setup.is_valid(&done(collection.poll()).signature));
 }
 
@@ -154,31 +124,16 @@ fn a_server_with_another_share_is_named_excluded_and_its_envelope_kept() {
     for culprit in 1..=N {
         let mut collection = setup.collection();
         let honest: Vec<u8> = (1..=N).filter(|i| *i != culprit).collect();
-        assert_eq!(
-            collection.on_response(index(culprit), wrong_answer(culprit)),
-            Answer::Counted
-        );
+        assert_eq!(collection.on_response(index(culprit), wrong_answer(culprit)), Answer::Counted);
         for i in &honest[..2] {
             collection.on_response(index(*i), setup.answer(*i));
         }
-        let Progress::Waiting {
-            needed: 1,
-            missing,
-            culprits,
-            ..
-        } = collection.poll()
-        else {
+        let Progress::Waiting { needed: 1, missing, culprits, .. } = collection.poll() else {
             panic!("no t good ones")
         };
-        assert_eq!(
-            (missing, culprits),
-            (vec![index(honest[2])], vec![index(culprit)])
-        );
+        assert_eq!((missing, culprits), (vec![index(honest[2])], vec![index(culprit)]));
         // The culprit cannot have another try.
-        assert_eq!(
-            collection.on_response(index(culprit), setup.answer(culprit)),
-            Answer::Repeated
-        );
+        assert_eq!(collection.on_response(index(culprit), setup.answer(culprit)), Answer::Repeated);
 
         collection.on_response(index(honest[2]), setup.answer(honest[2]));
         let done = done(collection.poll());
@@ -186,15 +141,8 @@ fn a_server_with_another_share_is_named_excluded_and_its_envelope_kept() {
         assert_eq!(done.culprits, [index(culprit)]);
         let evidence = &done.evidence[0];
         assert_eq!(evidence.envelope.partial_hash, keccak256(evidence.partial));
-        let author = evidence
-            .envelope
-            .recover(&domain(), &evidence.envelope_signature)
-            .unwrap();
-        assert_eq!(
-            author,
-            signer(culprit).address(),
-            "the envelope proves whose partial it is"
-        );
+        let author = evidence.envelope.recover(&domain(), &evidence.envelope_signature).unwrap();
+        assert_eq!(author, signer(culprit).address(), "the envelope proves whose partial it is");
     }
 }
 
@@ -203,17 +151,9 @@ fn garbage_in_a_valid_envelope_is_evidence_too() {
     let setup = Setup::new(1);
     let mut collection = setup.collection();
     let garbage = [0xff; 256];
-    let envelope = request()
-        .envelope(0, index(2), &garbage)
-        .sign(&domain(), &signer(2));
-    let answer = SignedPartial {
-        partial: garbage,
-        envelope,
-        index: index(2),
-        committee_epoch: 0,
-    };
-    let Answer::Wrong(evidence) = collection.on_response(index(2), SignResponse::Signed(answer))
-    else {
+    let envelope = request().envelope(0, index(2), &garbage).sign(&domain(), &signer(2));
+    let answer = SignedPartial { partial: garbage, envelope, index: index(2), committee_epoch: 0 };
+    let Answer::Wrong(evidence) = collection.on_response(index(2), SignResponse::Signed(answer)) else {
         panic!("garbage counted")
     };
     assert_eq!((evidence.culprit, evidence.partial), (index(2), garbage));
@@ -227,15 +167,9 @@ fn garbage_in_a_valid_envelope_is_evidence_too() {
 fn suspects_are_verified_before_they_count_and_correct_partials_of_theirs_do_count() {
     let setup = Setup::new(1);
     let mut collection = Collection::new(request(), setup.committee.clone(), [index(1), index(2)]);
-    assert!(matches!(
-        collection.on_response(index(1), wrong_answer(1)),
-        Answer::Wrong(_)
-    ));
+    assert!(matches!(collection.on_response(index(1), wrong_answer(1)), Answer::Wrong(_)));
     for i in 2..=N {
-        assert_eq!(
-            collection.on_response(index(i), setup.answer(i)),
-            Answer::Counted
-        );
+        assert_eq!(collection.on_response(index(i), setup.answer(i)), Answer::Counted);
     }
     assert_eq!(done(collection.poll()).culprits, [index(1)]);
 }
@@ -248,10 +182,7 @@ fn late_wrong_partials_are_still_found() {
         collection.on_response(index(i), setup.answer(i));
     }
     assert!(done(collection.poll()).culprits.is_empty());
-    assert!(matches!(
-        collection.on_response(index(4), wrong_answer(4)),
-        Answer::Wrong(_)
-    ));
+    assert!(matches!(collection.on_response(index(4), wrong_answer(4)), Answer::Wrong(_)));
     let done = done(collection.poll());
     assert!(setup.is_valid(&done.signature));
     assert_eq!((done.culprits, done.evidence.len()), (vec![index(4)], 1));
@@ -267,19 +198,8 @@ fn without_enough_good_partials_there_is_no_signature_and_every_culprit_is_named
     for i in 3..=4 {
         collection.on_response(index(i), setup.answer(i));
     }
-    let Progress::Waiting {
-        needed,
-        missing,
-        culprits,
-        ..
-    } = collection.poll()
-    else {
-        panic!("two good ones")
-    };
-    assert_eq!(
-        (needed, missing, culprits),
-        (1, vec![], vec![index(1), index(2)])
-    );
+    let Progress::Waiting { needed, missing, culprits, .. } = collection.poll() else { panic!("two good ones") };
+    assert_eq!((needed, missing, culprits), (1, vec![], vec![index(1), index(2)]));
 }
 
 #[test]
@@ -292,44 +212,20 @@ fn an_answer_under_another_index_or_committee_is_no_answer() {
     };
     // Server 2 passes on what server 1 said, under 1's index and under its own.
     let relayed = no_answer(collection.on_response(index(2), setup.answer(1)));
-    assert_eq!(
-        relayed,
-        NoAnswer::OtherIndex {
-            asked: index(2),
-            answered: index(1)
-        }
-    );
-    let renamed = SignedPartial {
-        index: index(2),
-        ..setup.partial(1)
-    };
+    assert_eq!(relayed, NoAnswer::OtherIndex { asked: index(2), answered: index(1) });
+    let renamed = SignedPartial { index: index(2), ..setup.partial(1) };
     let renamed = no_answer(collection.on_response(index(2), SignResponse::Signed(renamed)));
     assert!(matches!(renamed, NoAnswer::OtherSigner { .. }));
-    let epoch = SignedPartial {
-        committee_epoch: 1,
-        ..setup.partial(2)
-    };
+    let epoch = SignedPartial { committee_epoch: 1, ..setup.partial(2) };
     let epoch = no_answer(collection.on_response(index(2), SignResponse::Signed(epoch)));
-    assert_eq!(
-        epoch,
-        NoAnswer::OtherCommittee {
-            asked: 0,
-            answered: 1
-        }
-    );
+    assert_eq!(epoch, NoAnswer::OtherCommittee { asked: 0, answered: 1 });
     let nobody = no_answer(collection.on_response(index(5), setup.answer(1)));
     assert_eq!(nobody, NoAnswer::NoSuchMember(index(5)));
-    let unsigned = SignedPartial {
-        envelope: [0; 65],
-        ..setup.partial(2)
-    };
+    let unsigned = SignedPartial { envelope: [0; 65], ..setup.partial(2) };
     let unsigned = no_answer(collection.on_response(index(2), SignResponse::Signed(unsigned)));
     assert_eq!(unsigned, NoAnswer::BadSignature(SignatureError::BadV(0)));
     // None of this took server 2's seat away.
-    assert_eq!(
-        collection.on_response(index(2), setup.answer(2)),
-        Answer::Counted
-    );
+    assert_eq!(collection.on_response(index(2), setup.answer(2)), Answer::Counted);
 }
 
 #[test]
@@ -347,41 +243,23 @@ fn an_envelope_over_anything_but_what_was_asked_is_no_answer() {
     others[6].signing_root = request_of(5, 2_000_000_000).signing_root();
     others[7].partial_hash.0[0] ^= 1;
     let elsewhere = [
-        ProtocolDomain {
-            chain_id: 1,
-            ..domain()
-        },
-        ProtocolDomain {
-            key_registry: Address::repeat_byte(0x43),
-            ..domain()
-        },
+        ProtocolDomain { chain_id: 1, ..domain() },
+        ProtocolDomain { key_registry: Address::repeat_byte(0x43), ..domain() },
     ];
     let envelopes = others.iter().map(|other| other.sign(&domain(), &signer(2)));
-    let foreign = elsewhere
-        .iter()
-        .map(|domain| asked.sign(domain, &signer(2)));
+    let foreign = elsewhere.iter().map(|domain| asked.sign(domain, &signer(2)));
     let by_another = [asked.sign(&domain(), &signer(3))];
     let mut tried = 0;
     for envelope in envelopes.chain(foreign).chain(by_another) {
         let mut collection = setup.collection();
-        let answer = SignResponse::Signed(SignedPartial {
-            envelope,
-            ..honest.clone()
-        });
+        let answer = SignResponse::Signed(SignedPartial { envelope, ..honest.clone() });
         let answer = collection.on_response(index(2), answer);
-        assert!(
-            matches!(answer, Answer::NoAnswer(NoAnswer::OtherSigner { .. })),
-            "{tried}: {answer:?}"
-        );
+        assert!(matches!(answer, Answer::NoAnswer(NoAnswer::OtherSigner { .. })), "{tried}: {answer:?}");
         tried += 1;
     }
     assert_eq!(tried, 11);
     assert_eq!(asked.duty_kind, DutyKind::Deposit);
-    assert_eq!(
-        honest.envelope,
-        asked.sign(&domain(), &signer(2)),
-        "the envelope that does count"
-    );
+    assert_eq!(honest.envelope, asked.sign(&domain(), &signer(2)), "the envelope that does count");
 }
 
 #[test]
@@ -391,16 +269,8 @@ fn a_server_that_refuses_after_it_answered_changes_nothing() {
     collection.on_response(index(1), setup.answer(1));
     let refusal = SignResponse::refused(Refusal::denied("No.", "Nothing."));
     assert_eq!(collection.on_response(index(1), refusal), Answer::Repeated);
-    assert_eq!(
-        collection.on_response(index(1), setup.answer(1)),
-        Answer::Repeated
-    );
-    let Progress::Waiting {
-        needed, refused, ..
-    } = collection.poll()
-    else {
-        panic!()
-    };
+    assert_eq!(collection.on_response(index(1), setup.answer(1)), Answer::Repeated);
+    let Progress::Waiting { needed, refused, .. } = collection.poll() else { panic!() };
     assert_eq!((needed, refused), (2, vec![]));
 }
 
@@ -409,13 +279,7 @@ fn a_committee_needs_one_member_per_share_key() {
     let setup = Setup::new(1);
     let few = setup.committee.members()[..3].to_vec();
     let error = Committee::new(domain(), 0, setup.committee.keys().clone(), few).unwrap_err();
-    assert_eq!(
-        error,
-        CommitteeError {
-            members: 3,
-            keys: 4
-        }
-    );
+    assert_eq!(error, CommitteeError { members: 3, keys: 4 });
 }
 
 #[test]
@@ -433,39 +297,22 @@ fn requests_and_answers_have_the_documented_form() {
         },
     });
     assert_eq!(json, expected);
-    assert_eq!(
-        serde_json::from_value::<SignRequest>(json.clone()).unwrap(),
-        request()
-    );
+    assert_eq!(serde_json::from_value::<SignRequest>(json.clone()).unwrap(), request());
 
     let answers = [
         Setup::new(1).answer(2),
-        SignResponse::refused(Refusal::new(
-            RefusalKind::UnknownKey,
-            "No share of key 5.",
-            "Ask its committee.",
-        )),
+        SignResponse::refused(Refusal::new(RefusalKind::UnknownKey, "No share of key 5.", "Ask its committee.")),
     ];
-    let [signed, refused] = answers
-        .clone()
-        .map(|answer| serde_json::to_value(answer).unwrap());
-    assert_eq!(
-        (&signed["index"], &signed["committeeEpoch"]),
-        (&"2".into(), &"0".into())
-    );
+    let [signed, refused] = answers.clone().map(|answer| serde_json::to_value(answer).unwrap());
+    assert_eq!((&signed["index"], &signed["committeeEpoch"]), (&"2".into(), &"0".into()));
     assert_eq!(refused["refusal"]["kind"], "unknown_key");
-    assert_eq!(
-        [signed, refused].map(|json| serde_json::from_value::<SignResponse>(json).unwrap()),
-        answers
-    );
+    assert_eq!([signed, refused].map(|json| serde_json::from_value::<SignResponse>(json).unwrap()), answers);
 
     // Unknown fields anywhere are errors, and so are unknown types.
     let paths: [&[&str]; 2] = [&[], &["deposit"]];
     for path in paths {
         let mut json = json.clone();
-        let object = path
-            .iter()
-            .fold(&mut json, |object, field| &mut object[field]);
+        let object = path.iter().fold(&mut json, |object, field| &mut object[field]);
         object["extra"] = "1".into();
         assert!(serde_json::from_value::<SignRequest>(json).is_err());
     }
@@ -485,13 +332,8 @@ fn a_request_whose_root_is_not_that_of_its_deposit_is_refused_with_both_roots() 
     lies[3].deposit.amount += 1;
     lies[4].deposit.genesis_fork_version = [0; 4];
     for lie in lies {
-        let refusal = SignRequest::Deposit(lie.clone())
-            .checked_signing_root()
-            .unwrap_err();
+        let refusal = SignRequest::Deposit(lie.clone()).checked_signing_root().unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Denied);
-        assert!(
-            refusal.reason.contains(&lie.signing_root.to_string()),
-            "{refusal}"
-        );
+        assert!(refusal.reason.contains(&lie.signing_root.to_string()), "{refusal}");
     }
 }

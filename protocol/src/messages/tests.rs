@@ -9,10 +9,7 @@ use crate::{
 };
 
 fn domain() -> ProtocolDomain {
-    ProtocolDomain {
-        chain_id: 560_048,
-        key_registry: address!("00000000219ab540356cBB839Cbe05303d7705Fa"),
-    }
+    ProtocolDomain { chain_id: 560_048, key_registry: address!("00000000219ab540356cBB839Cbe05303d7705Fa") }
 }
 
 fn signer() -> SignerKey {
@@ -21,26 +18,13 @@ fn signer() -> SignerKey {
 
 /// EIP-712 from the standard's text: no struct macro, only keccak and 32-byte words.
 fn digest_by_hand(domain: (u64, Address), type_string: &str, fields: &[B256]) -> B256 {
-    let hash_struct = |type_string: &str, fields: &[B256]| {
-        keccak256([&[keccak256(type_string)], fields].concat().concat())
-    };
+    let hash_struct =
+        |type_string: &str, fields: &[B256]| keccak256([&[keccak256(type_string)], fields].concat().concat());
     let separator = hash_struct(
         "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)",
-        &[
-            keccak256("Stkr"),
-            keccak256("1"),
-            number(domain.0),
-            domain.1.into_word(),
-        ],
+        &[keccak256("Stkr"), keccak256("1"), number(domain.0), domain.1.into_word()],
     );
-    keccak256(
-        [
-            b"\x19\x01",
-            &separator[..],
-            &hash_struct(type_string, fields)[..],
-        ]
-        .concat(),
-    )
+    keccak256([b"\x19\x01", &separator[..], &hash_struct(type_string, fields)[..]].concat())
 }
 
 fn number(value: u64) -> B256 {
@@ -50,15 +34,9 @@ fn number(value: u64) -> B256 {
 fn bodies() -> [Body; 5] {
     let hash = B256::repeat_byte;
     [
-        Body::OneTimeKey(OneTimeKeyBody {
-            public_key: vec![2; 33],
-        }),
-        Body::DealingCommitment(DealingCommitmentBody {
-            dealing_hash: hash(1),
-        }),
-        Body::CommitmentSet(CommitmentSetBody {
-            commitments_hash: hash(2),
-        }),
+        Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] }),
+        Body::DealingCommitment(DealingCommitmentBody { dealing_hash: hash(1) }),
+        Body::CommitmentSet(CommitmentSetBody { commitments_hash: hash(2) }),
         Body::Dealing(DealingBody {
             one_time_key: vec![2; 33],
             commitments: vec![4; 3 * 128],
@@ -75,12 +53,7 @@ fn bodies() -> [Body; 5] {
 }
 
 fn message(body: Body) -> SignedMessage {
-    SignedMessage::sign(
-        &domain(),
-        &signer(),
-        (11, 12, ShareIndex::new(13).unwrap()),
-        body,
-    )
+    SignedMessage::sign(&domain(), &signer(), (11, 12, ShareIndex::new(13).unwrap()), body)
 }
 
 #[test]
@@ -89,36 +62,18 @@ fn ceremony_digests_are_those_of_the_documented_types() {
     let hash = B256::repeat_byte;
     let head = [number(11), number(12), number(13)];
     let cases = [
-        (
-            "OneTimeKey(uint256 keyId,uint16 attempt,uint8 index,bytes publicKey)",
-            vec![keccak256([2; 33])],
-        ),
-        (
-            "DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)",
-            vec![hash(1)],
-        ),
-        (
-            "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)",
-            vec![hash(2)],
-        ),
+        ("OneTimeKey(uint256 keyId,uint16 attempt,uint8 index,bytes publicKey)", vec![keccak256([2; 33])]),
+        ("DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)", vec![hash(1)]),
+        ("CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)", vec![hash(2)]),
         (
             "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,\
              bytes proofOfPossession,bytes shares)",
-            vec![
-                keccak256([2; 33]),
-                keccak256([4; 384]),
-                keccak256([5; 256]),
-                keccak256([6; 128]),
-            ],
+            vec![keccak256([2; 33]), keccak256([4; 384]), keccak256([5; 256]), keccak256([6; 128])],
         ),
     ];
     for ((type_string, fields), body) in cases.iter().zip(bodies()) {
         let fields = [&head[..], fields].concat();
-        assert_eq!(
-            message(body).digest(&domain()),
-            digest_by_hand(here, type_string, &fields),
-            "{type_string}"
-        );
+        assert_eq!(message(body).digest(&domain()), digest_by_hand(here, type_string, &fields), "{type_string}");
     }
     // The acknowledgement has no index: all members sign the same digest.
     let [.., acknowledgement] = bodies();
@@ -149,25 +104,14 @@ fn envelope_and_registration_digests_are_those_of_the_documented_types() {
         uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot,bytes32 partialHash)";
     let mut fields: Vec<B256> = [1, 2, 3, 1, 4, 5, 6].map(number).to_vec();
     fields.extend([B256::repeat_byte(7), B256::repeat_byte(8)]);
-    assert_eq!(
-        envelope.digest(&domain()),
-        digest_by_hand(here, type_string, &fields)
-    );
+    assert_eq!(envelope.digest(&domain()), digest_by_hand(here, type_string, &fields));
 
     let (registry, operator) = (Address::repeat_byte(1), Address::repeat_byte(2));
     let fields = [operator.into_word(), signer().address().into_word()];
-    let digest = digest_by_hand(
-        (1, registry),
-        "SignerProof(address operator,address signer)",
-        &fields,
-    );
+    let digest = digest_by_hand((1, registry), "SignerProof(address operator,address signer)", &fields);
     let proof = registration::signer_proof(&signer(), 1, registry, operator);
     assert_eq!(recover_signer(digest, &proof), Ok(signer().address()));
-    let digest = digest_by_hand(
-        (1, registry),
-        "DutyKeyProof(address provider,address dutyKey)",
-        &fields,
-    );
+    let digest = digest_by_hand((1, registry), "DutyKeyProof(address provider,address dutyKey)", &fields);
     let proof = registration::duty_key_proof(&signer(), 1, registry, operator);
     assert_eq!(recover_signer(digest, &proof), Ok(signer().address()));
 }
@@ -177,50 +121,21 @@ fn a_signature_covers_chain_registry_key_attempt_sender_and_body() {
     for body in bodies() {
         let signed = message(body.clone());
         assert_eq!(signed.recover(&domain()), Ok(signer().address()));
-        let elsewhere = [
-            ProtocolDomain {
-                chain_id: 1,
-                ..domain()
-            },
-            ProtocolDomain {
-                key_registry: Address::ZERO,
-                ..domain()
-            },
-        ];
+        let elsewhere =
+            [ProtocolDomain { chain_id: 1, ..domain() }, ProtocolDomain { key_registry: Address::ZERO, ..domain() }];
         for domain in elsewhere {
             assert_ne!(signed.recover(&domain), Ok(signer().address()));
         }
-        let mut changed = vec![
-            SignedMessage {
-                key_id: 12,
-                ..signed.clone()
-            },
-            SignedMessage {
-                attempt: 13,
-                ..signed.clone()
-            },
-        ];
+        let mut changed =
+            vec![SignedMessage { key_id: 12, ..signed.clone() }, SignedMessage { attempt: 13, ..signed.clone() }];
         if body.round() != Round::Acknowledgement {
-            changed.push(SignedMessage {
-                index: ShareIndex::new(14).unwrap(),
-                ..signed.clone()
-            });
+            changed.push(SignedMessage { index: ShareIndex::new(14).unwrap(), ..signed.clone() });
         }
         changed.extend(
-            bodies()
-                .into_iter()
-                .filter(|other| *other != body)
-                .map(|body| SignedMessage {
-                    body,
-                    ..signed.clone()
-                }),
+            bodies().into_iter().filter(|other| *other != body).map(|body| SignedMessage { body, ..signed.clone() }),
         );
         for message in changed {
-            assert_ne!(
-                message.recover(&domain()),
-                Ok(signer().address()),
-                "{message:?}"
-            );
+            assert_ne!(message.recover(&domain()), Ok(signer().address()), "{message:?}");
         }
     }
 }
@@ -231,15 +146,9 @@ fn messages_have_the_documented_json_form() {
         let signed = message(body);
         let json = serde_json::to_value(&signed).unwrap();
         assert_eq!(json["round"], signed.round().name());
-        assert_eq!(
-            (&json["keyId"], &json["attempt"], &json["index"]),
-            (&"11".into(), &"12".into(), &"13".into())
-        );
+        assert_eq!((&json["keyId"], &json["attempt"], &json["index"]), (&"11".into(), &"12".into(), &"13".into()));
         assert_eq!(json["signature"].as_str().unwrap().len(), 2 + 2 * 65);
-        assert_eq!(
-            serde_json::from_value::<SignedMessage>(json).unwrap(),
-            signed
-        );
+        assert_eq!(serde_json::from_value::<SignedMessage>(json).unwrap(), signed);
     }
     let fields = |body: Body| -> Vec<String> {
         let json = serde_json::to_value(message(body)).unwrap();
@@ -249,14 +158,8 @@ fn messages_have_the_documented_json_form() {
     assert_eq!(one_time_key, ["publicKey"]);
     assert_eq!(commitment, ["dealingHash"]);
     assert_eq!(set, ["commitmentsHash"]);
-    assert_eq!(
-        dealing,
-        ["commitments", "oneTimeKey", "proofOfPossession", "shares"]
-    );
-    assert_eq!(
-        acknowledgement,
-        ["committeeHash", "dealingsDigest", "pointsHash", "threshold"]
-    );
+    assert_eq!(dealing, ["commitments", "oneTimeKey", "proofOfPossession", "shares"]);
+    assert_eq!(acknowledgement, ["committeeHash", "dealingsDigest", "pointsHash", "threshold"]);
 }
 
 #[test]
@@ -266,9 +169,7 @@ fn messages_with_unknown_missing_doubled_oversized_or_foreign_fields_are_refused
     let refused = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut json = good.clone();
         change(&mut json);
-        serde_json::from_value::<SignedMessage>(json)
-            .unwrap_err()
-            .to_string()
+        serde_json::from_value::<SignedMessage>(json).unwrap_err().to_string()
     };
     assert!(refused(&|json| json["extra"] = "1".into()).contains("unknown field"));
     assert!(refused(&|json| json["body"]["extra"] = "1".into()).contains("unknown field"));
@@ -281,9 +182,7 @@ fn messages_with_unknown_missing_doubled_oversized_or_foreign_fields_are_refused
     refused(&|json| json["keyId"] = "18446744073709551616".into());
     refused(&|json| json["attempt"] = "65536".into());
     refused(&|json| json["signature"] = format!("0x{}", "00".repeat(64)).into());
-    let oversized = refused(&|json| {
-        json["body"]["commitments"] = format!("0x{}", "00".repeat(64 * 128 + 1)).into()
-    });
+    let oversized = refused(&|json| json["body"]["commitments"] = format!("0x{}", "00".repeat(64 * 128 + 1)).into());
     assert!(oversized.contains("at most 8192"), "{oversized}");
     let text = serde_json::to_string(&good).unwrap();
     let doubled = text.replacen("\"keyId\":\"11\"", "\"keyId\":\"11\",\"keyId\":\"12\"", 1);
@@ -300,13 +199,7 @@ fn the_schema_of_a_message_names_all_five_rounds() {
     let mut schemas = Vec::new();
     SignedMessage::schemas(&mut schemas);
     let names: Vec<_> = schemas.iter().map(|(name, _)| name.as_str()).collect();
-    for body in [
-        "OneTimeKeyBody",
-        "DealingCommitmentBody",
-        "CommitmentSetBody",
-        "DealingBody",
-        "AcknowledgementBody",
-    ] {
+    for body in ["OneTimeKeyBody", "DealingCommitmentBody", "CommitmentSetBody", "DealingBody", "AcknowledgementBody"] {
         assert!(names.contains(&body), "{body} in {names:?}");
     }
 }

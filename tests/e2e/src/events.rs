@@ -32,11 +32,8 @@ impl Network {
 
     /// All `E` of `address` whose first topic is `id`, as the chain has them now.
     pub async fn events_now<E: SolEvent>(&self, address: Address, id: u64) -> Result<Vec<Found<E>>> {
-        let filter = Filter::new()
-            .address(address)
-            .event_signature(E::SIGNATURE_HASH)
-            .topic1(U256::from(id))
-            .from_block(0);
+        let filter =
+            Filter::new().address(address).event_signature(E::SIGNATURE_HASH).topic1(U256::from(id)).from_block(0);
         self.provider()?.get_logs(&filter).await?.into_iter().map(decode).collect()
     }
 

@@ -309,8 +309,7 @@ impl Network {
         let wallet = EthereumWallet::from(provider.clone());
         if stkr.providers().get(provider.address()).await.is_err() {
             let duty_key = SignerKey::random()?;
-            let digest =
-                stkr_sdk::duty_key_digest(&self.deployment, provider.address(), duty_key.address());
+            let digest = stkr_sdk::duty_key_digest(&self.deployment, provider.address(), duty_key.address());
             let proof = Bytes::from(duty_key.sign_digest(digest).to_vec());
             stkr.providers().register(duty_key.address(), proof)?.send_with(&wallet).await?;
         }
@@ -349,7 +348,8 @@ impl Network {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        let logs: Vec<String> = self.relayers.iter().filter_map(|r| r.process.as_ref()).map(|p| tail(&p.log())).collect();
+        let logs: Vec<String> =
+            self.relayers.iter().filter_map(|r| r.process.as_ref()).map(|p| tail(&p.log())).collect();
         bail!("waited {PATIENCE:?} for: {what}; last error: {last:?}\nrelayers:\n{}", logs.join("\n--\n"))
     }
 }
@@ -379,9 +379,8 @@ pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) ->
             .env("STKR_CHALLENGE_WINDOW", "43200"),
     )
     .wrap_err("deploy the contracts")?;
-    std::fs::rename(&scratch, deployment_file).or_else(|_| {
-        std::fs::copy(&scratch, deployment_file).and_then(|_| std::fs::remove_file(&scratch))
-    })?;
+    std::fs::rename(&scratch, deployment_file)
+        .or_else(|_| std::fs::copy(&scratch, deployment_file).and_then(|_| std::fs::remove_file(&scratch)))?;
     Ok(())
 }
 

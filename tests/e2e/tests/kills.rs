@@ -1,9 +1,9 @@
 //! SIGKILL at every step: nothing is lost, nothing is signed or sent twice.
 
 use eyre::Result;
+use std::time::Duration;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_e2e::{Network, Options};
-use std::time::Duration;
 
 /// Kills everything that is ours and starts it again.
 fn kill_all(network: &mut Network) -> Result<()> {

@@ -30,7 +30,8 @@ async fn no_vanished_block(network: &Network) -> Result<()> {
 #[tokio::test]
 async fn reorgs_of_one_and_ten_blocks_lose_nothing_and_count_nothing_twice() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let network = Network::start(Options { servers: 4, block_ms: 400, finality: 12, ..Options::new(dir.path()) }).await?;
+    let network =
+        Network::start(Options { servers: 4, block_ms: 400, finality: 12, ..Options::new(dir.path()) }).await?;
     let provider = network.provider()?;
     let (micropools, registry) = (network.deployment.micropools, network.deployment.key_registry);
     let stkr = network.stkr().await?;

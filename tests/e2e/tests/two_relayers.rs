@@ -1,9 +1,9 @@
 //! Relayers trust and need nobody: two work on one chain from block 0, one is killed again and again.
 
 use eyre::Result;
+use std::time::Duration;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_e2e::{Network, Options};
-use std::time::Duration;
 
 /// Milliseconds between kills: a fixed sequence, so that a failure can be run again.
 const KILLS_AFTER_MS: [u64; 12] = [900, 2300, 400, 3100, 1700, 600, 2900, 1300, 800, 3700, 500, 2100];

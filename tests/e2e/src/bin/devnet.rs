@@ -1,10 +1,10 @@
 //! `cargo xtask devnet`: the product's main path on a real chain with real parts, step by step.
 #![allow(clippy::print_stdout, reason = "the last line on stdout is this program's result")]
 
-use clap::Parser;
 use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, Bytes, U256};
 use alloy::rpc::types::TransactionReceipt;
+use clap::Parser;
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde::Serialize;
 use serde_json::json;
@@ -205,7 +205,11 @@ async fn predeposit(network: &Network, pool: u64, progress: &mut Progress, gas: 
     gas.order_deposit = network.gas_of(&ordered).await?;
     let sent = network.event::<Micropools::DepositSent>(network.deployment.micropools, pool).await?;
     gas.predeposit = network.gas_of(&sent).await?;
-    progress.done("predeposited", begin, &format!("1 ETH for {} to {}", sent.inner.pubkey, ordered.inner.withdrawalCredentials));
+    progress.done(
+        "predeposited",
+        begin,
+        &format!("1 ETH for {} to {}", sent.inner.pubkey, ordered.inner.withdrawalCredentials),
+    );
     Ok(())
 }
 
@@ -235,7 +239,8 @@ async fn burn_second_pool(network: &Network, progress: &mut Progress) -> Result<
         .send_with(&reporter)
         .await?;
     network.event::<Micropools::ForeignDepositProven>(micropools, pool).await?;
-    let detail = format!("pool {pool}: a deposit to {} was signed, shown and burned key {key}", foreign.withdrawal_credentials);
+    let detail =
+        format!("pool {pool}: a deposit to {} was signed, shown and burned key {key}", foreign.withdrawal_credentials);
     progress.done("foreign_deposit_burns_key", begin, &detail);
     Ok(finalised.inner.committee.clone())
 }
@@ -249,7 +254,8 @@ async fn top_up(network: &Network, pool: u64, progress: &mut Progress, gas: &mut
     let sent = network.events::<Micropools::DepositSent>(micropools, pool, 2).await?;
     let [first, second] = sent.as_slice() else { bail!("the pool sent {} deposits, not 2", sent.len()) };
     gas.topup = network.gas_of(second).await?;
-    let count = IDepositContract::new(network.deployment.deposit_contract, &provider).get_deposit_count().call().await?;
+    let count =
+        IDepositContract::new(network.deployment.deposit_contract, &provider).get_deposit_count().call().await?;
     let count: [u8; 8] = count.as_ref().try_into().wrap_err("get_deposit_count")?;
     progress.done("topped_up", begin, "12 h passed on the devnet; the other 31 ETH followed");
     Ok(Deposit {
@@ -367,4 +373,3 @@ async fn summary(network: &Network, pool: u64, line: &serde_json::Value) -> Resu
     eprintln!("\nFiles are in {}. Ctrl-C ends everything.", network.options.dir.display());
     Ok(())
 }
-
