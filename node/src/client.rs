@@ -402,7 +402,7 @@ mod tests {
                 get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }),
             )
             .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
-            .route("/slow", get(|| std::future::pending::<()>()))
+            .route("/slow", get(std::future::pending::<()>))
             .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
             .route("/endless", get(|| async { json(endless()) }))
             .route("/garbage", get(|| async { json("hunter2 is no JSON") }))

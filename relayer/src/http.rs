@@ -107,7 +107,6 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(shared: Arc<Shared>) -> Router {
     let metrics = shared.metrics.clone();
     let router = Router::new()

@@ -163,7 +163,7 @@ pub fn intent_key(step: &str, calldata: &[u8]) -> String {
 #[must_use]
 pub fn plan(view: &View, clock: &Clock) -> Vec<Action> {
     let pools = view.pools.iter().filter_map(|(id, pool)| plan_pool(view, *id, pool, clock));
-    let keys = view.keys.iter().filter_map(|(id, _)| plan_key(view, *id, clock));
+    let keys = view.keys.keys().filter_map(|id| plan_key(view, *id, clock));
     pools.chain(keys).collect()
 }
 
