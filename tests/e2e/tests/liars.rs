@@ -94,7 +94,7 @@ async fn a_relayer_that_shows_members_different_dealings_gets_no_key_and_every_m
     for (index, answer) in &verdicts.answers {
         let failure = answer.failure.as_ref().ok_or_else(|| eyre!("member {index} does not say why: {answer:?}"))?;
         assert!(!failure.reason.is_empty() && !failure.what_to_do.is_empty());
-        println!("member {index}: {} {}", failure.reason, failure.what_to_do);
+        eprintln!("member {index}: {} {}", failure.reason, failure.what_to_do);
     }
     let finalised = network.events_now::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
     assert!(finalised.is_empty());
