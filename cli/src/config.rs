@@ -40,10 +40,22 @@ impl ProgramConfig for Config {
 
     fn docs() -> Vec<Doc> {
         vec![
-            Doc::unset("network", "mainnet, hoodi, devnet or custom: what the deployment file is checked against.", "\"mainnet\""),
-            Doc::unset("deployment", "Addresses of the contracts, written by the deploy script.", "\"deployments/1.json\""),
+            Doc::unset(
+                "network",
+                "mainnet, hoodi, devnet or custom: what the deployment file is checked against.",
+                "\"mainnet\"",
+            ),
+            Doc::unset(
+                "deployment",
+                "Addresses of the contracts, written by the deploy script.",
+                "\"deployments/1.json\"",
+            ),
             Doc::unset("rpc_url", "Execution endpoint (http, https, ws or wss).", "\"http://127.0.0.1:8545\""),
-            Doc::unset("rpc_url_file", "The same in a file with mode 0600, for a URL that holds an API key.", "\"secrets/rpc-url\""),
+            Doc::unset(
+                "rpc_url_file",
+                "The same in a file with mode 0600, for a URL that holds an API key.",
+                "\"secrets/rpc-url\"",
+            ),
             Doc::unset("keystore", "Ethereum keystore (version 3) of the account that signs.", "\"keystore.json\""),
             Doc::unset("password_file", "File with the keystore's password, mode 0600.", "\"secrets/password\""),
             Doc::unset("key_file", "Instead of a keystore: a file with the key in hex, mode 0600.", "\"secrets/key\""),

@@ -174,7 +174,8 @@ impl<'a> Context<'a> {
             answer.extend(made);
         }
         self.output.show(&answer, |answer| {
-            let fields: Vec<(&str, String)> = answer.iter().map(|(name, value)| (name.as_str(), plain(value))).collect();
+            let fields: Vec<(&str, String)> =
+                answer.iter().map(|(name, value)| (name.as_str(), plain(value))).collect();
             format!("{done}\n{}", record(&fields))
         });
         Ok(())
@@ -231,8 +232,8 @@ impl<'a> Context<'a> {
 /// An endpoint, for http and https without asking it anything yet.
 async fn connect(text: &str) -> Result<DynProvider, Failure> {
     // The parser's words are not repeated: a URL may hold a key.
-    let url =
-        Url::parse(text).map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))?;
+    let url = Url::parse(text)
+        .map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))?;
     let endpoint = Endpoint::connect(&url).await.map_err(|error| match error {
         ChainError::BadEndpoint { .. } => Failure::usage(error.to_string(), "use http, https, ws or wss"),
         other => Failure::unavailable(other.to_string(), "check that the endpoint is up"),

@@ -95,7 +95,10 @@ impl From<AmountError> for Failure {
 
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
-        Self { code: "secret_file", ..Self::usage(without_secrets(&error.to_string()), "give the path of the right file") }
+        Self {
+            code: "secret_file",
+            ..Self::usage(without_secrets(&error.to_string()), "give the path of the right file")
+        }
     }
 }
 

@@ -1,9 +1,6 @@
 //! Tables for people, JSON for programs; errors on stderr in both.
 
-use std::{
-    io::Write as _,
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -37,7 +34,8 @@ impl Output {
 
     /// Pretty JSON, whatever the mode.
     pub(crate) fn json<T: Serialize>(&self, value: &T) {
-        let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
+        let text =
+            serde_json::to_string_pretty(value).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
         self.text(&with_newline(text));
     }
 
@@ -121,7 +119,8 @@ pub(crate) fn time(seconds: u64) -> String {
 
 /// Days since 1970-01-01 as a date of the Gregorian calendar: whole years, then whole months, are taken off.
 fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let leap =
+        |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     // 400 years are 146,097 days; without this a far future would loop for long.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;

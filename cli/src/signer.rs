@@ -45,8 +45,9 @@ pub(crate) fn signer_key(path: &Path) -> Result<zeroize::Zeroizing<[u8; 32]>, Fa
 }
 
 fn account(key: &[u8; 32]) -> Result<Account, Failure> {
-    let signer = PrivateKeySigner::from_slice(key)
-        .map_err(|_| Failure::usage("the file holds no secp256k1 key", "a key is 32 bytes, not zero, below the group order"))?;
+    let signer = PrivateKeySigner::from_slice(key).map_err(|_| {
+        Failure::usage("the file holds no secp256k1 key", "a key is 32 bytes, not zero, below the group order")
+    })?;
     Ok(Account { address: signer.address(), wallet: EthereumWallet::from(signer) })
 }
 

@@ -1,4 +1,5 @@
 //! The real binary against the real contracts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
@@ -31,7 +32,11 @@ fn stkr(chain: &Chain, args: &[&str]) -> (i32, Value) {
     let code = output.status.code().unwrap();
     let printed = if code == 0 { &output.stdout } else { &output.stderr };
     let printed = serde_json::from_slice(printed).unwrap_or_else(|error| {
-        panic!("{args:?}: {error}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        panic!(
+            "{args:?}: {error}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     });
     (code, printed)
 }
@@ -116,9 +121,11 @@ async fn a_server_is_registered_from_what_its_daemon_prints_and_approved_by_gove
     let operator_key = key_file(folder.path(), "operator", &operator);
     let governor_key = key_file(folder.path(), "governor", &chain.governor);
     let args = args.to_str().unwrap();
-    let message = refused(&chain, &["server", "register", "--args", args, "--bond", "1gwei", "--key-file", &operator_key]);
+    let message =
+        refused(&chain, &["server", "register", "--args", args, "--bond", "1gwei", "--key-file", &operator_key]);
     assert!(message.starts_with("a bond of 0.000000001 ETH is below"), "{message}");
-    let registered = done(&chain, &["server", "register", "--args", args, "--bond", "4eth", "--key-file", &operator_key]);
+    let registered =
+        done(&chain, &["server", "register", "--args", args, "--bond", "4eth", "--key-file", &operator_key]);
     assert_eq!(registered["serverId"], 1);
     let message = refused(&chain, &["server", "approve", "1", "--key-file", &operator_key]);
     assert!(message.contains("is not governance"), "{message}");
@@ -162,7 +169,8 @@ async fn verify_deployment_ends_with_0_and_after_one_changed_byte_with_4() {
     let address = chain.deployment.key_registry;
     let mut code = chain.provider.get_code_at(address).await.unwrap().to_vec();
     code[100] ^= 1;
-    let _: Value = chain.provider.raw_request("anvil_setCode".into(), json!([address, Bytes::from(code)])).await.unwrap();
+    let _: Value =
+        chain.provider.raw_request("anvil_setCode".into(), json!([address, Bytes::from(code)])).await.unwrap();
     let (code, printed) = stkr(&chain, &["verify-deployment"]);
     assert_eq!(code, 4, "{printed}");
     assert!(printed["error"]["message"].as_str().unwrap().contains("KeyRegistry"), "{printed}");

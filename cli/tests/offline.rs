@@ -1,4 +1,5 @@
 //! The real binary without a chain: help, mistakes, unsigned transactions, secrets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     fs,
@@ -114,7 +115,7 @@ fn amounts_that_cannot_work_are_refused_before_anything_is_asked() {
     assert!(error.contains("0.49 ETH is below the smallest position of 0.5 ETH"), "{error}");
     assert!(error.contains("--add"), "{error}");
     for amount in ["1e18", "0,5", "half", "0.5btc", "-1", "0"] {
-        refused(&["pool", "stake", "1", &format!("--rpc=http://127.0.0.1:1"), "--", amount], 2);
+        refused(&["pool", "stake", "1", "--rpc=http://127.0.0.1:1", "--", amount], 2);
     }
 }
 

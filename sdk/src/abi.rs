@@ -39,9 +39,8 @@ pub(crate) struct Artefact {
     pub(crate) immutable_references: BTreeMap<String, Vec<Span>>,
 }
 
-static ARTEFACTS: LazyLock<BTreeMap<&'static str, Artefact>> = LazyLock::new(|| {
-    FILES.iter().filter_map(|(name, text)| Some((*name, serde_json::from_str(text).ok()?))).collect()
-});
+static ARTEFACTS: LazyLock<BTreeMap<&'static str, Artefact>> =
+    LazyLock::new(|| FILES.iter().filter_map(|(name, text)| Some((*name, serde_json::from_str(text).ok()?))).collect());
 
 /// The artefact of a contract.
 pub(crate) fn artefact(name: &str) -> Result<&'static Artefact, StkrError> {

@@ -40,7 +40,9 @@ pub enum AmountError {
     #[error("an amount is missing; write for example 0.5 or 500000000gwei")]
     Empty,
     /// The text has another shape than digits, at most one point, and a unit.
-    #[error("`{0}` is not an amount; write digits with at most one point and then eth, gwei or wei, for example 0.5eth")]
+    #[error(
+        "`{0}` is not an amount; write digits with at most one point and then eth, gwei or wei, for example 0.5eth"
+    )]
     Malformed(String),
     /// The unit is not known.
     #[error("`{0}` is not a unit; use eth, gwei or wei")]
@@ -153,8 +155,8 @@ mod tests {
     #[test]
     fn anything_that_could_be_read_in_two_ways_is_refused() {
         for text in [
-            "", " ", ".", ".5", "5.", "1.2.3", "-1", "+1", "1e18", "1,5", "1_000", "0x10", "eth", "0.5  eth", "1 2", "½",
-            "1ethe r", "１",
+            "", " ", ".", ".5", "5.", "1.2.3", "-1", "+1", "1e18", "1,5", "1_000", "0x10", "eth", "0.5  eth", "1 2",
+            "½", "1ethe r", "１",
         ] {
             assert!(parse(text).is_err(), "`{text}` was read as {:?}", parse(text));
         }

@@ -1,10 +1,6 @@
 //! The client: a provider, a deployment, and a room per contract.
 
-use alloy::{
-    primitives::Address,
-    providers::Provider,
-    sol_types::SolCall,
-};
+use alloy::{primitives::Address, providers::Provider, sol_types::SolCall};
 use stkr_chain::{
     Deployment,
     bindings::{

@@ -94,7 +94,11 @@ impl ContractError {
     fn sentence(&self) -> Option<String> {
         Some(match self {
             Self::StakeTooLarge(e) => {
-                format!("a stake of {} is more than the {} this pool has room for", with_unit(e.amount), with_unit(e.room))
+                format!(
+                    "a stake of {} is more than the {} this pool has room for",
+                    with_unit(e.amount),
+                    with_unit(e.room)
+                )
             }
             Self::GapTooSmall(e) => format!(
                 "this stake would leave a gap of {}, which nobody could fill with the {} a position needs",
@@ -146,7 +150,10 @@ impl ContractError {
             Self::DutyKeyTaken(e) if e.provider.is_zero() => "the zero address cannot be a duty key".to_owned(),
             Self::DutyKeyTaken(e) => format!("duty key {} was named by provider {} already", e.dutyKey, e.provider),
             Self::BadDutyKeyProof(e) => {
-                format!("the duty key proof was made by {}, not by duty key {} for this provider", e.recovered, e.dutyKey)
+                format!(
+                    "the duty key proof was made by {}, not by duty key {} for this provider",
+                    e.recovered, e.dutyKey
+                )
             }
             Self::WrongKeyState(e) => {
                 format!("key {} is {}, which does not allow this", e.keyId, state_name::<KeyState>(e.state))
@@ -195,8 +202,8 @@ fn state_name<T: TryFrom<u8> + fmt::Display>(value: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::primitives::Address;
     use crate::amount::{gwei, parse};
+    use alloy::primitives::Address;
 
     #[test]
     fn a_refused_stake_has_its_own_arguments_and_a_sentence_in_ether() {
@@ -277,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_zero_address_is_told_apart_from_a_taken_one() {
-        let error = ContractError::DutyKeyTaken(providers::DutyKeyTaken { dutyKey: Address::ZERO, provider: Address::ZERO });
+        let error =
+            ContractError::DutyKeyTaken(providers::DutyKeyTaken { dutyKey: Address::ZERO, provider: Address::ZERO });
         assert!(error.to_string().contains("zero address"));
     }
 }

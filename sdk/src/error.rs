@@ -205,7 +205,9 @@ impl StkrError {
             Self::FeeAboveCap { .. } => "wait for cheaper blocks or raise the cap".into(),
             Self::Signing { .. } => "check that the wallet holds the account".into(),
             Self::Reverted { .. } => "try it as a dry run for the reason".into(),
-            Self::NotIncluded { .. } => "look at the transaction before sending anything else: it may still go in".into(),
+            Self::NotIncluded { .. } => {
+                "look at the transaction before sending anything else: it may still go in".into()
+            }
             Self::UnexpectedReceipt { .. } | Self::Unsafe { .. } => "do not go on; run verify-deployment".into(),
             Self::ForeignCursor { .. } => "start from a cursor of this chain".into(),
         }
@@ -226,7 +228,9 @@ fn cause(error: &TransportError) -> String {
         RpcError::ErrorResp(payload) => format!("the endpoint answered `{}`", foreign(&payload.message)),
         RpcError::NullResp => "the endpoint answered nothing".into(),
         RpcError::DeserError { .. } => "the endpoint's answer was not what JSON-RPC promises".into(),
-        RpcError::Transport(TransportErrorKind::HttpError(http)) => format!("the endpoint answered HTTP {}", http.status),
+        RpcError::Transport(TransportErrorKind::HttpError(http)) => {
+            format!("the endpoint answered HTTP {}", http.status)
+        }
         RpcError::Transport(TransportErrorKind::HttpErrorWithRetryAfter { error, .. }) => {
             format!("the endpoint answered HTTP {}", error.status)
         }
@@ -268,7 +272,10 @@ pub(crate) fn call(action: &'static str) -> impl Fn(alloy::contract::Error) -> S
             StkrError::Unsafe { reason: format!("{action} failed: no such function is deployed at that address") }
         }
         other => StkrError::Unsafe {
-            reason: format!("{action} failed: the contract answered something else than its interface says ({})", foreign(&other.to_string())),
+            reason: format!(
+                "{action} failed: the contract answered something else than its interface says ({})",
+                foreign(&other.to_string())
+            ),
         },
     }
 }

@@ -1,11 +1,6 @@
 //! Governance acts with a delay: announce a call in the AccessManager, wait, then send the call itself.
 
-use alloy::{
-    primitives::{B256, Bytes},
-    providers::Provider,
-    rpc::types::TransactionReceipt,
-    sol,
-};
+use alloy::{primitives::B256, providers::Provider, rpc::types::TransactionReceipt, sol};
 
 use crate::{client::Stkr, write::Write};
 
@@ -31,7 +26,7 @@ impl<P: Provider> Stkr<P> {
         let request = write.unsigned();
         let call = IAccessManager::scheduleCall {
             target: request.to.and_then(|to| to.to().copied()).unwrap_or_default(),
-            data: request.input.into_input().unwrap_or_else(Bytes::new),
+            data: request.input.into_input().unwrap_or_default(),
             when: Default::default(),
         };
         self.write(self.deployment().access_manager, "announcing the call", &call, operation_id)

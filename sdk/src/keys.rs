@@ -186,10 +186,7 @@ impl<'a, P: Provider> Keys<'a, P> {
 
     async fn logs(&self, id: u64, signatures: Vec<B256>) -> Result<Vec<Log>, StkrError> {
         let deployment = self.0.deployment();
-        let filter = Filter::new()
-            .address(deployment.key_registry)
-            .event_signature(signatures)
-            .topic1(U256::from(id));
+        let filter = Filter::new().address(deployment.key_registry).event_signature(signatures).topic1(U256::from(id));
         let head = self.0.head_number().await?;
         scan::logs(self.0.provider(), &filter, deployment.deployed_block, head).await
     }

@@ -31,9 +31,13 @@
 //!
 //! # Amounts
 //! `U256` wei everywhere; [`amount`] reads and prints them exactly.
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are matched on with the contract's arguments inside, and cost nothing beside an RPC"
+)]
 
-pub mod amount;
 mod abi;
+pub mod amount;
 mod client;
 mod contract;
 mod error;

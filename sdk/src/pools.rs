@@ -110,7 +110,8 @@ impl<'a, P: Provider> Pools<'a, P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn of_key(&self, key_id: u64) -> Result<Option<u64>, StkrError> {
-        let id = self.0.micropools().poolOfKey(U256::from(key_id)).call().await.map_err(call("looking up a key's pool"))?;
+        let id =
+            self.0.micropools().poolOfKey(U256::from(key_id)).call().await.map_err(call("looking up a key's pool"))?;
         let id = id.saturating_to::<u64>();
         Ok((id != 0).then_some(id))
     }

@@ -42,12 +42,7 @@ impl<P: Provider> Positions<'_, P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn balance(&self, account: Address, pool_id: u64) -> Result<U256, StkrError> {
-        self.0
-            .micropools()
-            .balanceOf(account, U256::from(pool_id))
-            .call()
-            .await
-            .map_err(call("reading a position"))
+        self.0.micropools().balanceOf(account, U256::from(pool_id)).call().await.map_err(call("reading a position"))
     }
 
     /// All positions of `account` that are not zero, by pool.

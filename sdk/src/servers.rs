@@ -84,11 +84,7 @@ impl<'a, P: Provider> Servers<'a, P> {
         let registry = self.0.server_registry();
         let count = registry.serverCount().call().await.map_err(call("counting the servers"))?;
         let mut endpoints = self.endpoints(None).await?;
-        let servers: Vec<_> = stream::iter(1..=count)
-            .map(|id| self.read(id))
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
+        let servers: Vec<_> = stream::iter(1..=count).map(|id| self.read(id)).buffered(PARALLEL).try_collect().await?;
         Ok(servers
             .into_iter()
             .map(|server| {

@@ -119,6 +119,9 @@ async fn check_ties<P: Provider>(provider: &P, deployment: &Deployment) -> Resul
     ] {
         tie(name, deployment.micropools, wei(found), wei(expected));
     }
+    // Every pool's vault is a clone of this one: its code decides where the principal can go.
+    let vault = pools.VAULT_IMPLEMENTATION().call().await.map_err(call(action))?;
+    checks.push(check_code(provider, "PoolVault", vault).await?);
     Ok(checks)
 }
 

@@ -51,9 +51,9 @@ impl FromStr for Cursor {
     type Err = StkrError;
 
     fn from_str(text: &str) -> Result<Self, StkrError> {
-        let parsed = text.split_once(':').and_then(|(number, hash)| {
-            Some(Self { number: number.parse().ok()?, hash: hash.parse().ok()? })
-        });
+        let parsed = text
+            .split_once(':')
+            .and_then(|(number, hash)| Some(Self { number: number.parse().ok()?, hash: hash.parse().ok()? }));
         parsed.ok_or_else(|| {
             StkrError::invalid("that is not a cursor", "a cursor is a block number, a colon and the block's hash")
         })

@@ -143,8 +143,7 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
 
     /// EIP-1559 fees (max, tip) in wei per gas, under the cap.
     async fn fees(&self) -> Result<(u128, u128), StkrError> {
-        let estimate =
-            self.provider.estimate_eip1559_fees().await.map_err(rpc("estimating fees"))?;
+        let estimate = self.provider.estimate_eip1559_fees().await.map_err(rpc("estimating fees"))?;
         let Some(cap) = self.fee_cap else {
             return Ok((estimate.max_fee_per_gas, estimate.max_priority_fee_per_gas));
         };
@@ -270,10 +269,7 @@ pub(crate) fn nothing(_: &TransactionReceipt) -> Option<()> {
 /// One clear sentence per amount that no contract would take.
 pub(crate) fn check_positive(wei: U256, what: &str) -> Result<(), StkrError> {
     if wei.is_zero() {
-        return Err(StkrError::invalid(
-            format!("{what} of 0 ETH does nothing"),
-            "give an amount, for example 0.5eth",
-        ));
+        return Err(StkrError::invalid(format!("{what} of 0 ETH does nothing"), "give an amount, for example 0.5eth"));
     }
     Ok(())
 }

@@ -55,11 +55,7 @@ fn proven(duty_key: &DutyKey, context: &Context<'_>, signing: &Signing) -> Resul
 }
 
 fn show(provider: &ProviderInfo) -> String {
-    let rows: Vec<Vec<String>> = provider
-        .history
-        .iter()
-        .rev()
-        .map(|entry| vec![entry.duty_key.to_string(), time(entry.since)])
-        .collect();
+    let rows: Vec<Vec<String>> =
+        provider.history.iter().rev().map(|entry| vec![entry.duty_key.to_string(), time(entry.since)]).collect();
     format!("provider {}\n\n{}", provider.provider, table(&["DUTY KEY", "SINCE"], &rows))
 }

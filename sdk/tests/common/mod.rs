@@ -1,6 +1,7 @@
 //! A real chain for tests: anvil with the official deposit and system contracts, and Stkr deployed by the forge script.
 //!
 //! Deployed once per test binary; every test gets an anvil of its own that starts from that state.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
@@ -33,13 +34,13 @@ sol! {
 const DEPOSIT_CONTRACT: &str = "0x00000000219ab540356cBB839Cbe05303d7705Fa";
 
 /// A chain of its own, gone when this is dropped.
-pub struct Chain {
-    pub url: String,
-    pub provider: DynProvider,
-    pub deployment: Deployment,
-    pub deployment_file: PathBuf,
+pub(crate) struct Chain {
+    pub(crate) url: String,
+    pub(crate) provider: DynProvider,
+    pub(crate) deployment: Deployment,
+    pub(crate) deployment_file: PathBuf,
     /// Governs, without delay.
-    pub governor: PrivateKeySigner,
+    pub(crate) governor: PrivateKeySigner,
     anvil: Anvil,
 }
 
@@ -60,12 +61,12 @@ struct Deployed {
 
 static DEPLOYED: OnceCell<Deployed> = OnceCell::const_new();
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// The native binary of a Foundry tool: the npm script would leave it behind when killed.
-pub fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let packages = root().join("node_modules/@foundry-rs");
     let entries = std::fs::read_dir(&packages).expect("run `npm ci` first");
     let prefix = format!("{name}-");
@@ -106,8 +107,7 @@ async fn install_official_contracts(provider: &DynProvider) {
     let genesis: Value = serde_json::from_slice(&output.stdout).unwrap();
     for account in genesis["accounts"].as_array().unwrap() {
         let address = account["address"].clone();
-        let _: Value =
-            provider.raw_request("anvil_setCode".into(), json!([address, account["code"]])).await.unwrap();
+        let _: Value = provider.raw_request("anvil_setCode".into(), json!([address, account["code"]])).await.unwrap();
         let storage: BTreeMap<B256, B256> = serde_json::from_value(account["storage"].clone()).unwrap();
         for (slot, value) in storage {
             let _: Value =
@@ -149,7 +149,7 @@ async fn deploy() -> Deployed {
 }
 
 impl Chain {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let deployed = DEPLOYED.get_or_init(deploy).await;
         let (anvil, url) = start_anvil(0);
         let provider = connect(&url).await;
@@ -165,39 +165,39 @@ impl Chain {
     }
 
     /// Starts another anvil on the port of the one that was stopped, with `state`.
-    pub async fn start_again(&mut self, state: &Value) {
+    pub(crate) async fn start_again(&mut self, state: &Value) {
         let port = self.url.rsplit(':').next().unwrap().parse().unwrap();
         self.anvil = start_anvil(port).0;
         let _: Value = self.provider.raw_request("anvil_loadState".into(), json!([state])).await.unwrap();
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.anvil.0.kill();
         let _ = self.anvil.0.wait();
     }
 
-    pub async fn stkr(&self) -> Stkr<DynProvider> {
+    pub(crate) async fn stkr(&self) -> Stkr<DynProvider> {
         Stkr::connect(self.provider.clone(), self.deployment.clone()).await.unwrap()
     }
 
     /// A new account with 1,000 ETH.
-    pub async fn account(&self) -> PrivateKeySigner {
+    pub(crate) async fn account(&self) -> PrivateKeySigner {
         let signer = PrivateKeySigner::random();
         fund(&self.provider, signer.address(), amount::ether(1000)).await;
         signer
     }
 
-    pub async fn mine(&self, blocks: u64) {
+    pub(crate) async fn mine(&self, blocks: u64) {
         let _: Value = self.provider.raw_request("anvil_mine".into(), json!([U256::from(blocks)])).await.unwrap();
     }
 
     /// Replaces the newest `depth` blocks by empty ones.
-    pub async fn reorg(&self, depth: u64) {
+    pub(crate) async fn reorg(&self, depth: u64) {
         let _: Value = self.provider.raw_request("anvil_reorg".into(), json!([depth, []])).await.unwrap();
     }
 
     /// A provider with a duty key.
-    pub async fn register_provider(&self) -> PrivateKeySigner {
+    pub(crate) async fn register_provider(&self) -> PrivateKeySigner {
         let (provider, duty_key) = (self.account().await, PrivateKeySigner::random());
         let digest = stkr_sdk::duty_key_digest(&self.deployment, provider.address(), duty_key.address());
         let proof = Bytes::copy_from_slice(&duty_key.sign_hash_sync(&digest).unwrap().as_bytes());
@@ -207,13 +207,13 @@ impl Chain {
     }
 
     /// An open pool of a new provider.
-    pub async fn open_pool(&self) -> u64 {
+    pub(crate) async fn open_pool(&self) -> u64 {
         let provider = self.register_provider().await;
         self.stkr().await.pools().open(3, 4).unwrap().send_with(&wallet(&provider)).await.unwrap().value
     }
 
     /// What `operator` registers a new server with.
-    pub fn registration(&self, operator: Address, bond: U256) -> Registration {
+    pub(crate) fn registration(&self, operator: Address, bond: U256) -> Registration {
         let signer = PrivateKeySigner::random();
         let domain = eip712_domain! {
             name: "Stkr",
@@ -233,10 +233,10 @@ impl Chain {
     }
 }
 
-pub async fn fund(provider: &DynProvider, account: Address, wei: U256) {
+pub(crate) async fn fund(provider: &DynProvider, account: Address, wei: U256) {
     let _: Value = provider.raw_request("anvil_setBalance".into(), json!([account, wei])).await.unwrap();
 }
 
-pub fn wallet(signer: &PrivateKeySigner) -> EthereumWallet {
+pub(crate) fn wallet(signer: &PrivateKeySigner) -> EthereumWallet {
     EthereumWallet::from(signer.clone())
 }
