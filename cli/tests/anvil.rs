@@ -7,7 +7,7 @@ mod common;
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
@@ -19,6 +19,16 @@ use alloy::{
 use common::{Chain, wallet};
 use serde_json::{Value, json};
 use stkr_sdk::amount;
+
+/// A keystore that cast wrote for the key of the Web3 Secret Storage definition, password `testpassword`.
+const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"b738b4f002f37c92fedb4ff64157c9bb"},
+    "ciphertext":"0c18df5a7270cfaf911ff54d41d9338a82b0aa79e8d27a58eb7e7fbad5a58a8a","kdf":"scrypt",
+    "kdfparams":{"dklen":32,"n":8192,"p":1,"r":8,
+    "salt":"ef9ea5bb5dd76184ef71c5b59588ee3fa0601a7be4e5393f36ee713fc6d09705"},
+    "mac":"3fb0d2a001af3d9cd1b735280ba74c915278b409b8b3113e67b20d3734d5dbb5"},
+    "id":"567b7370-8f54-4a02-bfb2-58175dd95545","version":3}"#;
+/// Its account.
+const KEYSTORE_ACCOUNT: &str = "0x008aeeda4d805471df9b2a5b0f38a0c3bcba786b";
 
 /// Runs the binary on a chain, with `--json`: its exit code, and stdout (0) or stderr (else) as JSON.
 fn stkr(chain: &Chain, args: &[&str]) -> (i32, Value) {
@@ -141,23 +151,16 @@ async fn a_keystore_of_another_wallet_signs_and_a_wrong_password_says_so() {
     let chain = Chain::start().await;
     let pool = chain.open_pool().await.to_string();
     let folder = tempfile::tempdir().unwrap();
-    let staker = chain.account().await;
-    let (password, wrong) =
-        (secret(folder.path(), "password", "open sesame\n"), secret(folder.path(), "wrong", "open says me\n"));
-    // Cast writes the keystore: scrypt, version 3.
-    let output = Command::new(common::tool("cast"))
-        .args(["wallet", "import", "staker", "--keystore-dir", folder.path().to_str().unwrap()])
-        .args(["--private-key", &staker.to_bytes().to_string(), "--unsafe-password", "open sesame"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let keystore: PathBuf = folder.path().join("staker");
-    let keystore = keystore.to_str().unwrap();
-    done(&chain, &["pool", "stake", &pool, "0.5", "--keystore", keystore, "--password-file", &password]);
+    let staker: Address = KEYSTORE_ACCOUNT.parse().unwrap();
+    common::fund(&chain.provider, staker, amount::ether(10)).await;
+    let password = secret(folder.path(), "password", "testpassword\n");
+    let wrong = secret(folder.path(), "wrong", "testpasswort\n");
+    let keystore = secret(folder.path(), "keystore.json", KEYSTORE);
+    done(&chain, &["pool", "stake", &pool, "0.5", "--keystore", &keystore, "--password-file", &password]);
     let (code, printed) =
-        stkr(&chain, &["pool", "stake", &pool, "0.5", "--keystore", keystore, "--password-file", &wrong]);
+        stkr(&chain, &["pool", "stake", &pool, "0.5", "--keystore", &keystore, "--password-file", &wrong]);
     assert_eq!((code, printed["error"]["message"].as_str().unwrap()), (2, "the password does not open the keystore"));
-    let positions = done(&chain, &["position", "list", &staker.address().to_string()]);
+    let positions = done(&chain, &["position", "list", &staker.to_string()]);
     assert_eq!(positions[0]["amount"], "500000000000000000");
 }
 
