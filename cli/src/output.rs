@@ -119,8 +119,7 @@ pub(crate) fn time(seconds: u64) -> String {
 
 /// Days since 1970-01-01 as a date of the Gregorian calendar: whole years, then whole months, are taken off.
 fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap =
-        |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    let leap = |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     // 400 years are 146,097 days; without this a far future would loop for long.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;

@@ -4,12 +4,7 @@
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use alloy::{
     primitives::{Address, Bytes},
