@@ -46,6 +46,7 @@ struct Package {
 struct Dependency {
     name: String,
     kind: Option<String>,
+    features: Vec<String>,
 }
 
 /// Fails on any arrow that does not point down.
@@ -55,6 +56,10 @@ fn layers(cargo: &str) -> Result<()> {
     let wrong = wrong_arrows(&metadata.packages)?;
     if !wrong.is_empty() {
         bail!("dependencies against the layers (see Cargo.toml):\n  {}", wrong.join("\n  "));
+    }
+    let dealers = trusted_dealers(&metadata.packages);
+    if !dealers.is_empty() {
+        bail!("crates that could deal whole keys outside tests (feature `testing`): {}", dealers.join(", "));
     }
     eprintln!("layers: {} crates, every dependency points down", metadata.packages.len());
     Ok(())
@@ -80,12 +85,23 @@ fn wrong_arrows(packages: &[Package]) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
+/// Crates that enable the feature `testing` of another one outside their own tests: `stkr-core` then has a dealer that
+/// knows a whole key, which nothing that ships may have.
+fn trusted_dealers(packages: &[Package]) -> Vec<&str> {
+    let enables = |dependency: &Dependency| {
+        dependency.kind.is_none() && dependency.features.iter().any(|feature| feature == "testing")
+    };
+    let offenders = packages.iter().filter(|package| package.dependencies.iter().any(enables));
+    offenders.map(|package| package.name.as_str()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn package(name: &str, dependency: &str, kind: Option<&str>) -> Package {
-        let dependency = Dependency { name: dependency.into(), kind: kind.map(String::from) };
+        let dependency =
+            Dependency { name: dependency.into(), kind: kind.map(String::from), features: vec!["testing".into()] };
         Package { name: name.into(), dependencies: vec![dependency] }
     }
 
@@ -101,6 +117,12 @@ mod tests {
     fn no_product_crate_may_use_the_adversary_not_even_in_tests() {
         let packages = [package("stkr-server", "stkr-adversary", Some("dev"))];
         assert_eq!(wrong_arrows(&packages).unwrap(), ["stkr-server -> stkr-adversary"]);
+    }
+
+    #[test]
+    fn only_tests_may_enable_the_trusted_dealer() {
+        let packages = [package("stkr-node", "stkr-core", Some("dev")), package("stkr-relayer", "stkr-core", None)];
+        assert_eq!(trusted_dealers(&packages), ["stkr-relayer"]);
     }
 
     #[test]

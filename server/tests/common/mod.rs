@@ -32,6 +32,12 @@ pub fn deployment(folder: &Path) -> PathBuf {
     path
 }
 
+/// The same, as the programs load it.
+fn loaded_deployment() -> stkr_chain::Deployment {
+    let folder = tempfile::tempdir().unwrap();
+    stkr_chain::Deployment::load(deployment(folder.path())).unwrap()
+}
+
 /// Runs the binary to its end.
 pub fn stkr_server(args: &[&str]) -> Output {
     Command::new(SERVER).args(args).stdin(Stdio::null()).output().unwrap()
@@ -176,10 +182,11 @@ fn call(transaction: &serde_json::Value) -> String {
         Micropools::PROVIDER_REGISTRYCall::SELECTOR => address(3),
         Micropools::DEPOSIT_CONTRACTCall::SELECTOR => address(6),
         Micropools::GENESIS_FORK_VERSIONCall::SELECTOR => format!("0x53746b72{}", "00".repeat(28)),
-        KeyRegistry::domainSeparatorCall::SELECTOR => {
-            let folder = tempfile::tempdir().unwrap();
-            stkr_chain::Deployment::load(deployment(folder.path())).unwrap().domain_separator().to_string()
+        KeyRegistry::SERVER_REGISTRYCall::SELECTOR => address(2),
+        Micropools::vaultOfCall::SELECTOR => {
+            format!("0x{}{}", "00".repeat(12), hex::encode(loaded_deployment().vault_of(1)))
         }
+        KeyRegistry::domainSeparatorCall::SELECTOR => loaded_deployment().domain_separator().to_string(),
         // serverOfSigner: nobody; key: state None.
         _ => format!("0x{}", "00".repeat(32 * 9)),
     }

@@ -353,12 +353,9 @@ async fn summary(network: &Network, pool: u64, line: &serde_json::Value) -> Resu
     let key_file = network.options.dir.join("staker.key");
     write_secret(&key_file, &format!("{}\n", staker.to_bytes()))?;
     fund(&network.provider()?, staker.address(), U256::from(10).pow(U256::from(20))).await?;
-    let stkr = format!(
-        "target/debug/stkr --rpc {} --deployment {} --key-file {}",
-        network.anvil.url,
-        network.deployment_file.display(),
-        key_file.display()
-    );
+    let stkr =
+        format!("target/debug/stkr --rpc {} --deployment {}", network.anvil.url, network.deployment_file.display());
+    let key = format!("--key-file {}", key_file.display());
     eprintln!("\nchain       {CHAIN_ID} at {}", network.anvil.url);
     eprintln!("status      {}", line["status_url"].as_str().unwrap_or_default());
     eprintln!("pool        {pool}, Active");
@@ -367,9 +364,9 @@ async fn summary(network: &Network, pool: u64, line: &serde_json::Value) -> Resu
     eprintln!("deposit     root {}", line["deposit"]["deposit_data_root"].as_str().unwrap_or_default());
     eprintln!("gas         {}", line["gas"]);
     eprintln!("\nPool {next} is open. Stake into it, look at it, leave it:");
-    eprintln!("  {stkr} pool stake {next} 0.5");
+    eprintln!("  {stkr} pool stake {next} 0.5eth {key}");
     eprintln!("  {stkr} pool show {next}");
-    eprintln!("  {stkr} pool leave {next} 0.5");
+    eprintln!("  {stkr} pool leave {next} 0.5eth {key}");
     eprintln!("\nFiles are in {}. Ctrl-C ends everything.", network.options.dir.display());
     Ok(())
 }
