@@ -26,7 +26,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run every test that fits in 25 minutes on two cores; `--full` adds the long ones.
+    /// Run the unit, fuzz, invariant, conformance and end-to-end tests; `--full` adds the long ones.
     Test(test::Args),
     /// Criterion benches and gas snapshots.
     Bench(bench::Args),

@@ -27,8 +27,8 @@ async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_stil
     let key = u64::try_from(requested.inner.keyId)?;
     let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
 
-    // The first member becomes a liar, another is down: the liar's partial is among the first t, and all three honest
-    // ones are needed once it is thrown out. So the liar is asked, believed by nobody, and named.
+    // The first member becomes a liar in the honest server's place: same certificate, signer key and port. The other
+    // three are exactly t, so the deposit goes out only if the liar's partial is found and thrown out.
     let liar = network.position_of(finalised.inner.committee[0])?;
     let id = network.servers[liar].id;
     network.kill_server(liar);
