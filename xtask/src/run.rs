@@ -67,14 +67,11 @@ pub(crate) fn node_packages() -> Result<()> {
     std::fs::write(&stamp, lock).wrap_err_with(|| format!("write {}", stamp.display()))
 }
 
-/// Builds the binaries that devnet and end-to-end tests start, beside this program's own.
+/// Builds the binaries that devnet and end-to-end tests start, beside this program's own. Of the whole workspace: a
+/// selection of packages would resolve other features, and compile most dependencies again.
 pub(crate) fn build_binaries() -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let packages =
-        ["stkr-server", "stkr-relayer", "stkr-cli", "stkr-adversary", "stkr-e2e"].map(|name| ["--package", name]);
-    let mut args = vec!["build", "--locked", "--bins"];
-    args.extend(packages.iter().flatten());
-    run(&cargo, &args)
+    run(&cargo, &["build", "--locked", "--workspace", "--bins"])
 }
 
 /// Compiles the contracts as they are deployed (via-IR). About 80 s when nothing is cached.
