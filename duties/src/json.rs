@@ -40,14 +40,15 @@ pub(crate) mod bytes {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            const { assert!(size_of::<T>() <= MAX_BYTES) };
             let mut buffer = [0; MAX_BYTES];
+            let bytes = &mut buffer[..size_of::<T>()];
             let digits = text.strip_prefix("0x").ok_or_else(|| E::custom("bytes must start with 0x"))?;
-            let bytes = buffer.get_mut(..size_of::<T>()).ok_or_else(|| E::custom("no such type"))?;
             if digits.len() != 2 * bytes.len() {
                 return Err(E::custom(format!("{} hex digits where {} must be", digits.len(), 2 * bytes.len())));
             }
             hex::decode_to_slice(digits, bytes).map_err(|_| E::custom("not hex"))?;
-            T::try_from(bytes).map_err(|_| E::custom("not hex"))
+            T::try_from(bytes).map_err(|_| E::custom("wrong length"))
         }
     }
 }
