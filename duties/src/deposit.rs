@@ -11,16 +11,13 @@ use crate::{
 };
 
 /// What a validator key signs to create its validator (phase0 `DepositMessage`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TreeHash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TreeHash)]
 pub struct DepositMessage {
     /// Compressed BLS public key of the validator.
-    #[serde(with = "json::bytes")]
     pub pubkey: [u8; 48],
     /// Where the stake can ever go: 0x00 a BLS key's hash, 0x01 or 0x02 an execution address.
-    #[serde(with = "json::bytes")]
     pub withdrawal_credentials: B256,
     /// Gwei.
-    #[serde(rename = "amount", with = "json::decimal")]
     pub amount_gwei: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Presets: the compile-time constants of the consensus specs in which networks differ.
 //!
-//! [`Preset`] is the run-time choice. Only six containers depend on it, through [`Limits`]; [`ByPreset`] holds such a
+//! [`Preset`] is the run-time choice. Few containers depend on it, through [`Limits`]; [`ByPreset`] holds such a
 //! container without making everything around it generic.
 
 use std::{fmt, str::FromStr};

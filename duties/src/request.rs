@@ -5,7 +5,8 @@
 //!   `version` may be in lower case, as Web3Signer lets them.
 //! - **Unknown members are ignored**, as Web3Signer ignores them: clients add members before signers know them (Nimbus
 //!   sends `proofs` to every signer), and a root that is computed from what was understood cannot depend on what was not.
-//!   A member that occurs twice is refused: two programs could each see another one.
+//!   A member that occurs twice is refused: two programs could each see another one. (As everywhere in serde, an object
+//!   may also be an array of its members' values in order. Nobody writes that, and it reads as the same duty.)
 //! - `AGGREGATE_AND_PROOF` in Electra's form, told by its `committee_bits`: Lighthouse sends it so. `BLOCK` in Altair's,
 //!   told by its `sync_aggregate`.
 //!
@@ -192,7 +193,7 @@ impl SigningRequest {
         }
     }
 
-    /// Whether the block of this request pays `recipient` (DESIGN section 4.4).
+    /// Whether the block of this request pays `recipient`.
     ///
     /// # Errors
     /// [`ProofError`].
