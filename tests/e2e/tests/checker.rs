@@ -112,6 +112,7 @@ fn false_bulletins(true_one: &Value, signers: &[SignerKey], domain: &ProtocolDom
 
     let unsigned = SignedMessage { signature: second.signature.clone(), ..(*first).clone() };
     let foreign_proof = DealingBody { proof_of_possession: other.proof_of_possession.clone(), ..body.clone() };
+    // Seen from share key 2 on: every power of 1 is the same.
     let mut swapped = body.clone();
     swapped.commitments = [&body.commitments[..128], &body.commitments[256..], &body.commitments[128..256]].concat();
     let mut cut = body.clone();
@@ -125,7 +126,7 @@ fn false_bulletins(true_one: &Value, signers: &[SignerKey], domain: &ProtocolDom
         (show(&[signed(0, second.index, other.clone())]), "two dealings were signed by one server".into()),
         (show(&[signed(0, first.index, foreign_proof)]), "the proof of possession in dealing 1 is wrong".into()),
         (show(&[signed(0, first.index, cut)]), "dealing 1 has 2 commitments".into()),
-        (show(&[signed(0, first.index, swapped)]), "share key 1 does not follow from the dealings".into()),
+        (show(&[signed(0, first.index, swapped)]), "share key 2 does not follow from the dealings".into()),
         (show(&[signed(0, first.index, shares)]), "digest of the dealings is".into()),
     ])
 }
