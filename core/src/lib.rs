@@ -48,8 +48,10 @@
 //! ```
 //!
 //! # What cannot be done with this crate
-//! Split a secret, read two shares of one key, or print a share. The trusted dealer that tests need is
-//! behind the feature `testing`, which no product crate may enable.
+//! Split a secret, copy a share, or print one. Whoever has the bytes of a share can decode it, as a server must when it
+//! starts; that no process has two of one key is kept by where shares are: each server opens its own store only, and that
+//! store refuses a second share of one group key. The trusted dealer that tests need is behind the feature `testing`, which
+//! no product crate may enable (`cargo xtask lint`).
 
 mod blst_glue;
 mod combine;

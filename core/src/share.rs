@@ -14,6 +14,19 @@ use crate::{
 ///
 /// It neither prints nor clones nor serialises, and wipes itself when dropped. Two shares of one key must
 /// never meet in one process; nothing in this crate hands out a second one.
+///
+/// ```compile_fail,E0277
+/// fn clones<T: Clone>() {}
+/// clones::<stkr_core::SecretShare>();
+/// ```
+/// ```compile_fail,E0277
+/// fn serialises<T: serde::Serialize>() {}
+/// serialises::<stkr_core::SecretShare>();
+/// ```
+/// ```compile_fail,E0277
+/// fn prints<T: std::fmt::Display>() {}
+/// prints::<stkr_core::SecretShare>();
+/// ```
 pub struct SecretShare {
     index: ShareIndex,
     secret: Fr,

@@ -1,13 +1,14 @@
 //! The HTTP side of a daemon: bounded, timed, and every answer JSON that says what to do.
 //!
-//! Order of defence, outermost first: a bounded number of connections; a handshake deadline; a body that declares more than
-//! [`MAX_BODY_BYTES`] is refused before a byte of it is read, one that lies about its length when it crosses the line;
-//! a deadline per request; a panic in a handler ends one request and not the process.
+//! Order of defence, outermost first: a bounded number of connections, in all and of one address; a handshake deadline; a
+//! body that declares more than [`MAX_BODY_BYTES`] is refused before a byte of it is read, one that lies about its length
+//! when it crosses the line; a bounded number of body bytes on their way, in all and of one address; a deadline per
+//! request; a panic in a handler ends one request and not the process.
 
 use std::any::Any;
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, MatchedPath, Request, State};
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{ConnectInfo, FromRequest, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -30,14 +31,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::{Budget, Share};
 use crate::metrics::{HttpLabels, Metrics};
 use crate::shutdown::Shutdown;
 use crate::tls::Fingerprint;
 
 /// Largest request body, bytes.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+pub const MAX_BODY_BYTES: usize = stkr_protocol::api::MAX_BODY;
+/// Body bytes of all requests under way together, and of those from one address: what strangers can make us hold.
+const BODIES: (usize, usize) = (64 * MAX_BODY_BYTES, 16 * MAX_BODY_BYTES);
 
 /// Class of a [`Problem`]; the same words as in refusals of signing requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -103,11 +106,22 @@ impl Problem {
         )
     }
 
+    /// More is under way than this program takes on at once.
+    pub fn busy() -> Self {
+        let mut problem = Self::unavailable(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too much is being asked of this server at the same time",
+            "ask again; the Retry-After header says when",
+        );
+        problem.retry_after = Some(1);
+        problem
+    }
+
     /// Too many requests of one client; `wait` until the next one is welcome.
     pub fn too_many(wait: Duration) -> Self {
         let mut problem = Self::unavailable(
             StatusCode::TOO_MANY_REQUESTS,
-            "this client certificate has sent too many requests",
+            "this client (certificate or address) has sent too many requests",
             "send fewer, larger batches; the Retry-After header says when to go on",
         );
         problem.retry_after = Some(wait.as_secs().saturating_add(1));
@@ -201,10 +215,18 @@ pub fn client_fingerprint(extensions: &axum::http::Extensions) -> Option<Fingerp
     extensions.get::<Arc<TlsInfo>>()?.peer_certificates.first().map(|certificate| Fingerprint::of(certificate))
 }
 
+/// Address of the peer of the connection a request came over; the unspecified one where there is no connection (tests that
+/// call a router directly).
+pub fn client_address(extensions: &axum::http::Extensions) -> IpAddr {
+    let connection = extensions.get::<ConnectInfo<SocketAddr>>();
+    connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip().to_canonical())
+}
+
 #[derive(Clone)]
 struct Guard {
     metrics: Arc<Metrics>,
     timeout: Duration,
+    bodies: Arc<Budget>,
 }
 
 /// Adds body limit, deadline, panic catcher, metrics and JSON fallbacks to a router. Call it last.
@@ -220,7 +242,7 @@ pub fn standard(router: Router, metrics: Arc<Metrics>, timeout: Duration) -> Rou
                 "see /openapi.json for the methods of each path",
             )
         })
-        .layer(from_fn_with_state(Guard { metrics, timeout }, guard))
+        .layer(from_fn_with_state(Guard { metrics, timeout, bodies: Budget::new(BODIES.0, BODIES.1) }, guard))
 }
 
 async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
@@ -239,6 +261,12 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response {
     if declared.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
         return Problem::too_large().into_response();
     }
+    // A body of unknown length counts as the largest: it may become that.
+    let length = request.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let length = length.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
+    let Some(_held) = guard.bodies.take(client_address(request.extensions()), length) else {
+        return Problem::busy().into_response();
+    };
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(guard.timeout, answer).await {
         Ok(Ok(response)) => response,
@@ -267,6 +295,8 @@ fn panic_problem(panic: &(dyn Any + Send)) -> Problem {
 pub struct Limits {
     /// Connections open at once; more are closed at once.
     pub connections: usize,
+    /// Of these, connections from one address.
+    pub connections_of_one_address: usize,
     /// Time for the TLS handshake, and again for the first request.
     pub handshake: Duration,
     /// Time that requests in flight get to finish at shutdown.
@@ -275,7 +305,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 512, handshake: Duration::from_secs(10), grace: Duration::from_secs(10) }
+        Self {
+            connections: 512,
+            connections_of_one_address: 64,
+            handshake: Duration::from_secs(10),
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -295,7 +330,7 @@ pub async fn serve_tls(
     let acceptor =
         RustlsAcceptor::new(RustlsConfig::from_config(tls)).handshake_timeout(limits.handshake).acceptor(gate);
     let server = axum_server::from_tcp(listener)?.acceptor(acceptor);
-    prepare(server, limits, shutdown).serve(router.into_make_service()).await
+    prepare(server, limits, shutdown).serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 /// Serves `router` without TLS: for status pages on the loopback interface, never for the server API.
@@ -310,7 +345,7 @@ pub async fn serve_plain(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let server = axum_server::from_tcp(listener)?.acceptor(Gate::new(false, metrics, limits));
-    prepare(server, limits, shutdown).serve(router.into_make_service()).await
+    prepare(server, limits, shutdown).serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 fn prepare<A>(server: Server<SocketAddr, A>, limits: Limits, shutdown: Shutdown) -> Server<SocketAddr, A> {
@@ -351,7 +386,7 @@ pub fn print_ready(address: SocketAddr) -> io::Result<()> {
 #[derive(Clone)]
 struct Gate {
     tls: bool,
-    permits: Arc<Semaphore>,
+    connections: Arc<Budget>,
     open: Gauge,
     deadline: Duration,
 }
@@ -360,14 +395,15 @@ impl Gate {
     fn new(tls: bool, metrics: &Metrics, limits: Limits) -> Self {
         Self {
             tls,
-            permits: Arc::new(Semaphore::new(limits.connections)),
+            connections: Budget::new(limits.connections, limits.connections_of_one_address),
             open: metrics.http().connections.clone(),
             deadline: limits.handshake,
         }
     }
 
     async fn admit(self, mut stream: TcpStream) -> io::Result<Admitted> {
-        let Ok(permit) = self.permits.try_acquire_owned() else {
+        let peer = stream.peer_addr()?.ip().to_canonical();
+        let Some(share) = self.connections.take(peer, 1) else {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections are open"));
         };
         stream.set_nodelay(true)?;
@@ -381,7 +417,7 @@ impl Gate {
             }
         }
         self.open.inc();
-        Ok(Admitted { stream, open: self.open, linger: None, _permit: permit })
+        Ok(Admitted { stream, open: self.open, linger: None, _share: share })
     }
 }
 
@@ -432,7 +468,7 @@ struct Admitted {
     stream: TcpStream,
     open: Gauge,
     linger: Option<Linger>,
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// What is left of [`LINGER`] once our side is closed.
@@ -714,6 +750,51 @@ mod tests {
         }
         fn has_certs(&self) -> bool {
             false
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_that_never_end_hold_no_more_than_their_share_and_requests_without_one_are_answered() {
+        let server = start();
+        let client = client(server.identity.fingerprint());
+        // Each counts as the largest body while its length is unknown.
+        let stalled = (0..BODIES.1 / MAX_BODY_BYTES).map(|_| {
+            let never = futures::stream::pending::<Result<Vec<u8>, io::Error>>();
+            let body = reqwest::Body::wrap(StreamBody(Box::pin(never)));
+            let request = client.post(server.url("/echo")).header("content-type", "application/json").body(body);
+            tokio::spawn(request.send())
+        });
+        let _stalled: Vec<_> = stalled.collect();
+        let mut last = 0;
+        for _ in 0..100 {
+            last = server.post(r#"{"text":"hi"}"#).await.0;
+            if last == 503 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(last, 503, "another body of this address");
+        assert_eq!(client.get(server.url("/nowhere")).send().await.unwrap().status(), 404);
+        // The deadline of the stalled requests gives everything back.
+        while server.post(r#"{"text":"hi"}"#).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_all_connections() {
+        let server = start();
+        let mut open = Vec::new();
+        for _ in 0..Limits::default().connections_of_one_address {
+            open.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let mut one_more = TcpStream::connect(server.address).await.unwrap();
+        // Idle ones are closed, too, but only after the handshake deadline of 10 s.
+        let read = tokio::time::timeout(Duration::from_secs(5), one_more.read(&mut [0; 1])).await;
+        assert_eq!(read.expect("closed at once").unwrap_or(0), 0);
+        drop(open);
+        while client(server.identity.fingerprint()).get(server.url("/nowhere")).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -4,6 +4,7 @@
 //! Nothing here knows what a key or a pool is. Programs wire these parts together and stay thin; the two modules that do
 //! speak the protocol, [`client`] and [`collector`], are shared by the relayer and the gateway.
 
+pub mod budget;
 pub mod client;
 pub mod collector;
 pub mod config;

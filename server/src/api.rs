@@ -10,7 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use stkr_node::http::{JsonBody, Problem, ProblemBody, client_fingerprint, metrics_response, standard};
+use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
 use utoipa::{OpenApi, ToSchema};
 
@@ -52,7 +52,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
 }
 
 async fn rate_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.admit(client_fingerprint(request.extensions())) {
+    match app.admit(client_fingerprint(request.extensions()), client_address(request.extensions())) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -69,7 +69,7 @@ async fn rate_limit(State(app): State<Arc<App>>, request: Request, next: Next) -
         (status = 404, description = "No such key, or this server is not in its committee", body = ProblemBody),
         (status = 409, description = "No such ceremony runs on the chain", body = ProblemBody),
         (status = 413, description = "Body above 1 MiB", body = ProblemBody),
-        (status = 429, description = "Too many requests of this client certificate", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
         (status = 503, description = "Chain or database cannot be used now; call again", body = ProblemBody),
     )
 )]
@@ -89,7 +89,7 @@ async fn advance(
         (status = 200, description = "Partial signatures in their envelopes, or refusals", body = SignReplies),
         (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
         (status = 413, description = "Body above 1 MiB", body = ProblemBody),
-        (status = 429, description = "Too many requests of this client certificate", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
     )
 )]
 async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>) -> axum::Json<SignReplies> {

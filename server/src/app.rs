@@ -1,8 +1,9 @@
 //! The server without its sockets: what it does for each request.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alloy::eips::BlockNumberOrTag;
 use axum::http::StatusCode;
@@ -22,11 +23,18 @@ use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
 use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::seal::Sealer;
-use crate::signing::{self, Answering, Facts};
+use crate::signing::{self, Facts};
 use crate::store::{Store, StoreError};
 
 /// Clients the rate limit remembers.
 const RATE_LIMIT_CLIENTS: usize = 4096;
+/// Clients behind one address that may use their whole rate at once. A certificate costs nothing, an address does: with
+/// fresh certificates alone nobody gets more than this many times the rate.
+const CLIENTS_PER_ADDRESS: u32 = 4;
+/// Ceremony calls under way or waiting for their turn; each costs up to 640 signature recoveries, one at a time.
+const ADVANCES: usize = 16;
+/// How long an answer about readiness serves everybody who asks: it costs a call to every RPC endpoint and a write lock.
+const READINESS_LASTS: Duration = Duration::from_secs(1);
 /// Chain reads for one batch that run at once.
 const PARALLEL_READS: usize = 8;
 
@@ -45,12 +53,15 @@ pub struct App {
     keys: Keys,
     sealer: Sealer,
     chain: ChainView,
-    answering: Box<dyn Answering>,
     metrics: Arc<Metrics>,
     counted: ServerMetrics,
     rate: Mutex<RateLimit>,
-    /// One ceremony call at a time: two for one ceremony would both step from the same stored state.
-    ceremony: Mutex<()>,
+    rate_of_addresses: Mutex<RateLimit>,
+    /// One ceremony call at a time: two for one ceremony would both step from the same stored state. Waited for before a
+    /// thread is taken, so that callers in a queue hold none of the threads that signing needs.
+    ceremony: Arc<tokio::sync::Mutex<()>>,
+    advances: tokio::sync::Semaphore,
+    readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
     /// 0 before the registry knows us.
     server_id: AtomicU32,
 }
@@ -60,6 +71,9 @@ impl std::fmt::Debug for App {
         f.debug_struct("App").field("signer", &self.keys.signer.address()).finish_non_exhaustive()
     }
 }
+
+/// What keeps a server from being of use: name of the check, and in words.
+pub type Unready = (&'static str, String);
 
 /// A stored share that does not open: this store key and this database do not belong together.
 #[derive(Debug, thiserror::Error)]
@@ -81,19 +95,28 @@ pub enum ShareCheckError {
 
 impl App {
     /// Puts a server together. Nothing runs yet.
-    pub fn new(
-        store: Store,
-        keys: Keys,
-        chain: ChainView,
-        answering: Box<dyn Answering>,
-        (requests_per_second, burst): (u32, u32),
-    ) -> Arc<Self> {
+    pub fn new(store: Store, keys: Keys, chain: ChainView, (requests_per_second, burst): (u32, u32)) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
         let counted = ServerMetrics::new(&metrics);
-        let rate = Mutex::new(RateLimit::new(burst, requests_per_second, RATE_LIMIT_CLIENTS));
+        let rate = |times: u32| {
+            let (burst, per_second) = (burst.saturating_mul(times), requests_per_second.saturating_mul(times));
+            Mutex::new(RateLimit::new(burst, per_second, RATE_LIMIT_CLIENTS))
+        };
         let sealer = Sealer::new(&keys.store_key);
-        let (ceremony, server_id) = (Mutex::new(()), AtomicU32::new(0));
-        Arc::new(Self { store, keys, sealer, chain, answering, metrics, counted, rate, ceremony, server_id })
+        Arc::new(Self {
+            store,
+            keys,
+            sealer,
+            chain,
+            metrics,
+            counted,
+            rate: rate(1),
+            rate_of_addresses: rate(CLIENTS_PER_ADDRESS),
+            ceremony: Arc::default(),
+            advances: tokio::sync::Semaphore::new(ADVANCES),
+            readiness: tokio::sync::Mutex::default(),
+            server_id: AtomicU32::new(0),
+        })
     }
 
     /// Metrics registry.
@@ -146,14 +169,22 @@ impl App {
         }
     }
 
-    /// Takes one token of the client.
+    /// Takes one token of the client and one of its address.
     ///
     /// # Errors
     /// 429 with the time to wait.
-    pub fn admit(&self, client: Option<Fingerprint>) -> Result<(), Problem> {
+    pub fn admit(&self, client: Option<Fingerprint>, address: IpAddr) -> Result<(), Problem> {
         let client = client.map_or([0; 32], |fingerprint| fingerprint.0);
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.take(client, Instant::now()).map_err(|wait| {
+        let mut of_address = [0; 32];
+        match address {
+            IpAddr::V4(v4) => of_address[..4].copy_from_slice(&v4.octets()),
+            // Whoever has one address of a /64 has all of them.
+            IpAddr::V6(v6) => of_address[..8].copy_from_slice(&v6.octets()[..8]),
+        }
+        let take = |rate: &Mutex<RateLimit>, who| {
+            rate.lock().unwrap_or_else(PoisonError::into_inner).take(who, Instant::now())
+        };
+        take(&self.rate, client).and_then(|()| take(&self.rate_of_addresses, of_address)).map_err(|wait| {
             self.counted.rate_limited.inc();
             Problem::too_many(wait)
         })
@@ -164,12 +195,15 @@ impl App {
     /// # Errors
     /// The problem to answer with; nothing was said that is not stored.
     pub async fn advance(self: &Arc<Self>, request: AdvanceRequest) -> Result<AdvanceResponse, Problem> {
+        let _place = self.advances.try_acquire().map_err(|_| Problem::busy())?;
         let AdvanceRequest { key_id, attempt, messages } = request;
         let born = self.store.born().map_err(|error| internal(&error))?;
         let drawn = self.chain.ceremony(key_id, attempt, born > 0).await.map_err(|error| no_ceremony(&error))?;
         let app = Arc::clone(self);
+        let turn = Arc::clone(&self.ceremony).lock_owned().await;
         let advanced = tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = app.ceremony.lock().unwrap_or_else(PoisonError::into_inner);
+            // Held to the end even if the caller goes away in the middle.
+            let _turn = turn;
             let ceremonies = Ceremonies {
                 store: &app.store,
                 signer: &app.keys.signer,
@@ -235,6 +269,10 @@ impl App {
             Ok(None) => {}
             Err(refusal) => return Decision::Refuse(refusal),
         }
+        // Before the chain is asked: strangers must not be able to spend the operator's RPC quota with made-up keys.
+        if let Err(refusal) = signing::known_key(&self.store, request.key_id()) {
+            return Decision::Refuse(refusal);
+        }
         match self.chain.deposit_facts(&request, self.signer()).await {
             Ok(facts) => Decision::Judge(request, Box::new(facts)),
             Err(refusal) => Decision::Refuse(refusal),
@@ -286,21 +324,39 @@ impl App {
         })?;
         let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
         let root = request.signing_root();
-        let partial = self.answering.answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
+        let partial = signing::answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
         tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
         Ok(partial)
     }
 
-    /// What keeps the server from being of use; empty if nothing does.
-    pub async fn unready(&self) -> Vec<(&'static str, String)> {
+    /// What keeps the server from being of use; empty if nothing does. Looked at anew at most once a second, by one caller
+    /// for all that ask.
+    pub async fn unready(&self) -> Vec<Unready> {
+        let mut last = self.readiness.lock().await;
+        if let Some((at, reasons)) = last.as_ref()
+            && at.elapsed() < READINESS_LASTS
+        {
+            return reasons.clone();
+        }
+        let reasons = self.look_for_reasons().await;
+        *last = Some((Instant::now(), reasons.clone()));
+        reasons
+    }
+
+    /// An endpoint is named by its number: anybody may ask, and which provider an operator uses is nobody's business. The
+    /// log has the name.
+    async fn look_for_reasons(&self) -> Vec<Unready> {
         let mut reasons = Vec::new();
         let endpoints = self.chain.reader().endpoints();
         let blocks = endpoints.iter().map(|endpoint| endpoint.block(BlockNumberOrTag::Latest));
-        for (endpoint, block) in endpoints.iter().zip(futures::future::join_all(blocks).await) {
+        for (number, block) in (1..).zip(futures::future::join_all(blocks).await) {
             match block {
                 Ok(Some(_)) => {}
-                Ok(None) => reasons.push(("rpc", format!("{} has no newest block", endpoint.name()))),
-                Err(error) => reasons.push(("rpc", format!("{}: {error}", endpoint.name()))),
+                Ok(None) => reasons.push(("rpc", format!("RPC endpoint {number} has no newest block"))),
+                Err(error) => {
+                    tracing::warn!(error = %error, "RPC endpoint does not answer");
+                    reasons.push(("rpc", format!("RPC endpoint {number} does not answer; the log says more")));
+                }
             }
         }
         if let Err(error) = self.store.check_writable() {

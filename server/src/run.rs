@@ -21,7 +21,6 @@ use crate::app::App;
 use crate::chain::ChainView;
 use crate::config::ServerConfig;
 use crate::setup::load_keys;
-use crate::signing::{Answering, Honest};
 use crate::store::{Owner, Store, StoreError};
 
 /// Arguments of `run`.
@@ -43,29 +42,21 @@ pub struct RunArgs {
 /// # Errors
 /// Anything that keeps it from serving, with its exit class.
 pub async fn run(args: &RunArgs) -> eyre::Result<()> {
-    run_with(args, Box::new(Honest)).await
-}
-
-/// As [`run`], with another way to make answers: for the test adversary.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_with(args: &RunArgs, answering: Box<dyn Answering>) -> eyre::Result<()> {
     tls::install_provider().map_err(|error| Failure::new(Exit::Unsafe, error))?;
     let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
     logs::init(args.log_format.unwrap_or(config.log.format), &config.log.filter).map_err(Failure::usage)?;
     let shutdown = Shutdown::install(args.exit_with_parent)?;
-    let served = serve(&config, answering, shutdown.clone()).await;
+    let served = serve(&config, shutdown.clone()).await;
     if let Some(reason) = shutdown.reason() {
         tracing::info!(reason = ?reason, "server ended");
     }
     served
 }
 
-async fn serve(config: &ServerConfig, answering: Box<dyn Answering>, shutdown: Shutdown) -> eyre::Result<()> {
+async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
     let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
     let app = tokio::select! {
-        app = build(config, answering) => app?,
+        app = build(config) => app?,
         _ = shutdown.wait() => return Ok(()),
     };
     let checked = {
@@ -94,7 +85,7 @@ async fn serve(config: &ServerConfig, answering: Box<dyn Answering>, shutdown: S
 }
 
 /// Checks chain, keys and database, in this order: a wrong chain must not even open the database.
-async fn build(config: &ServerConfig, answering: Box<dyn Answering>) -> eyre::Result<Arc<App>> {
+async fn build(config: &ServerConfig) -> eyre::Result<Arc<App>> {
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
     let reader = connect(config, deployment.clone()).await?;
     let files = config.files.clone();
@@ -112,7 +103,7 @@ async fn build(config: &ServerConfig, answering: Box<dyn Answering>) -> eyre::Re
     }
     let store = Store::open(&config.files.database, &owner, born).map_err(store_failure)?;
     let limits = (config.limits.requests_per_second, config.limits.burst);
-    Ok(App::new(store, keys, ChainView::new(reader), answering, limits))
+    Ok(App::new(store, keys, ChainView::new(reader), limits))
 }
 
 async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<ChainReader> {

@@ -104,36 +104,16 @@ fn compare(request: &DepositRequest, expected: &DepositMessage, fork: [u8; 4]) -
     Ok(())
 }
 
-/// Makes the answer to a request that was judged good. The product has one implementation, [`Honest`]; the test
-/// adversary has others, so that what a bad server does is exactly what a good one does but for this.
-pub trait Answering: Send + Sync {
-    /// Partial signature and envelope.
-    fn answer(
-        &self,
-        request: &SignRequest,
-        share: &SecretShare,
-        domain: &ProtocolDomain,
-        signer: &SignerKey,
-        committee_epoch: u32,
-    ) -> SignedPartial;
-}
-
-/// Signs what was asked with the share of the key.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Honest;
-
-impl Answering for Honest {
-    fn answer(
-        &self,
-        request: &SignRequest,
-        share: &SecretShare,
-        domain: &ProtocolDomain,
-        signer: &SignerKey,
-        committee_epoch: u32,
-    ) -> SignedPartial {
-        let partial = share.sign(&request.signing_root().0);
-        SignedPartial::new(request, domain, signer, committee_epoch, &partial)
-    }
+/// Partial signature and envelope for a request that was judged good.
+pub fn answer(
+    request: &SignRequest,
+    share: &SecretShare,
+    domain: &ProtocolDomain,
+    signer: &SignerKey,
+    committee_epoch: u32,
+) -> SignedPartial {
+    let partial = share.sign(&request.signing_root().0);
+    SignedPartial::new(request, domain, signer, committee_epoch, &partial)
 }
 
 /// The stored share of a seat, opened; share times G is checked against the leaf.
@@ -163,6 +143,21 @@ pub fn open_share(
             )
         },
     )
+}
+
+/// Whether this server has a share of the key at all. A member without one cannot sign whatever the chain says.
+///
+/// # Errors
+/// Unknown key if it has none; unavailable if the database fails.
+pub fn known_key(store: &Store, key_id: u64) -> Result<(), Refusal> {
+    if !store.shares(key_id).map_err(|error| database_refusal(&error))?.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::UnknownKey,
+        format!("this server holds no share of key {key_id}"),
+        "Ask the members that the KeyFinalised event of the key names; one of them that says this has lost its database, which its operator has to restore.",
+    ))
 }
 
 /// The answer given before for this key, if the request is for the same deposit.
@@ -350,6 +345,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_which_there_is_no_share_is_unknown_before_the_chain_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = crate::store::Owner { signer: Address::ZERO, chain_id: 1, key_registry: Address::ZERO };
+        let store = Store::open(&folder.path().join("server.db"), &owner, 0).unwrap();
+        assert_eq!(known_key(&store, 7).unwrap_err().kind, RefusalKind::UnknownKey);
+    }
+
+    #[test]
     fn the_second_time_the_same_bytes_are_answered_and_another_deposit_is_denied() {
         let folder = tempfile::tempdir().unwrap();
         let owner = crate::store::Owner { signer: Address::ZERO, chain_id: 1, key_registry: Address::ZERO };
@@ -361,20 +364,20 @@ mod tests {
         let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
         let asked = SignRequest::deposit(7, &message(&facts), FORK);
         assert_eq!(answered_before(&store, &asked).unwrap(), None);
-        let first = Honest.answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
+        let first = answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
         let sent = commit(&store, &[(asked.clone(), first.clone())]).unwrap().remove(0).unwrap();
         assert_eq!(sent, first);
         drop(store);
 
         let store = Store::open(&path, &owner, 0).unwrap();
         assert_eq!(answered_before(&store, &asked).unwrap(), Some(first.clone()));
-        let rotated = Honest.answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
+        let rotated = answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
         assert_ne!(rotated, first);
         assert_eq!(commit(&store, &[(asked, rotated)]).unwrap().remove(0).unwrap(), first, "the stored one counts");
         let other = DepositMessage { amount_gwei: 2 * PREDEPOSIT_GWEI, ..message(&facts) };
         let other = SignRequest::deposit(7, &other, FORK);
         assert_eq!(answered_before(&store, &other).unwrap_err().kind, RefusalKind::Denied);
-        let forced = Honest.answer(&other, share, &domain, &SignerKey::random().unwrap(), 0);
+        let forced = answer(&other, share, &domain, &SignerKey::random().unwrap(), 0);
         assert_eq!(commit(&store, &[(other, forced)]).unwrap().remove(0).unwrap_err().kind, RefusalKind::Denied);
     }
 }

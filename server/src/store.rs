@@ -55,6 +55,12 @@ pub enum StoreError {
         /// Round.
         round: Round,
     },
+    /// A second share of one key, which no server may hold.
+    #[error("this database holds another share of key {key_id}; a second share of one key is never kept")]
+    SecondShare {
+        /// Key.
+        key_id: u64,
+    },
     /// Another deposit of this key was signed.
     #[error("deposit {signed} of key {key_id} was signed; no second one ever is")]
     OtherDeposit {
@@ -438,12 +444,20 @@ fn refuse_equivocation(transaction: &Transaction<'_>, message: &SignedMessage) -
 }
 
 fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
-    transaction.execute(
+    let inserted = transaction.execute(
         "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (key_id, share_key) DO NOTHING",
+         ON CONFLICT (key_id, group_key) DO NOTHING",
         params![sql(key_id)?, share.attempt, share.index.get(), share.share_key, share.group_key, share.keystore],
     )?;
-    Ok(())
+    if inserted == 1 {
+        return Ok(());
+    }
+    let stored: [u8; 48] = transaction.query_row(
+        "SELECT share_key FROM share WHERE key_id = ?1 AND group_key = ?2",
+        params![sql(key_id)?, share.group_key],
+        |row| row.get(0),
+    )?;
+    if stored == share.share_key { Ok(()) } else { Err(StoreError::SecondShare { key_id }) }
 }
 
 fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<DepositRow>, rusqlite::Error> {
@@ -491,6 +505,26 @@ mod tests {
             assert!(matches!(Store::open(&path, &other, 0), Err(StoreError::Foreign { .. })));
         }
         assert_eq!(Store::open(&path, &owner(), 77).unwrap().born().unwrap(), 9, "born once");
+    }
+
+    #[test]
+    fn a_second_share_of_one_key_is_never_kept_and_the_same_one_again_is_nothing() {
+        let (_folder, store) = open();
+        let share = |index: u8| ShareRow {
+            attempt: 0,
+            index: ShareIndex::new(index).unwrap(),
+            share_key: [index; 48],
+            group_key: [9; 48],
+            keystore: "{}".to_owned(),
+        };
+        let keep = |row: &ShareRow| {
+            let step = Step { share: Some(row.clone()), ..Step::default() };
+            store.record(5, 0, &B256::repeat_byte(row.index.get()), step)
+        };
+        keep(&share(1)).unwrap();
+        keep(&share(1)).unwrap();
+        assert!(matches!(keep(&share(2)), Err(StoreError::SecondShare { key_id: 5 })));
+        assert_eq!(store.shares(5).unwrap().len(), 1);
     }
 
     #[test]

@@ -17,6 +17,22 @@ export function word(value) {
 export const selector = (signature) => hex(keccak(utf8(signature)).slice(0, 4));
 export const topic = (signature) => hex(keccak(utf8(signature)));
 
+/** Encodes arguments of which each is a word (32 bytes) or dynamic `bytes` (any other length). */
+export function encode(args) {
+  const heads = [];
+  const tails = [];
+  for (const arg of args) {
+    if (arg.length === 32) {
+      heads.push(arg);
+      continue;
+    }
+    const before = tails.reduce((sum, tail) => sum + tail.length, 32 * args.length);
+    heads.push(word(before));
+    tails.push(concatBytes(word(arg.length), arg, new Uint8Array((32 - (arg.length % 32)) % 32)));
+  }
+  return concatBytes(...heads, ...tails);
+}
+
 /** Decodes `data` (bytes) as the given types: uintN, address, bytesN, bytes, string, T[] of static T. */
 export function decode(types, data) {
   return types.map((type, position) => decodeOne(type, data, position * 32));

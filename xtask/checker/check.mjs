@@ -1,13 +1,15 @@
 // The checker: trusts nothing that the product computed. Given an RPC URL, the contract addresses and the line that
-// `cargo xtask devnet` printed, it reads the chain again, recomputes the group key from the signed dealings, verifies
-// the deposit with @noble/curves, kills one server and lets the others sign once more.
+// `cargo xtask devnet` printed, it reads the chain again, draws the committees again, recomputes the group key from the
+// signed dealings, verifies the deposit with @noble/curves, kills one server and sees the others bring a new pool to its
+// deposit.
 //
-//   node check.mjs --rpc URL --deployment FILE < line      exit 0: all true; 1: something is not; 2: usage
+//   node check.mjs --rpc URL --deployment FILE < line
+//   exit 0: all true; 1: something is not, and the last line says what; 2: usage; 3: the checker itself failed
 import { bls12_381 as bls } from "@noble/curves/bls12-381.js";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { readFileSync, readlinkSync } from "node:fs";
-import { concat, decode, hex, keccak, selector, topic, typedDigest, unhex, utf8, word } from "./abi.mjs";
+import { concat, decode, encode, hex, keccak, selector, topic, typedDigest, unhex, utf8, word } from "./abi.mjs";
 import { post, selfSigned } from "./tls.mjs";
 
 const ETHER_GWEI = 1_000_000_000n;
@@ -17,6 +19,7 @@ const SIGNATURE_DST = "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 const POP_DST = "BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 const POOL_STATES = { active: 5n, cancelled: 6n };
 const KEY_STATES = { live: 3n, burned: 5n };
+const SERVER_ACTIVE = 2n;
 
 class Wrong extends Error {}
 const must = (condition, sentence) => {
@@ -35,25 +38,58 @@ function argumentsOf(argv) {
   return { rpc: given["--rpc"], deployment: JSON.parse(readFileSync(given["--deployment"], "utf8")) };
 }
 
+/** JSON from a URL; an address where nobody answers so is false, not a failure of the checker. */
+async function fetchJson(url, options) {
+  let reply;
+  try {
+    reply = await fetch(url, options);
+    must(reply.ok, `${url} answers ${reply.status}`);
+    return await reply.json();
+  } catch (error) {
+    throw error instanceof Wrong ? error : new Wrong(`${url} does not answer with JSON: ${error.message}`);
+  }
+}
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+/** What `ask` finds, asked again until it is something. */
+async function until(what, ask, seconds = 120) {
+  for (const end = Date.now() + 1000 * seconds; Date.now() < end; await sleep(100)) {
+    const found = await ask();
+    if (found) return found;
+  }
+  throw new Wrong(`waited ${seconds} s for ${what}`);
+}
+
 // ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────────
+const quantity = (value) => "0x" + BigInt(value).toString(16);
+
 class Chain {
-  constructor(url) {
+  /** `block`: everything is read as it was then. The network lives on, the line speaks of one moment. */
+  constructor(url, block = "latest") {
     this.url = url;
+    this.block = block;
   }
   async rpc(method, ...params) {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
-    const reply = await fetch(this.url, { method: "POST", headers: { "content-type": "application/json" }, body });
-    const { result, error } = await reply.json();
+    const headers = { "content-type": "application/json" };
+    const { result, error } = await fetchJson(this.url, { method: "POST", headers, body });
     if (error) throw new Wrong(`${method}: ${error.message}`);
     return result;
   }
   async view(to, signature, types, ...words) {
     const data = selector(signature) + words.map((w) => hex(word(w)).slice(2)).join("");
-    return decode(types, unhex(await this.rpc("eth_call", { to, data }, "latest")));
+    return decode(types, unhex(await this.rpc("eth_call", { to, data }, this.block)));
+  }
+  /** Sends a transaction from one of the devnet's own unlocked accounts. */
+  async send(from, to, signature, args, wei = 0n) {
+    const data = selector(signature) + hex(encode(args)).slice(2);
+    const hash = await this.rpc("eth_sendTransaction", { from, to, data, value: quantity(wei) });
+    const receipt = await until(`transaction ${hash}`, () => this.rpc("eth_getTransactionReceipt", hash));
+    must(receipt.status === "0x1", `${signature} was refused`);
   }
   async events(address, signature, types, ...indexed) {
     const topics = [topic(signature), ...indexed.map((v) => (v === null ? null : hex(word(v))))];
-    const logs = await this.rpc("eth_getLogs", { address, topics, fromBlock: "0x0", toBlock: "latest" });
+    const logs = await this.rpc("eth_getLogs", { address, topics, fromBlock: "0x0", toBlock: this.block });
     return logs.map((log) => ({
       tx: log.transactionHash,
       block: log.blockNumber,
@@ -167,9 +203,9 @@ function checkLine(line, { rpc }) {
 function checkProcesses(processes) {
   must(Array.isArray(processes), "the line has no processes");
   const named = (prefix) => processes.filter((p) => p.name.startsWith(prefix));
-  same("number of servers", 6, named("server-").length);
+  same("number of servers", named("server-").length, 6);
   must(named("relayer").length >= 1, "no relayer runs");
-  must(named("anvil").length === 1, "no anvil runs");
+  must(named("anvil").length === 1, "no process is named anvil");
   for (const { name, pid, exe } of processes) {
     let running;
     try {
@@ -187,16 +223,19 @@ function checkProcesses(processes) {
 }
 
 const DEPOSIT_EVENT = "DepositEvent(bytes,bytes,bytes,bytes,bytes)";
+const gweiOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
 
 async function checkDeposit(chain, deployment, deposit) {
   const { micropools, depositContract } = deployment;
   const [forkVersion] = await chain.view(micropools, "GENESIS_FORK_VERSION()", ["bytes4"]);
   same("genesis_fork_version", deposit.genesis_fork_version, hex(forkVersion));
 
-  const all = await chain.events(depositContract, DEPOSIT_EVENT, ["bytes", "bytes", "bytes", "bytes", "bytes"]);
-  const gweiOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
-  const ours = all.filter((e) => hex(e.data[0]) === String(deposit.pubkey).toLowerCase());
+  const everything = await chain.events(depositContract, DEPOSIT_EVENT, Array(5).fill("bytes"));
+  const ours = everything.filter((e) => hex(e.data[0]) === String(deposit.pubkey).toLowerCase());
   must(ours.length === 2, `the deposit contract saw ${ours.length} deposits of ${deposit.pubkey}, not 2`);
+  // The line speaks of the moment of the top-up; deposits of other pools may have followed.
+  const then = new Chain(chain.url, ours[1].block);
+  const all = everything.filter((e) => BigInt(e.block) <= BigInt(then.block));
   const [first, second] = ours.map((e) => ({ credentials: e.data[1], gwei: gweiOf(e.data[2]), signature: e.data[3] }));
   const pubkey = unhex(deposit.pubkey);
   same("withdrawal_credentials", deposit.withdrawal_credentials, hex(first.credentials));
@@ -209,15 +248,15 @@ async function checkDeposit(chain, deployment, deposit) {
   const root = depositDataRoot(pubkey, first.credentials, first.gwei, first.signature);
   same("deposit_data_root", deposit.deposit_data_root, hex(root));
 
-  const [count] = await chain.view(depositContract, "get_deposit_count()", ["bytes"]);
+  const [count] = await then.view(depositContract, "get_deposit_count()", ["bytes"]);
   same("deposit_count", deposit.deposit_count, gweiOf(count));
   const leaves = all.map((e) => depositDataRoot(e.data[0], e.data[1], gweiOf(e.data[2]), e.data[3]));
-  const [treeRoot] = await chain.view(depositContract, "get_deposit_root()", ["bytes32"]);
+  const [treeRoot] = await then.view(depositContract, "get_deposit_root()", ["bytes32"]);
   same("deposit root", hex(depositTreeRoot(leaves)), hex(treeRoot));
 
   const signingRoot = depositSigningRoot(pubkey, first.credentials, first.gwei, forkVersion);
   must(blsVerify(first.signature, signingRoot, pubkey), "the deposit's BLS signature does not verify");
-  return { pubkey, signingRoot, ...first, forkVersion, predepositTx: ours[0].tx, topUpTx: ours[1].tx };
+  return { then, pubkey, signingRoot, ...first, forkVersion, predepositTx: ours[0].tx, topUpTx: ours[1].tx };
 }
 
 async function checkPool(chain, deployment, deposit) {
@@ -240,17 +279,23 @@ async function checkPool(chain, deployment, deposit) {
     deployment.micropools, "Staked(uint256,address,uint256,uint256)", ["uint256", "uint256"], poolId);
   must(new Set(staked.map((e) => e.topics[1])).size === 64, "the pool was not staked by 64 different accounts");
   same("stakes of the pool (wei)", 32n * 10n ** 18n, staked.reduce((sum, e) => sum + e.data[0], 0n));
-  return { poolId, keyId, staked };
+  return { poolId, keyId, staked, orderTx: ordered.tx };
 }
 
 async function finalised(chain, deployment, keyId) {
+  const key = await finalisedOrNot(chain, deployment, keyId);
+  must(key, `key ${keyId} was never finalised`);
+  return key;
+}
+
+async function finalisedOrNot(chain, deployment, keyId) {
   const [event] = await chain.events(
     deployment.keyRegistry,
     "KeyFinalised(uint256,uint16,uint32[],address[],bytes,bytes32,bytes32)",
     ["uint16", "uint32[]", "address[]", "bytes", "bytes32", "bytes32"],
     keyId,
   );
-  must(event, `key ${keyId} was never finalised`);
+  if (!event) return null;
   const [attempt, committee, signers, points, dealingsDigest, leavesRoot] = event.data;
   return { keyId, attempt, committee, signers, points, dealingsDigest, leavesRoot, tx: event.tx };
 }
@@ -283,10 +328,11 @@ async function checkKey(chain, deployment, key, line) {
 
   // The group key from the dealings, each signed by another server of the committee.
   const url = `${line.status_url.replace(/\/status\/?$/, "")}/v1/ceremonies/${key.keyId}/${key.attempt}`;
-  const { messages } = await (await fetch(url)).json();
+  const { messages } = await fetchJson(url);
   const dealings = messages.filter((m) => m.round === "dealing").sort((a, b) => Number(a.index) - Number(b.index));
-  same("number of dealings", n, dealings.length);
-  const domain = domainOf(BigInt(await chain.rpc("eth_chainId")), deployment.keyRegistry);
+  same("number of dealings", dealings.length, n);
+  const chainId = BigInt(await chain.rpc("eth_chainId"));
+  const domain = domainOf(chainId, deployment.keyRegistry);
   const digests = dealings.map((m) => dealingDigest(domain, m));
   const signers = dealings.map((m, i) => recover(digests[i], unhex(m.signature)));
   must(new Set(signers).size === n, "two dealings were signed by one server");
@@ -295,11 +341,16 @@ async function checkKey(chain, deployment, key, line) {
     const server = await chain.view(deployment.serverRegistry, "server(uint32)", ["address"], key.committee[i]);
     same(`signer of server ${key.committee[i]}`, server[0], signer);
   }
-  same("digest of the dealings", hex(keccak(...digests)), hex(key.dealingsDigest));
-
-  const commitments = dealings.map((m) => {
+  const commitments = dealings.map((m, i) => {
     const bytes = unhex(m.body.commitments);
-    must(bytes.length === 128 * threshold, `dealing ${m.index} has ${bytes.length / 128} commitments`);
+    must(bytes.length === 128 * threshold, `dealing ${i + 1} has ${bytes.length / 128} commitments`);
+    // Without it the last dealer could choose its constant term as minus the sum of the others'.
+    const constant = bytes.slice(0, 128);
+    const statement = keccak(
+      word(7 * 32), word(chainId), word(unhex(deployment.keyRegistry)), word(key.keyId), word(key.attempt), word(i + 1),
+      keccak(constant), word(12), padTo(utf8("stkr/dkg/pop"), 32));
+    const proof = g2(unhex(m.body.proofOfPossession));
+    must(blsVerify(proof, statement, g1(constant), POP_DST), `the proof of possession in dealing ${i + 1} is wrong`);
     return Array.from({ length: threshold }, (_, k) => g1(bytes.slice(128 * k, 128 * k + 128)));
   });
   const sums = Array.from({ length: threshold }, (_, k) => commitments.reduce((sum, c) => sum.add(c[k]), G1.ZERO));
@@ -310,6 +361,7 @@ async function checkKey(chain, deployment, key, line) {
     const expected = sums.reduce((sum, c, k) => sum.add(multiply(c, modR(x ** BigInt(k)))), G1.ZERO);
     must(expected.equals(point), `share key ${i + 1} does not follow from the dealings`);
   });
+  same("digest of the dealings", hex(keccak(...digests)), hex(key.dealingsDigest));
   return { threshold, shareKeys, pubkey: sums[0].toBytes(true), domain };
 }
 
@@ -337,8 +389,35 @@ async function checkCommittees(chain, deployment, committees) {
     // PREVRANDAO of a block later than the request; key and attempt keep keys that share the block apart.
     const expected = keccak(unhex(header.mixHash), word(keyId), word(attempt));
     same(`seed of key ${keyId}`, hex(expected), hex(seed));
+    const before = new Chain(chain.url, quantity(BigInt(block) - 1n));
+    same(`committee of key ${keyId}`, committee.join(), (await drawAgain(before, deployment, request, seed)).join());
   }
   return { requested, drawn };
+}
+
+/** The committee that follows from the seed: Fisher-Yates over the snapshot, servers that may not sit passed over. */
+async function drawAgain(before, deployment, { topics: [keyId, consumer], data }, seed) {
+  const [, threshold, members, , snapshot] = data;
+  // At most min(2t - n - 1, n - t) seats for one operator, but always one.
+  const most = [2n * threshold - members - 1n, members - threshold].reduce((a, b) => (a < b ? a : b));
+  const cap = most < 1n ? 1n : most;
+  const [excluded] = await before.view(hex(word(consumer).slice(12)), "excludedOperator(uint256)", ["address"], keyId);
+  const [seatBond] = await before.view(deployment.serverRegistry, "seatBond()", ["uint256"]);
+  const ids = Array.from({ length: snapshot.length / 4 }, (_, i) => BigInt(hex(snapshot.slice(4 * i, 4 * i + 4))));
+  const [committee, operators] = [[], []];
+  for (let step = 0; step < ids.length && committee.length < members; step++) {
+    const chosen = step + Number(BigInt(hex(keccak(seed, word(step)))) % BigInt(ids.length - step));
+    const id = ids[chosen];
+    ids[chosen] = ids[step];
+    const [, status, , seats, , operator, bond] = await before.view(
+      deployment.serverRegistry, "server(uint32)",
+      ["address", "uint8", "uint8", "uint16", "uint48", "address", "uint96"], id);
+    const held = BigInt(operators.filter((other) => other === operator).length);
+    if (status !== SERVER_ACTIVE || (seats + 1n) * seatBond > bond || operator === excluded || held >= cap) continue;
+    committee.push(id);
+    operators.push(operator);
+  }
+  return committee;
 }
 
 async function checkBurnedPool(chain, deployment) {
@@ -366,6 +445,7 @@ async function checkGas(chain, deployment, gas, found) {
     request_key: ofKey(found.requested),
     draw: ofKey(found.drawn),
     finalise_key: found.finaliseTx,
+    order_deposit: found.orderTx,
     predeposit: found.predepositTx,
     topup: found.topUpTx,
   };
@@ -376,12 +456,56 @@ async function checkGas(chain, deployment, gas, found) {
 }
 
 // ── one server dies, the rest go on ──────────────────────────────────────────────────────────────────────────────────
-async function checkOneDown(chain, deployment, line, deposit, key, secrets, registered) {
+/** Registers a provider, opens a pool and fills it with one stake, from the devnet's own accounts. */
+async function fillAnotherPool(chain, deployment) {
+  const [provider, staker] = await chain.rpc("eth_accounts");
+  const [known] = await chain.view(deployment.providerRegistry, "isProvider(address)", ["uint256"], unhex(provider));
+  if (!known) {
+    const secret = secp256k1.utils.randomSecretKey();
+    const dutyKey = keccak(secp256k1.Point.fromBytes(secp256k1.getPublicKey(secret)).toBytes(false).slice(1)).slice(12);
+    const domain = domainOf(BigInt(deployment.chainId), deployment.providerRegistry);
+    const type = "DutyKeyProof(address provider,address dutyKey)";
+    const digest = typedDigest(domain, type, [word(unhex(provider)), word(dutyKey)]);
+    const signed = secp256k1.sign(digest, secret, { prehash: false, format: "recovered" });
+    const proof = concat(signed.slice(1), Uint8Array.of(27 + signed[0]));
+    await chain.send(provider, deployment.providerRegistry, "register(address,bytes)", [word(dutyKey), proof]);
+  }
+  await chain.send(provider, deployment.micropools, "open(uint8,uint8)", [word(3), word(4)], 2n * 10n ** 18n);
+  const [poolId] = await chain.view(deployment.micropools, "poolCount()", ["uint256"]);
+  await chain.send(staker, deployment.micropools, "stake(uint256)", [word(poolId)], 32n * 10n ** 18n);
+  return poolId;
+}
+
+/** Kills a member of a new pool's committee before the deposit is signed; the others must bring it to the chain. */
+async function checkRestGoOn(chain, deployment, line, registered) {
+  const poolId = await fillAnotherPool(chain, deployment);
+  const types = ["bytes", "uint64", "bytes", "bytes32"];
+  const sent = async () =>
+    (await chain.events(deployment.micropools, "DepositSent(uint256,bytes,uint64,bytes,bytes32)", types, poolId))[0];
+  const [{ topics: [, keyId] }] = await until(`the key of pool ${poolId}`, async () => {
+    const events = await chain.events(deployment.micropools, "PoolKeyRequested(uint256,uint256)", [], poolId);
+    return events.length ? events : null;
+  });
+  const key = await until(`key ${keyId} to be finalised`, () => finalisedOrNot(chain, deployment, keyId));
   const victim = Number(key.committee[0]);
   const { pid } = line.processes.find((p) => p.name === `server-${victim}`) ?? {};
   must(pid, `no process is named server-${victim}`);
   process.kill(pid, "SIGKILL");
+  must(!(await sent()), `pool ${poolId} had its deposit before server ${victim} was killed`);
 
+  const { data: [pubkey, gwei, signature] } = await until(`pool ${poolId} to deposit without server ${victim}`, sent);
+  const credentials = await chain.view(deployment.micropools, "withdrawalCredentials(uint256)", ["bytes32"], poolId);
+  const [forkVersion] = await chain.view(deployment.micropools, "GENESIS_FORK_VERSION()", ["bytes4"]);
+  const root = depositSigningRoot(pubkey, credentials[0], gwei, forkVersion);
+  must(blsVerify(signature, root, pubkey), `the deposit of pool ${poolId} does not verify`);
+  const { data: [, fingerprint, endpoint] } = registered.find((e) => e.topics[0] === BigInt(victim));
+  const answers = await post(endpoint, hex(fingerprint), "/v1/sign", { requests: [] }, selfSigned()).then(() => true, () => false);
+  must(!answers, `server ${victim} was killed and still answers`);
+  return { poolId, victim };
+}
+
+/** The servers that are left answer for the first pool's deposit as they did: good partials that make the same signature. */
+async function checkSameAgain(deployment, deposit, key, secrets, registered, victim) {
   const identity = selfSigned();
   const request = {
     requests: [{
@@ -398,15 +522,11 @@ async function checkOneDown(chain, deployment, line, deposit, key, secrets, regi
   };
   const partials = [];
   for (const [position, id] of key.committee.entries()) {
+    if (Number(id) === victim) continue;
     const { data } = registered.find((e) => e.topics[0] === id);
-    let reply;
-    try {
-      reply = await post(data[2], hex(data[1]), "/v1/sign", request, identity);
-    } catch (error) {
-      must(Number(id) === victim, `server ${id} no longer answers: ${error.message}`);
-      continue;
-    }
-    must(Number(id) !== victim, `server ${victim} was killed and still answers`);
+    const reply = await post(data[2], hex(data[1]), "/v1/sign", request, identity).catch((error) => {
+      throw new Wrong(`server ${id} no longer answers: ${error.message}`);
+    });
     const [{ partial, envelope, refusal }] = reply.responses;
     must(partial, `server ${id} refuses: ${JSON.stringify(refusal)}`);
     const point = g2(unhex(partial));
@@ -423,8 +543,6 @@ async function checkOneDown(chain, deployment, line, deposit, key, secrets, regi
   const indices = chosen.map((p) => p.index);
   const combined = chosen.reduce((sum, p) => sum.add(p.point.multiply(lagrange(p.index, indices))), G2.ZERO);
   same("signature by the servers that are left", hex(deposit.signature), hex(combined.toBytes(true)));
-  const health = await fetch(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
-  must(health.ok, `the relayer's health is ${health.status}`);
 }
 
 // ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -447,26 +565,30 @@ async function main() {
   same("chain id", deployment.chainId, BigInt(await chain.rpc("eth_chainId")));
   checkProcesses(line.processes);
   say(`${line.processes.length} processes run, each in its own folder`);
-  const deposit = await checkDeposit(chain, deployment, line.deposit);
+  const { then, ...deposit } = await checkDeposit(chain, deployment, line.deposit);
   say(`the deposit of ${hex(deposit.pubkey)} stands in the deposit contract and verifies with noble`);
-  const pool = await checkPool(chain, deployment, deposit);
-  const key = await finalised(chain, deployment, pool.keyId);
-  const secrets = await checkKey(chain, deployment, key, line);
+  const pool = await checkPool(then, deployment, deposit);
+  const key = await finalised(then, deployment, pool.keyId);
+  const secrets = await checkKey(then, deployment, key, line);
   same("public key from the dealings", hex(deposit.pubkey), hex(secrets.pubkey));
-  say(`${key.committee.length} dealings by as many signers add up to the group key`);
-  const draws = await checkCommittees(chain, deployment, line.committees);
-  await checkBurnedPool(chain, deployment);
-  const registered = await checkGas(chain, deployment, line.gas, {
+  say(`${key.committee.length} dealings by as many signers, each with its proof of possession, add up to the group key`);
+  const draws = await checkCommittees(then, deployment, line.committees);
+  await checkBurnedPool(then, deployment);
+  const registered = await checkGas(then, deployment, line.gas, {
     ...pool, ...draws, finaliseTx: key.tx, predepositTx: deposit.predepositTx, topUpTx: deposit.topUpTx,
   });
-  say("committees, the burned key and gas figures are as printed");
-  await checkOneDown(chain, deployment, line, deposit, key, secrets, registered);
-  say("one server killed; the others sign the same message to the same signature");
+  say("committees follow from their seeds; the burned key and gas figures are as printed");
+  const { poolId, victim } = await checkRestGoOn(chain, deployment, line, registered);
+  say(`server ${victim} was killed; the others signed the deposit of pool ${poolId}, and the relayer sent it`);
+  await checkSameAgain(deployment, deposit, key, secrets, registered, victim);
+  await fetchJson(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
+  say("the first pool's deposit is answered again, to the same signature");
   process.stdout.write(JSON.stringify({ ok: true }) + "\n");
 }
 
 main().catch((error) => {
-  process.stderr.write(`checker: ${error instanceof Wrong ? error.message : error.stack}\n`);
+  const wrong = error instanceof Wrong;
+  process.stderr.write(`checker: ${wrong ? error.message : error.stack}\n`);
   process.stdout.write(JSON.stringify({ ok: false, reason: error.message }) + "\n");
-  process.exit(1);
+  process.exit(wrong ? 1 : 3);
 });

@@ -40,6 +40,8 @@ struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    #[serde(default)]
+    features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -85,13 +87,14 @@ fn wrong_arrows(packages: &[Package]) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Crates that enable the feature `testing` of another one outside their own tests: `stkr-core` then has a dealer that
-/// knows a whole key, which nothing that ships may have.
+/// Crates that enable the feature `testing` of another one outside their own tests, or have a feature that would:
+/// `stkr-core` then has a dealer that knows a whole key, which nothing that ships may have.
 fn trusted_dealers(packages: &[Package]) -> Vec<&str> {
     let enables = |dependency: &Dependency| {
         dependency.kind.is_none() && dependency.features.iter().any(|feature| feature == "testing")
     };
-    let offenders = packages.iter().filter(|package| package.dependencies.iter().any(enables));
+    let forwards = |package: &Package| package.features.values().flatten().any(|target| target.ends_with("/testing"));
+    let offenders = packages.iter().filter(|package| forwards(package) || package.dependencies.iter().any(enables));
     offenders.map(|package| package.name.as_str()).collect()
 }
 
@@ -102,7 +105,7 @@ mod tests {
     fn package(name: &str, dependency: &str, kind: Option<&str>) -> Package {
         let dependency =
             Dependency { name: dependency.into(), kind: kind.map(String::from), features: vec!["testing".into()] };
-        Package { name: name.into(), dependencies: vec![dependency] }
+        Package { name: name.into(), dependencies: vec![dependency], features: BTreeMap::new() }
     }
 
     #[test]
@@ -123,6 +126,9 @@ mod tests {
     fn only_tests_may_enable_the_trusted_dealer() {
         let packages = [package("stkr-node", "stkr-core", Some("dev")), package("stkr-relayer", "stkr-core", None)];
         assert_eq!(trusted_dealers(&packages), ["stkr-relayer"]);
+        let mut forwarder = package("stkr-node", "stkr-core", Some("dev"));
+        forwarder.features.insert("extra".into(), vec!["stkr-core/testing".into()]);
+        assert_eq!(trusted_dealers(&[forwarder]), ["stkr-node"]);
     }
 
     #[test]

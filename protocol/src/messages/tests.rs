@@ -203,3 +203,23 @@ fn the_schema_of_a_message_names_all_five_rounds() {
         assert!(names.contains(&body), "{body} in {names:?}");
     }
 }
+
+#[test]
+fn the_largest_ceremony_that_the_chain_allows_fits_one_body_with_evidence_against_every_member() {
+    // KeyRegistry.MAX_MEMBERS, and t = n - 1: the most points and ciphertexts of any committee.
+    const MEMBERS: usize = 16;
+    let dealing = Body::Dealing(DealingBody {
+        one_time_key: vec![2; 33],
+        commitments: vec![0xff; (MEMBERS - 1) * 128],
+        proof_of_possession: vec![0xff; 256],
+        shares: vec![0xff; MEMBERS * 32],
+    });
+    let one_of_each = bodies().into_iter().filter(|body| body.round() != Round::Dealing).chain([dealing]);
+    // Of each round a second one, which is evidence.
+    let messages: Vec<_> = one_of_each.map(message).flat_map(|m| vec![m; 2 * MEMBERS]).collect();
+    assert_eq!(messages.len(), Round::ALL.len() * 2 * MEMBERS);
+    let request = crate::api::AdvanceRequest { key_id: u64::MAX, attempt: u16::MAX, messages };
+    let body = serde_json::to_string(&request).unwrap();
+    assert!(body.len() < crate::api::MAX_BODY, "{} bytes", body.len());
+    assert_eq!(serde_json::from_str::<crate::api::AdvanceRequest>(&body).unwrap(), request);
+}

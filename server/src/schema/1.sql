@@ -43,7 +43,8 @@ CREATE TABLE share (
     share_key BLOB NOT NULL CHECK (length(share_key) = 48),
     group_key BLOB NOT NULL CHECK (length(group_key) = 48),
     keystore TEXT NOT NULL,
-    UNIQUE (key_id, share_key)
+    -- Never two shares of one key in one file, whatever the code above does.
+    UNIQUE (key_id, group_key)
 ) STRICT;
 
 -- At most one DepositMessage per key, for ever, with the answer that was given.

@@ -1,18 +1,23 @@
 //! The main path as a user runs it, and the checker against lines that are false in one thing each.
 
-use eyre::{Result, eyre};
+use eyre::{Result, bail, eyre};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use stkr_core::ShareIndex;
 use stkr_e2e::Process;
 use stkr_e2e::process::{binary, workspace_root};
+use stkr_protocol::messages::{Body, DealingBody, Round, SignedMessage};
+use stkr_protocol::{ProtocolDomain, SignerKey};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-fn check(line: &Value, deployment: &Path) -> Result<(Option<i32>, String)> {
+/// What the checker says of `line`: its exit code, and the reason on its last line ("" if it agrees).
+fn check(line: &Value, rpc: &str, deployment: &Path) -> Result<(Option<i32>, String)> {
     let mut child = Command::new("node")
         .arg(workspace_root().join("xtask/checker/check.mjs"))
-        .args(["--rpc", line["rpc"].as_str().unwrap_or_default(), "--deployment"])
+        .args(["--rpc", rpc, "--deployment"])
         .arg(deployment)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -20,32 +25,45 @@ fn check(line: &Value, deployment: &Path) -> Result<(Option<i32>, String)> {
         .spawn()?;
     child.stdin.take().ok_or_else(|| eyre!("no stdin"))?.write_all(line.to_string().as_bytes())?;
     let output = child.wait_with_output()?;
-    Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    Ok((output.status.code(), said["reason"].as_str().unwrap_or_default().to_owned()))
 }
 
-/// One lie per thing the checker checks: where in the line, and what stands there instead.
-fn lies(line: &Value) -> Vec<(&'static str, Value)> {
+/// A lie: where in the line, what stands there instead, and how the checker's reason must begin. A checker that fails
+/// for another reason, or stumbles over the lie instead of seeing it (exit 3), has not found it.
+type Lie = (&'static str, Value, String);
+
+/// One lie per thing in the line that the checker checks.
+fn lies(line: &Value) -> Vec<Lie> {
     let plus_one = |pointer: &str| json!(line.pointer(pointer).and_then(Value::as_u64).unwrap_or_default() + 1);
     let other_hex = |pointer: &str| {
         let text = line.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let last = if text.ends_with('0') { "1" } else { "0" };
         json!(format!("{}{last}", &text[..text.len() - 1]))
     };
-    let mut lies = vec![
-        ("/ok", json!(false)),
-        ("/steps", json!([])),
-        ("/steps/0/name", json!("")),
-        ("/steps/0/ms", json!("soon")),
-        ("/steps/1/name", line["steps"][0]["name"].clone()),
-        ("/processes/1/pid", json!(std::process::id())),
-        ("/processes/1/exe", json!("/bin/true")),
-        ("/processes/1/dir", line["processes"][2]["dir"].clone()),
-        ("/processes/1/name", json!("somebody")),
-        ("/processes/7/name", json!("somebody")),
-        ("/committees/0/0", plus_one("/committees/0/0")),
-        ("/committees/1", json!([])),
-        ("/status_url", json!("http://127.0.0.1:9/status")),
-    ];
+    let first_step = line["steps"][0]["name"].clone();
+    let mut lies: Vec<Lie> = [
+        ("/ok", json!(false), "ok is true"),
+        ("/rpc", json!("http://127.0.0.1:9"), "rpc is"),
+        ("/steps", json!([]), "the line has fewer than five steps"),
+        ("/steps/0/name", json!(""), "a step has no name"),
+        ("/steps/0/ms", json!("soon"), "step chain has no time in ms"),
+        ("/steps/1/name", first_step, "two steps share a name"),
+        ("/processes/0/name", json!("somebody"), "no process is named anvil"),
+        ("/processes/1/name", json!("somebody"), "number of servers is 6"),
+        ("/processes/2/name", line["processes"][1]["name"].clone(), "two processes share a name"),
+        ("/processes/7/name", json!("somebody"), "no relayer runs"),
+        ("/processes/1/pid", json!(std::process::id()), "executable of server-1 is"),
+        ("/processes/1/pid", json!(1 << 30), "server-1 (pid 1073741824) does not run"),
+        ("/processes/2/pid", line["processes"][1]["pid"].clone(), "two processes share a pid"),
+        ("/processes/1/exe", json!("/bin/true"), "executable of server-1 is"),
+        ("/processes/1/dir", line["processes"][2]["dir"].clone(), "two processes share a dir"),
+        ("/committees/0/0", plus_one("/committees/0/0"), "committees is"),
+        ("/committees/1", json!([]), "committees is"),
+        ("/status_url", json!("http://127.0.0.1:9/status"), "http://127.0.0.1:9/v1/ceremonies/"),
+    ]
+    .map(|(pointer, lie, reason)| (pointer, lie, reason.to_owned()))
+    .into();
     for pointer in [
         "/gas/register_server",
         "/gas/open_pool",
@@ -53,45 +71,129 @@ fn lies(line: &Value) -> Vec<(&'static str, Value)> {
         "/gas/request_key",
         "/gas/draw",
         "/gas/finalise_key",
+        "/gas/order_deposit",
         "/gas/predeposit",
         "/gas/topup",
-        "/deposit/amount_gwei",
-        "/deposit/deposit_count",
-        "/deposit/total_gwei",
     ] {
-        lies.push((pointer, plus_one(pointer)));
+        lies.push((pointer, plus_one(pointer), pointer.replace("/gas/", "gas of ")));
+    }
+    for pointer in ["/deposit/amount_gwei", "/deposit/deposit_count", "/deposit/total_gwei"] {
+        lies.push((pointer, plus_one(pointer), pointer.replace("/deposit/", "")));
     }
     for pointer in [
-        "/deposit/pubkey",
         "/deposit/withdrawal_credentials",
         "/deposit/signature",
         "/deposit/deposit_data_root",
         "/deposit/genesis_fork_version",
     ] {
-        lies.push((pointer, other_hex(pointer)));
+        lies.push((pointer, other_hex(pointer), pointer.replace("/deposit/", "")));
     }
+    lies.push(("/deposit/pubkey", other_hex("/deposit/pubkey"), "the deposit contract saw 0 deposits of".into()));
     lies
 }
 
-#[test]
-fn the_checker_refuses_every_tampered_line_and_agrees_with_the_true_one() -> Result<()> {
+/// The bulletin that a lying relayer would show: what of the true one it changes, and what the checker must say.
+/// Signed with the servers' own keys where the lie has to pass as their word.
+fn false_bulletins(true_one: &Value, signers: &[SignerKey], domain: &ProtocolDomain) -> Result<Vec<(Value, String)>> {
+    let messages: Vec<SignedMessage> = serde_json::from_value(true_one["messages"].clone())?;
+    let dealings: Vec<&SignedMessage> = messages.iter().filter(|m| m.round() == Round::Dealing).collect();
+    let others: Vec<&SignedMessage> = messages.iter().filter(|m| m.round() != Round::Dealing).collect();
+    let first = dealings.iter().find(|m| m.index.get() == 1).ok_or_else(|| eyre!("no dealing 1"))?;
+    let second = dealings.iter().find(|m| m.index.get() == 2).ok_or_else(|| eyre!("no dealing 2"))?;
+    let (Body::Dealing(body), Body::Dealing(other)) = (&first.body, &second.body) else { bail!("no dealings") };
+    let signed = |by: usize, index: ShareIndex, body: DealingBody| {
+        SignedMessage::sign(domain, &signers[by], (first.key_id, first.attempt, index), Body::Dealing(body))
+    };
+    let show = |changed: &[SignedMessage]| {
+        let kept =
+            dealings.iter().filter(|m| changed.iter().all(|c| c.index != m.index)).copied().chain(others.clone());
+        json!({"messages": kept.chain(changed).collect::<Vec<_>>()})
+    };
+
+    let unsigned = SignedMessage { signature: second.signature.clone(), ..(*first).clone() };
+    let foreign_proof = DealingBody { proof_of_possession: other.proof_of_possession.clone(), ..body.clone() };
+    // Seen from share key 2 on: every power of 1 is the same.
+    let mut swapped = body.clone();
+    swapped.commitments = [&body.commitments[..128], &body.commitments[256..], &body.commitments[128..256]].concat();
+    let mut cut = body.clone();
+    cut.commitments.truncate(256);
+    let mut shares = body.clone();
+    shares.shares[0] ^= 1;
+    let without: Vec<_> = messages.iter().filter(|m| m.round() != Round::Dealing || m.index.get() != 1).collect();
+    Ok(vec![
+        (json!({"messages": without}), "number of dealings is 4, the line says 3".into()),
+        (show(&[unsigned]), "signer of dealing 1 is".into()),
+        (show(&[signed(0, second.index, other.clone())]), "two dealings were signed by one server".into()),
+        (show(&[signed(0, first.index, foreign_proof)]), "the proof of possession in dealing 1 is wrong".into()),
+        (show(&[signed(0, first.index, cut)]), "dealing 1 has 2 commitments".into()),
+        (show(&[signed(0, first.index, swapped)]), "share key 2 does not follow from the dealings".into()),
+        (show(&[signed(0, first.index, shares)]), "digest of the dealings is".into()),
+    ])
+}
+
+/// Answers every request with `body` as JSON until it is dropped; returns its URL.
+async fn serve(body: String) -> Result<(String, tokio::task::JoinHandle<()>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ";
+            let _ = stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await;
+        }
+    });
+    Ok((url, task))
+}
+
+/// Signer keys of the servers in the first committee of the line, in index order.
+fn committee_signers(line: &Value, dir: &Path) -> Result<Vec<SignerKey>> {
+    let committee = line["committees"][0].as_array().ok_or_else(|| eyre!("no committee"))?;
+    let keys = committee.iter().map(|id| {
+        let file = dir.join(format!("server-{id}/secrets/signer.key"));
+        Ok(SignerKey::from_bytes(&*stkr_node::secrets::read_hex32(&file)?)?)
+    });
+    keys.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checker_refuses_every_lie_with_its_reason_and_agrees_with_the_true_line() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let args = ["--unchecked".into(), "--dir".into(), dir.path().display().to_string()];
     let mut devnet = Process::start("devnet", &binary("devnet")?, &args, dir.path())?;
     let line: Value = serde_json::from_str(&devnet.line(Duration::from_secs(420), |line| line.starts_with('{'))?)?;
-    let deployment = dir.path().canonicalize()?.join("deployment.json");
+    let rpc = line["rpc"].as_str().unwrap_or_default();
+    let file = dir.path().canonicalize()?.join("deployment.json");
 
-    let lies = lies(&line);
-    for (pointer, lie) in &lies {
+    let refused = |tampered: &Value, what: &str, reason: &str| -> Result<()> {
+        let (code, said) = check(tampered, rpc, &file)?;
+        assert_eq!(code, Some(1), "{what}: {said}");
+        assert!(said.starts_with(reason), "{what}: refused with `{said}`, not with `{reason}`");
+        Ok(())
+    };
+    for (pointer, lie, reason) in lies(&line) {
         let mut tampered = line.clone();
         let place = tampered.pointer_mut(pointer).ok_or_else(|| eyre!("the line has no {pointer}"))?;
-        assert_ne!(place, lie, "{pointer} is no lie");
-        *place = lie.clone();
-        let (code, said) = check(&tampered, &deployment)?;
-        assert_eq!(code, Some(1), "the checker believed a false {pointer}: {said}");
+        assert_ne!(*place, lie, "{pointer} is no lie");
+        *place = lie;
+        refused(&tampered, pointer, &reason)?;
     }
+
+    let relayer = line["status_url"].as_str().unwrap_or_default().trim_end_matches("/status").to_owned();
+    let ceremony = format!("{relayer}/v1/ceremonies/1/0");
+    let bulletin: Value = stkr_e2e::network::http().get(ceremony).send().await?.json().await?;
+    let deployment = stkr_sdk::Deployment::load(&file)?;
+    let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    for (body, reason) in false_bulletins(&bulletin, &committee_signers(&line, dir.path())?, &domain)? {
+        let (url, server) = serve(body.to_string()).await?;
+        let mut tampered = line.clone();
+        tampered["status_url"] = json!(format!("{url}/status"));
+        refused(&tampered, "bulletin", &reason)?;
+        server.abort();
+    }
+
     // Last, for the checker kills a server when it has found everything else true.
-    let (code, said) = check(&line, &deployment)?;
+    let (code, said) = check(&line, rpc, &file)?;
     assert_eq!(code, Some(0), "the checker refuses the true line: {said}");
 
     // The network ends with the devnet, even when that is SIGKILLed.

@@ -109,7 +109,6 @@ fn run(args: &Args) -> Result<()> {
 async fn devnet(args: &Args, dir: &Path) -> Result<()> {
     let mut progress = Progress::default();
     let mut gas = Gas::default();
-    let begin = Instant::now();
 
     let (mut network, registrations) = start(args, dir, &mut progress).await?;
     let third = registrations.get(2).ok_or_else(|| eyre!("fewer than three servers registered"))?;
@@ -119,15 +118,16 @@ async fn devnet(args: &Args, dir: &Path) -> Result<()> {
     predeposit(&network, pool, &mut progress, &mut gas).await?;
     let burned = burn_second_pool(&network, &mut progress).await?;
     let deposit = top_up(&network, pool, &mut progress, &mut gas).await?;
-    let line = line(&network, &progress, &gas, &deposit, &[key, burned]).await?;
+    let mut line = line(&network, &progress, &gas, &deposit, &[key, burned]).await?;
 
+    let begin = Instant::now();
     let agreed = args.unchecked || check(&network, &line)?;
     progress.done("checked", begin, if agreed { "the checker agrees" } else { "THE CHECKER DISAGREES" });
-    let mut line = line;
     line["steps"] = serde_json::to_value(&progress.steps)?;
     line["ok"] = json!(agreed);
     if !args.once && !args.unchecked {
         restart_killed(&mut network)?;
+        line["processes"] = serde_json::to_value(processes(&network)?)?;
         summary(&network, pool, &line).await?;
     }
     if args.once || args.keep || args.unchecked {
