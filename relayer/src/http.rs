@@ -296,6 +296,7 @@ mod tests {
             deadline: "0".to_owned(),
             key_id: None,
             deposits_gwei: Vec::new(),
+            foreign_deposit: None,
         }
     }
 
