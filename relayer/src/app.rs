@@ -70,7 +70,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let intents = Intents::new(chain_store, endpoints.clone(), &deployment, signer, options, superseded());
 
     let store = Store::new(database);
-    let shared = Shared::new(store.clone());
+    let shared = Shared::new(store.clone(), Some(intents.clone()));
     let listener = std::net::TcpListener::bind(config.listen.address)
         .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
     let address = listener.local_addr()?;

@@ -30,7 +30,7 @@ use crate::carry::{Carrier, Member};
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
-use crate::shared::Shared;
+use crate::shared::{Lists, Shared};
 use crate::status::{
     CeremonyStatus, ChainStatus, CollectionStatus, ForeignDepositStatus, IntentLine, KeyStatus, PoolStatus, ServerLine,
     Status,
@@ -41,7 +41,9 @@ use crate::workers::{self, CeremonyState, CollectionState, Job, Worker};
 
 /// First and longest pause before a step that the contract refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Transactions shown in the status.
+/// Pools and keys shown in the status, and transactions; all of them are in lists with pages.
+const SHOWN: usize = 100;
+/// The same.
 const SHOWN_INTENTS: u32 = 100;
 /// Wei below which the gas account is a problem: a few transactions at mainnet prices.
 const LOW_BALANCE: U256 = U256::from_limbs([50_000_000_000_000_000, 0, 0, 0]);
@@ -97,6 +99,8 @@ pub struct Engine {
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
     probes: Probes,
+    /// Compressed group keys, by the points of their event.
+    pubkeys: BTreeMap<Bytes, Option<String>>,
     wake: Arc<Notify>,
 }
 
@@ -118,6 +122,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
+            pubkeys: BTreeMap::new(),
             wake: Arc::default(),
         }
     }
@@ -212,7 +217,8 @@ impl Engine {
     // ---------------------------------------------------------------- servers
 
     fn refresh_clients(&mut self) {
-        for (id, server) in self.picture.view.servers.iter().filter(|(_, server)| server.online) {
+        let trusted = self.picture.view.trusted_servers();
+        for (id, server) in self.picture.view.servers.iter().filter(|(id, _)| trusted.contains(id)) {
             let fingerprint = Fingerprint(server.tls_fingerprint.0);
             let peer = Peer { server_id: *id, endpoint: server.endpoint.clone(), fingerprint };
             if self.clients.get(id).is_some_and(|(known, _)| *known == peer) {
@@ -222,11 +228,10 @@ impl Engine {
             self.clients.insert(*id, (peer, client));
         }
         let servers = &self.picture.view.servers;
-        self.clients.retain(|id, _| servers.contains_key(id));
+        self.clients.retain(|id, _| trusted.contains(id));
         let asked = self.clients.iter().filter_map(|(id, (_, client))| {
             let server = servers.get(id)?;
-            let gone = matches!(server.status, ServerStatus::Left | ServerStatus::None);
-            (!gone).then(|| (*id, server.signer, client.clone()))
+            Some((*id, server.signer, client.clone()))
         });
         self.probes.watch(asked.collect());
     }
@@ -546,6 +551,7 @@ impl Engine {
     }
 
     fn publish(&mut self, clock: &Clock) -> Result<(), ChainError> {
+        let lists = self.lists();
         let ceremonies: Vec<CeremonyStatus> =
             self.ceremonies.values().map(|running| running.worker.state().status.clone()).collect();
         for ceremony in &ceremonies {
@@ -569,21 +575,31 @@ impl Engine {
             },
             account: self.parts.intents.sender().to_string(),
             problems: std::mem::take(&mut self.problems),
-            pools: self
-                .picture
-                .view
-                .pools
-                .iter()
-                .map(|(id, pool)| pool_status(*id, pool, self.picture.view.watch.get(id)))
-                .collect(),
-            keys: self.picture.view.keys.iter().map(|(id, key)| key_status(*id, key)).collect(),
+            pools: newest(&lists.pools),
+            keys: newest(&lists.keys),
             ceremonies,
             collections,
             intents: self.intent_lines()?,
             servers: self.server_lines(),
         };
-        self.parts.shared.publish(status, clock);
+        self.parts.shared.publish(status, lists, clock);
         Ok(())
+    }
+
+    fn lists(&mut self) -> Lists {
+        let view = &self.picture.view;
+        let pools = view.pools.iter().map(|(id, pool)| pool_status(*id, pool, view.watch.get(id))).collect();
+        let mut keys = Vec::with_capacity(view.keys.len());
+        for (id, key) in &view.keys {
+            let mut status = key_status(*id, key);
+            if let KeyPhase::Live(live) = &key.phase {
+                // Checking a point costs more than all the rest of a key's line, and a live key never changes.
+                let pubkey = self.pubkeys.entry(live.points.clone()).or_insert_with(|| pubkey(live));
+                status.pubkey.clone_from(pubkey);
+            }
+            keys.push(status);
+        }
+        Lists { pools, keys }
     }
 
     fn intent_lines(&self) -> Result<Vec<IntentLine>, ChainError> {
@@ -673,12 +689,21 @@ fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
         }
         KeyPhase::Live(live) => {
             status.committee = names(&live.committee);
-            let group_key = live.group_key().and_then(|key| PublicKey::from_eip2537(&key).ok());
-            status.pubkey = group_key.map(|key| format!("0x{}", hex::encode(key.to_compressed())));
         }
         KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => {}
     }
     status
+}
+
+/// Compressed group key, if what the event carried is one.
+fn pubkey(live: &LiveKey) -> Option<String> {
+    let group_key = PublicKey::from_eip2537(&live.group_key()?).ok()?;
+    Some(format!("0x{}", hex::encode(group_key.to_compressed())))
+}
+
+/// The end of a list that grows with history.
+fn newest<T: Clone>(all: &[T]) -> Vec<T> {
+    all[all.len().saturating_sub(SHOWN)..].to_vec()
 }
 
 /// Number of the head, for start-up checks.

@@ -19,15 +19,15 @@ pub struct Status {
     pub account: String,
     /// What a person should look at, one sentence each; empty when all is well.
     pub problems: Vec<String>,
-    /// All pools.
+    /// The newest 100 pools; all are in `/v1/pools`.
     pub pools: Vec<PoolStatus>,
-    /// All keys.
+    /// The newest 100 keys; all are in `/v1/keys`.
     pub keys: Vec<KeyStatus>,
     /// Ceremonies under way.
     pub ceremonies: Vec<CeremonyStatus>,
     /// Signatures under way.
     pub collections: Vec<CollectionStatus>,
-    /// Transactions, newest first.
+    /// The newest 100 transactions, newest first; all are in `/v1/intents`.
     pub intents: Vec<IntentLine>,
     /// Online servers.
     pub servers: Vec<ServerLine>,
@@ -181,7 +181,7 @@ pub struct ServerLine {
     pub status: String,
     /// As registered by its operator.
     pub endpoint: String,
-    /// Whether it answered last time; null before it was asked.
+    /// Whether it answered last time; null before it was asked. Only servers that are Active or hold a seat are.
     pub reachable: Option<bool>,
     /// Why not.
     pub problem: Option<String>,

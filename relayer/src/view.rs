@@ -5,7 +5,7 @@
 //! that is derived from it can do more than cost this relayer a simulated call, because every contract and every
 //! server judges for itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use stkr_chain::types::{PoolState, ServerStatus};
@@ -103,6 +103,20 @@ impl KeyPhase {
             Self::Live(_) => "live",
             Self::Retired { burned: true, .. } | Self::Ended { burned: true } => "burned",
             Self::Retired { .. } | Self::Ended { .. } => "retired",
+        }
+    }
+}
+
+impl KeyPhase {
+    /// Ids of the servers that hold a seat of the key.
+    #[must_use]
+    pub fn seats(&self) -> &[u32] {
+        match self {
+            Self::Requested(draw) => &draw.kept,
+            Self::Drawn(ceremony) => &ceremony.committee,
+            Self::Live(live) => &live.committee,
+            Self::Retired { before, .. } => before.seats(),
+            Self::Ended { .. } => &[],
         }
     }
 }
@@ -430,6 +444,19 @@ impl View {
         }
     }
 
+    /// Online servers that governance has approved, or that hold a seat of a key: those that a relayer talks to.
+    ///
+    /// Whoever registers writes any address into the registry. A relayer that went there and told on its public page what
+    /// it found would scan ports for strangers.
+    #[must_use]
+    pub fn trusted_servers(&self) -> BTreeSet<u32> {
+        let seated: BTreeSet<u32> = self.keys.values().flat_map(|key| key.phase.seats()).copied().collect();
+        let trusted = |(id, server): &(&u32, &Server)| {
+            server.online && (server.status == ServerStatus::Active || seated.contains(id))
+        };
+        self.servers.iter().filter(trusted).map(|(id, _)| *id).collect()
+    }
+
     /// The pool that uses key `key_id`, with its id.
     #[must_use]
     pub fn pool_of_key(&self, key_id: u64) -> Option<(u64, &Pool)> {
@@ -523,6 +550,39 @@ mod tests {
             ..server
         };
         assert_eq!(view.servers, BTreeMap::from([(3, expected)]), "server 4 was never registered");
+    }
+
+    #[test]
+    fn only_approved_and_seated_online_servers_are_talked_to() {
+        let server = |online, status| Server {
+            operator: Address::ZERO,
+            signer: Address::ZERO,
+            tls_fingerprint: B256::ZERO,
+            endpoint: "https://192.0.2.1:22".to_owned(),
+            status,
+            online,
+        };
+        let servers = [
+            (1, server(true, ServerStatus::Registered)),
+            (2, server(true, ServerStatus::Active)),
+            (3, server(false, ServerStatus::Active)),
+            (4, server(true, ServerStatus::Suspended)),
+            (5, server(true, ServerStatus::Leaving)),
+            (6, server(true, ServerStatus::Left)),
+        ];
+        let mut view = folded(servers.map(|(id, server)| Fact::ServerRegistered { id, server }));
+        assert_eq!(view.trusted_servers(), BTreeSet::from([2]));
+        // The committee of `drawn` is 4, 2, 6, 1; a server of it keeps its share whatever becomes of it.
+        for fact in [requested(), drawn()] {
+            view.apply(20, fact);
+        }
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(30, Fact::KeyFinalised { key_id: KEY, live: live() });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(40, Fact::KeyRetired { key_id: KEY, burned: true });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(50, Fact::SeatsFreed { key_id: KEY });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([2]));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 
 mod common;
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use alloy::{providers::Provider as _, rpc::types::Filter, sol_types::SolEvent as _};
 use common::{Folder, Proxy, chain::Chain, deployment_of, full_pool, relayer, six_servers, until};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use stkr_chain::bindings::Micropools::PoolKeyRequested;
 use stkr_chain::{Endpoint, EventLog, FinalReorg, LogOptions, Store};
 use stkr_relayer::picture::Picture;
 use stkr_relayer::plan::{Action, Clock, plan};
@@ -143,8 +145,9 @@ async fn another_chain_or_contract_than_the_deployment_file_says_is_refused_with
         folder.edit("network = \"devnet\"", "network = \"custom\"");
         folder.write_deployment(&deployment);
         let (code, said) = folder.refused_at_start();
-        assert!(said.contains(expected) && !said.contains('\n'), "{said}");
+        assert!(said.starts_with("stkr-relayer: ") && said.contains(expected) && !said.contains('\n'), "{said}");
         assert_eq!(code, 4, "{said}");
+        assert!(!folder.dir.path().join("relayer.sqlite").exists(), "nothing may be stored for a wrong chain");
     }
 }
 
@@ -192,4 +195,147 @@ async fn what_a_reorg_took_back_is_forgotten_although_the_endpoint_failed_right_
     let mut fresh = Picture::default();
     fresh.fold(&log).unwrap();
     assert_eq!(picture.view, fresh.view);
+}
+
+// -------------------------------------------------------------------- logs
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_that_a_relayer_logs_is_in_the_catalogue() {
+    let chain = Chain::start().await;
+    six_servers(&chain).await;
+    let pool = full_pool(&chain).await;
+    let proxy = Proxy::start(&chain.url).await;
+    let folder = Folder::on(&chain, &proxy.url).await;
+    // An endpoint that is down, and everything we can say.
+    folder.edit(&format!("[\"{}\"]", proxy.url), &format!("[\"{}\", \"http://127.0.0.1:1\"]", proxy.url));
+    folder.edit("filter = \"info\"", "filter = \"trace\"");
+    let running = folder.start();
+    let status = async || running.get("/status").await;
+    let in_block = async || {
+        let intents = running.get("/v1/intents").await;
+        let asked = intents["intents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["intent"].as_str().unwrap().starts_with("request_key/"));
+        asked.is_some_and(|intent| intent["state"] == "included")
+    };
+    until("the key is asked for", in_block).await;
+    chain.mine(3).await;
+    // Its ceremony begins with servers that nobody can reach.
+    until("the ceremony is carried", async || !status().await["ceremonies"].as_array().unwrap().is_empty()).await;
+    chain.reorg(5).await;
+    chain.mine(1).await;
+    until("the reorg is seen", async || folder.logged("the chain reorganised; vanished events are taken back")).await;
+    until("the transaction is missed", async || folder.logged("a reorg dropped our transaction")).await;
+    proxy.set_broken(true);
+    chain.mine(1).await;
+    until("the endpoint is missed", async || folder.logged("a look at the chain failed")).await;
+    proxy.set_broken(false);
+    until("all is well again", async || status().await["pools"][0]["keyId"] == "1").await;
+    assert_eq!(status().await["pools"][0]["poolId"], pool.to_string());
+    drop(running);
+
+    let events = folder.events();
+    for message in [
+        "stkr-relayer starts",
+        "an RPC endpoint cannot be used now and is left out",
+        "submitting a transaction",
+        "carrying a ceremony",
+    ] {
+        assert!(folder.logged(message), "not tried: {message}");
+    }
+    for event in &events {
+        assert_eq!(stkr_node::logs::unknown_fields(event), Default::default(), "{event}");
+    }
+}
+
+// -------------------------------------------------------------------- transactions
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relayer_killed_while_its_transaction_is_in_the_mempool_has_it_included_once() {
+    let chain = Chain::start().await;
+    six_servers(&chain).await;
+    let pool = full_pool(&chain).await;
+    let folder = Folder::on(&chain, &chain.url).await;
+    common::stop_mining(&chain).await;
+    let running = folder.start();
+    until("its transaction is in the mempool", async || common::in_mempool(&chain).await == 1).await;
+    running.kill();
+
+    let running = folder.start();
+    let pending = async |running: &common::Running| {
+        let intents = running.get("/v1/intents").await["intents"].clone();
+        intents
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|intent| intent["state"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    until("it has looked again", async || running.get("/status").await["chain"]["head"] != "").await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(common::in_mempool(&chain).await, 1, "it sent a second one");
+    assert_eq!(pending(&running).await, ["pending"]);
+    // Killed again, and this time it is in a block before the relayer is back.
+    running.kill();
+    chain.mine(1).await;
+    let running = folder.start();
+    until("it knows its transaction", async || running.get("/status").await["pools"][0]["keyId"] == "1").await;
+    until("the intent is included", async || pending(&running).await == ["included"]).await;
+
+    let nonce = chain.provider.get_transaction_count(folder.gas.address()).await.unwrap();
+    assert_eq!((nonce, common::in_mempool(&chain).await), (1, 0));
+    let requests = Filter::new()
+        .address(chain.deployment.micropools)
+        .event_signature(PoolKeyRequested::SIGNATURE_HASH)
+        .from_block(0);
+    let requests = chain.provider.get_logs(&requests).await.unwrap();
+    assert_eq!(requests.len(), 1);
+    let receipt = chain.provider.get_transaction_receipt(requests[0].transaction_hash.unwrap()).await.unwrap().unwrap();
+    assert_eq!((receipt.from, receipt.status()), (folder.gas.address(), true));
+    let status = running.get("/status").await;
+    assert_eq!(status["intents"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["pools"][0]["poolId"], pool.to_string());
+    let errors: Vec<_> = folder.events().into_iter().filter(|event| event["level"] != "INFO").collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+// -------------------------------------------------------------------- servers
+
+/// Accepts connections and counts them.
+async fn door() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let knocks = Arc::new(AtomicUsize::new(0));
+    let counter = knocks.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (endpoint, knocks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_somebody_only_registered_is_not_probed() {
+    let chain = Chain::start().await;
+    let ((approved, knocks), (registered, none)) = (door().await, door().await);
+    // The stranger first: it would be asked no later than the other.
+    let stranger = common::register_server(&chain, &registered, 1, false).await;
+    common::register_server(&chain, &approved, 2, true).await;
+    let folder = Folder::on(&chain, &chain.url).await;
+    let running = folder.start();
+    until("the approved server is asked", async || knocks.load(Ordering::SeqCst) > 0).await;
+    let server = async |id: u32| {
+        let servers = running.get("/status").await["servers"].clone();
+        servers.as_array().unwrap().iter().find(|server| server["serverId"] == id.to_string()).cloned().unwrap()
+    };
+    until("the round is over", async || server(stranger + 1).await["reachable"] == false).await;
+    assert_eq!(none.load(Ordering::SeqCst), 0, "anybody could have had a port looked at");
+    let stranger = server(stranger).await;
+    assert_eq!(
+        (&stranger["status"], &stranger["reachable"], &stranger["problem"]),
+        (&json!("Registered"), &Value::Null, &Value::Null)
+    );
 }
