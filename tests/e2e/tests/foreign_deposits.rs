@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::utils::parse_ether;
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::Bytes;
 use alloy::providers::Provider as _;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure};
 use stkr_adversary::foreign_deposit;
 use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools};
 use stkr_duties::DepositMessage;
-use stkr_e2e::anvil::{advance_time, fund};
+use stkr_e2e::anvil::advance_time;
 use stkr_e2e::{Network, Options};
 use stkr_sdk::PoolState;
 
@@ -128,8 +128,6 @@ async fn thieves_who_deposit_with_a_pools_key_have_it_burned_and_the_stakers_get
     steal(&network, &finalised, false).await?;
     let sent = network.events_now::<Micropools::DepositSent>(micropools, pool).await?;
     ensure!(sent.is_empty(), "the test was too slow: the predeposit went out before the relayer was killed");
-    let gas: PrivateKeySigner = std::fs::read_to_string(network.relayers[0].dir.join("gas.key"))?.trim().parse()?;
-    fund(&network.provider()?, gas.address(), U256::from(10).pow(U256::from(20))).await?;
     network.start_relayer(0)?;
     burned_and_refunded(&network, pool, &staker, 0).await
 }
