@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use alloy::network::EthereumWallet;
-use alloy::primitives::utils::parse_ether;
 use alloy::primitives::Bytes;
+use alloy::primitives::utils::parse_ether;
 use alloy::providers::Provider as _;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure};
@@ -23,8 +23,8 @@ async fn full_pool(network: &Network) -> Result<(u64, PrivateKeySigner)> {
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     let staker = network.account("40").await?;
-    let stake = network.stkr().await?.pools().stake(pool, parse_ether("32")?)?;
-    stake.send_with(&EthereumWallet::from(staker.clone())).await?;
+    let stkr = network.stkr().await?;
+    stkr.pools().stake(pool, parse_ether("32")?)?.send_with(&EthereumWallet::from(staker.clone())).await?;
     Ok((pool, staker))
 }
 
@@ -113,7 +113,10 @@ async fn thieves_who_deposit_with_a_pools_key_have_it_burned_and_the_stakers_get
     network
         .until("the relayer has seen the worthless deposit", || async {
             let status = network.relayer_json(0, "/status").await?;
-            Ok(status["chain"]["head"].as_str().and_then(|head| head.parse::<u64>().ok()).is_some_and(|head| head >= next))
+            Ok(status["chain"]["head"]
+                .as_str()
+                .and_then(|head| head.parse::<u64>().ok())
+                .is_some_and(|head| head >= next))
         })
         .await?;
     let proven = network.events_now::<Micropools::ForeignDepositProven>(micropools, pool).await?;
