@@ -31,6 +31,8 @@ pub use endpoint::{BlockId, Endpoint};
 pub use errors::{ChainError, ContractError};
 pub use intents::{Call, Confirm, IntentOptions, IntentState, IntentStatus, Intents, Superseded};
 pub use keys::{KeyError, LiveKey, Member};
-pub use log::{Change, EventLog, EventQuery, FinalReorg, LogOptions, LoggedEvent, StkrEvent};
+pub use log::{
+    Change, EventLog, EventQuery, FinalReorg, LogOptions, LoggedDeposit, LoggedEvent, StkrEvent, WatchedKey,
+};
 pub use reader::{ChainReader, Committee, FinalizedReader, KeyInfo, PoolInfo, ServerInfo, Trust};
 pub use store::{SCHEMA, SharedConnection, Store, migrate};

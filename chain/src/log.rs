@@ -15,6 +15,7 @@
 //! Log subscriptions lose events when the connection is silently made anew, and their `removed` flags exist only while one
 //! is connected. A poll that compares hashes needs no memory of the connection.
 
+mod deposits;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,8 @@ use crate::{
     errors::ChainError,
     store::{Store, bytes, integer, number},
 };
+
+pub use self::deposits::{LoggedDeposit, WatchedKey};
 
 /// What to do when a block vanishes that was final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -142,7 +145,8 @@ pub enum Change {
     Added(LoggedEvent),
 }
 
-/// What a poll did.
+/// What a poll did, at all the endpoints it tried. A poll that fails may have taken blocks back all the same: who keeps
+/// something derived from the log must compare [`EventLog::unwinds`] and not rely on this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Newest block of the log now.
@@ -240,31 +244,31 @@ impl EventLog {
     /// That of the last endpoint if none answers; [`ChainError::FinalBlockVanished`].
     pub async fn poll(&self) -> Result<Progress, ChainError> {
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        let mut progress = Progress::default();
         for endpoint in &self.endpoints {
-            match self.poll_at(endpoint).await {
+            match self.poll_at(endpoint, &mut progress).await {
                 Err(error) if error.is_transient() => last = error,
-                outcome => return outcome,
+                outcome => return outcome.map(|()| progress),
             }
         }
         Err(last)
     }
 
-    async fn poll_at(&self, endpoint: &Endpoint) -> Result<Progress, ChainError> {
+    async fn poll_at(&self, endpoint: &Endpoint, progress: &mut Progress) -> Result<(), ChainError> {
         let _alone = self.store.following.lock().await;
-        let mut progress = Progress::default();
         // An endpoint in front of several nodes that disagree could keep us here for ever; the next poll goes on.
         let mut stalls = 0;
         loop {
             let before = self.tip()?;
             let head = existing_block(endpoint.provider(), BlockNumberOrTag::Latest).await?;
-            self.reconcile(endpoint, head, &mut progress).await?;
-            let done = self.advance(endpoint, head, &mut progress).await?;
+            self.reconcile(endpoint, head, progress).await?;
+            let done = self.advance(endpoint, head, progress).await?;
             let tip = self.tip()?;
             progress.tip = tip.map(|tip| tip.number);
             self.tip.send_if_modified(|old| std::mem::replace(old, tip) != tip);
             stalls = if tip == before { stalls + 1 } else { 0 };
             if done || stalls > 3 {
-                return Ok(progress);
+                return Ok(());
             }
         }
     }
@@ -293,7 +297,7 @@ impl EventLog {
             let (blocks, logs) = self.store.write(|transaction| unwind(transaction, from))?;
             tracing::warn!(
                 from,
-                tip = tip.number,
+                to = tip.number,
                 blocks,
                 logs,
                 "the chain reorganised; vanished events are taken back"
@@ -341,13 +345,26 @@ impl EventLog {
 
     /// Finalized past: logs of a range in one question, the hash of every block that has any checked.
     async fn fetch_range(&self, endpoint: &Endpoint, from: u64, to: u64) -> Result<Batch, ChainError> {
+        let (end, action, logs) = self.range_logs(endpoint, &self.filter(), from, to).await?;
+        self.check_range(endpoint, &action, from, end, logs).await
+    }
+
+    /// Logs from block `from` on, up to the block that is returned with them and what was asked: as many blocks as the
+    /// endpoint puts up with.
+    async fn range_logs(
+        &self,
+        endpoint: &Endpoint,
+        filter: &Filter,
+        from: u64,
+        to: u64,
+    ) -> Result<(u64, String, Vec<Log>), ChainError> {
         let mut span = self.options.range.max(1);
         loop {
             let end = to.min(from.saturating_add(span - 1));
-            let filter = self.filter().from_block(from).to_block(end);
+            let filter = filter.clone().from_block(from).to_block(end);
             let action = format!("reading logs of blocks {from} to {end}");
             match ask(action.clone(), endpoint.provider().get_logs(&filter)).await {
-                Ok(logs) => return self.check_range(endpoint, &action, from, end, logs).await,
+                Ok(logs) => return Ok((end, action, logs)),
                 Err(ChainError::Refused { .. } | ChainError::Timeout { .. }) if span > 1 => span = span.div_ceil(2),
                 Err(error) => return Err(error),
             }
@@ -448,6 +465,17 @@ impl EventLog {
     /// SQLite's.
     pub fn finalized(&self) -> Result<Option<(u64, B256)>, ChainError> {
         self.store.read(last_final)
+    }
+
+    /// How often blocks were taken back since the database was made; it only grows. A reader that folds events in memory
+    /// reads this *before* the events and folds from the start if it changed: whatever became of the poll that took them
+    /// back, it cannot be missed.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn unwinds(&self) -> Result<u64, ChainError> {
+        let sql = "SELECT unwinds FROM chain_meta";
+        self.store.read(|connection| Ok(connection.query_row(sql, [], |row| number(row, "unwinds"))?))
     }
 
     /// Tells of every change of the tip; wait for it instead of polling the database.
@@ -606,8 +634,11 @@ fn unwind(transaction: &Transaction<'_>, from: u64) -> Result<(usize, usize), Ch
     )?;
     let logs = transaction.execute("DELETE FROM chain_logs WHERE block_number >= ?1", [from])?;
     let blocks = transaction.execute("DELETE FROM chain_blocks WHERE number >= ?1", [from])?;
+    deposits::unwind(transaction)?;
     transaction
         .execute("UPDATE chain_meta SET final_number = NULL, final_hash = NULL WHERE final_number >= ?1", [from])?;
+    // In the transaction that takes the blocks back, so that no failure after it can hide that they were.
+    transaction.execute("UPDATE chain_meta SET unwinds = unwinds + 1", [])?;
     Ok((blocks, logs))
 }
 

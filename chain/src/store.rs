@@ -5,11 +5,13 @@
 //!
 //! | table | one row is |
 //! |---|---|
-//! | `chain_meta` | the deployment the file belongs to, and the newest finalized block seen (one row) |
+//! | `chain_meta` | the deployment the file belongs to, and the newest finalized block seen and how often blocks were taken back (one row) |
 //! | `chain_blocks` | a block of the canonical chain: every block that has logs, and the recent others |
 //! | `chain_logs` | a log of one of our contracts; `id` grows and is never used twice, so it is the feed's position |
 //! | `chain_cursors` | a consumer and the position up to which it has read |
 //! | `chain_removals` | a log that vanished after a consumer had read it, until that consumer has undone it |
+//! | `chain_watched_keys` | a key whose deposits are followed, and the first block not looked through yet |
+//! | `chain_deposits` | a deposit with such a key on the official deposit contract |
 //! | `chain_intents` | a transaction that shall happen once (see [`crate::intents`]) |
 //! | `chain_attempts` | a signed form of an intent: one row per transaction hash ever made |
 
@@ -24,7 +26,8 @@ CREATE TABLE chain_meta (
   chain_id INTEGER NOT NULL,
   key_registry BLOB NOT NULL CHECK (length(key_registry) = 20),
   final_number INTEGER,
-  final_hash BLOB CHECK (length(final_hash) = 32)
+  final_hash BLOB CHECK (length(final_hash) = 32),
+  unwinds INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE chain_blocks (
   number INTEGER PRIMARY KEY,
@@ -64,6 +67,24 @@ CREATE TABLE chain_removals (
   data BLOB NOT NULL,
   UNIQUE (consumer, id)
 ) STRICT;
+CREATE TABLE chain_watched_keys (
+  pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48),
+  since INTEGER NOT NULL,
+  next_block INTEGER NOT NULL
+) STRICT;
+CREATE TABLE chain_deposits (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  pubkey BLOB NOT NULL REFERENCES chain_watched_keys (pubkey) ON DELETE CASCADE,
+  withdrawal_credentials BLOB NOT NULL CHECK (length(withdrawal_credentials) = 32),
+  amount_gwei INTEGER NOT NULL,
+  signature BLOB NOT NULL CHECK (length(signature) = 96),
+  block_number INTEGER NOT NULL,
+  block_hash BLOB NOT NULL CHECK (length(block_hash) = 32),
+  log_index INTEGER NOT NULL,
+  transaction_hash BLOB NOT NULL CHECK (length(transaction_hash) = 32),
+  UNIQUE (block_number, log_index)
+) STRICT;
+CREATE INDEX chain_deposits_by_key ON chain_deposits (pubkey);
 CREATE TABLE chain_intents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,
@@ -84,6 +105,7 @@ CREATE TABLE chain_intents (
   settled INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX chain_intents_one_per_nonce ON chain_intents (sender, nonce) WHERE nonce IS NOT NULL;
+CREATE INDEX chain_intents_unsettled ON chain_intents (sender, nonce) WHERE NOT settled;
 CREATE TABLE chain_attempts (
   hash BLOB PRIMARY KEY CHECK (length(hash) = 32),
   intent INTEGER NOT NULL REFERENCES chain_intents (id),

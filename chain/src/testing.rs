@@ -29,6 +29,16 @@ use crate::{Deployment, Endpoint, Store};
 /// ```
 pub(crate) const EMITTER: [u8; 20] = alloy::hex!("6040356020355f35606036038060605f375fa300");
 
+/// Emits its calldata as a log: one topic of 32 bytes, then the data.
+///
+/// ```text
+/// 5f 35                     topic
+/// 6020 36 03                size = calldatasize - 32
+/// 80 6020 5f 37             calldatacopy(0, 32, size)
+/// 5f a1 00                  log1(0, size, topic)
+/// ```
+pub(crate) const ONE_TOPIC_EMITTER: [u8; 14] = alloy::hex!("5f35602036038060205f375fa100");
+
 /// Does `word` (its calldata) once; the second time it reverts with `WrongKeyState(word, Live)`.
 pub(crate) fn once_only() -> Bytes {
     use alloy::sol_types::SolError;

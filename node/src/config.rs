@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use stkr_chain::Deployment;
 use url::Url;
 
 use crate::exit::Failure;
@@ -287,6 +288,18 @@ impl Preset {
         }
     }
 
+    /// Reads a deployment file and compares it with this network: the one check that every program makes, in `config
+    /// check` as at the start.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is none; those of [`Preset::check`].
+    pub fn load(self, path: &Path) -> Result<Deployment, ConfigError> {
+        let deployment =
+            Deployment::load(path).map_err(|error| ConfigError::value("chain.deployment", error.to_string()))?;
+        self.check(deployment.chain_id, deployment.genesis_fork_version.0)?;
+        Ok(deployment)
+    }
+
     /// Compares what a deployment file says with what this network is known to be: a deployment file of another network,
     /// or one somebody edited, must not decide what a server signs.
     ///
@@ -415,7 +428,7 @@ impl ChainConfig {
     /// Checks values and files, without network.
     ///
     /// # Errors
-    /// Too few endpoints, one endpoint twice, a scheme nobody speaks, no deployment file.
+    /// Too few endpoints, one endpoint twice, a scheme nobody speaks; those of [`Preset::load`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let urls = self.endpoints()?;
         for (position, url) in urls.iter().enumerate() {
@@ -445,13 +458,7 @@ impl ChainConfig {
         if !(50..=60_000).contains(&self.poll_ms) {
             return Err(ConfigError::value("chain.poll_ms", "write a number from 50 to 60000"));
         }
-        if !self.deployment.is_file() {
-            return Err(ConfigError::value(
-                "chain.deployment",
-                format!("there is no file {}", self.deployment.display()),
-            ));
-        }
-        Ok(())
+        self.network.load(&self.deployment).map(drop)
     }
 }
 
@@ -539,8 +546,23 @@ mod tests {
         let path = folder.path().join("sample.toml");
         std::fs::write(&path, text).unwrap();
         std::fs::create_dir(folder.path().join("deployments")).unwrap();
-        std::fs::write(folder.path().join("deployments/31337.json"), "{}").unwrap();
+        std::fs::write(folder.path().join("deployments/31337.json"), deployment(31_337).to_string()).unwrap();
         (folder, path)
+    }
+
+    fn deployment(chain_id: u64) -> serde_json::Value {
+        let address = |byte: u8| format!("0x{}", hex::encode([byte; 20]));
+        serde_json::json!({
+            "chainId": chain_id,
+            "accessManager": address(1),
+            "serverRegistry": address(2),
+            "providerRegistry": address(3),
+            "keyRegistry": address(4),
+            "micropools": address(5),
+            "depositContract": address(6),
+            "genesisForkVersion": "0x53746b72",
+            "deployedBlock": 1
+        })
     }
 
     #[test]
@@ -598,6 +620,20 @@ mod tests {
         }
         assert_eq!(Preset::of_chain(7), Preset::Custom);
         assert!(Preset::by_name("holesky").is_err());
+    }
+
+    #[test]
+    fn a_configuration_whose_deployment_file_is_of_another_network_or_none_at_all_is_not_valid() {
+        let (folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 1\n");
+        let file = folder.path().join("deployments/31337.json");
+        load::<Sample>(&path).unwrap();
+        std::fs::write(&file, deployment(1).to_string()).unwrap();
+        let error = load::<Sample>(&path).unwrap_err().to_string();
+        assert!(error.contains("the deployment is on chain 1, but network devnet is chain 31337"), "{error}");
+        std::fs::write(&file, "{}").unwrap();
+        assert!(load::<Sample>(&path).unwrap_err().to_string().contains("is not valid"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(load::<Sample>(&path).unwrap_err().to_string().contains("cannot be read"));
     }
 
     #[test]

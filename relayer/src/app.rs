@@ -50,8 +50,7 @@ impl SharedConnection for Lent {
 /// # Errors
 /// Everything that keeps a relayer from starting, and the few things that end one.
 pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> {
-    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
-    config.chain.network.check(deployment.chain_id, deployment.genesis_fork_version.0).map_err(Failure::usage)?;
+    let deployment = config.chain.network.load(&config.chain.deployment).map_err(Failure::usage)?;
     let secret = secrets::read_hex32(&config.gas.key_file).map_err(Failure::usage)?;
     let signer = PrivateKeySigner::from_bytes(&B256::from(*secret))
         .map_err(|_| Failure::usage("gas.key_file holds no secp256k1 secret key"))?;
@@ -72,7 +71,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let intents = Intents::new(chain_store, endpoints.clone(), &deployment, signer, options, superseded());
 
     let store = Store::new(database);
-    let shared = Shared::new(store.clone());
+    let shared = Shared::new(store.clone(), Some(intents.clone()));
     let listener = std::net::TcpListener::bind(config.listen.address)
         .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
     let address = listener.local_addr()?;
@@ -146,6 +145,7 @@ fn superseded() -> Superseded {
         ("order_deposit", &["WrongPoolState"]),
         ("predeposit", &["WrongPoolState"]),
         ("top_up", &["WrongPoolState"]),
+        ("prove_foreign_deposit", &["WrongPoolState"]),
         ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
         ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
     ]);

@@ -418,7 +418,7 @@ mod tests {
         carrier.round().await.unwrap();
         let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
         assert!(reason.contains("member 2 signed two different one_time_key messages"), "{reason}");
-        let evidence = cluster.store.evidence(10).unwrap();
+        let evidence = cluster.store.newest_evidence(10).unwrap();
         assert_eq!(evidence.len(), 1);
         assert_eq!((evidence[0].server_id.as_str(), evidence[0].kind.as_str()), ("102", "equivocation"));
         assert_eq!(evidence[0].body.as_array().map(Vec::len), Some(2));
@@ -441,7 +441,7 @@ mod tests {
         let mut carrier = cluster.carrier();
         carrier.round().await.unwrap();
         assert_eq!(cluster.stored().len(), 1, "only its own");
-        assert_eq!(cluster.store.evidence(10).unwrap(), vec![]);
+        assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![]);
         assert!(carrier.said(index(1)).unwrap().rejected.is_some());
     }
 

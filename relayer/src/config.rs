@@ -24,7 +24,7 @@ pub struct RelayerConfig {
 
 /// `[chain]`: as in a server, but one endpoint is enough: an endpoint that lies to a relayer costs it time and gas, never
 /// anybody's money.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayerChain {
     /// Network preset.
@@ -44,6 +44,13 @@ impl Default for RelayerChain {
     fn default() -> Self {
         let ChainConfig { network, deployment, rpc_urls, rpc_urls_file, poll_ms, .. } = ChainConfig::default();
         Self { network, deployment, rpc_urls, rpc_urls_file, poll_ms }
+    }
+}
+
+impl std::fmt::Debug for RelayerChain {
+    /// As [`ChainConfig`] does it: RPC URLs hold API keys, so only their hosts are shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.common().fmt(f)
     }
 }
 
@@ -158,6 +165,17 @@ mod tests {
     fn the_example_parses_to_the_defaults() {
         let text = stkr_node::config::example::<RelayerConfig>().unwrap();
         assert_eq!(toml::from_str::<RelayerConfig>(&text).unwrap(), RelayerConfig::default());
+    }
+
+    #[test]
+    fn a_configuration_that_is_printed_shows_hosts_and_no_api_key() {
+        let text = "[chain]\nrpc_urls = [\"https://user:pass-word@rpc.example/v1/api-key?token=to-ken\"]";
+        let config = toml::from_str::<RelayerConfig>(text).unwrap();
+        let shown = format!("{config:?} {config:#?}");
+        assert!(shown.contains("rpc.example:443"), "{shown}");
+        for secret in ["user", "pass-word", "api-key", "to-ken"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 
     #[test]

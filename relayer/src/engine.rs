@@ -11,9 +11,9 @@ use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider as _;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
-use stkr_chain::intents::{Call, IntentState, Intents};
+use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
-use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, EventQuery, header};
+use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, header};
 use stkr_core::{CommitteeKeys, PublicKey, Threshold};
 use stkr_duties::DepositMessage;
 use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
@@ -27,21 +27,24 @@ use stkr_protocol::sign::SignRequest;
 use tokio::sync::Notify;
 
 use crate::carry::{Carrier, Member};
-use crate::events;
+use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
-use crate::shared::Shared;
+use crate::shared::{Lists, Shared};
 use crate::status::{
-    CeremonyStatus, ChainStatus, CollectionStatus, IntentLine, KeyStatus, PoolStatus, ServerLine, Status,
+    CeremonyStatus, ChainStatus, CollectionStatus, ForeignDepositStatus, IntentLine, KeyStatus, PoolStatus, ServerLine,
+    Status,
 };
 use crate::store::Store;
-use crate::view::{Ceremony, KeyPhase, LiveKey, View};
+use crate::view::{Ceremony, KeyPhase, LiveKey, Pool, Watch};
 use crate::workers::{self, CeremonyState, CollectionState, Job, Worker};
 
 /// First and longest pause before a step that the contract refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Transactions shown in the status.
-const SHOWN_INTENTS: usize = 100;
+/// Pools and keys shown in the status, and transactions; all of them are in lists with pages.
+const SHOWN: usize = 100;
+/// The same.
+const SHOWN_INTENTS: u32 = 100;
 /// Wei below which the gas account is a problem: a few transactions at mainnet prices.
 const LOW_BALANCE: U256 = U256::from_limbs([50_000_000_000_000_000, 0, 0, 0]);
 /// Pause between two looks at the balance.
@@ -88,9 +91,7 @@ struct Retry {
 #[derive(Debug)]
 pub struct Engine {
     parts: Parts,
-    view: View,
-    /// Position in the event log up to which the view is folded.
-    position: i64,
+    picture: Picture,
     clients: BTreeMap<u32, (Peer, Result<ServerClient, ClientError>)>,
     ceremonies: BTreeMap<String, Running<CeremonyState>>,
     collections: BTreeMap<String, Running<CollectionState>>,
@@ -98,6 +99,8 @@ pub struct Engine {
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
     probes: Probes,
+    /// Compressed group keys, by the points of their event.
+    pubkeys: BTreeMap<Bytes, Option<String>>,
     wake: Arc<Notify>,
 }
 
@@ -111,8 +114,7 @@ impl Engine {
         });
         Self {
             parts,
-            view: View::default(),
-            position: 0,
+            picture: Picture::default(),
             clients: BTreeMap::new(),
             ceremonies: BTreeMap::new(),
             collections: BTreeMap::new(),
@@ -120,6 +122,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
+            pubkeys: BTreeMap::new(),
             wake: Arc::default(),
         }
     }
@@ -163,14 +166,15 @@ impl Engine {
     /// # Errors
     /// The chain's.
     pub async fn pass(&mut self) -> Result<(), ChainError> {
-        let progress = self.parts.log.poll().await?;
-        self.fold(progress.removed > 0)?;
+        self.parts.log.poll().await?;
+        self.picture.fold(&self.parts.log)?;
         let Some(clock) = self.clock()? else {
             return Ok(());
         };
         self.problems.clear();
+        self.look_for_deposits().await?;
         self.refresh_clients();
-        let actions = plan(&self.view, &clock);
+        let actions = plan(&self.picture.view, &clock);
         self.end_workers(&actions);
         for action in &actions {
             self.act(action).await?;
@@ -180,25 +184,25 @@ impl Engine {
         self.publish(&clock)
     }
 
-    /// Folds what is new; after a reorg everything from the start.
-    fn fold(&mut self, reorganised: bool) -> Result<(), ChainError> {
-        if reorganised {
-            self.view = View::default();
-            self.position = 0;
+    /// Looks for deposits that others made with the pools' keys. Without an answer the pass goes on: the plan deposits
+    /// nothing then.
+    async fn look_for_deposits(&mut self) -> Result<(), ChainError> {
+        match self.picture.look_for_deposits(&self.parts.log).await {
+            Err(error @ ChainError::Database(_)) => return Err(error),
+            Err(error) => self.problems.push(format!(
+                "the deposit contract cannot be looked through for foreign deposits, so nothing is deposited: {error}"
+            )),
+            Ok(()) => {}
         }
-        loop {
-            let query = EventQuery { after: Some(self.position), limit: Some(1_000), ..EventQuery::default() };
-            let page = self.parts.log.events(&query)?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            self.position = last.id;
-            for logged in &page {
-                if let Some(fact) = events::fact(logged) {
-                    self.view.apply(logged.timestamp, fact);
-                }
+        for (pool_id, watch) in &self.picture.view.watch {
+            if let Some(foreign) = &watch.foreign {
+                self.problems.push(format!(
+                    "the key of pool {pool_id} signed a deposit of {} gwei to {}, which is not the pool's vault (transaction {} in block {}): at least t of its servers collude; nothing more is deposited with this key, and it is being burned so that the stakers get their ether back",
+                    foreign.amount_gwei, foreign.withdrawal_credentials, foreign.transaction, foreign.block
+                ));
             }
         }
+        Ok(())
     }
 
     fn clock(&self) -> Result<Option<Clock>, ChainError> {
@@ -213,7 +217,8 @@ impl Engine {
     // ---------------------------------------------------------------- servers
 
     fn refresh_clients(&mut self) {
-        for (id, server) in self.view.servers.iter().filter(|(_, server)| server.online) {
+        let trusted = self.picture.view.trusted_servers();
+        for (id, server) in self.picture.view.servers.iter().filter(|(id, _)| trusted.contains(id)) {
             let fingerprint = Fingerprint(server.tls_fingerprint.0);
             let peer = Peer { server_id: *id, endpoint: server.endpoint.clone(), fingerprint };
             if self.clients.get(id).is_some_and(|(known, _)| *known == peer) {
@@ -222,12 +227,11 @@ impl Engine {
             let client = ServerClient::new(&self.parts.identity, peer.clone(), Patience::default());
             self.clients.insert(*id, (peer, client));
         }
-        let servers = &self.view.servers;
-        self.clients.retain(|id, _| servers.contains_key(id));
+        let servers = &self.picture.view.servers;
+        self.clients.retain(|id, _| trusted.contains(id));
         let asked = self.clients.iter().filter_map(|(id, (_, client))| {
             let server = servers.get(id)?;
-            let gone = matches!(server.status, ServerStatus::Left | ServerStatus::None);
-            (!gone).then(|| (*id, server.signer, client.clone()))
+            Some((*id, server.signer, client.clone()))
         });
         self.probes.watch(asked.collect());
     }
@@ -298,12 +302,26 @@ impl Engine {
                 let (id, key) = (U256::from(*pool_id), group_key.clone());
                 Call::new(pools, &Micropools::orderDepositCall { poolId: id, groupKey: key })
             }
-            Action::CollectDeposit { pool_id, key_id, group_key } => {
-                let Some(signature) = self.collect(action.step(), *pool_id, *key_id) else {
+            Action::CollectDeposit { pool_id, key_id, group_key, may_send } => {
+                let Some(signature) = self.collect(action.step(), *pool_id, *key_id).filter(|_| *may_send) else {
                     return Ok(None);
                 };
                 let (id, key) = (U256::from(*pool_id), group_key.clone());
                 Call::new(pools, &Micropools::predepositCall { poolId: id, groupKey: key, signature })
+            }
+            Action::ProveForeignDeposit { pool_id, group_key, foreign } => {
+                // What was submitted before the thieves showed themselves, and still waits for its block.
+                for step in ["predeposit", "top_up"] {
+                    self.parts.intents.withdraw(&format!("{step}/{pool_id}")).await?;
+                }
+                let call = Micropools::proveForeignDepositCall {
+                    poolId: U256::from(*pool_id),
+                    groupKey: group_key.clone(),
+                    foreignCredentials: foreign.withdrawal_credentials,
+                    amountGwei: foreign.amount_gwei,
+                    signature: foreign.signature.clone(),
+                };
+                Call::new(pools, &call)
             }
             Action::TopUp { pool_id, group_key } => {
                 Call::new(pools, &Micropools::topUpCall { poolId: U256::from(*pool_id), groupKey: group_key.clone() })
@@ -372,8 +390,7 @@ impl Engine {
 
     /// A step that keeps being refused is a problem for people to look at.
     fn tell_refusal(&mut self, action: &Action) -> Result<(), ChainError> {
-        let prefix = format!("{}/", action.step());
-        let refused = self.parts.intents.list()?.into_iter().rev().find(|intent| intent.key.starts_with(&prefix));
+        let refused = self.parts.intents.of_step(&action.step())?.pop();
         if let Some(error) = refused.and_then(|intent| intent.error) {
             self.problems.push(format!("{} is refused by the contract: {error}", action.step()));
         }
@@ -394,7 +411,7 @@ impl Engine {
             self.ceremonies.insert(step.clone(), Running { of, worker });
         }
         for (index, id) in ceremony.committee.iter().enumerate() {
-            let status = self.view.servers.get(id).map_or(ServerStatus::None, |server| server.status);
+            let status = self.picture.view.servers.get(id).map_or(ServerStatus::None, |server| server.status);
             if status != ServerStatus::Active {
                 self.problems.push(format!(
                     "server {id} (member {}) of key {key_id} is {status}: the key cannot be finalised and its ceremony starts again after the deadline",
@@ -420,8 +437,9 @@ impl Engine {
         ceremony: &Ceremony,
     ) -> Option<Worker<CeremonyState>> {
         let members = ceremony.committee.iter();
-        let members: Option<Vec<MemberId>> =
-            members.map(|id| Some(MemberId { server_id: *id, signer: self.view.servers.get(id)?.signer })).collect();
+        let members: Option<Vec<MemberId>> = members
+            .map(|id| Some(MemberId { server_id: *id, signer: self.picture.view.servers.get(id)?.signer }))
+            .collect();
         let count = u8::try_from(ceremony.committee.len()).ok();
         let threshold = count.and_then(|count| Threshold::new(threshold, count).ok());
         let (Some(members), Some(threshold)) = (members, threshold) else {
@@ -458,7 +476,7 @@ impl Engine {
 
     /// Sees to it that the deposit's signature is collected; 256 bytes once it is there.
     fn collect(&mut self, step: String, pool_id: u64, key_id: u64) -> Option<Bytes> {
-        let KeyPhase::Live(live) = &self.view.keys.get(&key_id)?.phase else {
+        let KeyPhase::Live(live) = &self.picture.view.keys.get(&key_id)?.phase else {
             return None;
         };
         let of = (live.committee.clone(), self.peers(&live.committee));
@@ -487,8 +505,9 @@ impl Engine {
     }
 
     fn job(&self, pool_id: u64, key_id: u64, live: &LiveKey) -> Result<Job, String> {
-        let order = self.view.pools.get(&pool_id).and_then(|pool| pool.order.as_ref()).ok_or("it was not ordered")?;
-        let key = self.view.keys.get(&key_id).ok_or("its key is unknown")?;
+        let order =
+            self.picture.view.pools.get(&pool_id).and_then(|pool| pool.order.as_ref()).ok_or("it was not ordered")?;
+        let key = self.picture.view.keys.get(&key_id).ok_or("its key is unknown")?;
         let keys = committee_keys(key.threshold, live)?;
         let message = DepositMessage {
             pubkey: order.pubkey.as_ref().try_into().map_err(|_| "the ordered public key has not 48 bytes")?,
@@ -532,6 +551,7 @@ impl Engine {
     }
 
     fn publish(&mut self, clock: &Clock) -> Result<(), ChainError> {
+        let lists = self.lists();
         let ceremonies: Vec<CeremonyStatus> =
             self.ceremonies.values().map(|running| running.worker.state().status.clone()).collect();
         for ceremony in &ceremonies {
@@ -555,33 +575,40 @@ impl Engine {
             },
             account: self.parts.intents.sender().to_string(),
             problems: std::mem::take(&mut self.problems),
-            pools: self.view.pools.iter().map(|(id, pool)| pool_status(*id, pool)).collect(),
-            keys: self.view.keys.iter().map(|(id, key)| key_status(*id, key)).collect(),
+            pools: newest(&lists.pools),
+            keys: newest(&lists.keys),
             ceremonies,
             collections,
             intents: self.intent_lines()?,
             servers: self.server_lines(),
         };
-        self.parts.shared.publish(status, clock);
+        self.parts.shared.publish(status, lists, clock);
         Ok(())
     }
 
+    fn lists(&mut self) -> Lists {
+        let view = &self.picture.view;
+        let pools = view.pools.iter().map(|(id, pool)| pool_status(*id, pool, view.watch.get(id))).collect();
+        let mut keys = Vec::with_capacity(view.keys.len());
+        for (id, key) in &view.keys {
+            let mut status = key_status(*id, key);
+            if let KeyPhase::Live(live) = &key.phase {
+                // Checking a point costs more than all the rest of a key's line, and a live key never changes.
+                let pubkey = self.pubkeys.entry(live.points.clone()).or_insert_with(|| pubkey(live));
+                status.pubkey.clone_from(pubkey);
+            }
+            keys.push(status);
+        }
+        Lists { pools, keys }
+    }
+
     fn intent_lines(&self) -> Result<Vec<IntentLine>, ChainError> {
-        let newest = self.parts.intents.list()?.into_iter().rev().take(SHOWN_INTENTS);
-        let line = |intent: stkr_chain::intents::IntentStatus| IntentLine {
-            state: intent.state.name().to_owned(),
-            transaction: intent.hash.or_else(|| intent.attempts.first().copied()).map(|hash| hash.to_string()),
-            block: intent.block.map(|(number, _)| number.to_string()),
-            gas_used: intent.gas_used.map(|gas| gas.to_string()),
-            note: intent.error.map(|error| error.to_string()).or((!intent.note.is_empty()).then_some(intent.note)),
-            intent: intent.key,
-        };
-        Ok(newest.map(line).collect())
+        Ok(self.parts.intents.newest(SHOWN_INTENTS)?.into_iter().map(intent_line).collect())
     }
 
     fn server_lines(&self) -> Vec<ServerLine> {
         let seen = self.probes.seen();
-        let online = self.view.servers.iter().filter(|(_, server)| server.online);
+        let online = self.picture.view.servers.iter().filter(|(_, server)| server.online);
         let line = |(id, server): (&u32, &crate::view::Server)| ServerLine {
             server_id: id.to_string(),
             status: server.status.name().to_owned(),
@@ -602,7 +629,7 @@ fn committee_keys(threshold: u8, live: &LiveKey) -> Result<CommitteeKeys, String
     CommitteeKeys::new(threshold, group_key, points).map_err(|error| error.to_string())
 }
 
-fn pool_status(id: u64, pool: &crate::view::Pool) -> PoolStatus {
+fn pool_status(id: u64, pool: &Pool, watch: Option<&Watch>) -> PoolStatus {
     PoolStatus {
         pool_id: id.to_string(),
         state: pool.state.name().to_owned(),
@@ -612,6 +639,32 @@ fn pool_status(id: u64, pool: &crate::view::Pool) -> PoolStatus {
         deadline: pool.deadline.to_string(),
         key_id: pool.key_id.map(|id| id.to_string()),
         deposits_gwei: pool.deposits_gwei.iter().map(ToString::to_string).collect(),
+        foreign_deposit: foreign_deposit(pool, watch),
+    }
+}
+
+/// The deposit that burned the pool's key, or will.
+fn foreign_deposit(pool: &Pool, watch: Option<&Watch>) -> Option<ForeignDepositStatus> {
+    let seen = watch.and_then(|watch| watch.foreign.as_ref());
+    let seen = seen.map(|foreign| (foreign.withdrawal_credentials, foreign.amount_gwei));
+    pool.proven.or(seen).map(|(credentials, amount_gwei)| ForeignDepositStatus {
+        withdrawal_credentials: credentials.to_string(),
+        amount_gwei: amount_gwei.to_string(),
+        proven: pool.proven.is_some(),
+    })
+}
+
+/// A transaction as people see it.
+#[must_use]
+pub fn intent_line(intent: IntentStatus) -> IntentLine {
+    IntentLine {
+        id: intent.id.to_string(),
+        state: intent.state.name().to_owned(),
+        transaction: intent.hash.or_else(|| intent.attempts.first().copied()).map(|hash| hash.to_string()),
+        block: intent.block.map(|(number, _)| number.to_string()),
+        gas_used: intent.gas_used.map(|gas| gas.to_string()),
+        note: intent.error.map(|error| error.to_string()).or((!intent.note.is_empty()).then_some(intent.note)),
+        intent: intent.key,
     }
 }
 
@@ -636,12 +689,21 @@ fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
         }
         KeyPhase::Live(live) => {
             status.committee = names(&live.committee);
-            let group_key = live.group_key().and_then(|key| PublicKey::from_eip2537(&key).ok());
-            status.pubkey = group_key.map(|key| format!("0x{}", hex::encode(key.to_compressed())));
         }
         KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => {}
     }
     status
+}
+
+/// Compressed group key, if what the event carried is one.
+fn pubkey(live: &LiveKey) -> Option<String> {
+    let group_key = PublicKey::from_eip2537(&live.group_key()?).ok()?;
+    Some(format!("0x{}", hex::encode(group_key.to_compressed())))
+}
+
+/// The end of a list that grows with history.
+fn newest<T: Clone>(all: &[T]) -> Vec<T> {
+    all[all.len().saturating_sub(SHOWN)..].to_vec()
 }
 
 /// Number of the head, for start-up checks.

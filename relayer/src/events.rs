@@ -17,7 +17,7 @@ use crate::view::{Ceremony, DepositOrder, Fact, LiveKey, PendingDraw, Pool, Serv
 pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
     match &logged.event {
         StkrEvent::Server(event) => server_fact(event),
-        StkrEvent::Key(event) => key_fact(event),
+        StkrEvent::Key(event) => key_fact(event, logged.block_number),
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
         StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
@@ -52,7 +52,7 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
     })
 }
 
-fn key_fact(event: &KeyRegistryEvents) -> Option<Fact> {
+fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
     Some(match event {
         KeyRegistryEvents::KeyRequested(event) => Fact::KeyRequested {
             key_id: id(&event.keyId)?,
@@ -64,6 +64,7 @@ fn key_fact(event: &KeyRegistryEvents) -> Option<Fact> {
                 active_set: event.activeSet.clone(),
                 kept: Vec::new(),
             },
+            block,
         },
         KeyRegistryEvents::CeremonyRestarted(event) => {
             let seed_block: u64 = event.seedBlock.to();
@@ -111,6 +112,7 @@ fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {
                 key_id: None,
                 order: None,
                 deposits_gwei: Vec::new(),
+                proven: None,
             },
         },
         MicropoolsEvents::Staked(event) => Fact::StakeChanged { pool_id: id(&event.poolId)?, staked: event.staked },
@@ -137,6 +139,11 @@ fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {
         MicropoolsEvents::DepositSent(event) => {
             Fact::DepositSent { pool_id: id(&event.poolId)?, amount_gwei: event.amountGwei }
         }
+        MicropoolsEvents::ForeignDepositProven(event) => Fact::ForeignDepositProven {
+            pool_id: id(&event.poolId)?,
+            withdrawal_credentials: event.foreignCredentials,
+            amount_gwei: event.amountGwei,
+        },
         _ => return None,
     })
 }

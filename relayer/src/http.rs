@@ -13,9 +13,10 @@ use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::messages::SignedMessage;
 use utoipa::{OpenApi, ToSchema};
 
+use crate::engine::intent_line;
 use crate::shared::Shared;
-use crate::status::{self, KeyStatus, PoolStatus, Status};
-use crate::store::{Evidence, StoreError};
+use crate::status::{self, IntentLine, KeyStatus, PoolStatus, Status};
+use crate::store::Evidence;
 
 /// Longest time one answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -60,10 +61,17 @@ pub struct Keys {
     pub keys: Vec<KeyStatus>,
 }
 
-/// Evidence.
+/// A page of transactions.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct IntentPage {
+    /// Oldest first.
+    pub intents: Vec<IntentLine>,
+}
+
+/// A page of evidence.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EvidenceList {
-    /// Newest first.
+    /// Oldest first.
     pub evidence: Vec<Evidence>,
 }
 
@@ -79,10 +87,17 @@ pub struct Range {
 }
 
 impl Range {
+    fn after(self) -> u64 {
+        self.after.unwrap_or(0)
+    }
+
+    fn limit(self) -> u32 {
+        self.limit.unwrap_or(PAGE).min(PAGE)
+    }
+
     fn of<T: Clone>(self, all: &[T], id: impl Fn(&T) -> &str) -> Vec<T> {
-        let after = self.after.unwrap_or(0);
-        let limit = usize::try_from(self.limit.unwrap_or(PAGE).min(PAGE)).unwrap_or(usize::MAX);
-        let wanted = all.iter().filter(|item| id(item).parse::<u64>().is_ok_and(|id| id > after));
+        let limit = usize::try_from(self.limit()).unwrap_or(usize::MAX);
+        let wanted = all.iter().filter(|item| id(item).parse::<u64>().is_ok_and(|id| id > self.after()));
         wanted.take(limit).cloned().collect()
     }
 }
@@ -94,7 +109,7 @@ impl Range {
         title = "stkr-relayer",
         description = "What a Stkr relayer sees and carries. Everything is public and read-only."
     ),
-    paths(page, health, livez, readyz, metrics, status, ceremony, evidence, pools, keys, openapi)
+    paths(page, health, livez, readyz, metrics, status, ceremony, evidence, intents, pools, keys, openapi)
 )]
 pub struct Api;
 
@@ -118,6 +133,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/status", get(status))
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
         .route("/v1/evidence", get(evidence))
+        .route("/v1/intents", get(intents))
         .route("/v1/pools", get(pools))
         .route("/v1/keys", get(keys))
         .route("/openapi.json", get(openapi))
@@ -128,7 +144,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 /// The status as a page for people.
 #[utoipa::path(get, path = "/", responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
 async fn page(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let evidence = shared.store.evidence(100).map_err(|error| broken(&error))?;
+    let evidence = shared.store.newest_evidence(100).map_err(|error| broken(&error))?;
     let html = Html(status::page(&shared.status(), &evidence));
     // Nothing on the page needs a script; if escaping ever failed, the browser would still run none.
     let policy = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
@@ -169,7 +185,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     metrics_response(&shared.metrics)
 }
 
-/// Everything the relayer sees.
+/// What the relayer sees; of what grows with history the newest.
 #[utoipa::path(get, path = "/status", responses((status = 200, body = Status)))]
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     Json(Status::clone(&shared.status()))
@@ -205,27 +221,35 @@ async fn ceremony(
     Ok(Json(Bulletin { key_id: key_id.to_string(), attempt: number.to_string(), messages }))
 }
 
-/// Proven faults of servers, newest first.
+/// Proven faults of servers, in the order they were found.
 #[utoipa::path(get, path = "/v1/evidence", params(Range), responses((status = 200, body = EvidenceList)))]
 async fn evidence(
     State(shared): State<Arc<Shared>>,
     Query(range): Query<Range>,
 ) -> Result<Json<EvidenceList>, Problem> {
-    let limit = range.limit.unwrap_or(PAGE).min(PAGE);
-    let evidence = shared.store.evidence(limit).map_err(|error| broken(&error))?;
+    let evidence = shared.store.evidence(range.after(), range.limit()).map_err(|error| broken(&error))?;
     Ok(Json(EvidenceList { evidence }))
+}
+
+/// Transactions of this relayer, in the order they became necessary.
+#[utoipa::path(get, path = "/v1/intents", params(Range), responses((status = 200, body = IntentPage)))]
+async fn intents(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Result<Json<IntentPage>, Problem> {
+    let after = i64::try_from(range.after()).unwrap_or(i64::MAX);
+    let page = shared.intents.as_ref().map_or_else(|| Ok(Vec::new()), |intents| intents.list(after, range.limit()));
+    let page = page.map_err(|error| broken(&error))?;
+    Ok(Json(IntentPage { intents: page.into_iter().map(intent_line).collect() }))
 }
 
 /// Pools.
 #[utoipa::path(get, path = "/v1/pools", params(Range), responses((status = 200, body = Pools)))]
 async fn pools(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Json<Pools> {
-    Json(Pools { pools: range.of(&shared.status().pools, |pool| &pool.pool_id) })
+    Json(Pools { pools: range.of(&shared.lists().pools, |pool| &pool.pool_id) })
 }
 
 /// Keys.
 #[utoipa::path(get, path = "/v1/keys", params(Range), responses((status = 200, body = Keys)))]
 async fn keys(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Json<Keys> {
-    Json(Keys { keys: range.of(&shared.status().keys, |key| &key.key_id) })
+    Json(Keys { keys: range.of(&shared.lists().keys, |key| &key.key_id) })
 }
 
 /// This document.
@@ -235,7 +259,7 @@ async fn openapi() -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-fn broken(error: &StoreError) -> Problem {
+fn broken(error: &dyn std::error::Error) -> Problem {
     tracing::error!(error = %error, "the database cannot be read");
     unknown_trouble()
 }
@@ -257,6 +281,7 @@ mod tests {
     use super::*;
     use crate::app::SCHEMA;
     use crate::plan::Clock;
+    use crate::shared::Lists;
     use crate::store::Store;
 
     struct Running {
@@ -269,7 +294,7 @@ mod tests {
         stkr_node::tls::install_provider().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
-        let shared = Shared::new(Store::new(Arc::new(database)));
+        let shared = Shared::new(Store::new(Arc::new(database)), None);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());
@@ -296,6 +321,7 @@ mod tests {
             deadline: "0".to_owned(),
             key_id: None,
             deposits_gwei: Vec::new(),
+            foreign_deposit: None,
         }
     }
 
@@ -305,7 +331,8 @@ mod tests {
         assert_eq!(server.get("/livez").await.0, 200);
         assert_eq!((server.get("/health").await.0, server.get("/readyz").await.0), (503, 503));
         let problems = vec!["server 3 is down".to_owned()];
-        server.shared.publish(Status { problems, ..Status::default() }, &Clock { head: 7, ..Clock::default() });
+        let status = Status { problems, ..Status::default() };
+        server.shared.publish(status, Lists::default(), &Clock { head: 7, ..Clock::default() });
         let (status, body) = server.get("/health").await;
         assert!(status == 200 && body.contains("server 3 is down"), "{body}");
         assert_eq!(server.get("/readyz").await.0, 200);
@@ -331,12 +358,33 @@ mod tests {
     #[tokio::test]
     async fn lists_come_in_pages() {
         let server = start();
-        let status = Status { pools: (1..=5).map(pool).collect(), ..Status::default() };
-        server.shared.publish(status, &Clock::default());
+        let lists = Lists { pools: (1..=5).map(pool).collect(), ..Lists::default() };
+        server.shared.publish(Status::default(), lists, &Clock::default());
         let (_, body) = server.get("/v1/pools?after=2&limit=2").await;
         let pools: serde_json::Value = serde_json::from_str(&body).unwrap();
         let ids: Vec<_> = pools["pools"].as_array().unwrap().iter().map(|pool| pool["poolId"].clone()).collect();
         assert_eq!(ids, ["3", "4"]);
+    }
+
+    #[tokio::test]
+    async fn evidence_comes_in_pages_that_miss_nothing_and_repeat_nothing() {
+        let server = start();
+        for number in 1..=5_u64 {
+            assert!(server.shared.store.keep_evidence(number, 7, "equivocation", &number).unwrap());
+        }
+        let (mut after, mut keys) = ("0".to_owned(), Vec::new());
+        loop {
+            let (_, body) = server.get(&format!("/v1/evidence?limit=2&after={after}")).await;
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let page = body["evidence"].as_array().unwrap();
+            assert!(page.len() <= 2, "{body}");
+            let Some(last) = page.last() else { break };
+            keys.extend(page.iter().map(|evidence| evidence["keyId"].as_str().unwrap().to_owned()));
+            after = last["id"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(keys, ["1", "2", "3", "4", "5"]);
+        assert_eq!(server.get("/v1/evidence?after=18446744073709551615").await.1, "{\"evidence\":[]}");
+        assert_eq!(server.get("/v1/evidence?after=-1").await.0, 400);
     }
 
     #[tokio::test]
@@ -362,7 +410,7 @@ mod tests {
     async fn the_handbook_lists_every_metric() {
         let handbook = include_str!("../../docs/relayer.md");
         let server = start();
-        server.shared.publish(Status::default(), &Clock::default());
+        server.shared.publish(Status::default(), Lists::default(), &Clock::default());
         for (name, help) in server.shared.metrics.catalogue() {
             assert!(
                 handbook.contains(&format!("| `{name}` | {help} |")),

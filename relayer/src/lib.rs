@@ -7,14 +7,16 @@
 //!   └──── transactions ─────────────┴─> Collector: partial signatures <── servers
 //! ```
 //!
-//! [`view`] and [`plan`] are pure; [`engine`] runs them against the world; [`status`] is what people see of it.
+//! [`view`] and [`plan`] are pure; [`picture`] keeps the view in step with the event log; [`engine`] runs them against the world; [`status`] is what people see of it.
 
 pub mod app;
 pub mod carry;
 pub mod config;
+pub mod deposits;
 pub mod engine;
 pub mod events;
 pub mod http;
+pub mod picture;
 pub mod plan;
 pub mod probe;
 pub mod shared;

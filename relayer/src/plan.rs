@@ -8,6 +8,7 @@
 use alloy::primitives::{Address, B256, Bytes, keccak256};
 use stkr_chain::types::PoolState;
 
+use crate::deposits::ForeignDeposit;
 use crate::view::{self, Ceremony, KeyPhase, PendingDraw, Pool, View};
 
 /// Blocks for which EIP-2935 serves a block hash.
@@ -82,6 +83,18 @@ pub enum Action {
         key_id: u64,
         /// 128 bytes, EIP-2537.
         group_key: Bytes,
+        /// Whether the predeposit may be sent once the signature is there: the deposit contract was looked through for
+        /// foreign deposits with this key up to the head.
+        may_send: bool,
+    },
+    /// The key signed a deposit to other credentials: burn it, whatever else could be done with the pool.
+    ProveForeignDeposit {
+        /// Pool.
+        pool_id: u64,
+        /// 128 bytes, EIP-2537.
+        group_key: Bytes,
+        /// The proof.
+        foreign: ForeignDeposit,
     },
     /// The challenge window is over: send the other 31 ETH.
     TopUp {
@@ -123,6 +136,7 @@ impl Action {
             Self::CarryCeremony { .. } => "finalise_key",
             Self::OrderDeposit { .. } => "order_deposit",
             Self::CollectDeposit { .. } => "predeposit",
+            Self::ProveForeignDeposit { .. } => "prove_foreign_deposit",
             Self::TopUp { .. } => "top_up",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",
@@ -138,6 +152,7 @@ impl Action {
             Self::RequestKey { pool_id }
             | Self::OrderDeposit { pool_id, .. }
             | Self::CollectDeposit { pool_id, .. }
+            | Self::ProveForeignDeposit { pool_id, .. }
             | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
             Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
             Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
@@ -176,17 +191,40 @@ fn plan_pool(view: &View, pool_id: u64, pool: &Pool, clock: &Clock) -> Option<Ac
         },
         PoolState::KeyReady => {
             let order = pool.order.as_ref()?;
+            if let Some(proof) = plan_proof(view, pool_id, order.key_id) {
+                return Some(proof);
+            }
             // Servers sign on finalised orders only; asking earlier would earn refusals.
             (order.block <= clock.finalized).then_some(())?;
             let group_key = live_group_key(view, order.key_id)?;
-            Some(Action::CollectDeposit { pool_id, key_id: order.key_id, group_key })
+            let may_send = deposits_are_known(view, pool_id, clock);
+            Some(Action::CollectDeposit { pool_id, key_id: order.key_id, group_key, may_send })
         }
         PoolState::Predeposited => {
-            let group_key = live_group_key(view, pool.key_id?)?;
-            (clock.timestamp >= pool.deadline).then_some(Action::TopUp { pool_id, group_key })
+            let key_id = pool.key_id?;
+            if let Some(proof) = plan_proof(view, pool_id, key_id) {
+                return Some(proof);
+            }
+            let group_key = live_group_key(view, key_id)?;
+            let due = clock.timestamp >= pool.deadline && deposits_are_known(view, pool_id, clock);
+            due.then_some(Action::TopUp { pool_id, group_key })
         }
         PoolState::None | PoolState::Open | PoolState::Active | PoolState::Cancelled => None,
     }
+}
+
+/// A key that signed a deposit nobody ordered is burned before anything else happens to its pool: every step forward would
+/// send ether to a validator whose first deposit, and with it the credentials, may be the thieves'. In a Full pool the order
+/// comes first all the same, for the contract takes the proof only from KeyReady on, and an order moves no ether.
+fn plan_proof(view: &View, pool_id: u64, key_id: u64) -> Option<Action> {
+    let foreign = view.watch.get(&pool_id)?.foreign.clone()?;
+    Some(Action::ProveForeignDeposit { pool_id, group_key: live_group_key(view, key_id)?, foreign })
+}
+
+/// Whether the deposit contract was looked through up to the head. Who deposits without having looked gives the challenge
+/// window away; others can still do it.
+fn deposits_are_known(view: &View, pool_id: u64, clock: &Clock) -> bool {
+    view.watch.get(&pool_id).is_some_and(|watch| watch.known_before > clock.head)
 }
 
 fn live_group_key(view: &View, key_id: u64) -> Option<Bytes> {
@@ -266,7 +304,7 @@ mod tests {
     use alloy::primitives::{U256, address};
 
     use super::*;
-    use crate::view::{DepositOrder, Fact, LiveKey};
+    use crate::view::{DepositOrder, Fact, LiveKey, Watch};
 
     const POOL: u64 = 5;
     const KEY: u64 = 9;
@@ -287,6 +325,7 @@ mod tests {
             key_id: None,
             order: None,
             deposits_gwei: Vec::new(),
+            proven: None,
         }
     }
 
@@ -309,7 +348,8 @@ mod tests {
         view.apply(1, Fact::PoolOpened { pool_id: POOL, pool: pool(PoolState::Full) });
         view.apply(10, Fact::PoolKeyRequested { pool_id: POOL, key_id: KEY });
         let consumer = Address::ZERO;
-        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw: draw() });
+        let (draw, block) = (draw(), 10);
+        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block });
         view
     }
 
@@ -338,7 +378,26 @@ mod tests {
             block: 31,
         };
         view.apply(31, Fact::DepositOrdered { pool_id: POOL, order });
+        view.watch.insert(POOL, Watch { known_before: 1_000, foreign: None });
         view
+    }
+
+    fn predeposited() -> View {
+        let mut view = ordered();
+        view.apply(40, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Predeposited, deadline: 3_000 });
+        view
+    }
+
+    fn stolen(view: &mut View) -> Action {
+        let foreign = ForeignDeposit {
+            withdrawal_credentials: B256::repeat_byte(0x7e),
+            amount_gwei: 1_000_000_000,
+            signature: Bytes::from(vec![8; 256]),
+            block: 35,
+            transaction: B256::repeat_byte(9),
+        };
+        view.watch.insert(POOL, Watch { known_before: 36, foreign: Some(foreign.clone()) });
+        Action::ProveForeignDeposit { pool_id: POOL, group_key: live().group_key().unwrap(), foreign }
     }
 
     #[test]
@@ -442,10 +501,48 @@ mod tests {
 
     #[test]
     fn the_top_up_waits_for_the_challenge_window() {
-        let mut view = ordered();
-        view.apply(40, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Predeposited, deadline: 3_000 });
+        let view = predeposited();
         assert_eq!(plan(&view, &clock(50, 2_999)), vec![]);
         assert!(matches!(plan(&view, &clock(50, 3_000))[..], [Action::TopUp { pool_id: POOL, .. }]));
+    }
+
+    #[test]
+    fn a_foreign_deposit_is_proven_instead_of_the_predeposit_and_before_the_order_is_final() {
+        let mut view = ordered();
+        let proof = stolen(&mut view);
+        assert_eq!(proof.step(), "prove_foreign_deposit/5");
+        assert_eq!(plan(&view, &clock(33, 400)), vec![proof.clone()]);
+        assert_eq!(plan(&view, &Clock { finalized: 30, ..clock(33, 400) }), vec![proof]);
+    }
+
+    #[test]
+    fn a_foreign_deposit_is_proven_in_the_window_and_wins_over_the_top_up_after_it() {
+        let mut view = predeposited();
+        let proof = stolen(&mut view);
+        for timestamp in [400, 2_999, 3_000, 1_000_000] {
+            assert_eq!(plan(&view, &clock(50, timestamp)), vec![proof.clone()], "{timestamp}");
+        }
+        view.apply(60, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Cancelled, deadline: 0 });
+        view.apply(60, Fact::KeyRetired { key_id: KEY, burned: true });
+        assert_eq!(plan(&view, &clock(61, 1_000)), vec![], "done");
+    }
+
+    #[test]
+    fn nothing_is_deposited_for_a_key_whose_deposits_are_not_known_up_to_the_head() {
+        let mut view = predeposited();
+        view.watch.insert(POOL, Watch { known_before: 50, foreign: None });
+        assert_eq!(plan(&view, &clock(50, 3_000)), vec![], "block 50 was not looked at");
+        assert!(matches!(plan(&view, &clock(49, 3_000))[..], [Action::TopUp { .. }]));
+        view.watch.clear();
+        assert_eq!(plan(&view, &clock(49, 3_000)), vec![]);
+        let mut view = ordered();
+        let may_send = |view: &View| match plan(view, &clock(50, 400))[..] {
+            [Action::CollectDeposit { may_send, .. }] => may_send,
+            _ => panic!("a signature is collected all the same"),
+        };
+        assert!(may_send(&view));
+        view.watch.insert(POOL, Watch { known_before: 50, foreign: None });
+        assert!(!may_send(&view));
     }
 
     #[test]

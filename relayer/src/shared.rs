@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use stkr_chain::intents::Intents;
 use stkr_node::metrics::Metrics;
 
 use crate::plan::Clock;
-use crate::status::Status;
+use crate::status::{KeyStatus, PoolStatus, Status};
 use crate::store::Store;
 
 /// Without a successful look at the chain for this long, the relayer is not healthy.
@@ -49,44 +50,68 @@ impl Gauges {
     }
 }
 
+/// Everything that the status shows only the end of.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    /// All pools, in order of their ids.
+    pub pools: Vec<PoolStatus>,
+    /// All keys, in order of their ids.
+    pub keys: Vec<KeyStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Published {
+    status: Arc<Status>,
+    lists: Arc<Lists>,
+    at: Option<Instant>,
+}
+
 /// The newest picture.
 #[derive(Debug)]
 pub struct Shared {
-    status: Mutex<(Arc<Status>, Option<Instant>)>,
+    newest: Mutex<Published>,
     gauges: Gauges,
     /// Metrics registry.
     pub metrics: Arc<Metrics>,
     /// Bulletin and evidence.
     pub store: Store,
+    /// Transactions.
+    pub intents: Option<Intents>,
 }
 
 impl Shared {
-    /// Nothing seen yet.
+    /// Nothing seen yet. Without `intents` there are no transactions to show.
     #[must_use]
-    pub fn new(store: Store) -> Arc<Self> {
+    pub fn new(store: Store, intents: Option<Intents>) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-relayer", env!("CARGO_PKG_VERSION")));
         let gauges = Gauges::register(&metrics);
-        Arc::new(Self { status: Mutex::default(), gauges, metrics, store })
+        Arc::new(Self { newest: Mutex::default(), gauges, metrics, store, intents })
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Arc<Status>, Option<Instant>)> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest picture.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
-        self.lock().0.clone()
+        self.lock().status.clone()
+    }
+
+    /// All pools and keys of the newest picture.
+    #[must_use]
+    pub fn lists(&self) -> Arc<Lists> {
+        self.lock().lists.clone()
     }
 
     /// Whether the chain was read lately.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.lock().1.is_some_and(|at| at.elapsed() < STALE)
+        self.lock().at.is_some_and(|at| at.elapsed() < STALE)
     }
 
     /// A pass succeeded.
-    pub fn publish(&self, status: Status, clock: &Clock) {
+    pub fn publish(&self, status: Status, lists: Lists, clock: &Clock) {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let block = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let it = &self.gauges;
@@ -102,18 +127,18 @@ impl Shared {
             let count = status.intents.iter().filter(|intent| intent.state == state).count();
             it.intents.get_or_create(&[("state".to_owned(), state.to_owned())]).set(gauge(count));
         }
-        *self.lock() = (Arc::new(status), Some(Instant::now()));
+        *self.lock() = Published { status: Arc::new(status), lists: Arc::new(lists), at: Some(Instant::now()) };
     }
 
     /// A pass failed: the last picture stays, marked as old.
     pub fn failed(&self, reason: String) {
         self.gauges.failures.inc();
         let mut held = self.lock();
-        let mut status = Status::clone(&held.0);
+        let mut status = Status::clone(&held.status);
         status.chain.following = false;
         status.problems.retain(|problem| !problem.starts_with(CHAIN_PROBLEM));
         status.problems.insert(0, format!("{CHAIN_PROBLEM}: {reason}"));
-        held.0 = Arc::new(status);
+        held.status = Arc::new(status);
     }
 }
 

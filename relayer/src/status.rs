@@ -19,15 +19,15 @@ pub struct Status {
     pub account: String,
     /// What a person should look at, one sentence each; empty when all is well.
     pub problems: Vec<String>,
-    /// All pools.
+    /// The newest 100 pools; all are in `/v1/pools`.
     pub pools: Vec<PoolStatus>,
-    /// All keys.
+    /// The newest 100 keys; all are in `/v1/keys`.
     pub keys: Vec<KeyStatus>,
     /// Ceremonies under way.
     pub ceremonies: Vec<CeremonyStatus>,
     /// Signatures under way.
     pub collections: Vec<CollectionStatus>,
-    /// Transactions, newest first.
+    /// The newest 100 transactions, newest first; all are in `/v1/intents`.
     pub intents: Vec<IntentLine>,
     /// Online servers.
     pub servers: Vec<ServerLine>,
@@ -71,6 +71,20 @@ pub struct PoolStatus {
     pub key_id: Option<String>,
     /// Gwei of each deposit sent.
     pub deposits_gwei: Vec<String>,
+    /// The deposit to other credentials that its key signed, if it did: why the pool is or will be Cancelled.
+    pub foreign_deposit: Option<ForeignDepositStatus>,
+}
+
+/// A deposit that no pool ordered, signed by a pool's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForeignDepositStatus {
+    /// Where the thieves wanted the stake to go.
+    pub withdrawal_credentials: String,
+    /// Gwei.
+    pub amount_gwei: String,
+    /// Whether the contract has seen the proof and burned the key.
+    pub proven: bool,
 }
 
 /// A key.
@@ -141,6 +155,8 @@ pub struct CollectionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IntentLine {
+    /// Id in this relayer's database; grows.
+    pub id: String,
     /// Name of the step and hash of the calldata.
     pub intent: String,
     /// `waiting`, `pending`, `included`, `confirmed`, `superseded`, `failed`.
@@ -165,7 +181,7 @@ pub struct ServerLine {
     pub status: String,
     /// As registered by its operator.
     pub endpoint: String,
-    /// Whether it answered last time; null before it was asked.
+    /// Whether it answered last time; null before it was asked. Only servers that are Active or hold a seat are.
     pub reachable: Option<bool>,
     /// Why not.
     pub problem: Option<String>,
@@ -191,9 +207,11 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
     table(
         &mut html,
         "Pools",
-        &["pool", "state", "staked (wei)", "key", "vault"],
+        &["pool", "state", "staked (wei)", "key", "vault", "foreign deposit to"],
         status.pools.iter().map(|pool| {
-            vec![&pool.pool_id, &pool.state, &pool.staked, pool.key_id.as_ref().unwrap_or(&EMPTY), &pool.vault]
+            let key = pool.key_id.as_ref().unwrap_or(&EMPTY);
+            let foreign = pool.foreign_deposit.as_ref().map_or(&EMPTY, |foreign| &foreign.withdrawal_credentials);
+            vec![&pool.pool_id, &pool.state, &pool.staked, key, &pool.vault, foreign]
         }),
     );
     table(

@@ -52,6 +52,8 @@ pub enum StoreError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
+    /// Id in this relayer's database; grows.
+    pub id: String,
     /// Key it happened with.
     pub key_id: String,
     /// Server at fault.
@@ -157,24 +159,43 @@ impl Store {
         Ok(found)
     }
 
+    /// Up to `limit` pieces of evidence with ids above `after`, in the order they were found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn evidence(&self, after: u64, limit: u32) -> Result<Vec<Evidence>, StoreError> {
+        self.evidence_page(
+            "SELECT sequence, key_id, server_id, kind, body FROM evidence WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            (number(after), limit),
+        )
+    }
+
     /// The newest `limit` pieces of evidence, newest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn evidence(&self, limit: u32) -> Result<Vec<Evidence>, StoreError> {
+    pub fn newest_evidence(&self, limit: u32) -> Result<Vec<Evidence>, StoreError> {
+        self.evidence_page(
+            "SELECT sequence, key_id, server_id, kind, body FROM evidence WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2",
+            (i64::MAX, limit),
+        )
+    }
+
+    fn evidence_page(&self, sql: &str, (from, limit): (i64, u32)) -> Result<Vec<Evidence>, StoreError> {
         let connection = self.database.lock();
-        let mut rows = connection
-            .prepare_cached("SELECT key_id, server_id, kind, body FROM evidence ORDER BY sequence DESC LIMIT ?1")?;
-        let found = rows.query_map([limit], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-        })?;
-        found
-            .map(|row| {
-                let (key, server, kind, body) = row?;
-                let body = serde_json::from_str(&body)?;
-                Ok(Evidence { key_id: key.to_string(), server_id: server.to_string(), kind, body })
-            })
-            .collect()
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![from, limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(Evidence {
+                id: row.get::<_, i64>(0)?.to_string(),
+                key_id: row.get::<_, i64>(1)?.to_string(),
+                server_id: row.get::<_, u32>(2)?.to_string(),
+                kind: row.get(3)?,
+                body: serde_json::from_str(&row.get::<_, String>(4)?)?,
+            });
+        }
+        Ok(found)
     }
 }
 

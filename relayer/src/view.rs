@@ -5,10 +5,12 @@
 //! that is derived from it can do more than cost this relayer a simulated call, because every contract and every
 //! server judges for itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use stkr_chain::types::{PoolState, ServerStatus};
+
+use crate::deposits::ForeignDeposit;
 
 /// Everything the planner knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,17 @@ pub struct View {
     pub keys: BTreeMap<u64, Key>,
     /// Opened pools by id.
     pub pools: BTreeMap<u64, Pool>,
+    /// What is known of others' deposits with the key of a KeyReady or Predeposited pool, by pool id.
+    pub watch: BTreeMap<u64, Watch>,
+}
+
+/// What the deposit contract says about a pool's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// First block that was not looked through yet.
+    pub known_before: u64,
+    /// The first deposit that burns the key.
+    pub foreign: Option<ForeignDeposit>,
 }
 
 /// A registered server.
@@ -49,6 +62,8 @@ pub struct Key {
     pub members: u8,
     /// Ceremony number.
     pub attempt: u16,
+    /// Block of the request; nobody can have made a deposit with the key before it.
+    pub requested_in: u64,
     /// Where it stands.
     pub phase: KeyPhase,
 }
@@ -88,6 +103,20 @@ impl KeyPhase {
             Self::Live(_) => "live",
             Self::Retired { burned: true, .. } | Self::Ended { burned: true } => "burned",
             Self::Retired { .. } | Self::Ended { .. } => "retired",
+        }
+    }
+}
+
+impl KeyPhase {
+    /// Ids of the servers that hold a seat of the key.
+    #[must_use]
+    pub fn seats(&self) -> &[u32] {
+        match self {
+            Self::Requested(draw) => &draw.kept,
+            Self::Drawn(ceremony) => &ceremony.committee,
+            Self::Live(live) => &live.committee,
+            Self::Retired { before, .. } => before.seats(),
+            Self::Ended { .. } => &[],
         }
     }
 }
@@ -157,6 +186,8 @@ pub struct Pool {
     pub order: Option<DepositOrder>,
     /// Gwei of each deposit sent.
     pub deposits_gwei: Vec<u64>,
+    /// Credentials and gwei of the foreign deposit that burned its key, if one was proven.
+    pub proven: Option<(B256, u64)>,
 }
 
 /// The DepositMessage a pool ordered: `IMicropools.DepositOrdered`.
@@ -214,6 +245,8 @@ pub enum Fact {
         members: u8,
         /// What the draw needs; nobody is kept.
         draw: PendingDraw,
+        /// Block it stands in.
+        block: u64,
     },
     /// `CeremonyRestarted`; no `draw` means that the same committee tries again until `deadline`.
     CeremonyRestarted {
@@ -300,6 +333,15 @@ pub enum Fact {
         /// Gwei.
         amount_gwei: u64,
     },
+    /// `ForeignDepositProven`.
+    ForeignDepositProven {
+        /// Pool.
+        pool_id: u64,
+        /// The thieves' credentials.
+        withdrawal_credentials: B256,
+        /// Gwei.
+        amount_gwei: u64,
+    },
 }
 
 impl View {
@@ -336,7 +378,8 @@ impl View {
         | Fact::PoolStateChanged { pool_id, .. }
         | Fact::PoolKeyRequested { pool_id, .. }
         | Fact::DepositOrdered { pool_id, .. }
-        | Fact::DepositSent { pool_id, .. }) = fact
+        | Fact::DepositSent { pool_id, .. }
+        | Fact::ForeignDepositProven { pool_id, .. }) = fact
         else {
             return;
         };
@@ -352,14 +395,17 @@ impl View {
             Fact::PoolKeyRequested { key_id, .. } => pool.key_id = Some(*key_id),
             Fact::DepositOrdered { order, .. } => pool.order = Some(order.clone()),
             Fact::DepositSent { amount_gwei, .. } => pool.deposits_gwei.push(*amount_gwei),
+            Fact::ForeignDepositProven { withdrawal_credentials, amount_gwei, .. } => {
+                pool.proven = Some((*withdrawal_credentials, *amount_gwei));
+            }
             _ => {}
         }
     }
 
     fn apply_to_key(&mut self, timestamp: u64, fact: Fact) {
-        if let Fact::KeyRequested { key_id, consumer, threshold, members, draw } = fact {
+        if let Fact::KeyRequested { key_id, consumer, threshold, members, draw, block } = fact {
             let phase = KeyPhase::Requested(draw);
-            self.keys.insert(key_id, Key { consumer, threshold, members, attempt: 0, phase });
+            self.keys.insert(key_id, Key { consumer, threshold, members, attempt: 0, requested_in: block, phase });
             return;
         }
         let (Fact::CeremonyRestarted { key_id, .. }
@@ -398,6 +444,19 @@ impl View {
         }
     }
 
+    /// Online servers that governance has approved, or that hold a seat of a key: those that a relayer talks to.
+    ///
+    /// Whoever registers writes any address into the registry. A relayer that went there and told on its public page what
+    /// it found would scan ports for strangers.
+    #[must_use]
+    pub fn trusted_servers(&self) -> BTreeSet<u32> {
+        let seated: BTreeSet<u32> = self.keys.values().flat_map(|key| key.phase.seats()).copied().collect();
+        let trusted = |(id, server): &(&u32, &Server)| {
+            server.online && (server.status == ServerStatus::Active || seated.contains(id))
+        };
+        self.servers.iter().filter(trusted).map(|(id, _)| *id).collect()
+    }
+
     /// The pool that uses key `key_id`, with its id.
     #[must_use]
     pub fn pool_of_key(&self, key_id: u64) -> Option<(u64, &Pool)> {
@@ -409,4 +468,190 @@ impl View {
 #[must_use]
 pub fn active_set_hash(active_set: &[u8]) -> B256 {
     keccak256(active_set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: u64 = 5;
+    const KEY: u64 = 9;
+
+    fn folded(facts: impl IntoIterator<Item = Fact>) -> View {
+        let mut view = View::default();
+        facts.into_iter().zip(1..).for_each(|(fact, timestamp)| view.apply(timestamp, fact));
+        view
+    }
+
+    fn opened() -> Fact {
+        let pool = Pool {
+            provider: Address::ZERO,
+            threshold: 3,
+            members: 4,
+            vault: Address::repeat_byte(0xaa),
+            staked: U256::ZERO,
+            state: PoolState::Open,
+            deadline: 100,
+            key_id: None,
+            order: None,
+            deposits_gwei: Vec::new(),
+            proven: None,
+        };
+        Fact::PoolOpened { pool_id: POOL, pool }
+    }
+
+    fn draw(kept: Vec<u32>) -> PendingDraw {
+        PendingDraw { seed_block: 20, active_set: Bytes::from(vec![0, 0, 0, 1]), kept }
+    }
+
+    fn requested() -> Fact {
+        let (draw, consumer) = (draw(vec![]), Address::ZERO);
+        Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 }
+    }
+
+    fn drawn() -> Fact {
+        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500 };
+        Fact::CommitteeDrawn { key_id: KEY, attempt: 1, ceremony }
+    }
+
+    fn live() -> LiveKey {
+        LiveKey {
+            committee: vec![4, 2, 6, 1],
+            signers: vec![Address::ZERO; 4],
+            points: Bytes::from(vec![7; 5 * 128]),
+            dealings_digest: B256::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_server_is_what_its_last_events_say() {
+        let server = Server {
+            operator: Address::ZERO,
+            signer: Address::repeat_byte(1),
+            tls_fingerprint: B256::ZERO,
+            endpoint: "https://old:1".to_owned(),
+            status: ServerStatus::Registered,
+            online: true,
+        };
+        let view = folded([
+            Fact::ServerRegistered { id: 3, server: server.clone() },
+            Fact::StatusChanged { id: 3, status: ServerStatus::Active },
+            Fact::EndpointChanged {
+                id: 3,
+                tls_fingerprint: B256::repeat_byte(2),
+                endpoint: "https://new:2".to_owned(),
+            },
+            Fact::StatusChanged { id: 4, status: ServerStatus::Active },
+        ]);
+        let expected = Server {
+            status: ServerStatus::Active,
+            tls_fingerprint: B256::repeat_byte(2),
+            endpoint: "https://new:2".to_owned(),
+            ..server
+        };
+        assert_eq!(view.servers, BTreeMap::from([(3, expected)]), "server 4 was never registered");
+    }
+
+    #[test]
+    fn only_approved_and_seated_online_servers_are_talked_to() {
+        let server = |online, status| Server {
+            operator: Address::ZERO,
+            signer: Address::ZERO,
+            tls_fingerprint: B256::ZERO,
+            endpoint: "https://192.0.2.1:22".to_owned(),
+            status,
+            online,
+        };
+        let servers = [
+            (1, server(true, ServerStatus::Registered)),
+            (2, server(true, ServerStatus::Active)),
+            (3, server(false, ServerStatus::Active)),
+            (4, server(true, ServerStatus::Suspended)),
+            (5, server(true, ServerStatus::Leaving)),
+            (6, server(true, ServerStatus::Left)),
+        ];
+        let mut view = folded(servers.map(|(id, server)| Fact::ServerRegistered { id, server }));
+        assert_eq!(view.trusted_servers(), BTreeSet::from([2]));
+        // The committee of `drawn` is 4, 2, 6, 1; a server of it keeps its share whatever becomes of it.
+        for fact in [requested(), drawn()] {
+            view.apply(20, fact);
+        }
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(30, Fact::KeyFinalised { key_id: KEY, live: live() });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(40, Fact::KeyRetired { key_id: KEY, burned: true });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        view.apply(50, Fact::SeatsFreed { key_id: KEY });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn a_pool_keeps_its_last_state_and_every_deposit() {
+        let order = DepositOrder {
+            key_id: KEY,
+            pubkey: Bytes::from(vec![1; 48]),
+            withdrawal_credentials: B256::ZERO,
+            amount_gwei: 1,
+            signing_root: B256::ZERO,
+            block: 8,
+        };
+        let view = folded([
+            opened(),
+            Fact::StakeChanged { pool_id: POOL, staked: U256::from(32) },
+            Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Full, deadline: 200 },
+            Fact::StakeChanged { pool_id: POOL, staked: U256::from(31) },
+            Fact::PoolKeyRequested { pool_id: POOL, key_id: KEY },
+            Fact::DepositOrdered { pool_id: POOL, order: order.clone() },
+            Fact::DepositSent { pool_id: POOL, amount_gwei: 1 },
+            Fact::DepositSent { pool_id: POOL, amount_gwei: 31 },
+        ]);
+        let pool = &view.pools[&POOL];
+        assert_eq!((pool.state, pool.deadline, pool.staked), (PoolState::Full, 200, U256::from(31)));
+        assert_eq!((pool.key_id, pool.order.as_ref(), &pool.deposits_gwei), (Some(KEY), Some(&order), &vec![1, 31]));
+        assert_eq!(view.pool_of_key(KEY).map(|(id, _)| id), Some(POOL));
+        assert_eq!(view.pool_of_key(KEY + 1), None);
+    }
+
+    #[test]
+    fn a_key_passes_through_its_phases_and_a_restart_goes_back() {
+        let mut view = folded([requested()]);
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Requested(draw(vec![])));
+        view.apply(21, drawn());
+        assert_eq!((view.keys[&KEY].phase.name(), view.keys[&KEY].attempt), ("drawn", 1));
+        let again =
+            |attempt, draw| Fact::CeremonyRestarted { key_id: KEY, attempt, kept: vec![4, 2], draw, deadline: 900 };
+        view.apply(30, again(2, None));
+        let same = Ceremony { committee: vec![4, 2], deadline: 900 };
+        assert_eq!((&view.keys[&KEY].phase, view.keys[&KEY].attempt), (&KeyPhase::Drawn(same), 2));
+        view.apply(31, again(3, Some(draw(vec![4, 2]))));
+        assert_eq!((&view.keys[&KEY].phase, view.keys[&KEY].attempt), (&KeyPhase::Requested(draw(vec![4, 2])), 3));
+        view.apply(32, Fact::KeyFinalised { key_id: KEY, live: live() });
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Live(live()));
+    }
+
+    #[test]
+    fn a_key_that_ended_remembers_what_its_seats_are_bound_to_until_they_are_free() {
+        let mut view = folded([requested(), drawn(), Fact::KeyFinalised { key_id: KEY, live: live() }]);
+        view.apply(40, Fact::KeyRetired { key_id: KEY, burned: true });
+        let before = Box::new(KeyPhase::Live(live()));
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Retired { burned: true, at: 40, before });
+        view.apply(50, Fact::SeatsFreed { key_id: KEY });
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Ended { burned: true });
+        assert_eq!(view.keys[&KEY].phase.name(), "burned");
+    }
+
+    #[test]
+    fn a_view_cannot_be_corrected_by_folding_on_so_a_reorg_folds_from_the_start() {
+        let (vanished, stays) = (Fact::PoolKeyRequested { pool_id: POOL, key_id: KEY }, opened());
+        let full = Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Full, deadline: 200 };
+        let sent = Fact::DepositSent { pool_id: POOL, amount_gwei: 1 };
+        let before = [stays.clone(), full.clone(), vanished, sent.clone()];
+        let after = [stays, full, sent.clone()];
+        let mut folded_on = folded(before);
+        folded_on.apply(9, sent);
+        let pool = &folded_on.pools[&POOL];
+        assert_eq!((pool.key_id, pool.deposits_gwei.len()), (Some(KEY), 2), "why folding on is wrong");
+        let pool = &folded(after).pools[&POOL];
+        assert_eq!((pool.key_id, pool.deposits_gwei.len()), (None, 1));
+    }
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stkr_chain::Deployment;
 use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, ProgramConfig};
 use stkr_node::{secrets, tls};
 
@@ -142,9 +141,6 @@ impl ProgramConfig for ServerConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.chain.check()?;
-        let deployment = Deployment::load(&self.chain.deployment)
-            .map_err(|error| ConfigError::value("chain.deployment", error.to_string()))?;
-        self.chain.network.check(deployment.chain_id, deployment.genesis_fork_version.0)?;
         tls::endpoint_url(&self.public.endpoint)
             .map_err(|error| ConfigError::value("public.endpoint", error.to_string()))?;
         let limits = &self.limits;

@@ -127,6 +127,8 @@ impl fmt::Display for IntentState {
 /// All there is to know about an intent.
 #[derive(Clone, Debug)]
 pub struct IntentStatus {
+    /// Its position among all intents of the database, growing from 1.
+    pub id: i64,
     /// Its name.
     pub key: String,
     /// Where it stands.
@@ -303,14 +305,62 @@ impl Intents {
         })
     }
 
-    /// All intents of this account, oldest first.
+    /// Up to `limit` intents of this account behind position `after`, oldest first.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn list(&self) -> Result<Vec<IntentStatus>, ChainError> {
+    pub fn list(&self, after: i64, limit: u32) -> Result<Vec<IntentStatus>, ChainError> {
+        self.page((after, false), limit)
+    }
+
+    /// The newest `limit` intents of this account, newest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn newest(&self, limit: u32) -> Result<Vec<IntentStatus>, ChainError> {
+        self.page((i64::MAX, true), limit)
+    }
+
+    fn page(&self, from: (i64, bool), limit: u32) -> Result<Vec<IntentStatus>, ChainError> {
         self.store.read(|connection| {
-            let rows = row::all(connection, self.sender())?;
+            let rows = row::page(connection, self.sender(), from, limit)?;
             rows.iter().map(|found| Ok(status(found, row::attempts(connection, found.id)?))).collect()
+        })
+    }
+
+    /// Intents whose name is `step`, a slash and anything, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn of_step(&self, step: &str) -> Result<Vec<IntentStatus>, ChainError> {
+        self.store.read(|connection| {
+            let rows = row::of_step(connection, self.sender(), step)?;
+            rows.iter().map(|found| Ok(status(found, row::attempts(connection, found.id)?))).collect()
+        })
+    }
+
+    /// Gives up what [`Intents::of_step`] finds and is not in a block yet, because it must not happen any more. What was not
+    /// signed never will be; what was sent loses its nonce to an empty transaction that pays more, unless a block takes it
+    /// first. Returns how many were given up now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub async fn withdraw(&self, step: &str) -> Result<usize, ChainError> {
+        let _alone = self.store.sending.lock().await;
+        self.store.write(|transaction| {
+            let mut withdrawn = 0;
+            for mut row in row::of_step(transaction, self.sender(), step)? {
+                match row.state {
+                    IntentState::Waiting => row.state = IntentState::Superseded,
+                    IntentState::Pending if row.given_up.is_none() => row.given_up = Some(IntentState::Superseded),
+                    _ => continue,
+                }
+                row.note = "withdrawn: something else has to happen instead".to_owned();
+                let settled = row.state == IntentState::Superseded;
+                row::save(transaction, &row, settled)?;
+                withdrawn += 1;
+            }
+            Ok(withdrawn)
         })
     }
 
@@ -566,7 +616,8 @@ impl Intents {
         let known = provider.get_transaction_by_hash(last.hash);
         let dropped = ask("looking for our transaction", known).await?.is_none();
         let late = view.head >= last.block.saturating_add(self.options.bump_after);
-        if !dropped && !late {
+        let withdrawn = row.given_up.is_some() && !last.cancels;
+        if !dropped && !late && !withdrawn {
             return Ok(());
         }
         if row.given_up.is_none()
@@ -687,7 +738,7 @@ impl Intents {
         match self.receipt(provider, included.hash).await? {
             Some(receipt) if receipt.block_hash == Some(included.block_hash) => self.settle(view, row),
             _ => {
-                tracing::warn!(intent = %row.key, hash = %included.hash, "a reorg dropped our transaction");
+                tracing::warn!(intent = %row.key, tx = %included.hash, "a reorg dropped our transaction");
                 let attempts = self.store.read(|connection| row::attempts(connection, row.id))?;
                 if attempts.iter().any(|attempt| attempt.hash == included.hash && !attempt.cancels) {
                     // It may have reverted there; on the new chain nothing is decided yet.
@@ -754,6 +805,7 @@ impl Intents {
 
 fn status(row: &IntentRow, attempts: Vec<Attempt>) -> IntentStatus {
     IntentStatus {
+        id: row.id,
         key: row.key.clone(),
         state: row.state,
         nonce: row.nonce,

@@ -128,9 +128,29 @@ pub(super) fn unsettled(connection: &Connection, sender: Address) -> Result<Vec<
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
 
-pub(super) fn all(connection: &Connection, sender: Address) -> Result<Vec<IntentRow>, ChainError> {
-    let mut statement = connection.prepare_cached("SELECT * FROM chain_intents WHERE sender = ?1 ORDER BY id")?;
-    let rows = statement.query_map([sender.0.0], intent)?;
+/// Up to `limit` rows of `sender` behind `after`, oldest first, or before it, newest first.
+pub(super) fn page(
+    connection: &Connection,
+    sender: Address,
+    (after, newest_first): (i64, bool),
+    limit: u32,
+) -> Result<Vec<IntentRow>, ChainError> {
+    let mut statement = connection.prepare_cached(if newest_first {
+        "SELECT * FROM chain_intents WHERE sender = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+    } else {
+        "SELECT * FROM chain_intents WHERE sender = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+    })?;
+    let rows = statement.query_map(params![sender.0.0, after, limit], intent)?;
+    Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
+/// Rows of `sender` whose name begins with `step` and a slash: those of one step, so few.
+pub(super) fn of_step(connection: &Connection, sender: Address, step: &str) -> Result<Vec<IntentRow>, ChainError> {
+    // '0' follows '/': a range that the unique index serves, which a LIKE with its wildcards would not be.
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM chain_intents WHERE key >= ?2 || '/' AND key < ?2 || '0' AND sender = ?1 ORDER BY id",
+    )?;
+    let rows = statement.query_map(params![sender.0.0, step], intent)?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
 

@@ -128,6 +128,99 @@ async fn a_crash_between_signing_storing_and_sending_neither_loses_nor_doubles_a
 }
 
 #[tokio::test]
+async fn a_withdrawn_intent_does_not_happen_whether_it_waits_or_was_sent() {
+    let net = Net::start().await;
+    // A base fee above the cap: it waits unsigned.
+    let capped = net.process_with("waits", IntentOptions { fee_cap: 1, ..OPTIONS }, net.signer.clone());
+    capped.submit("top_up/1/00", &call(5)).unwrap();
+    capped.drive().await.unwrap();
+    assert_eq!(state(&capped, "top_up/1/00"), IntentState::Waiting);
+    assert_eq!(capped.withdraw("top_up/1").await.unwrap(), 1);
+    assert_eq!(state(&capped, "top_up/1/00"), IntentState::Superseded);
+    let rich = net.process("waits");
+    net.mine_and_drive(&rich, 3).await;
+    assert_eq!((net.nonce().await, net.is_done(5).await), (0, false), "nothing was signed");
+    assert!(rich.reopen("top_up/1/00").unwrap(), "the chain may want it again");
+
+    // In the mempool: its nonce goes to an empty transaction, without waiting until it is late.
+    let intents = net.process("sent");
+    for (key, word) in [("top_up/1/00", 6), ("top_up/11/00", 7)] {
+        intents.submit(key, &call(word)).unwrap();
+    }
+    intents.drive().await.unwrap();
+    assert_eq!(intents.withdraw("top_up/1").await.unwrap(), 1, "of pool 1, not of pool 11");
+    assert_eq!(intents.withdraw("top_up/1").await.unwrap(), 0);
+    intents.drive().await.unwrap();
+    net.mine_and_drive(&intents, 4).await;
+    assert_eq!((net.nonce().await, net.is_done(6).await, net.is_done(7).await), (2, false, true));
+    assert_eq!(state(&intents, "top_up/1/00"), IntentState::Superseded);
+    assert_eq!(state(&intents, "top_up/11/00"), IntentState::Confirmed);
+    assert_eq!(intents.withdraw("top_up/11").await.unwrap(), 0, "what happened is not withdrawn");
+}
+
+/// Rows of SQLite's bytecode that `work` ran, by the hundred: what a pass costs, without a clock.
+fn cost(connection: &std::sync::Mutex<rusqlite::Connection>, work: impl FnOnce()) -> usize {
+    let counted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&counted);
+    let count = move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        false
+    };
+    connection.lock().unwrap().progress_handler(100, Some(count)).unwrap();
+    work();
+    connection.lock().unwrap().progress_handler(0, None::<fn() -> bool>).unwrap();
+    counted.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn what_a_pass_and_a_page_read_does_not_grow_with_what_happened_long_ago() {
+    let net = Net::start().await;
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    crate::migrate(&connection).unwrap();
+    let connection = Arc::new(std::sync::Mutex::new(connection));
+    let store = Store::new(connection.clone());
+    let superseded: Superseded = Arc::new(|_, _| false);
+    let intents =
+        Intents::new(store, vec![net.anvil.endpoint()], &deployment(), net.signer.clone(), OPTIONS, superseded);
+    let history = |from: i64, to: i64| {
+        let sql = "INSERT INTO chain_intents (key, sender, recipient, value, data, state, settled)
+                   VALUES ('draw/' || ?1 || '/00', ?2, ?2, ?3, x'', 'confirmed', 1)";
+        let attempt =
+            "INSERT INTO chain_attempts VALUES (?1, (SELECT max(id) FROM chain_intents), 0, 0, x'', ?2, ?2, 0, 0)";
+        let mut connection = connection.lock().unwrap();
+        let transaction = connection.transaction().unwrap();
+        for number in from..to {
+            let sender = net.signer.address();
+            transaction.execute(sql, rusqlite::params![number, sender.0.0, [0_u8; 32]]).unwrap();
+            for more in 0..3 {
+                let hash = U256::from(number * 3 + more).to_be_bytes::<32>();
+                transaction.execute(attempt, rusqlite::params![hash, [0_u8; 16]]).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    };
+    let work = async || {
+        let mut read = cost(&connection, || assert_eq!(intents.newest(20).unwrap().len(), 20));
+        read += cost(&connection, || assert_eq!(intents.list(10, 20).unwrap().len(), 20));
+        read += cost(&connection, || assert_eq!(intents.of_step("draw/7").unwrap().len(), 1));
+        read += cost(&connection, || assert!(intents.status("draw/9/00").unwrap().is_some()));
+        let unsettled = || assert!(intents.store.read(|it| row::unsettled(it, intents.sender())).unwrap().is_empty());
+        read += cost(&connection, unsettled);
+        let next = || assert_eq!(intents.store.write(|it| row::next_nonce(it, intents.sender(), 4)).unwrap(), 4);
+        read + cost(&connection, next)
+    };
+    history(1, 50);
+    let young = work().await;
+    history(50, 5_000);
+    let old = work().await;
+    assert!(young > 0 && old <= young + 5, "{young} hundred steps after 50 intents, {old} after 5,000");
+    let ids: Vec<i64> = intents.list(10, 3).unwrap().iter().map(|intent| intent.id).collect();
+    assert_eq!(ids, [11, 12, 13]);
+    let ids: Vec<i64> = intents.newest(2).unwrap().iter().map(|intent| intent.id).collect();
+    assert_eq!(ids, [4_999, 4_998]);
+}
+
+#[tokio::test]
 async fn a_crash_after_inclusion_is_seen_from_the_receipt_and_nothing_is_sent_again() {
     let net = Net::start().await;
     let intents = net.process("a");
@@ -156,7 +249,7 @@ async fn two_senders_on_one_key_and_one_database_never_share_a_nonce() {
     let (a, b, c) = tokio::join!(one.drive(), two.drive(), three.drive());
     assert!(a.is_ok() && b.is_ok() && c.is_ok(), "{a:?} {b:?} {c:?}");
     net.mine_and_drive(&one, 3).await;
-    let all = one.list().unwrap();
+    let all = one.list(0, 100).unwrap();
     assert!(all.iter().all(|it| it.state == IntentState::Confirmed && it.attempts.len() == 1), "{all:#?}");
     let mut nonces: Vec<u64> = all.iter().filter_map(|it| it.nonce).collect();
     nonces.sort_unstable();

@@ -11,6 +11,8 @@ use crate::testing::{Anvil, EMITTER, deployment, liar, store};
 const FOLLOW: LogOptions =
     LogOptions { interval: Duration::from_millis(50), range: 5, batch: 4, final_reorg: FinalReorg::Follow };
 
+mod deposits;
+
 struct Net {
     anvil: Anvil,
     directory: tempfile::TempDir,
@@ -142,6 +144,62 @@ async fn events_are_stored_with_their_blocks_and_decoded() {
     assert!(log.events(&query).unwrap().is_empty(), "block 10 is not final");
     assert_eq!(log.poll().await.unwrap().added, 0, "a second poll stored the same events again");
     assert_no_row_of_a_vanished_block(&net, &log).await;
+}
+
+#[tokio::test]
+async fn a_reorg_is_counted_even_if_the_poll_that_saw_it_fails_right_after() {
+    let net = Net::start(1).await;
+    for word in 1..=6 {
+        net.order_and_mine(word).await;
+    }
+    let failing = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let fails = Arc::clone(&failing);
+    let url = liar(net.anvil.url.clone(), move |method, result| {
+        // Not a list of logs: the endpoint breaks down between the unwinding and what would follow it.
+        let broken = method == "eth_getLogs" && fails.load(std::sync::atomic::Ordering::SeqCst);
+        if broken { serde_json::json!("out of order") } else { result }
+    })
+    .await;
+    let endpoint = Endpoint::connect(&url).await.unwrap();
+    let log = EventLog::open(net.store(), vec![endpoint], deployment(), FOLLOW).unwrap();
+    log.poll().await.unwrap();
+    assert_eq!(log.unwinds().unwrap(), 0);
+
+    net.anvil.reorg(3).await;
+    net.order_and_mine(50).await;
+    failing.store(true, std::sync::atomic::Ordering::SeqCst);
+    log.poll().await.unwrap_err();
+    assert_eq!((log.unwinds().unwrap(), words(&log)), (1, vec![1, 2, 3]), "taken back, and nothing new yet");
+    failing.store(false, std::sync::atomic::Ordering::SeqCst);
+    let progress = log.poll().await.unwrap();
+    assert_eq!((progress.removed, log.unwinds().unwrap()), (0, 1), "this poll has nothing to take back any more");
+    assert_eq!(words(&log), vec![1, 2, 3, 50]);
+    drop(log);
+    assert_eq!(net.log(FOLLOW).unwinds().unwrap(), 1, "it survives a restart");
+}
+
+#[tokio::test]
+async fn what_vanished_is_told_although_another_endpoint_had_to_finish_the_poll() {
+    let net = Net::start(1).await;
+    for word in 1..=6 {
+        net.order_and_mine(word).await;
+    }
+    let log = net.log(FOLLOW);
+    log.poll().await.unwrap();
+    net.anvil.reorg(3).await;
+    net.order_and_mine(50).await;
+    let url =
+        liar(
+            net.anvil.url.clone(),
+            |method, result| {
+                if method == "eth_getLogs" { serde_json::json!("out of order") } else { result }
+            },
+        )
+        .await;
+    let endpoints = vec![Endpoint::connect(&url).await.unwrap(), net.anvil.endpoint()];
+    let log = EventLog::open(log.store().clone(), endpoints, deployment(), FOLLOW).unwrap();
+    assert_eq!(log.poll().await.unwrap().removed, 3);
+    assert_eq!(words(&log), vec![1, 2, 3, 50]);
 }
 
 async fn nothing_is_counted_twice_through_a_reorg_of(depth: u64) {
