@@ -1,6 +1,6 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
-//! [`Stkr::connect`] checks chain and code, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
+//! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
 //! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
@@ -67,7 +67,7 @@ pub use stkr_chain::{
     Deployment, Endpoint, bindings,
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
-pub use verify::{Check, verify_deployment};
+pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
 pub use watch::{Cursor, Start, Update, Watch};
 pub use write::{DryRun, Sent, Write};
 
