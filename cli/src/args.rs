@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Follow the events of all contracts, across reorgs
     Watch {
-        /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash)
+        /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash/number:hash)
         #[arg(long, default_value = "now")]
         from: String,
         /// End at the block that is the newest when the command starts

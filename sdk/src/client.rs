@@ -98,7 +98,7 @@ impl<P: Provider> Stkr<P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn head(&self) -> Result<Cursor, StkrError> {
-        crate::watch::head(&self.provider).await
+        crate::watch::head(&self.provider, self.deployment.deployed_block).await
     }
 
     /// The provider underneath.

@@ -68,7 +68,7 @@ pub use stkr_chain::{
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
 pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
-pub use watch::{Cursor, Start, Update, Watch};
+pub use watch::{Block, Cursor, Start, Update, Watch};
 pub use write::{DryRun, Sent, Write};
 
 /// Wei as a decimal string: JSON numbers lose digits beyond 2^53.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use alloy::{
     consensus::transaction::SignerRecoverable as _,
+    eips::BlockId,
     network::NetworkTransactionBuilder as _,
     primitives::{Address, B256, U256},
     providers::{Provider as _, ProviderBuilder},
@@ -17,8 +18,8 @@ use alloy::{
 use common::{Chain, wallet};
 use serde_json::{Value, json};
 use stkr_sdk::{
-    Body, Class, ContractError, Cursor, KeyState, PoolState, ServerStatus, Start, Stkr, StkrError, Update, Watch,
-    amount, bindings::Micropools::MicropoolsEvents,
+    Block, Body, Class, ContractError, Cursor, KeyState, PoolState, ServerStatus, Start, Stkr, StkrError, Update,
+    Watch, amount, bindings::Micropools::MicropoolsEvents,
 };
 
 #[tokio::test]
@@ -280,7 +281,7 @@ async fn a_watch_tells_everything_takes_back_what_a_reorg_removed_and_goes_on() 
     chain.reorg(2).await;
     let (updates, after) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [minus(4), minus(3)], "newest first");
-    assert_ne!(level.hash, after.hash);
+    assert_ne!(level.block.hash, after.block.hash);
     stake(5).await;
     let (updates, stored) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [plus(5)]);
@@ -304,13 +305,43 @@ async fn a_cursor_of_a_vanished_block_is_rewound_and_one_of_another_chain_is_ref
     chain.reorg(1).await;
     let mut watch = stkr.watch(Start::After(stored)).poll_every(Duration::from_millis(20));
     let Update::Rewound { to } = watch.next().await.unwrap() else { panic!("not rewound") };
-    assert!(to.number < stored.number);
+    assert!(to == stored.finalized && to.number < stored.block.number);
     let (updates, _) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [], "the stake is gone with its block");
 
-    let foreign = Cursor { number: 1, hash: B256::repeat_byte(1) };
+    let nowhere = Block { number: 1, hash: B256::repeat_byte(1) };
+    let foreign = Cursor { block: nowhere, finalized: nowhere };
     let error = stkr.watch(Start::After(foreign)).next().await.unwrap_err();
     assert!(matches!(error, StkrError::ForeignCursor { number: 1, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_cursor_that_a_reorg_and_then_finality_passed_while_nobody_watched_is_rewound_to_what_was_final() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await;
+    let (stkr, alice) = (chain.stkr().await, chain.account().await);
+    let stake = async |ether: u64| {
+        stkr.pools().stake(pool, amount::ether(ether)).unwrap().send_with(&wallet(&alice)).await.unwrap();
+    };
+    chain.mine(12).await;
+    stake(1).await;
+    stake(2).await;
+    let mut watch = stkr.watch(Start::Deployment).poll_every(Duration::from_millis(20));
+    let (_, stored) = drain(&mut watch).await;
+    drop(watch);
+    assert!(stored.finalized.number < stored.block.number, "the checkpoint is not final");
+
+    // The last two blocks go, another stake comes in their place, and all of it becomes final.
+    chain.reorg(2).await;
+    stake(3).await;
+    chain.mine(40).await;
+    let final_now = chain.provider.get_block(BlockId::finalized()).await.unwrap().unwrap().header.number;
+    assert!(final_now > stored.block.number, "finality has passed the cursor");
+    let mut resumed = stkr.watch(Start::After(stored)).poll_every(Duration::from_millis(20));
+    assert_eq!(resumed.next().await.unwrap(), Update::Rewound { to: stored.finalized });
+    let (updates, level) = drain(&mut resumed).await;
+    assert_eq!(stakes(&updates), [('+', amount::ether(3))]);
+    assert!(level.finalized.number > stored.block.number);
 }
 
 #[tokio::test]
