@@ -59,14 +59,15 @@ pub use contract::ContractError;
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use keys::{KeyInfo, Keys};
-pub use pools::{PoolInfo, Pools};
+pub use pools::Pools;
 pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
-    Deployment, Endpoint, bindings,
+    Deployment, Endpoint, PoolInfo, bindings,
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
+pub use stkr_core::{PublicKey, Signature};
 pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
 pub use watch::{Block, Cursor, Start, Update, Watch};
 pub use write::{DryRun, Sent, Write};
