@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use alloy::{
-    primitives::{Address, U256},
+    primitives::{Address, B256, U256},
     providers::DynProvider,
 };
 use serde::Serialize;
@@ -26,8 +26,8 @@ use crate::{
 
 /// Nothing answers here: only for transactions that are made without asking the chain.
 const NOWHERE: &str = "http://offline.invalid";
-/// Longest answer file of `stkr-server register-args`.
-pub(crate) const MAX_FILE: u64 = 64 * 1024;
+/// Longest file that is read as an argument.
+const MAX_FILE: u64 = 64 * 1024;
 
 /// Everything a command needs.
 pub(crate) struct Context<'a> {
@@ -137,6 +137,23 @@ impl<'a> Context<'a> {
         self.account(signing)?.map(|account| account.address).ok_or_else(no_signer)
     }
 
+    /// As [`Context::perform`] for a governance call: sends it, or with `--schedule` announces it.
+    pub(crate) async fn govern(
+        &self,
+        client: &Client,
+        write: Write<'_, DynProvider>,
+        signing: &Signing,
+        schedule: bool,
+        done: &str,
+    ) -> Result<(), Failure> {
+        if schedule {
+            let done = format!("announced, and not done yet: {done}");
+            let operation = |id: B256| json!({ "operationId": id });
+            return self.perform(client.schedule(&write), signing, &done, operation).await;
+        }
+        self.perform(write, signing, done, |()| Value::Null).await
+    }
+
     /// Prints, tries, or signs and sends a write. `done` is the sentence for people; `result` names what was made.
     pub(crate) async fn perform<T>(
         &self,
@@ -239,6 +256,17 @@ async fn connect(text: &str) -> Result<DynProvider, Failure> {
         other => Failure::unavailable(other.to_string(), "check that the endpoint is up"),
     })?;
     Ok(endpoint.provider().clone())
+}
+
+/// A JSON file that another program wrote: `what` it must be, and `hint` at where it comes from.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Failure> {
+    let wrong = |reason: String| Failure::usage(format!("{} is not {what}: {reason}", path.display()), hint.to_owned());
+    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if length > MAX_FILE {
+        return Err(wrong("it is too long".into()));
+    }
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
 
 /// Wei that `gas` costs.

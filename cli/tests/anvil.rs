@@ -3,6 +3,8 @@
 
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
+#[path = "anvil/writes.rs"]
+mod writes;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -202,4 +204,19 @@ async fn watch_prints_a_line_per_event_and_resumes_at_its_cursor() {
     let staked = &second.iter().find(|line| line["event"]["event"] == "Staked").unwrap()["event"];
     assert_eq!(staked["args"]["amount"], "1000000000000000000");
     assert_eq!(staked["contract"], "Micropools");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fee_cap_below_the_base_fee_refuses_and_says_both() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let staker = key_file(folder.path(), "staker", &chain.account().await);
+    let fee = amount::gwei(20);
+    let _: Value = chain.provider.raw_request("anvil_setNextBlockBaseFeePerGas".into(), json!([fee])).await.unwrap();
+    chain.mine(1).await;
+    let (code, printed) = stkr(&chain, &["pool", "stake", &pool, "1", "--key-file", &staker, "--max-fee-gwei", "1.5"]);
+    assert_eq!((code, &printed["error"]["code"]), (1, &json!("fee_above_cap")), "{printed}");
+    assert_eq!(printed["error"]["message"], "the base fee is 20 gwei, above the cap of 1.5 gwei");
+    done(&chain, &["pool", "stake", &pool, "1", "--key-file", &staker, "--max-fee-gwei", "50"]);
 }

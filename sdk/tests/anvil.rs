@@ -4,6 +4,8 @@
 mod common;
 #[path = "anvil/verify.rs"]
 mod verify;
+#[path = "anvil/writes.rs"]
+mod writes;
 
 use std::time::Duration;
 
