@@ -66,16 +66,7 @@ impl<'a> Context<'a> {
                 "give --deployment FILE, set STKR_DEPLOYMENT, or name one in the configuration file",
             )
         })?;
-        let deployment = Deployment::load(&path).map_err(|error| Failure {
-            code: "deployment",
-            ..Failure::usage(error.to_string(), "the deploy script writes deployments/<chain id>.json")
-        })?;
-        if let Some(network) = self.network {
-            network
-                .check(deployment.chain_id, deployment.genesis_fork_version.0)
-                .map_err(|error| Failure::not_safe(error.to_string(), "use the deployment file of that network"))?;
-        }
-        Ok(deployment)
+        load_deployment(&path, self.network)
     }
 
     /// Where the deploy script puts the file of the network that was named.
@@ -244,6 +235,20 @@ impl<'a> Context<'a> {
         });
         Ok(())
     }
+}
+
+/// A deployment file, compared with the network it must be of.
+pub(crate) fn load_deployment(path: &Path, network: Option<Preset>) -> Result<Deployment, Failure> {
+    let deployment = Deployment::load(path).map_err(|error| Failure {
+        code: "deployment",
+        ..Failure::usage(error.to_string(), "the deploy script writes deployments/<chain id>.json")
+    })?;
+    if let Some(network) = network {
+        network
+            .check(deployment.chain_id, deployment.genesis_fork_version.0)
+            .map_err(|error| Failure::not_safe(error.to_string(), "use the deployment file of that network"))?;
+    }
+    Ok(deployment)
 }
 
 /// An endpoint, for http and https without asking it anything yet.

@@ -57,6 +57,7 @@ fn done(chain: &Chain, args: &[&str]) -> Value {
 fn refused(chain: &Chain, args: &[&str]) -> String {
     let (code, printed) = stkr(chain, args);
     assert_eq!(code, 1, "{args:?}: {printed}");
+    assert_eq!(printed["error"]["exit"], 1, "{args:?}: {printed}");
     printed["error"]["message"].as_str().unwrap().to_owned()
 }
 

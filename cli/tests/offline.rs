@@ -159,6 +159,53 @@ fn with_json_errors_are_json_too() {
 }
 
 #[test]
+fn the_exit_code_is_in_the_json_of_every_class_of_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let list = ["--json", "pool", "list", "--deployment", &deployment];
+    for (more, code) in [(&["--bogus"][..], 2), (&["--rpc", "http://127.0.0.1:1"], 3), (&["--network", "mainnet"], 4)] {
+        let output = stkr(&[&list[..], more].concat());
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{more:?}");
+        assert_eq!(error["error"]["exit"], code, "{more:?}: {error}");
+    }
+}
+
+#[test]
+fn with_json_everything_that_succeeds_without_a_chain_prints_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = |args: &[&str]| -> Value {
+        let output = stkr(&[args, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    };
+    let example = answer(&["config", "example"]);
+    let path = folder.path().join("stkr.toml");
+    fs::write(&path, example["toml"].as_str().unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    let checked = answer(&["config", "check", "--config", path]);
+    assert_eq!((&checked["valid"], &checked["config"]), (&true.into(), &path.into()));
+    let completions = answer(&["completions", "bash"]);
+    assert_eq!(completions["shell"], "bash");
+    assert!(completions["script"].as_str().unwrap().contains("verify-deployment"));
+}
+
+#[test]
+fn a_configuration_whose_deployment_is_broken_or_of_another_network_is_not_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let path = folder.path().join("stkr.toml");
+    let config = ["config", "check", "--config", path.to_str().unwrap()];
+    fs::write(&path, format!("network = \"devnet\"\ndeployment = {deployment:?}\n")).unwrap();
+    assert_eq!(stkr(&config).status.code(), Some(0));
+    fs::write(&path, format!("network = \"mainnet\"\ndeployment = {deployment:?}\n")).unwrap();
+    let error = refused(&config, 4);
+    assert!(error.contains("chain 31337") && error.contains("mainnet"), "{error}");
+    fs::write(&deployment, "{}").unwrap();
+    refused(&config, 2);
+}
+
+#[test]
 fn an_unsigned_transaction_needs_neither_key_nor_endpoint() {
     let folder = tempfile::tempdir().unwrap();
     let deployment = deployment(folder.path());
