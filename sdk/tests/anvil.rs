@@ -172,6 +172,38 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_write_that_a_reorg_drops_before_it_is_deep_enough_is_sent_again() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await;
+    let (stkr, alice) = (chain.stkr().await, chain.account().await);
+    let signing = wallet(&alice);
+    let write = stkr.pools().stake(pool, amount::ether(1)).unwrap().confirmations(3);
+    let follow = write.send_with(&signing);
+    let staked = async || stkr.positions().balance(alice.address(), pool).await.unwrap();
+    let disturb = async {
+        while staked().await.is_zero() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let first = chain.provider.get_block_number().await.unwrap();
+        chain.reorg(1).await;
+        assert_eq!(chain.provider.get_block_number().await.unwrap(), first, "an empty block took the place");
+        while staked().await.is_zero() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let second = chain.provider.get_block_number().await.unwrap();
+        // One block is not enough yet, three are.
+        chain.mine(1).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        chain.mine(1).await;
+        (second, second + 2)
+    };
+    let (sent, (included, head)) = futures::future::join(follow, disturb).await;
+    let receipt = sent.unwrap().receipt;
+    assert_eq!((receipt.block_number, chain.provider.get_block_number().await.unwrap()), (Some(included), head));
+    assert_eq!(chain.provider.get_transaction_count(alice.address()).await.unwrap(), 1, "the same bytes, once");
+}
+
+#[tokio::test]
 async fn a_fee_cap_below_the_base_fee_stops_a_write_and_one_above_it_binds() {
     let chain = Chain::start().await;
     let pool = chain.open_pool().await;
