@@ -18,7 +18,7 @@ use url::Url;
 use crate::{
     bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
     deployment::Deployment,
-    endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block},
+    endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block, same_endpoint},
     errors::ChainError,
     keys::LiveKey,
     types::{KeyKind, KeyState, POOL_SIZE, PoolState, ServerKind, ServerStatus, UnknownVariant},
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// At least two different endpoints, all of which agree.
+    /// At least two different endpoints ([`same_endpoint`]), all of which agree.
     TwoEndpoints,
     /// One is enough. Then whoever runs it can have this server sign an order that nobody gave; it is for a machine
     /// that runs its own node and says so in its configuration.
@@ -234,7 +234,7 @@ impl ChainReader {
         // The same endpoint twice agrees with itself whatever it says.
         let mut different: Vec<&Url> = Vec::new();
         for url in urls {
-            if !different.contains(&url) {
+            if !different.iter().any(|other| same_endpoint(other, url)) {
                 different.push(url);
             }
         }
