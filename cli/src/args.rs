@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 
+use crate::config::RpcUrl;
+
 /// Stkr on the command line: servers, providers, micropools, positions and keys.
 ///
 /// Exit codes: 0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe.
@@ -26,9 +28,12 @@ pub(crate) struct Global {
     /// Print JSON, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Execution endpoint (http, https, ws or wss)
-    #[arg(long, global = true, env = "STKR_RPC", hide_env_values = true, value_name = "URL")]
-    pub(crate) rpc: Option<String>,
+    /// Execution endpoint (http, https, ws or wss), without user, path and query; STKR_RPC may have them
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "rpc_file")]
+    pub(crate) rpc: Option<RpcUrl>,
+    /// File with the execution endpoint, mode 0600: for a URL that holds an API key
+    #[arg(long, global = true, env = "STKR_RPC_FILE", value_name = "FILE")]
+    pub(crate) rpc_file: Option<PathBuf>,
     /// Addresses of the contracts: deployments/<chain id>.json
     #[arg(long, global = true, env = "STKR_DEPLOYMENT", value_name = "FILE")]
     pub(crate) deployment: Option<PathBuf>,

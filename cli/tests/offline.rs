@@ -23,6 +23,7 @@ fn stkr(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stkr"))
         .args(args)
         .env_remove("STKR_RPC")
+        .env_remove("STKR_RPC_FILE")
         .env_remove("STKR_DEPLOYMENT")
         .env_remove("STKR_CONFIG")
         .output()
@@ -128,6 +129,30 @@ fn without_an_endpoint_or_with_a_dead_one_the_code_is_3() {
     let error = refused(&["pool", "list", "--deployment", &deployment, "--rpc", "http://127.0.0.1:1"], 3);
     assert!(error.contains("refused"), "{error}");
     refused(&["verify-deployment", "--deployment", &deployment, "--rpc", "http://127.0.0.1:1"], 3);
+}
+
+#[test]
+fn a_url_that_may_hold_a_key_is_no_argument_and_a_file_may_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let list = ["pool", "list", "--deployment", &deployment];
+    for url in [
+        format!("https://rpc.example/v2/{PLANTED_URL_KEY}"),
+        format!("https://{PLANTED_URL_KEY}@rpc.example"),
+        format!("https://me:{PLANTED_URL_KEY}@rpc.example/"),
+        format!("https://rpc.example/?key={PLANTED_URL_KEY}"),
+        format!("https://rpc.example/#{PLANTED_URL_KEY}"),
+        format!("wss://rpc.example/{PLANTED_URL_KEY}"),
+    ] {
+        let error = refused(&[&list[..], &["--rpc", &url]].concat(), 2);
+        assert!(error.contains("--rpc-file") && !error.contains(PLANTED_URL_KEY), "{error}");
+    }
+    let file = secret(folder.path(), "rpc", &format!("http://127.0.0.1:1/v2/{PLANTED_URL_KEY}\n"));
+    let error = refused(&[&list[..], &["--rpc-file", &file]].concat(), 3);
+    assert!(error.contains("refused"), "the file's endpoint was asked: {error}");
+    refused(&[&list[..], &["--rpc-file", &file, "--rpc", "http://127.0.0.1:1"]].concat(), 2);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&[&list[..], &["--rpc-file", &file]].concat(), 2);
 }
 
 #[test]
@@ -263,7 +288,8 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
     let open = folder.path().join("open-key");
     fs::write(&open, PLANTED_KEY).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-    let stake = ["pool", "stake", "1", "0.5", "--deployment", &deployment, "--rpc", &url];
+    let url_file = secret(folder.path(), "rpc-url", &url);
+    let stake = ["pool", "stake", "1", "0.5", "--deployment", &deployment];
     let pasted = format!("0x{PLANTED_KEY}");
     let tries: Vec<Vec<&str>> = vec![
         vec!["--key-file", &key],
@@ -277,15 +303,19 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
         vec!["--from", &pasted],
         vec!["--max-fee-gwei", &pasted, "--key-file", &key],
     ];
+    let ways: [(&[&str], &[(&str, &str)]); 4] = [
+        (&["--rpc", &url], &[]),
+        (&["--rpc-file", &url_file], &[]),
+        (&["--json", "--rpc-file", &url_file], &[]),
+        (&["--json"], &[("STKR_RPC", &url)]),
+    ];
     for extra in tries {
-        for json in [false, true] {
-            let mut args = stake.to_vec();
-            args.extend(&extra);
-            if json {
-                args.push("--json");
-            }
+        for (rpc, environment) in ways {
+            let args = [&stake[..], &extra, rpc].concat();
             let output = Command::new(env!("CARGO_BIN_EXE_stkr"))
                 .args(&args)
+                .env_remove("STKR_RPC")
+                .envs(environment.iter().copied())
                 .env("RUST_BACKTRACE", "1")
                 .env("RUST_LOG", "trace")
                 .output()
