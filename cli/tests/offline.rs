@@ -132,6 +132,21 @@ fn without_an_endpoint_or_with_a_dead_one_the_code_is_3() {
 }
 
 #[test]
+fn a_key_file_that_others_may_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let key = secret(folder.path(), "duty-key", PLANTED_KEY);
+    let args = ["provider", "register", "--duty-key-file", &key, "--from", ACCOUNT, "--unsigned"];
+    let args = [&args[..], &["--deployment", &deployment]].concat();
+    assert_eq!(stkr(&args).status.code(), Some(0), "mode 0600 is fine");
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let error = refused(&args, 2);
+        assert!(error.contains(&key) && error.contains("600"), "{error}");
+    }
+}
+
+#[test]
 fn a_url_that_may_hold_a_key_is_no_argument_and_a_file_may_have_it() {
     let folder = tempfile::tempdir().unwrap();
     let deployment = deployment(folder.path());
