@@ -1,6 +1,6 @@
 //! RPC endpoints: connecting, naming them in errors without their secrets, and a time limit on every question.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use alloy::{
     eips::BlockNumberOrTag,
@@ -10,7 +10,7 @@ use alloy::{
     rpc::{client::RpcClient, types::Block},
     transports::{RpcError, TransportErrorKind, http::Http},
 };
-use url::Url;
+use url::{Host, Url};
 
 use crate::errors::{ChainError, cut_urls};
 
@@ -113,6 +113,32 @@ impl Endpoint {
     }
 }
 
+/// Whether two URLs are certainly one endpoint: the same host and port, whatever the scheme, user, path and query, and
+/// with every name of this machine as one host.
+///
+/// Two that differ here may still be one: two names of one host, two paths of one provider, two providers with one node
+/// behind them. That cannot be seen from here; choosing endpoints that do not depend on each other is the operator's.
+#[must_use]
+pub fn same_endpoint(one: &Url, other: &Url) -> bool {
+    place(one) == place(other)
+}
+
+fn place(url: &Url) -> (String, Option<u16>) {
+    let loopback = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.to_canonical().is_unspecified();
+    let host = match url.host() {
+        Some(Host::Ipv4(ip)) if loopback(ip.into()) => "localhost".to_owned(),
+        Some(Host::Ipv6(ip)) if loopback(ip.into()) => "localhost".to_owned(),
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => IpAddr::from(ip).to_canonical().to_string(),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            if name.ends_with(".localhost") { "localhost".to_owned() } else { name }
+        }
+        None => String::new(),
+    };
+    (host, url.port_or_known_default())
+}
+
 /// Header of the block `tag` names; nothing where the endpoint has no such block.
 ///
 /// # Errors
@@ -162,5 +188,32 @@ pub async fn ask_contract<T>(
     match tokio::time::timeout(REQUEST_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(|error| ChainError::from_call(action, &error)),
         Err(_) => Err(ChainError::Timeout { action: action.into(), after: REQUEST_TIMEOUT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_under_another_scheme_path_user_or_name_of_this_machine_is_the_same_endpoint() {
+        let same = |one: &str, other: &str| same_endpoint(&one.parse().unwrap(), &other.parse().unwrap());
+        for other in [
+            "http://localhost:8545",
+            "ws://127.0.0.1:8545",
+            "http://127.0.0.1:8545/v1/key?token=1",
+            "http://user:pass@127.1:8545",
+            "http://[::1]:8545",
+            "http://[::ffff:127.0.0.1]:8545",
+            "http://node.localhost:8545",
+            "http://0.0.0.0:8545",
+        ] {
+            assert!(same("http://127.0.0.1:8545", other), "{other}");
+        }
+        assert!(same("https://rpc.example", "wss://RPC.example.:443/another/key"));
+        for other in ["http://127.0.0.1:8546", "http://10.0.0.1:8545", "http://rpc.example:8545"] {
+            assert!(!same("http://127.0.0.1:8545", other), "{other}");
+        }
+        assert!(!same("https://rpc.example", "https://rpc2.example"));
     }
 }

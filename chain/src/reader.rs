@@ -18,17 +18,17 @@ use url::Url;
 use crate::{
     bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
     deployment::Deployment,
-    endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block},
+    endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block, same_endpoint},
     errors::ChainError,
     keys::LiveKey,
-    types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
+    types::{KeyKind, KeyState, POOL_SIZE, PoolState, ServerKind, ServerStatus, UnknownVariant},
 };
 
 /// How many endpoints must agree before an order that cannot be taken back is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// At least two different endpoints, all of which agree.
+    /// At least two different endpoints ([`same_endpoint`]), all of which agree.
     TwoEndpoints,
     /// One is enough. Then whoever runs it can have this server sign an order that nobody gave; it is for a machine
     /// that runs its own node and says so in its configuration.
@@ -84,10 +84,11 @@ pub struct ServerInfo {
 
 /// A micropool as the chain keeps it (`IMicropools.Pool`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PoolInfo {
     /// Counts from 1.
     pub id: u64,
-    /// Account that opened it.
+    /// Account that opened it and runs its validator.
     pub provider: Address,
     /// Where it stands.
     pub state: PoolState,
@@ -95,16 +96,109 @@ pub struct PoolInfo {
     pub threshold: u8,
     /// n of its key.
     pub members: u8,
-    /// Wei.
+    /// Wei staked and not left or refunded (decimal string in JSON).
+    #[serde(serialize_with = "wei")]
     pub staked: U256,
     /// 0 before the key is requested.
     pub key_id: u64,
-    /// Unix seconds; meaning by state.
+    /// Open, Full, KeyReady: unix time from which anyone may cancel. Predeposited: from which anyone may top up.
     pub deadline: u64,
-    /// Wei.
+    /// Wei of insurance held (decimal string in JSON).
+    #[serde(serialize_with = "wei")]
     pub insurance: U256,
-    /// Its vault, derived locally.
+    /// Its vault, derived locally: withdrawal address, known before it is deployed.
     pub vault: Address,
+}
+
+/// Wei as a decimal string: JSON numbers lose digits beyond 2^53.
+fn wei<S: serde::Serializer>(wei: &U256, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(wei)
+}
+
+impl KeyInfo {
+    /// The contract's record of key `id`; nothing where there is no such key.
+    ///
+    /// # Errors
+    /// [`UnknownVariant`]: the contract is newer than this program, or another one.
+    pub fn from_contract(id: u64, key: &KeyRegistry::Key) -> Result<Option<Self>, UnknownVariant> {
+        let state = KeyState::try_from(key.state)?;
+        if state == KeyState::None {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            id,
+            consumer: key.consumer,
+            state,
+            kind: KeyKind::try_from(key.kind)?,
+            threshold: key.threshold,
+            members: key.members,
+            attempt: key.attempt,
+            mark: key.mark.to(),
+            commitment: key.commitment,
+        }))
+    }
+}
+
+impl ServerInfo {
+    /// The contract's record of server `id`; nothing where there is no such server.
+    ///
+    /// # Errors
+    /// As [`KeyInfo::from_contract`].
+    pub fn from_contract(id: u32, server: &ServerRegistry::Server) -> Result<Option<Self>, UnknownVariant> {
+        let status = ServerStatus::try_from(server.status)?;
+        if status == ServerStatus::None {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            id,
+            signer: server.signer,
+            status,
+            kind: ServerKind::try_from(server.kind)?,
+            seats: server.seats,
+            unbonding_ends: server.unbondingEnds.to(),
+            operator: server.operator,
+            bond: U256::from(server.bond),
+            tls_fingerprint: server.tlsFingerprint,
+        }))
+    }
+}
+
+impl PoolInfo {
+    /// The contract's record of pool `id` of `deployment`; nothing where there is no such pool.
+    ///
+    /// # Errors
+    /// As [`KeyInfo::from_contract`].
+    pub fn from_contract(
+        deployment: &Deployment,
+        id: u64,
+        pool: &Micropools::Pool,
+    ) -> Result<Option<Self>, UnknownVariant> {
+        let state = PoolState::try_from(pool.state)?;
+        if state == PoolState::None {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            id,
+            provider: pool.provider,
+            state,
+            threshold: pool.threshold,
+            members: pool.members,
+            staked: U256::from(pool.staked),
+            key_id: pool.keyId,
+            deadline: pool.deadline.to(),
+            insurance: U256::from(pool.insurance),
+            vault: deployment.vault_of(id),
+        }))
+    }
+
+    /// Wei that can still be staked; 0 unless Open.
+    #[must_use]
+    pub fn room(&self) -> U256 {
+        match self.state {
+            PoolState::Open => POOL_SIZE.saturating_sub(self.staked),
+            _ => U256::ZERO,
+        }
+    }
 }
 
 /// The servers of a running ceremony, checked against the key's commitment.
@@ -140,7 +234,7 @@ impl ChainReader {
         // The same endpoint twice agrees with itself whatever it says.
         let mut different: Vec<&Url> = Vec::new();
         for url in urls {
-            if !different.contains(&url) {
+            if !different.iter().any(|other| same_endpoint(other, url)) {
                 different.push(url);
             }
         }
@@ -336,21 +430,7 @@ impl ChainReader {
                 ServerRegistry::new(registry, provider).server(id).call().await
             })
             .await?;
-        let status = ServerStatus::try_from(server.status)?;
-        if status == ServerStatus::None {
-            return Err(ChainError::NotFound(format!("there is no server {id}")));
-        }
-        Ok(ServerInfo {
-            id,
-            signer: server.signer,
-            status,
-            kind: ServerKind::try_from(server.kind)?,
-            seats: server.seats,
-            unbonding_ends: server.unbondingEnds.to(),
-            operator: server.operator,
-            bond: U256::from(server.bond),
-            tls_fingerprint: server.tlsFingerprint,
-        })
+        ServerInfo::from_contract(id, &server)?.ok_or_else(|| ChainError::NotFound(format!("there is no server {id}")))
     }
 
     /// Id of the server that signs with `signer`; nothing if there is none.
@@ -438,22 +518,8 @@ impl ChainReader {
                 Micropools::new(micropools, provider).pool(U256::from(id)).call().await
             })
             .await?;
-        let state = PoolState::try_from(pool.state)?;
-        if state == PoolState::None {
-            return Err(ChainError::NotFound(format!("there is no pool {id}")));
-        }
-        Ok(PoolInfo {
-            id,
-            provider: pool.provider,
-            state,
-            threshold: pool.threshold,
-            members: pool.members,
-            staked: U256::from(pool.staked),
-            key_id: pool.keyId,
-            deadline: pool.deadline.to(),
-            insurance: U256::from(pool.insurance),
-            vault: self.deployment.vault_of(id),
-        })
+        PoolInfo::from_contract(&self.deployment, id, &pool)?
+            .ok_or_else(|| ChainError::NotFound(format!("there is no pool {id}")))
     }
 
     /// Pools opened so far; ids are 1 to this number.
@@ -608,21 +674,7 @@ fn enough(configured: usize, trust: Trust) -> Result<(), ChainError> {
 }
 
 fn key_info(id: u64, key: &KeyRegistry::Key) -> Result<KeyInfo, ChainError> {
-    let state = KeyState::try_from(key.state)?;
-    if state == KeyState::None {
-        return Err(ChainError::NotFound(format!("there is no key {id}")));
-    }
-    Ok(KeyInfo {
-        id,
-        consumer: key.consumer,
-        state,
-        kind: KeyKind::try_from(key.kind)?,
-        threshold: key.threshold,
-        members: key.members,
-        attempt: key.attempt,
-        mark: key.mark.to(),
-        commitment: key.commitment,
-    })
+    KeyInfo::from_contract(id, key)?.ok_or_else(|| ChainError::NotFound(format!("there is no key {id}")))
 }
 
 /// Ids and counts are uint256 in the contracts and count from 1; none will ever pass 64 bits.

@@ -2,6 +2,11 @@
 //!
 //! Order and spelling are those of `contracts/interfaces/*.sol`; a test reads them there and compares.
 
+use alloy::primitives::U256;
+
+/// What stakers put into one pool, in wei: 32 ETH (`IMicropools.POOL_SIZE`).
+pub const POOL_SIZE: U256 = U256::from_limbs([13_553_255_926_290_448_384, 1, 0, 0]);
+
 /// A number that the contracts' enum does not have: the contract is newer than this program, or it is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{value} is no {name}; the contract is not the one this program was built for")]

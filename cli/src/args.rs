@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 
+use crate::config::RpcUrl;
+
 /// Stkr on the command line: servers, providers, micropools, positions and keys.
 ///
 /// Exit codes: 0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe.
@@ -26,9 +28,12 @@ pub(crate) struct Global {
     /// Print JSON, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Execution endpoint (http, https, ws or wss)
-    #[arg(long, global = true, env = "STKR_RPC", hide_env_values = true, value_name = "URL")]
-    pub(crate) rpc: Option<String>,
+    /// Execution endpoint (http, https, ws or wss), without user, path and query; STKR_RPC may have them
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "rpc_file")]
+    pub(crate) rpc: Option<RpcUrl>,
+    /// File with the execution endpoint, mode 0600: for a URL that holds an API key
+    #[arg(long, global = true, env = "STKR_RPC_FILE", value_name = "FILE")]
+    pub(crate) rpc_file: Option<PathBuf>,
     /// Addresses of the contracts: deployments/<chain id>.json
     #[arg(long, global = true, env = "STKR_DEPLOYMENT", value_name = "FILE")]
     pub(crate) deployment: Option<PathBuf>,
@@ -98,7 +103,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Follow the events of all contracts, across reorgs
     Watch {
-        /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash)
+        /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash/number:hash)
         #[arg(long, default_value = "now")]
         from: String,
         /// End at the block that is the newest when the command starts
@@ -163,6 +168,20 @@ pub(crate) enum ServerCommand {
     Approve {
         /// Server id
         id: u32,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Governance: set the smallest bond of a new server and the part of a bond that each seat reserves
+    SetBondParameters {
+        /// For example 4eth
+        #[arg(long, value_name = "AMOUNT")]
+        min_bond: String,
+        /// For example 0.2eth
+        #[arg(long, value_name = "AMOUNT")]
+        seat_bond: String,
         /// Announce it, for governance with a delay
         #[arg(long)]
         schedule: bool,
@@ -290,6 +309,40 @@ pub(crate) enum PoolCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Let another account move up to an amount of a position
+    Approve {
+        /// Pool id
+        id: u64,
+        /// Who may move it
+        spender: Address,
+        /// For example 0.5eth; 0 takes an earlier approval back
+        amount: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Let another account move all positions of the signing account
+    SetOperator {
+        /// Who may move them
+        spender: Address,
+        /// Take it back
+        #[arg(long)]
+        revoke: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Give somebody else's position, or a part of it, to an account, where its owner allowed that
+    TransferFrom {
+        /// Pool id
+        id: u64,
+        /// Owner
+        owner: Address,
+        /// Receiver
+        to: Address,
+        /// For example 0.5eth
+        amount: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// Ask for the key of a full pool
     RequestKey {
         #[command(flatten)]
@@ -297,6 +350,28 @@ pub(crate) enum PoolCommand {
     },
     /// Order the deposit of a pool whose key is live
     OrderDeposit {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Send the first ETH with the committee's signature over the ordered deposit
+    Predeposit {
+        /// Signature of the pool's key, 96 bytes
+        #[arg(long, value_name = "HEX")]
+        signature: Bytes,
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Show a signature of the pool's key over a deposit to other credentials: burns the key, pays everybody back
+    ProveForeignDeposit {
+        /// The other withdrawal credentials
+        #[arg(long, value_name = "HEX")]
+        credentials: B256,
+        /// Amount of that deposit in gwei
+        #[arg(long, value_name = "GWEI")]
+        amount_gwei: u64,
+        /// Signature of the pool's key, 96 bytes
+        #[arg(long, value_name = "HEX")]
+        signature: Bytes,
         #[command(flatten)]
         on: OnPool,
     },
@@ -354,6 +429,50 @@ pub(crate) enum KeyCommand {
     Draw {
         /// Key id
         id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Start a key again whose ceremony ran out of time
+    Restart {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Make a key live with what its ceremony gave
+    Finalise {
+        /// Key id
+        id: u64,
+        /// JSON file with shareKeys, groupKey, dealingsDigest and acknowledgements
+        #[arg(long, value_name = "FILE")]
+        transcript: PathBuf,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Free the seats of a key that has ended
+    FreeSeats {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Governance: admit a pools contract
+    AddConsumer {
+        /// The contract
+        consumer: Address,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Governance: set how long a ceremony may take
+    SetCeremonyWindow {
+        /// From 600 to 604800
+        seconds: u64,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
         #[command(flatten)]
         signing: Signing,
     },

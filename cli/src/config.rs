@@ -1,9 +1,31 @@
 //! The optional configuration file of `stkr`.
 
+use core::{convert::Infallible, fmt, str::FromStr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stkr_node::config::{ConfigError, Doc, Preset, ProgramConfig};
+use stkr_node::config::{ConfigError, Doc, Preset, ProgramConfig, rpc_host};
+use url::Url;
+
+/// The URL of an endpoint, as text: whatever may hold an API key stays out of Debug.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RpcUrl(pub(crate) String);
+
+impl fmt::Debug for RpcUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is no URL could be anything, a key included.
+        f.write_str(&Url::parse(&self.0).map_or_else(|_| "(not a URL)".to_owned(), |url| rpc_host(&url)))
+    }
+}
+
+impl FromStr for RpcUrl {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
 
 /// Everything that does not change from command to command. Arguments and environment win over it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +39,7 @@ pub(crate) struct Config {
     pub(crate) deployment: Option<PathBuf>,
     /// RPC endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rpc_url: Option<String>,
+    pub(crate) rpc_url: Option<RpcUrl>,
     /// File with the RPC endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rpc_url_file: Option<PathBuf>,
@@ -118,6 +140,16 @@ mod tests {
             .fold(String::new(), |all, line| all + line + "\n");
         let full = toml::from_str::<Config>(&uncommented).unwrap();
         assert_eq!(full.max_fee_gwei.as_deref(), Some("30"), "{uncommented}");
+    }
+
+    #[test]
+    fn a_url_with_a_key_shows_its_host_and_nothing_else() {
+        let config: Config =
+            toml::from_str("rpc_url = \"https://me:pass@rpc.example/v2/topsecret?key=topsecret\"").unwrap();
+        let shown = format!("{config:?}");
+        assert!(shown.contains("rpc.example:443"), "{shown}");
+        assert!(!shown.contains("topsecret") && !shown.contains("pass@"), "{shown}");
+        assert_eq!(format!("{:?}", RpcUrl("topsecret".into())), "(not a URL)");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use alloy::{
-    primitives::{Address, U256},
+    primitives::{Address, B256, U256},
     providers::DynProvider,
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::{
     args::{Global, Network, Signing},
-    config::Config,
+    config::{Config, RpcUrl},
     failure::Failure,
     output::{Output, record},
     signer::{self, Account},
@@ -26,14 +26,14 @@ use crate::{
 
 /// Nothing answers here: only for transactions that are made without asking the chain.
 const NOWHERE: &str = "http://offline.invalid";
-/// Longest answer file of `stkr-server register-args`.
-pub(crate) const MAX_FILE: u64 = 64 * 1024;
+/// Longest file that is read as an argument.
+const MAX_FILE: u64 = 64 * 1024;
 
 /// Everything a command needs.
 pub(crate) struct Context<'a> {
     pub(crate) output: &'a Output,
     config: Config,
-    rpc: Option<String>,
+    rpc: Option<RpcUrl>,
     deployment: Option<PathBuf>,
     network: Option<Preset>,
 }
@@ -47,12 +47,7 @@ impl<'a> Context<'a> {
             Some(path) => config::load::<Config>(path)?,
             None => Config::default(),
         };
-        let rpc = match (global.rpc, &config.rpc_url, &config.rpc_url_file) {
-            (Some(url), ..) => Some(url),
-            (None, Some(url), _) => Some(url.clone()),
-            (None, None, Some(file)) => Some(secrets::read_text(file)?.trim().to_owned()),
-            (None, None, None) => None,
-        };
+        let rpc = rpc(&global, &config)?;
         let deployment = global.deployment.or_else(|| config.deployment.clone());
         let network = global.network.map(preset).or(config.network);
         Ok(Self { output, config, rpc, deployment, network })
@@ -66,16 +61,7 @@ impl<'a> Context<'a> {
                 "give --deployment FILE, set STKR_DEPLOYMENT, or name one in the configuration file",
             )
         })?;
-        let deployment = Deployment::load(&path).map_err(|error| Failure {
-            code: "deployment",
-            ..Failure::usage(error.to_string(), "the deploy script writes deployments/<chain id>.json")
-        })?;
-        if let Some(network) = self.network {
-            network
-                .check(deployment.chain_id, deployment.genesis_fork_version.0)
-                .map_err(|error| Failure::not_safe(error.to_string(), "use the deployment file of that network"))?;
-        }
-        Ok(deployment)
+        load_deployment(&path, self.network)
     }
 
     /// Where the deploy script puts the file of the network that was named.
@@ -86,12 +72,12 @@ impl<'a> Context<'a> {
 
     /// The provider, connected.
     pub(crate) async fn provider(&self) -> Result<DynProvider, Failure> {
-        let text = self.rpc.as_deref().ok_or_else(|| Failure {
+        let text = self.rpc.as_ref().ok_or_else(|| Failure {
             exit: stkr_node::exit::Exit::Unavailable,
             code: "no_rpc",
             ..Failure::usage(
                 "no RPC endpoint was given",
-                "give --rpc URL, set STKR_RPC, or name one in the configuration file",
+                "give --rpc URL or --rpc-file FILE, set STKR_RPC, or name one in the configuration file",
             )
         })?;
         connect(text).await
@@ -109,7 +95,7 @@ impl<'a> Context<'a> {
         if !signing.unsigned || self.rpc.is_some() {
             return self.client().await;
         }
-        Ok(Stkr::unchecked(connect(NOWHERE).await?, self.deployment()?))
+        Ok(Stkr::unchecked(connect(&RpcUrl(NOWHERE.to_owned())).await?, self.deployment()?))
     }
 
     /// The account that signs, from the arguments or else the configuration; nothing where only an address is known.
@@ -135,6 +121,23 @@ impl<'a> Context<'a> {
             return Ok(from);
         }
         self.account(signing)?.map(|account| account.address).ok_or_else(no_signer)
+    }
+
+    /// As [`Context::perform`] for a governance call: sends it, or with `--schedule` announces it.
+    pub(crate) async fn govern(
+        &self,
+        client: &Client,
+        write: Write<'_, DynProvider>,
+        signing: &Signing,
+        schedule: bool,
+        done: &str,
+    ) -> Result<(), Failure> {
+        if schedule {
+            let done = format!("announced, and not done yet: {done}");
+            let operation = |id: B256| json!({ "operationId": id });
+            return self.perform(client.schedule(&write), signing, &done, operation).await;
+        }
+        self.perform(write, signing, done, |()| Value::Null).await
     }
 
     /// Prints, tries, or signs and sends a write. `done` is the sentence for people; `result` names what was made.
@@ -229,16 +232,80 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The endpoint: arguments before environment before configuration.
+fn rpc(global: &Global, config: &Config) -> Result<Option<RpcUrl>, Failure> {
+    let read = |file: &Path| Ok(Some(RpcUrl(secrets::read_text(file)?.trim().to_owned())));
+    if let Some(url) = &global.rpc {
+        return keyless(url).map(Some);
+    }
+    if let Some(file) = &global.rpc_file {
+        return read(file);
+    }
+    if let Ok(url) = std::env::var("STKR_RPC") {
+        return Ok(Some(RpcUrl(url)));
+    }
+    match (&config.rpc_url, &config.rpc_url_file) {
+        (Some(url), _) => Ok(Some(url.clone())),
+        (None, Some(file)) => read(file),
+        (None, None) => Ok(None),
+    }
+}
+
+/// An argument is visible to every process on the machine, and keys of RPC providers are in user, path or query.
+fn keyless(text: &RpcUrl) -> Result<RpcUrl, Failure> {
+    let url = parse_url(text)?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if plain {
+        return Ok(text.clone());
+    }
+    Err(Failure::usage(
+        "--rpc takes no URL with a user, a path or a query: an argument is visible to everybody on the machine, and that is where API keys are",
+        "write the URL to a file with mode 0600 and give --rpc-file, or rpc_url_file in the configuration",
+    ))
+}
+
+/// The parser's words are not repeated: a URL may hold a key.
+fn parse_url(text: &RpcUrl) -> Result<Url, Failure> {
+    Url::parse(&text.0).map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))
+}
+
+/// A deployment file, compared with the network it must be of.
+pub(crate) fn load_deployment(path: &Path, network: Option<Preset>) -> Result<Deployment, Failure> {
+    let deployment = Deployment::load(path).map_err(|error| Failure {
+        code: "deployment",
+        ..Failure::usage(error.to_string(), "the deploy script writes deployments/<chain id>.json")
+    })?;
+    if let Some(network) = network {
+        network
+            .check(deployment.chain_id, deployment.genesis_fork_version.0)
+            .map_err(|error| Failure::not_safe(error.to_string(), "use the deployment file of that network"))?;
+    }
+    Ok(deployment)
+}
+
 /// An endpoint, for http and https without asking it anything yet.
-async fn connect(text: &str) -> Result<DynProvider, Failure> {
-    // The parser's words are not repeated: a URL may hold a key.
-    let url = Url::parse(text)
-        .map_err(|_| Failure::usage("the RPC endpoint is not a URL", "write it as http://host:port"))?;
+async fn connect(text: &RpcUrl) -> Result<DynProvider, Failure> {
+    let url = parse_url(text)?;
     let endpoint = Endpoint::connect(&url).await.map_err(|error| match error {
         ChainError::BadEndpoint { .. } => Failure::usage(error.to_string(), "use http, https, ws or wss"),
         other => Failure::unavailable(other.to_string(), "check that the endpoint is up"),
     })?;
     Ok(endpoint.provider().clone())
+}
+
+/// A JSON file that another program wrote: `what` it must be, and `hint` at where it comes from.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Failure> {
+    let wrong = |reason: String| Failure::usage(format!("{} is not {what}: {reason}", path.display()), hint.to_owned());
+    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if length > MAX_FILE {
+        return Err(wrong("it is too long".into()));
+    }
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
 
 /// Wei that `gas` costs.

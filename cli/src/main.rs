@@ -19,12 +19,13 @@ use stkr_node::exit::Exit;
 use crate::{args::Cli, failure::Failure, output::Output};
 
 fn main() -> ExitCode {
-    // A bug must not spill memory addresses or paths of the build machine over somebody's terminal.
-    std::panic::set_hook(Box::new(|_| {
-        eprintln!("error: stkr has a bug and stopped; please report what you ran (without secrets)");
-    }));
     let json = std::env::args_os().any(|argument| argument == "--json");
     let output = Output::new(json);
+    // A bug must not spill memory addresses or paths of the build machine over somebody's terminal.
+    std::panic::set_hook(Box::new(move |_| {
+        let hint = "please report what you ran, without secrets; look at the chain before you run it again";
+        output.failure(&Failure { code: "bug", ..Failure::not_safe("stkr has a bug and stopped", hint) });
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -57,8 +57,8 @@ impl Output {
     /// The failure, and the code to end with.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         if self.json {
-            let Failure { code, message, hint, .. } = failure;
-            eprintln!("{}", json!({"error": {"code": code, "message": message, "hint": hint}}));
+            let Failure { exit, code, message, hint } = failure;
+            eprintln!("{}", json!({"error": {"exit": exit.code(), "code": code, "message": message, "hint": hint}}));
         } else {
             eprintln!("error: {}\nhint: {}", one_line(&failure.message), one_line(&failure.hint));
         }

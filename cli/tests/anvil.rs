@@ -3,6 +3,8 @@
 
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
+#[path = "anvil/writes.rs"]
+mod writes;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -55,6 +57,7 @@ fn done(chain: &Chain, args: &[&str]) -> Value {
 fn refused(chain: &Chain, args: &[&str]) -> String {
     let (code, printed) = stkr(chain, args);
     assert_eq!(code, 1, "{args:?}: {printed}");
+    assert_eq!(printed["error"]["exit"], 1, "{args:?}: {printed}");
     printed["error"]["message"].as_str().unwrap().to_owned()
 }
 
@@ -202,4 +205,46 @@ async fn watch_prints_a_line_per_event_and_resumes_at_its_cursor() {
     let staked = &second.iter().find(|line| line["event"]["event"] == "Staked").unwrap()["event"];
     assert_eq!(staked["args"]["amount"], "1000000000000000000");
     assert_eq!(staked["contract"], "Micropools");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_waits_for_as_many_blocks_as_it_is_told() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let staker = chain.account().await;
+    let key = key_file(folder.path(), "staker", &staker);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stkr"))
+        .args(["pool", "stake", &pool, "1", "--key-file", &key, "--confirmations", "3", "--json"])
+        .env("STKR_RPC", &chain.url)
+        .env("STKR_DEPLOYMENT", &chain.deployment_file)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while chain.provider.get_transaction_count(staker.address()).await.unwrap() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert!(child.try_wait().unwrap().is_none(), "one block is not three");
+    chain.mine(2).await;
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let head = chain.provider.get_block_number().await.unwrap();
+    assert_eq!(sent["block"].as_u64().unwrap() + 2, head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fee_cap_below_the_base_fee_refuses_and_says_both() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let staker = key_file(folder.path(), "staker", &chain.account().await);
+    let fee = amount::gwei(20);
+    let _: Value = chain.provider.raw_request("anvil_setNextBlockBaseFeePerGas".into(), json!([fee])).await.unwrap();
+    chain.mine(1).await;
+    let (code, printed) = stkr(&chain, &["pool", "stake", &pool, "1", "--key-file", &staker, "--max-fee-gwei", "1.5"]);
+    assert_eq!((code, &printed["error"]["code"]), (1, &json!("fee_above_cap")), "{printed}");
+    assert_eq!(printed["error"]["message"], "the base fee is 20 gwei, above the cap of 1.5 gwei");
+    done(&chain, &["pool", "stake", &pool, "1", "--key-file", &staker, "--max-fee-gwei", "50"]);
 }

@@ -23,6 +23,7 @@ fn stkr(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stkr"))
         .args(args)
         .env_remove("STKR_RPC")
+        .env_remove("STKR_RPC_FILE")
         .env_remove("STKR_DEPLOYMENT")
         .env_remove("STKR_CONFIG")
         .output()
@@ -131,6 +132,45 @@ fn without_an_endpoint_or_with_a_dead_one_the_code_is_3() {
 }
 
 #[test]
+fn a_key_file_that_others_may_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let key = secret(folder.path(), "duty-key", PLANTED_KEY);
+    let args = ["provider", "register", "--duty-key-file", &key, "--from", ACCOUNT, "--unsigned"];
+    let args = [&args[..], &["--deployment", &deployment]].concat();
+    assert_eq!(stkr(&args).status.code(), Some(0), "mode 0600 is fine");
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let error = refused(&args, 2);
+        assert!(error.contains(&key) && error.contains("600"), "{error}");
+    }
+}
+
+#[test]
+fn a_url_that_may_hold_a_key_is_no_argument_and_a_file_may_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let list = ["pool", "list", "--deployment", &deployment];
+    for url in [
+        format!("https://rpc.example/v2/{PLANTED_URL_KEY}"),
+        format!("https://{PLANTED_URL_KEY}@rpc.example"),
+        format!("https://me:{PLANTED_URL_KEY}@rpc.example/"),
+        format!("https://rpc.example/?key={PLANTED_URL_KEY}"),
+        format!("https://rpc.example/#{PLANTED_URL_KEY}"),
+        format!("wss://rpc.example/{PLANTED_URL_KEY}"),
+    ] {
+        let error = refused(&[&list[..], &["--rpc", &url]].concat(), 2);
+        assert!(error.contains("--rpc-file") && !error.contains(PLANTED_URL_KEY), "{error}");
+    }
+    let file = secret(folder.path(), "rpc", &format!("http://127.0.0.1:1/v2/{PLANTED_URL_KEY}\n"));
+    let error = refused(&[&list[..], &["--rpc-file", &file]].concat(), 3);
+    assert!(error.contains("refused"), "the file's endpoint was asked: {error}");
+    refused(&[&list[..], &["--rpc-file", &file, "--rpc", "http://127.0.0.1:1"]].concat(), 2);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&[&list[..], &["--rpc-file", &file]].concat(), 2);
+}
+
+#[test]
 fn a_deployment_that_is_missing_broken_or_of_another_network_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = refused(&["pool", "list", "--rpc", "http://127.0.0.1:1"], 2);
@@ -156,6 +196,53 @@ fn with_json_errors_are_json_too() {
         }
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn the_exit_code_is_in_the_json_of_every_class_of_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let list = ["--json", "pool", "list", "--deployment", &deployment];
+    for (more, code) in [(&["--bogus"][..], 2), (&["--rpc", "http://127.0.0.1:1"], 3), (&["--network", "mainnet"], 4)] {
+        let output = stkr(&[&list[..], more].concat());
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{more:?}");
+        assert_eq!(error["error"]["exit"], code, "{more:?}: {error}");
+    }
+}
+
+#[test]
+fn with_json_everything_that_succeeds_without_a_chain_prints_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = |args: &[&str]| -> Value {
+        let output = stkr(&[args, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    };
+    let example = answer(&["config", "example"]);
+    let path = folder.path().join("stkr.toml");
+    fs::write(&path, example["toml"].as_str().unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    let checked = answer(&["config", "check", "--config", path]);
+    assert_eq!((&checked["valid"], &checked["config"]), (&true.into(), &path.into()));
+    let completions = answer(&["completions", "bash"]);
+    assert_eq!(completions["shell"], "bash");
+    assert!(completions["script"].as_str().unwrap().contains("verify-deployment"));
+}
+
+#[test]
+fn a_configuration_whose_deployment_is_broken_or_of_another_network_is_not_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let path = folder.path().join("stkr.toml");
+    let config = ["config", "check", "--config", path.to_str().unwrap()];
+    fs::write(&path, format!("network = \"devnet\"\ndeployment = {deployment:?}\n")).unwrap();
+    assert_eq!(stkr(&config).status.code(), Some(0));
+    fs::write(&path, format!("network = \"mainnet\"\ndeployment = {deployment:?}\n")).unwrap();
+    let error = refused(&config, 4);
+    assert!(error.contains("chain 31337") && error.contains("mainnet"), "{error}");
+    fs::write(&deployment, "{}").unwrap();
+    refused(&config, 2);
 }
 
 #[test]
@@ -216,7 +303,8 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
     let open = folder.path().join("open-key");
     fs::write(&open, PLANTED_KEY).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-    let stake = ["pool", "stake", "1", "0.5", "--deployment", &deployment, "--rpc", &url];
+    let url_file = secret(folder.path(), "rpc-url", &url);
+    let stake = ["pool", "stake", "1", "0.5", "--deployment", &deployment];
     let pasted = format!("0x{PLANTED_KEY}");
     let tries: Vec<Vec<&str>> = vec![
         vec!["--key-file", &key],
@@ -230,15 +318,19 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
         vec!["--from", &pasted],
         vec!["--max-fee-gwei", &pasted, "--key-file", &key],
     ];
+    let ways: [(&[&str], &[(&str, &str)]); 4] = [
+        (&["--rpc", &url], &[]),
+        (&["--rpc-file", &url_file], &[]),
+        (&["--json", "--rpc-file", &url_file], &[]),
+        (&["--json"], &[("STKR_RPC", &url)]),
+    ];
     for extra in tries {
-        for json in [false, true] {
-            let mut args = stake.to_vec();
-            args.extend(&extra);
-            if json {
-                args.push("--json");
-            }
+        for (rpc, environment) in ways {
+            let args = [&stake[..], &extra, rpc].concat();
             let output = Command::new(env!("CARGO_BIN_EXE_stkr"))
                 .args(&args)
+                .env_remove("STKR_RPC")
+                .envs(environment.iter().copied())
                 .env("RUST_BACKTRACE", "1")
                 .env("RUST_LOG", "trace")
                 .output()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stkr_chain::Deployment;
+use stkr_chain::endpoint::same_endpoint;
 use url::Url;
 
 use crate::exit::Failure;
@@ -383,7 +384,7 @@ impl ChainConfig {
             Doc::new("chain.deployment", "Addresses of the contracts: deployments/<chain id>.json."),
             Doc::new(
                 "chain.rpc_urls",
-                "Your own execution endpoints (http, https, ws or wss). Two that do not share a provider are the point:\nirrevocable messages are signed only if all of them agree at the finalized block.",
+                "Your own execution endpoints (http, https, ws or wss). Two that do not share a provider are the point, and\nonly you can know whether they do; one host and port counts once, whatever the URLs look like:\nirrevocable messages are signed only if all of them agree at the finalized block.",
             ),
             Doc::unset(
                 "chain.rpc_urls_file",
@@ -438,7 +439,7 @@ impl ChainConfig {
                     format!("{} is not http, https, ws or wss", rpc_host(url)),
                 ));
             }
-            if urls[..position].contains(url) {
+            if urls[..position].iter().any(|other| same_endpoint(other, url)) {
                 return Err(ConfigError::value(
                     "chain.rpc_urls",
                     format!("{} is listed twice; an endpoint agreeing with itself proves nothing", rpc_host(url)),
@@ -596,6 +597,8 @@ mod tests {
         let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\n");
         assert!(load::<Sample>(&path).unwrap_err().to_string().contains("at least 2 are needed"));
         let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\", \"http://127.0.0.1:1/\"]\n");
+        assert!(load::<Sample>(&path).unwrap_err().to_string().contains("listed twice"));
+        let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\", \"ws://localhost:1\"]\n");
         assert!(load::<Sample>(&path).unwrap_err().to_string().contains("listed twice"));
         let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 1\n");
         load::<Sample>(&path).unwrap();

@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use crate::error::StkrError;
 
-/// Name and file of every contract of Stkr.
-const FILES: [(&str, &str); 5] = [
+/// Name and file of every contract that the deploy script creates.
+const FILES: [(&str, &str); 6] = [
+    ("AccessManager", include_str!("../../abi/AccessManager.json")),
     ("ServerRegistry", include_str!("../../abi/ServerRegistry.json")),
     ("ProviderRegistry", include_str!("../../abi/ProviderRegistry.json")),
     ("KeyRegistry", include_str!("../../abi/KeyRegistry.json")),

@@ -3,6 +3,7 @@
 //! Everything in the SDK is `U256` wei. A float never appears: `0.1 + 0.2` must not decide who owns what.
 
 use alloy::primitives::U256;
+pub use stkr_chain::types::POOL_SIZE;
 use thiserror::Error;
 
 /// Wei in one gwei.
@@ -14,8 +15,6 @@ const MAX_LENGTH: usize = 96;
 
 /// Smallest position a staker may hold, in wei: 0.5 ETH (`IMicropools.MIN_STAKE`).
 pub const MIN_STAKE: U256 = U256::from_limbs([ETHER / 2, 0, 0, 0]);
-/// What stakers put into one pool, in wei: 32 ETH (`IMicropools.POOL_SIZE`).
-pub const POOL_SIZE: U256 = U256::from_limbs([13_553_255_926_290_448_384, 1, 0, 0]);
 /// What a provider puts up beside a pool, in wei: 2 ETH (`IMicropools.INSURANCE`).
 pub const INSURANCE: U256 = U256::from_limbs([2 * ETHER, 0, 0, 0]);
 

@@ -2,7 +2,7 @@
 
 use alloy::{primitives::Address, providers::Provider, sol_types::SolCall};
 use stkr_chain::{
-    Deployment,
+    Deployment, Endpoint,
     bindings::{
         KeyRegistry::KeyRegistryInstance, Micropools::MicropoolsInstance, ProviderRegistry::ProviderRegistryInstance,
         ServerRegistry::ServerRegistryInstance,
@@ -42,22 +42,16 @@ pub struct Stkr<P> {
 }
 
 impl<P: Provider> Stkr<P> {
-    /// Connects, and checks before anything else that the endpoint is on the deployment's chain and that every
-    /// contract of the deployment has code there.
+    /// Connects, and checks before anything else that the endpoint is on the deployment's chain, that every contract of
+    /// the deployment has code there, and that the contracts work with each other as the file says
+    /// ([`Deployment::check_chain`]). Whether their code is right, [`crate::verify_deployment`] says.
     ///
     /// # Errors
-    /// [`StkrError::WrongChain`], [`StkrError::NoContract`], [`StkrError::Rpc`].
+    /// [`StkrError::WrongChain`], [`StkrError::NoContract`], [`StkrError::Deployment`].
     pub async fn connect(provider: P, deployment: Deployment) -> Result<Self, StkrError> {
-        let found = provider.get_chain_id().await.map_err(rpc("asking the RPC endpoint for its chain"))?;
-        if found != deployment.chain_id {
-            return Err(StkrError::WrongChain { expected: deployment.chain_id, found });
-        }
-        for (name, address) in contracts(&deployment) {
-            let code = provider.get_code_at(address).await.map_err(rpc("reading the code of the contracts"))?;
-            if code.is_empty() {
-                return Err(StkrError::NoContract { name, address });
-            }
-        }
+        // The root has neither fillers nor wallet, and nothing here needs them.
+        let endpoint = Endpoint::new("of this client", provider.root().clone().erased());
+        deployment.check_chain(&endpoint).await?;
         Ok(Self { provider, deployment })
     }
 
@@ -104,7 +98,7 @@ impl<P: Provider> Stkr<P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn head(&self) -> Result<Cursor, StkrError> {
-        crate::watch::head(&self.provider).await
+        crate::watch::head(&self.provider, self.deployment.deployed_block).await
     }
 
     /// The provider underneath.

@@ -6,7 +6,7 @@ use alloy::{
     primitives::{Address, B256, U256},
     transports::{RpcError, TransportError, TransportErrorKind},
 };
-use stkr_chain::errors::ContractError as RawError;
+use stkr_chain::errors::{ChainError, ContractError as RawError};
 use thiserror::Error;
 
 use crate::{amount, contract::ContractError};
@@ -62,13 +62,16 @@ pub enum StkrError {
         found: u64,
     },
     /// Nothing is deployed where a contract should be.
-    #[error("there is no code at {address}, where the deployment has the {name}")]
+    #[error("there is no code at {address}, which the deployment file calls {name}")]
     NoContract {
-        /// Contract name.
+        /// Field of the deployment file.
         name: &'static str,
         /// Address in the deployment.
         address: Address,
     },
+    /// The contracts of the deployment file are others, or do not belong together, or the endpoint did not say.
+    #[error("{0}")]
+    Deployment(Box<ChainError>),
     /// No such thing on the chain.
     #[error("there is no {what}")]
     NotFound {
@@ -158,6 +161,8 @@ impl StkrError {
             Self::Rpc { .. } => "rpc",
             Self::WrongChain { .. } => "wrong_chain",
             Self::NoContract { .. } => "no_contract",
+            Self::Deployment(error) if error.is_transient() => "rpc",
+            Self::Deployment(_) => "wrong_deployment",
             Self::NotFound { .. } => "not_found",
             Self::NotReady { .. } => "not_ready",
             Self::InsufficientFunds { .. } => "insufficient_funds",
@@ -176,7 +181,9 @@ impl StkrError {
         match self {
             Self::Invalid { .. } => Class::Usage,
             Self::Rpc { .. } | Self::NotIncluded { .. } => Class::Unavailable,
-            Self::WrongChain { .. }
+            Self::Deployment(error) if error.is_transient() => Class::Unavailable,
+            Self::Deployment(_)
+            | Self::WrongChain { .. }
             | Self::NoContract { .. }
             | Self::UnexpectedReceipt { .. }
             | Self::ForeignCursor { .. }
@@ -197,8 +204,11 @@ impl StkrError {
             Self::Invalid { hint, .. } => hint.clone(),
             Self::Contract(error) => error.hint(),
             Self::Rpc { .. } => "check the RPC endpoint and try again; nothing was lost".into(),
+            Self::Deployment(error) if error.is_transient() => "check the RPC endpoint and try again".into(),
             Self::WrongChain { .. } => "use the deployment file of this chain, or an RPC endpoint of that chain".into(),
-            Self::NoContract { .. } => "use the deployment file that the deploy script wrote for this chain".into(),
+            Self::NoContract { .. } | Self::Deployment(_) => {
+                "use the deployment file that the deploy script wrote for this chain".into()
+            }
             Self::NotFound { .. } => "list what there is and check the number".into(),
             Self::NotReady { .. } => "wait until it is, or look at the state first".into(),
             Self::InsufficientFunds { .. } => "send ether to the account or use another one".into(),
@@ -210,6 +220,16 @@ impl StkrError {
             }
             Self::UnexpectedReceipt { .. } | Self::Unsafe { .. } => "do not go on; run verify-deployment".into(),
             Self::ForeignCursor { .. } => "start from a cursor of this chain".into(),
+        }
+    }
+}
+
+impl From<ChainError> for StkrError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::WrongChain { expected, found, .. } => Self::WrongChain { expected, found },
+            ChainError::NoContract { name, address } => Self::NoContract { name, address },
+            other => Self::Deployment(Box::new(other)),
         }
     }
 }

@@ -15,7 +15,7 @@ use stkr_chain::bindings::{
     ServerRegistry::ServerRegistryEvents,
 };
 
-use crate::{abi, error::StkrError, watch::Cursor};
+use crate::{abi, error::StkrError, watch::Block};
 
 /// Contracts whose events are read, in the order their events are tried.
 const EMITTERS: [&str; 4] = ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools"];
@@ -24,7 +24,7 @@ const EMITTERS: [&str; 4] = ["ServerRegistry", "ProviderRegistry", "KeyRegistry"
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Block it is in.
-    pub block: Cursor,
+    pub block: Block,
     /// Transaction that made it.
     pub transaction: B256,
     /// Position in the block.
@@ -63,7 +63,7 @@ pub struct PlainEvent {
     /// Arguments by name: integers as decimal strings, bytes as `0x` hex, lists as lists.
     pub args: Map<String, Value>,
     /// Block it is in.
-    pub block: Cursor,
+    pub block: Block,
     /// Transaction that made it.
     pub transaction: B256,
     /// Position in the block.
@@ -87,7 +87,7 @@ impl Event {
             return Err(StkrError::Unsafe { reason: "the endpoint gave an event that is in no block".into() });
         };
         Ok(Self {
-            block: Cursor { number, hash },
+            block: Block { number, hash },
             transaction,
             log_index,
             address: log.address(),
@@ -188,7 +188,7 @@ pub(crate) mod tests {
     };
     use stkr_chain::bindings::Micropools;
 
-    pub(crate) fn staked(block: Cursor, log_index: u64) -> Event {
+    pub(crate) fn staked(block: Block, log_index: u64) -> Event {
         let event = Micropools::Staked {
             poolId: U256::from(1),
             staker: Address::repeat_byte(5),
@@ -208,7 +208,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_event_is_typed_for_programs_and_named_for_people() {
-        let block = Cursor { number: 12, hash: B256::repeat_byte(2) };
+        let block = Block { number: 12, hash: B256::repeat_byte(2) };
         let event = staked(block, 4);
         assert!(matches!(&event.body, Body::Pool(MicropoolsEvents::Staked(staked)) if staked.amount == U256::from(7)));
         let plain = event.plain();

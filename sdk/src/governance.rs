@@ -4,9 +4,16 @@ use alloy::{primitives::B256, providers::Provider, rpc::types::TransactionReceip
 
 use crate::{client::Stkr, write::Write};
 
+/// AccessManager's role that grants roles and maps functions to them.
+pub(crate) const ADMIN: u64 = 0;
+/// The role that the deploy script maps every restricted function to (script/Deployer.sol).
+pub(crate) const GOVERNANCE: u64 = 1;
+
 sol! {
-    /// The part of OpenZeppelin's AccessManager that governance sends itself.
+    /// The part of OpenZeppelin's AccessManager that governance sends itself, and what tells who governs.
+    #[sol(rpc)]
     interface IAccessManager {
+        event RoleGranted(uint64 indexed roleId, address indexed account, uint32 delay, uint48 since, bool newMember);
         event OperationScheduled(
             bytes32 indexed operationId,
             uint32 indexed nonce,
@@ -16,6 +23,9 @@ sol! {
             bytes data
         );
         function schedule(address target, bytes calldata data, uint48 when) external returns (bytes32 operationId, uint32 nonce);
+        function getAccess(uint64 roleId, address account) external view returns (uint48 since, uint32 currentDelay, uint32 pendingDelay, uint48 effect);
+        function getRoleAdmin(uint64 roleId) external view returns (uint64);
+        function getTargetFunctionRole(address target, bytes4 selector) external view returns (uint64);
     }
 }
 

@@ -2,15 +2,16 @@
 
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256, aliases::U48, keccak256},
     providers::Provider,
     rpc::types::{Filter, Log},
-    sol_types::SolEvent,
+    sol_types::{SolCall, SolEvent, SolValue as _},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use stkr_chain::{
     bindings::KeyRegistry,
+    reader::committee_hash,
     types::{KeyKind, KeyState},
 };
 use stkr_core::PublicKey;
@@ -19,7 +20,7 @@ use crate::{
     client::Stkr,
     error::{StkrError, call, rpc},
     scan,
-    servers::{PARALLEL, unknown_enum},
+    servers::{PARALLEL, check_proof, unknown_enum},
     write::{Write, nothing},
 };
 
@@ -48,7 +49,8 @@ pub struct KeyInfo {
     pub mark: u64,
     /// What the chain committed to: active set, committee or share leaves.
     pub commitment: B256,
-    /// Server ids of the committee in index order; empty before the draw. Filled by [`Keys::get`] only.
+    /// Server ids of the committee in index order; empty while none is drawn, also after a restart that draws again.
+    /// Filled by [`Keys::get`] only.
     pub committee: Vec<u32>,
     /// Compressed group key (48 bytes) once the key was finalised. Filled by [`Keys::get`] only.
     pub public_key: Option<Bytes>,
@@ -74,13 +76,12 @@ impl<'a, P: Provider> Keys<'a, P> {
     /// [`StkrError::NotFound`], [`StkrError::Rpc`]; [`StkrError::Unsafe`] if the event does not hold points.
     pub async fn get(&self, id: u64) -> Result<KeyInfo, StkrError> {
         let mut info = self.read(id).await?;
-        if let Some(drawn) = self.last::<KeyRegistry::CommitteeDrawn>(id).await? {
-            info.committee = drawn.committee;
-        }
         if let Some(finalised) = self.last::<KeyRegistry::KeyFinalised>(id).await? {
             let group_key = group_key_of(id, &finalised.points)?;
             info.committee = finalised.committee;
             info.public_key = Some(Bytes::copy_from_slice(&group_key.to_compressed()));
+        } else if let Some(Unfinished::Drawn { committee }) = self.unfinished(&info).await? {
+            info.committee = committee;
         }
         Ok(info)
     }
@@ -121,10 +122,118 @@ impl<'a, P: Provider> Keys<'a, P> {
             let reason = format!("the seed of key {id} is made by block {}, the chain is at block {head}", info.mark);
             return Err(StkrError::NotReady { reason });
         }
-        let (active_set, kept) = self.pending_draw(id).await?;
+        let Some(Unfinished::Requested { active_set, kept }) = self.unfinished(&info).await? else {
+            return Err(unshown(id));
+        };
         let header = self.header(info.mark).await?;
         let call = KeyRegistry::drawCall { keyId: U256::from(id), header, activeSet: active_set, kept };
-        Ok(self.0.write(self.0.deployment().key_registry, "drawing the committee", &call, nothing))
+        Ok(self.write("drawing the committee", &call))
+    }
+
+    /// Anyone: starts a key again whose ceremony ran out of time, or whose seed block is too old to draw from.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] if the key is neither Requested nor Drawn. The contract refuses one whose time is not over.
+    pub async fn restart(&self, id: u64) -> Result<Write<'a, P>, StkrError> {
+        let info = self.read(id).await?;
+        if !matches!(info.state, KeyState::Requested | KeyState::Drawn) {
+            return Err(StkrError::NotReady {
+                reason: format!("key {id} is {} and has nothing to restart", info.state),
+            });
+        }
+        let pending = self.unfinished(&info).await?.ok_or_else(|| unshown(id))?;
+        let call = KeyRegistry::restartCall {
+            keyId: U256::from(id),
+            members: pending.members().to_vec(),
+            activeSetHash: pending.active_set_hash(),
+        };
+        Ok(self.write("restarting the key", &call))
+    }
+
+    /// Anyone: makes a Drawn key live with what its ceremony gave. `share_keys` and `acknowledgements` (65 bytes each, all
+    /// over the same transcript) are in index order.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] if the key is not Drawn, [`StkrError::Invalid`] for another number of share keys or
+    /// acknowledgements than the committee has members.
+    pub async fn finalise(
+        &self,
+        id: u64,
+        share_keys: &[PublicKey],
+        group_key: &PublicKey,
+        dealings_digest: B256,
+        acknowledgements: &[Bytes],
+    ) -> Result<Write<'a, P>, StkrError> {
+        let info = self.read(id).await?;
+        if info.state != KeyState::Drawn {
+            return Err(StkrError::NotReady { reason: format!("key {id} is {} and has no ceremony", info.state) });
+        }
+        let Some(Unfinished::Drawn { committee }) = self.unfinished(&info).await? else { return Err(unshown(id)) };
+        for (what, count) in [("share keys", share_keys.len()), ("acknowledgements", acknowledgements.len())] {
+            if count != committee.len() {
+                let reason = format!("{count} {what} were given and the committee has {} members", committee.len());
+                return Err(StkrError::invalid(reason, "give one per member, in index order"));
+            }
+        }
+        for acknowledgement in acknowledgements {
+            check_proof(acknowledgement, "acknowledgement")?;
+        }
+        let points = share_keys.iter().chain([group_key]).flat_map(PublicKey::to_eip2537).collect::<Vec<u8>>();
+        let call = KeyRegistry::finaliseCall {
+            keyId: U256::from(id),
+            committee,
+            points: points.into(),
+            dealingsDigest: dealings_digest,
+            acknowledgements: acknowledgements.concat().into(),
+        };
+        Ok(self.write("finalising the key", &call))
+    }
+
+    /// Anyone: frees the seats that a Retired or Burned key still holds; of one that was live only after the evidence
+    /// window.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] if the key has not ended.
+    pub async fn free_seats(&self, id: u64) -> Result<Write<'a, P>, StkrError> {
+        let info = self.read(id).await?;
+        if !matches!(info.state, KeyState::Retired | KeyState::Burned) {
+            return Err(StkrError::NotReady { reason: format!("key {id} is {} and keeps its seats", info.state) });
+        }
+        if let Some(finalised) = self.last::<KeyRegistry::KeyFinalised>(id).await? {
+            let KeyRegistry::KeyFinalised { committee, signers, points, .. } = finalised;
+            let call = KeyRegistry::freeSeatsCall { keyId: U256::from(id), committee, signers, points };
+            return Ok(self.write("freeing the seats", &call));
+        }
+        if info.commitment.is_zero() {
+            return Err(StkrError::NotReady { reason: format!("the seats of key {id} are free already") });
+        }
+        let pending = self.unfinished(&info).await?.ok_or_else(|| unshown(id))?;
+        let call = KeyRegistry::freeSeatsOfUnfinishedCall {
+            keyId: U256::from(id),
+            members: pending.members().to_vec(),
+            activeSetHash: pending.active_set_hash(),
+        };
+        Ok(self.write("freeing the seats", &call))
+    }
+
+    /// Governance: admits a pools contract, which may ask for keys from then on.
+    pub fn add_consumer(&self, consumer: Address) -> Write<'a, P> {
+        self.write("admitting the consumer", &KeyRegistry::addConsumerCall { consumer })
+    }
+
+    /// Governance: sets how many seconds a ceremony has, from 10 minutes to 7 days; running ones keep theirs.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for more than 48 bits hold.
+    pub fn set_ceremony_window(&self, seconds: u64) -> Result<Write<'a, P>, StkrError> {
+        let window = U48::try_from(seconds).map_err(|_| {
+            StkrError::invalid(format!("{seconds} s is no ceremony window"), "give 600 to 604800 seconds")
+        })?;
+        Ok(self.write("setting the ceremony window", &KeyRegistry::setCeremonyWindowCall { window }))
+    }
+
+    fn write(&self, action: &'static str, call: &impl SolCall) -> Write<'a, P> {
+        self.0.write(self.0.deployment().key_registry, action, call, nothing)
     }
 
     /// RLP of the header of a block. The contract compares its hash; so does this, to name the culprit early.
@@ -148,35 +257,26 @@ impl<'a, P: Provider> Keys<'a, P> {
         Err(StkrError::Unsafe { reason })
     }
 
-    /// Snapshot and kept members of the draw that is pending: from the newest request or restart.
-    async fn pending_draw(&self, id: u64) -> Result<(Bytes, Vec<u32>), StkrError> {
-        let signatures =
-            vec![KeyRegistry::KeyRequested::SIGNATURE_HASH, KeyRegistry::CeremonyRestarted::SIGNATURE_HASH];
-        let logs = self.logs(id, signatures).await?;
-        logs.last().and_then(snapshot_in).ok_or_else(|| StkrError::NotReady {
-            reason: format!("the endpoint does not show the request of key {id}"),
-        })
+    /// What an unfinished key stands at: the newest event that hashes to the key's commitment, so that one that an
+    /// endpoint invents is not believed. Nothing once its seats are freed.
+    async fn unfinished(&self, info: &KeyInfo) -> Result<Option<Unfinished>, StkrError> {
+        let signatures = vec![
+            KeyRegistry::KeyRequested::SIGNATURE_HASH,
+            KeyRegistry::CommitteeDrawn::SIGNATURE_HASH,
+            KeyRegistry::CeremonyRestarted::SIGNATURE_HASH,
+        ];
+        let logs = self.logs(info.id, signatures).await?;
+        Ok(logs.iter().rev().filter_map(Unfinished::in_event).find(|it| it.commitment() == info.commitment))
     }
 
     pub(crate) async fn read(&self, id: u64) -> Result<KeyInfo, StkrError> {
         let key = self.0.key_registry().key(U256::from(id)).call().await.map_err(call("reading a key"))?;
-        let state = KeyState::try_from(key.state).map_err(unknown_enum)?;
-        if state == KeyState::None {
-            return Err(StkrError::NotFound { what: format!("key {id}") });
-        }
-        Ok(KeyInfo {
-            id,
-            consumer: key.consumer,
-            state,
-            kind: KeyKind::try_from(key.kind).map_err(unknown_enum)?,
-            threshold: key.threshold,
-            members: key.members,
-            attempt: key.attempt,
-            mark: key.mark.to(),
-            commitment: key.commitment,
-            committee: Vec::new(),
-            public_key: None,
-        })
+        let key = stkr_chain::KeyInfo::from_contract(id, &key)
+            .map_err(unknown_enum)?
+            .ok_or_else(|| StkrError::NotFound { what: format!("key {id}") })?;
+        let stkr_chain::KeyInfo { id, consumer, state, kind, threshold, members, attempt, mark, commitment } = key;
+        let (committee, public_key) = (Vec::new(), None);
+        Ok(KeyInfo { id, consumer, state, kind, threshold, members, attempt, mark, commitment, committee, public_key })
     }
 
     async fn last<E: SolEvent>(&self, id: u64) -> Result<Option<E>, StkrError> {
@@ -192,12 +292,57 @@ impl<'a, P: Provider> Keys<'a, P> {
     }
 }
 
-fn snapshot_in(log: &Log) -> Option<(Bytes, Vec<u32>)> {
-    if let Ok(event) = log.log_decode::<KeyRegistry::KeyRequested>() {
-        return Some((event.inner.data.activeSet, Vec::new()));
+/// What a key that was never live commits to.
+#[derive(Debug)]
+enum Unfinished {
+    /// A pending draw.
+    Requested { active_set: Bytes, kept: Vec<u32> },
+    /// A committee.
+    Drawn { committee: Vec<u32> },
+}
+
+impl Unfinished {
+    fn in_event(log: &Log) -> Option<Self> {
+        if let Ok(event) = log.log_decode::<KeyRegistry::KeyRequested>() {
+            return Some(Self::Requested { active_set: event.inner.data.activeSet, kept: Vec::new() });
+        }
+        if let Ok(event) = log.log_decode::<KeyRegistry::CommitteeDrawn>() {
+            return Some(Self::Drawn { committee: event.inner.data.committee });
+        }
+        let event = log.log_decode::<KeyRegistry::CeremonyRestarted>().ok()?.inner.data;
+        // Without a seed block the same committee tries again.
+        Some(match event.seedBlock.is_zero() {
+            true => Self::Drawn { committee: event.kept },
+            false => Self::Requested { active_set: event.activeSet, kept: event.kept },
+        })
     }
-    let event = log.log_decode::<KeyRegistry::CeremonyRestarted>().ok()?.inner.data;
-    Some((event.activeSet, event.kept))
+
+    fn members(&self) -> &[u32] {
+        match self {
+            Self::Requested { kept, .. } => kept,
+            Self::Drawn { committee } => committee,
+        }
+    }
+
+    /// keccak256 of the snapshot of a pending draw, zero for a committee: what `restart` and `freeSeatsOfUnfinished` take.
+    fn active_set_hash(&self) -> B256 {
+        match self {
+            Self::Requested { active_set, .. } => keccak256(active_set),
+            Self::Drawn { .. } => B256::ZERO,
+        }
+    }
+
+    /// `IKeyRegistry.Key.commitment`.
+    fn commitment(&self) -> B256 {
+        match self {
+            Self::Requested { kept, .. } => keccak256((self.active_set_hash(), kept.clone()).abi_encode_params()),
+            Self::Drawn { committee } => committee_hash(committee),
+        }
+    }
+}
+
+fn unshown(id: u64) -> StkrError {
+    StkrError::NotReady { reason: format!("the endpoint does not show the events of key {id}") }
 }
 
 /// The last of the points in a `KeyFinalised` event, decoded with all checks.

@@ -1,6 +1,6 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
-//! [`Stkr::connect`] checks chain and code, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
+//! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
 //! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
@@ -59,16 +59,17 @@ pub use contract::ContractError;
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use keys::{KeyInfo, Keys};
-pub use pools::{PoolInfo, Pools};
+pub use pools::Pools;
 pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
-    Deployment, Endpoint, bindings,
+    Deployment, Endpoint, PoolInfo, bindings,
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
-pub use verify::{Check, verify_deployment};
-pub use watch::{Cursor, Start, Update, Watch};
+pub use stkr_core::{PublicKey, Signature};
+pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
+pub use watch::{Block, Cursor, Start, Update, Watch};
 pub use write::{DryRun, Sent, Write};
 
 /// Wei as a decimal string: JSON numbers lose digits beyond 2^53.

@@ -7,8 +7,7 @@ use alloy::{
     sol_types::SolCall,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde::Serialize;
-use stkr_chain::{bindings::Micropools, types::PoolState};
+use stkr_chain::{PoolInfo, bindings::Micropools, types::PoolState};
 use stkr_core::Signature;
 
 use crate::{
@@ -18,44 +17,6 @@ use crate::{
     servers::{PARALLEL, unknown_enum},
     write::{Write, check_position, check_positive, nothing},
 };
-
-/// A micropool as the chain keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PoolInfo {
-    /// Id, from 1.
-    pub id: u64,
-    /// Account that opened it and runs its validator.
-    pub provider: Address,
-    /// Where it stands.
-    pub state: PoolState,
-    /// t of the pool's key.
-    pub threshold: u8,
-    /// n of the pool's key.
-    pub members: u8,
-    /// Wei staked and not left or refunded.
-    #[serde(serialize_with = "crate::serde_wei")]
-    pub staked: U256,
-    /// Key id; 0 before the key was requested.
-    pub key_id: u64,
-    /// Open, Full, KeyReady: unix time from which anyone may cancel. Predeposited: from which anyone may top up.
-    pub deadline: u64,
-    /// Wei of insurance held.
-    #[serde(serialize_with = "crate::serde_wei")]
-    pub insurance: U256,
-    /// The pool's vault: withdrawal address, known before it is deployed.
-    pub vault: Address,
-}
-
-impl PoolInfo {
-    /// Wei that can still be staked; 0 unless Open.
-    pub fn room(&self) -> U256 {
-        match self.state {
-            PoolState::Open => amount::POOL_SIZE.saturating_sub(self.staked),
-            _ => U256::ZERO,
-        }
-    }
-}
 
 /// Reads and writes of Micropools.
 #[derive(Clone, Copy, Debug)]
@@ -76,25 +37,10 @@ impl<'a, P: Provider> Pools<'a, P> {
     /// # Errors
     /// [`StkrError::NotFound`] or [`StkrError::Rpc`].
     pub async fn get(&self, id: u64) -> Result<PoolInfo, StkrError> {
-        let micropools = self.0.micropools();
-        let pool = micropools.pool(U256::from(id)).call().await.map_err(call("reading a pool"))?;
-        let state = PoolState::try_from(pool.state).map_err(unknown_enum)?;
-        if state == PoolState::None {
-            return Err(StkrError::NotFound { what: format!("pool {id}") });
-        }
-        let vault = micropools.vaultOf(U256::from(id)).call().await.map_err(call("reading a pool's vault"))?;
-        Ok(PoolInfo {
-            id,
-            provider: pool.provider,
-            state,
-            threshold: pool.threshold,
-            members: pool.members,
-            staked: U256::from(pool.staked),
-            key_id: pool.keyId,
-            deadline: pool.deadline.to(),
-            insurance: U256::from(pool.insurance),
-            vault,
-        })
+        let pool = self.0.micropools().pool(U256::from(id)).call().await.map_err(call("reading a pool"))?;
+        PoolInfo::from_contract(self.0.deployment(), id, &pool)
+            .map_err(unknown_enum)?
+            .ok_or_else(|| StkrError::NotFound { what: format!("pool {id}") })
     }
 
     /// Where the pool stands.
@@ -192,10 +138,39 @@ impl<'a, P: Provider> Pools<'a, P> {
     /// [`StkrError::Invalid`] for nothing, or to the zero address.
     pub fn transfer(&self, id: u64, to: Address, wei: U256) -> Result<Write<'a, P>, StkrError> {
         check_positive(wei, "a transfer")?;
-        if to.is_zero() {
-            return Err(StkrError::invalid("nobody owns the zero address", "give the receiver's address"));
-        }
+        check_account(to)?;
         let call = Micropools::transferCall { receiver: to, id: U256::from(id), amount: wei };
+        Ok(self.write("transferring the position", &call, nothing))
+    }
+
+    /// Lets `spender` move up to `wei` of the sending account's position in the pool (ERC-6909).
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for the zero address. An allowance of 0 takes an earlier one back.
+    pub fn approve(&self, id: u64, spender: Address, wei: U256) -> Result<Write<'a, P>, StkrError> {
+        check_account(spender)?;
+        let call = Micropools::approveCall { spender, id: U256::from(id), amount: wei };
+        Ok(self.write("approving the spender", &call, nothing))
+    }
+
+    /// Lets `spender` move all positions of the sending account in all pools, or takes that back (ERC-6909).
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for the zero address.
+    pub fn set_operator(&self, spender: Address, approved: bool) -> Result<Write<'a, P>, StkrError> {
+        check_account(spender)?;
+        Ok(self.write("naming the operator", &Micropools::setOperatorCall { spender, approved }, nothing))
+    }
+
+    /// As its spender or operator: gives `wei` of the position of `from` to another account. The rules of
+    /// [`Pools::transfer`] hold.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for nothing, or to the zero address.
+    pub fn transfer_from(&self, id: u64, from: Address, to: Address, wei: U256) -> Result<Write<'a, P>, StkrError> {
+        check_positive(wei, "a transfer")?;
+        check_account(to)?;
+        let call = Micropools::transferFromCall { sender: from, receiver: to, id: U256::from(id), amount: wei };
         Ok(self.write("transferring the position", &call, nothing))
     }
 
@@ -291,6 +266,13 @@ impl<'a, P: Provider> Pools<'a, P> {
     ) -> Write<'a, P, T> {
         self.0.write(self.0.deployment().micropools, action, call, reader)
     }
+}
+
+fn check_account(account: Address) -> Result<(), StkrError> {
+    if account.is_zero() {
+        return Err(StkrError::invalid("nobody owns the zero address", "give the other account's address"));
+    }
+    Ok(())
 }
 
 fn opened_id(receipt: &TransactionReceipt) -> Option<u64> {

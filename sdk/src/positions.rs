@@ -45,6 +45,23 @@ impl<P: Provider> Positions<'_, P> {
         self.0.micropools().balanceOf(account, U256::from(pool_id)).call().await.map_err(call("reading a position"))
     }
 
+    /// Wei of the position of `owner` in a pool that `spender` may move; what an operator may move is not in it.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn allowance(&self, owner: Address, spender: Address, pool_id: u64) -> Result<U256, StkrError> {
+        let micropools = self.0.micropools();
+        micropools.allowance(owner, spender, U256::from(pool_id)).call().await.map_err(call("reading an allowance"))
+    }
+
+    /// Whether `spender` may move all positions of `owner`.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn is_operator(&self, owner: Address, spender: Address) -> Result<bool, StkrError> {
+        self.0.micropools().isOperator(owner, spender).call().await.map_err(call("reading an operator"))
+    }
+
     /// All positions of `account` that are not zero, by pool.
     ///
     /// # Errors

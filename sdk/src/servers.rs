@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256},
+    primitives::{Address, B256, Bytes, U256, aliases::U96, ruint::UintTryFrom as _},
     providers::Provider,
     rpc::types::{Filter, Log, TransactionReceipt},
     sol_types::SolEvent,
@@ -16,6 +16,7 @@ use stkr_chain::{
 };
 
 use crate::{
+    amount::with_unit,
     client::Stkr,
     error::{StkrError, call},
     scan,
@@ -177,6 +178,20 @@ impl<'a, P: Provider> Servers<'a, P> {
         Ok(self.write("suspending the server", &call, nothing))
     }
 
+    /// Governance: sets the smallest bond of a new server and the part of a bond that each seat reserves, in wei, each
+    /// from 0.1 to 100 ETH; seats that are held keep what they reserve.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for more wei than a bond can have.
+    pub fn set_bond_parameters(&self, min_bond: U256, seat_bond: U256) -> Result<Write<'a, P>, StkrError> {
+        let narrow = |wei: U256| {
+            let much = || StkrError::invalid(format!("{} is no bond", with_unit(wei)), "give 0.1 to 100 ETH");
+            U96::uint_try_from(wei).map_err(|_| much())
+        };
+        let call = ServerRegistry::setBondParametersCall { minBond_: narrow(min_bond)?, seatBond_: narrow(seat_bond)? };
+        Ok(self.write("setting the bonds", &call, nothing))
+    }
+
     /// The operator's server leaves: no new seats, and the unbonding delay starts.
     pub fn announce_leave(&self, id: u32) -> Write<'a, P> {
         self.write("announcing the leave", &ServerRegistry::announceLeaveCall { id }, nothing)
@@ -198,22 +213,13 @@ impl<'a, P: Provider> Servers<'a, P> {
 
     async fn read(&self, id: u32) -> Result<ServerInfo, StkrError> {
         let server = self.0.server_registry().server(id).call().await.map_err(call("reading a server"))?;
-        let status = ServerStatus::try_from(server.status).map_err(unknown_enum)?;
-        if status == ServerStatus::None {
-            return Err(StkrError::NotFound { what: format!("server {id}") });
-        }
-        Ok(ServerInfo {
-            id,
-            operator: server.operator,
-            signer: server.signer,
-            status,
-            kind: ServerKind::try_from(server.kind).map_err(unknown_enum)?,
-            seats: server.seats,
-            bond: U256::from(server.bond),
-            unbonding_ends: server.unbondingEnds.to(),
-            tls_fingerprint: server.tlsFingerprint,
-            endpoint: String::new(),
-        })
+        let server = stkr_chain::ServerInfo::from_contract(id, &server)
+            .map_err(unknown_enum)?
+            .ok_or_else(|| StkrError::NotFound { what: format!("server {id}") })?;
+        let stkr_chain::ServerInfo { id, signer, status, kind, seats, unbonding_ends, operator, bond, tls_fingerprint } =
+            server;
+        let endpoint = String::new();
+        Ok(ServerInfo { id, operator, signer, status, kind, seats, bond, unbonding_ends, tls_fingerprint, endpoint })
     }
 
     /// Latest endpoint by id, of one server or of all: endpoints live in events only.

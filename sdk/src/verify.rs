@@ -1,20 +1,33 @@
-//! Is what is deployed what was compiled here? Bytecode compared, and the contracts' ties to each other.
+//! Is what is deployed what was compiled here, tied together as the deployment file says, and who governs it?
+//!
+//! Runtime code is compared byte by byte. What a constructor fills in is left out of that comparison, so everything there is
+//! asked for and compared one by one: a deployer can run any code at construction, and the code that results looks the same.
+
+mod governance;
+mod ties;
+
+use std::collections::BTreeMap;
 
 use alloy::{
-    primitives::{Address, U256},
+    primitives::{Address, B256, Bytes, b256, keccak256},
     providers::Provider,
 };
 use serde::Serialize;
-use stkr_chain::{
-    Deployment,
-    bindings::{KeyRegistry, Micropools},
-};
+use stkr_chain::Deployment;
 
 use crate::{
     abi::{self, Artefact},
     client::contracts,
-    error::{StkrError, call, rpc},
+    error::{StkrError, rpc},
 };
+
+/// Hash of the runtime code of the official deposit contract (consensus-specs, solc 0.6.11): the code at
+/// 0x00000000219ab540356cBB839Cbe05303d7705Fa on mainnet and in the Hoodi genesis, which npm `@ethereumjs/genesis` carries.
+pub const DEPOSIT_CONTRACT_CODE_HASH: B256 =
+    b256!("0x6c029a231254fadb724d63be769f75eedd66362df034a3e663252b49d062a666");
+
+/// Name of the deposit contract among [`contracts`]: the one that is not built here.
+const DEPOSIT_CONTRACT: &str = "deposit contract";
 
 /// The result for one contract or tie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,37 +42,75 @@ pub struct Check {
     pub finding: String,
 }
 
-/// Compares a deployment with this build: chain id, runtime code of every contract (immutables masked), and that the
-/// contracts name each other and the deposit contract as the deployment does.
+/// Results in the making.
+#[derive(Debug, Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn add(&mut self, name: &str, address: Address, ok: bool, finding: String) {
+        self.0.push(Check { name: name.to_owned(), address, ok, finding });
+    }
+
+    /// What was found must be what is expected.
+    fn tie(&mut self, name: &str, address: Address, found: impl ToString, expected: impl ToString) {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        let ok = found == expected;
+        let finding = if ok { format!("is {found}") } else { format!("is {found} and must be {expected}") };
+        self.add(name, address, ok, finding);
+    }
+}
+
+/// Compares a deployment with this build and with its network:
+/// - the chain id, and the runtime code of every contract; of the deposit contract the hash of the official code;
+/// - that the contracts are tied to each other, and to the network's deposit contract and fork version, as the file says;
+/// - that all they were constructed with is within the bounds that their constructors demand;
+/// - who governs: the two roles with their holders and delays, and that the deployer kept nothing.
+///
+/// What storage holds beyond that (parameters within their bounds, what governance did) is not judged.
 ///
 /// # Errors
-/// [`StkrError::WrongChain`] or [`StkrError::Rpc`]; a difference is a [`Check`] that is not `ok`.
+/// [`StkrError::WrongChain`] or [`StkrError::Rpc`]; a difference is a [`Check`] that is not `ok`. Ties are looked at only
+/// where all code is right: other code can answer anything.
 pub async fn verify_deployment<P: Provider>(provider: &P, deployment: &Deployment) -> Result<Vec<Check>, StkrError> {
     let found = provider.get_chain_id().await.map_err(rpc("asking the RPC endpoint for its chain"))?;
     if found != deployment.chain_id {
         return Err(StkrError::WrongChain { expected: deployment.chain_id, found });
     }
-    let mut checks = Vec::new();
+    let mut checks = Checks::default();
+    let mut codes = BTreeMap::new();
     for (name, address) in contracts(deployment) {
-        checks.push(check_code(provider, name, address).await?);
+        let code = provider.get_code_at(address).await.map_err(rpc("reading the code of the contracts"))?;
+        check_code(&mut checks, name, address, &code);
+        codes.insert(name, code);
     }
-    if checks.iter().all(|check| check.ok) {
-        checks.extend(check_ties(provider, deployment).await?);
+    if checks.0.iter().all(|check| check.ok) {
+        ties::check(&mut checks, provider, deployment, &codes).await?;
+        governance::check(&mut checks, provider, deployment).await?;
     }
-    Ok(checks)
+    Ok(checks.0)
 }
 
-async fn check_code<P: Provider>(provider: &P, name: &str, address: Address) -> Result<Check, StkrError> {
-    let code = provider.get_code_at(address).await.map_err(rpc("reading the code of the contracts"))?;
+fn check_code(checks: &mut Checks, name: &str, address: Address, code: &Bytes) {
     let (ok, finding) = if code.is_empty() {
         (false, "there is no code".to_owned())
-    } else if let Ok(artefact) = abi::artefact(name) {
-        compare(&code, artefact)
+    } else if name == DEPOSIT_CONTRACT {
+        official(code)
     } else {
-        // Not ours (OpenZeppelin's manager, the official deposit contract): its presence is what can be said.
-        (true, format!("{} bytes of code, not built here", code.len()))
+        match abi::artefact(name) {
+            Ok(artefact) => compare(code, artefact),
+            Err(error) => (false, error.to_string()),
+        }
     };
-    Ok(Check { name: name.to_owned(), address, ok, finding })
+    checks.add(name, address, ok, finding);
+}
+
+fn official(code: &[u8]) -> (bool, String) {
+    match keccak256(code) {
+        DEPOSIT_CONTRACT_CODE_HASH => (true, format!("{} bytes, the official deposit contract", code.len())),
+        other => {
+            (false, format!("the code has hash {other}, the official deposit contract {DEPOSIT_CONTRACT_CODE_HASH}"))
+        }
+    }
 }
 
 /// Compares deployed code with the artefact; bytes that the constructor fills in are left out on both sides.
@@ -86,47 +137,6 @@ fn compare(code: &[u8], artefact: &Artefact) -> (bool, String) {
         None => (true, format!("{} bytes, equal to this build", code.len())),
         Some(position) => (false, format!("the code differs from this build at byte {position}")),
     }
-}
-
-/// What masked immutables hide: that each contract is tied to the others of this deployment.
-async fn check_ties<P: Provider>(provider: &P, deployment: &Deployment) -> Result<Vec<Check>, StkrError> {
-    let action = "reading what the contracts are tied to";
-    let pools = Micropools::new(deployment.micropools, provider);
-    let keys = KeyRegistry::new(deployment.key_registry, provider);
-    let mut checks = Vec::new();
-    let mut tie = |name: &str, address: Address, found: String, expected: String| {
-        let ok = found == expected;
-        let finding = if ok { format!("is {found}") } else { format!("is {found}, the deployment says {expected}") };
-        checks.push(Check { name: name.to_owned(), address, ok, finding });
-    };
-    let found = pools.KEY_REGISTRY().call().await.map_err(call(action))?;
-    tie("Micropools.KEY_REGISTRY", deployment.micropools, found.to_string(), deployment.key_registry.to_string());
-    let found = pools.PROVIDER_REGISTRY().call().await.map_err(call(action))?;
-    let expected = deployment.provider_registry.to_string();
-    tie("Micropools.PROVIDER_REGISTRY", deployment.micropools, found.to_string(), expected);
-    let found = pools.DEPOSIT_CONTRACT().call().await.map_err(call(action))?;
-    let expected = deployment.deposit_contract.to_string();
-    tie("Micropools.DEPOSIT_CONTRACT", deployment.micropools, found.to_string(), expected);
-    let found = pools.GENESIS_FORK_VERSION().call().await.map_err(call(action))?;
-    let expected = deployment.genesis_fork_version.to_string();
-    tie("Micropools.GENESIS_FORK_VERSION", deployment.micropools, found.to_string(), expected);
-    let found = keys.isConsumer(deployment.micropools).call().await.map_err(call(action))?;
-    tie("KeyRegistry.isConsumer(Micropools)", deployment.key_registry, found.to_string(), true.to_string());
-    for (name, found, expected) in [
-        ("Micropools.MIN_STAKE", pools.MIN_STAKE().call().await.map_err(call(action))?, crate::amount::MIN_STAKE),
-        ("Micropools.POOL_SIZE", pools.POOL_SIZE().call().await.map_err(call(action))?, crate::amount::POOL_SIZE),
-        ("Micropools.INSURANCE", pools.INSURANCE().call().await.map_err(call(action))?, crate::amount::INSURANCE),
-    ] {
-        tie(name, deployment.micropools, wei(found), wei(expected));
-    }
-    // Every pool's vault is a clone of this one: its code decides where the principal can go.
-    let vault = pools.VAULT_IMPLEMENTATION().call().await.map_err(call(action))?;
-    checks.push(check_code(provider, "PoolVault", vault).await?);
-    Ok(checks)
-}
-
-fn wei(amount: U256) -> String {
-    crate::amount::with_unit(amount)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ type Reader<T> = fn(&TransactionReceipt) -> Option<T>;
 /// - [`Write::unsigned`] gives the transaction for a wallet to sign, without any RPC;
 /// - [`Write::filled`] adds nonce, gas and fees, for a signer that is offline;
 /// - [`Write::dry_run`] executes it on the node and changes nothing;
-/// - [`Write::send`] signs, sends, and follows it until it is in a block.
+/// - [`Write::send`] signs, sends, and follows it until it is in a block, or as deep as [`Write::confirmations`] says.
 ///
 /// `T` is what the write makes: the id of a new server, pool or key, or `()`.
 #[must_use = "a write does nothing until it is sent"]
@@ -96,7 +96,8 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
         self
     }
 
-    /// Blocks, the transaction's own included, before a write counts as done; 1 unless set, at least 1.
+    /// Blocks, the transaction's own included, before a write counts as done; 1 unless set, at least 1. Until then a
+    /// transaction that a reorg takes out is sent again; after the first receipt, which 1 means, nobody looks any more.
     pub fn confirmations(mut self, blocks: u64) -> Self {
         self.confirmations = blocks.max(1);
         self
@@ -212,8 +213,8 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
         Ok(Sent { value, receipt })
     }
 
-    /// Waits for the receipt, at the wanted depth. A reorg may take the transaction out again and a node may forget
-    /// it; then it is sent once more, the same bytes, which cannot spend twice.
+    /// Waits for the receipt, at the wanted depth. Before that a reorg may take the transaction out again and a node may
+    /// forget it; then it is sent once more, the same bytes, which cannot spend twice.
     async fn follow(&self, hash: B256, raw: &[u8]) -> Result<TransactionReceipt, StkrError> {
         let started = Instant::now();
         let pause = self.provider.client().poll_interval();

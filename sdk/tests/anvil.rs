@@ -2,11 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "anvil/verify.rs"]
+mod verify;
+#[path = "anvil/writes.rs"]
+mod writes;
 
 use std::time::Duration;
 
 use alloy::{
     consensus::transaction::SignerRecoverable as _,
+    eips::BlockId,
     network::NetworkTransactionBuilder as _,
     primitives::{Address, B256, U256},
     providers::{Provider as _, ProviderBuilder},
@@ -15,8 +20,8 @@ use alloy::{
 use common::{Chain, wallet};
 use serde_json::{Value, json};
 use stkr_sdk::{
-    Body, ContractError, Cursor, KeyState, PoolState, ServerStatus, Start, Stkr, StkrError, Update, Watch, amount,
-    bindings::Micropools::MicropoolsEvents, verify_deployment,
+    Block, Body, Class, ContractError, Cursor, KeyState, PoolState, ServerStatus, Start, Stkr, StkrError, Update,
+    Watch, amount, bindings::Micropools::MicropoolsEvents,
 };
 
 #[tokio::test]
@@ -30,7 +35,14 @@ async fn connecting_refuses_another_chain_and_addresses_without_code() {
     let mut empty = chain.deployment.clone();
     empty.micropools = Address::repeat_byte(9);
     let error = Stkr::connect(chain.provider.clone(), empty).await.unwrap_err();
-    assert!(matches!(error, StkrError::NoContract { .. }) && error.to_string().contains("the Micropools"), "{error}");
+    assert!(matches!(error, StkrError::NoContract { .. }) && error.to_string().contains("micropools"), "{error}");
+
+    // A registry of another deployment, here the pool vault's implementation: it has code and is the wrong one.
+    let mut mixed = chain.deployment.clone();
+    mixed.server_registry = chain.deployment.micropools.create(1);
+    let error = Stkr::connect(chain.provider.clone(), mixed).await.unwrap_err();
+    assert_eq!((error.code(), error.class()), ("wrong_deployment", Class::Unsafe), "{error}");
+    assert!(error.to_string().contains("keyRegistry works with serverRegistry"), "{error}");
 }
 
 #[tokio::test]
@@ -160,6 +172,38 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_write_that_a_reorg_drops_before_it_is_deep_enough_is_sent_again() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await;
+    let (stkr, alice) = (chain.stkr().await, chain.account().await);
+    let signing = wallet(&alice);
+    let write = stkr.pools().stake(pool, amount::ether(1)).unwrap().confirmations(3);
+    let follow = write.send_with(&signing);
+    let staked = async || stkr.positions().balance(alice.address(), pool).await.unwrap();
+    let disturb = async {
+        while staked().await.is_zero() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let first = chain.provider.get_block_number().await.unwrap();
+        chain.reorg(1).await;
+        assert_eq!(chain.provider.get_block_number().await.unwrap(), first, "an empty block took the place");
+        while staked().await.is_zero() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let second = chain.provider.get_block_number().await.unwrap();
+        // One block is not enough yet, three are.
+        chain.mine(1).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        chain.mine(1).await;
+        (second, second + 2)
+    };
+    let (sent, (included, head)) = futures::future::join(follow, disturb).await;
+    let receipt = sent.unwrap().receipt;
+    assert_eq!((receipt.block_number, chain.provider.get_block_number().await.unwrap()), (Some(included), head));
+    assert_eq!(chain.provider.get_transaction_count(alice.address()).await.unwrap(), 1, "the same bytes, once");
+}
+
+#[tokio::test]
 async fn a_fee_cap_below_the_base_fee_stops_a_write_and_one_above_it_binds() {
     let chain = Chain::start().await;
     let pool = chain.open_pool().await;
@@ -219,28 +263,6 @@ async fn a_full_pool_gets_its_committee_drawn_by_anyone() {
     assert!(error.to_string().contains("not finalised"), "{error}");
 }
 
-#[tokio::test]
-async fn a_deployment_is_verified_byte_by_byte_and_one_changed_byte_is_found() {
-    let chain = Chain::start().await;
-    let checks = verify_deployment(&chain.provider, &chain.deployment).await.unwrap();
-    assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
-    let own = ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools", "PoolVault"];
-    for name in own {
-        let check = checks.iter().find(|check| check.name == name).unwrap();
-        assert!(check.finding.contains("equal to this build"), "{check:?}");
-    }
-
-    let address = chain.deployment.micropools;
-    let mut code = chain.provider.get_code_at(address).await.unwrap().to_vec();
-    let last = code.len() - 40;
-    code[last] ^= 1;
-    let code = alloy::primitives::Bytes::from(code);
-    let _: Value = chain.provider.raw_request("anvil_setCode".into(), json!([address, code])).await.unwrap();
-    let checks = verify_deployment(&chain.provider, &chain.deployment).await.unwrap();
-    let failed: Vec<_> = checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect();
-    assert_eq!(failed, ["Micropools"]);
-}
-
 /// Updates until the watch is level with the chain.
 async fn drain<P: alloy::providers::Provider>(watch: &mut Watch<P>) -> (Vec<Update>, Cursor) {
     let mut updates = Vec::new();
@@ -293,7 +315,7 @@ async fn a_watch_tells_everything_takes_back_what_a_reorg_removed_and_goes_on() 
     chain.reorg(2).await;
     let (updates, after) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [minus(4), minus(3)], "newest first");
-    assert_ne!(level.hash, after.hash);
+    assert_ne!(level.block.hash, after.block.hash);
     stake(5).await;
     let (updates, stored) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [plus(5)]);
@@ -317,13 +339,43 @@ async fn a_cursor_of_a_vanished_block_is_rewound_and_one_of_another_chain_is_ref
     chain.reorg(1).await;
     let mut watch = stkr.watch(Start::After(stored)).poll_every(Duration::from_millis(20));
     let Update::Rewound { to } = watch.next().await.unwrap() else { panic!("not rewound") };
-    assert!(to.number < stored.number);
+    assert!(to == stored.finalized && to.number < stored.block.number);
     let (updates, _) = drain(&mut watch).await;
     assert_eq!(stakes(&updates), [], "the stake is gone with its block");
 
-    let foreign = Cursor { number: 1, hash: B256::repeat_byte(1) };
+    let nowhere = Block { number: 1, hash: B256::repeat_byte(1) };
+    let foreign = Cursor { block: nowhere, finalized: nowhere };
     let error = stkr.watch(Start::After(foreign)).next().await.unwrap_err();
     assert!(matches!(error, StkrError::ForeignCursor { number: 1, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_cursor_that_a_reorg_and_then_finality_passed_while_nobody_watched_is_rewound_to_what_was_final() {
+    let chain = Chain::start().await;
+    let pool = chain.open_pool().await;
+    let (stkr, alice) = (chain.stkr().await, chain.account().await);
+    let stake = async |ether: u64| {
+        stkr.pools().stake(pool, amount::ether(ether)).unwrap().send_with(&wallet(&alice)).await.unwrap();
+    };
+    chain.mine(12).await;
+    stake(1).await;
+    stake(2).await;
+    let mut watch = stkr.watch(Start::Deployment).poll_every(Duration::from_millis(20));
+    let (_, stored) = drain(&mut watch).await;
+    drop(watch);
+    assert!(stored.finalized.number < stored.block.number, "the checkpoint is not final");
+
+    // The last two blocks go, another stake comes in their place, and all of it becomes final.
+    chain.reorg(2).await;
+    stake(3).await;
+    chain.mine(40).await;
+    let final_now = chain.provider.get_block(BlockId::finalized()).await.unwrap().unwrap().header.number;
+    assert!(final_now > stored.block.number, "finality has passed the cursor");
+    let mut resumed = stkr.watch(Start::After(stored)).poll_every(Duration::from_millis(20));
+    assert_eq!(resumed.next().await.unwrap(), Update::Rewound { to: stored.finalized });
+    let (updates, level) = drain(&mut resumed).await;
+    assert_eq!(stakes(&updates), [('+', amount::ether(3))]);
+    assert!(level.finalized.number > stored.block.number);
 }
 
 #[tokio::test]

@@ -109,9 +109,12 @@ async fn one_endpoint_is_enough_only_if_the_configuration_says_so_and_one_twice_
     let anvil = net().await;
     let error = ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::TwoEndpoints).unwrap_err();
     assert!(matches!(error, ChainError::TooFewEndpoints { configured: 1, needed: 2 }), "{error}");
-    let twice = [anvil.url.clone(), anvil.url.clone()];
-    let error = ChainReader::connect(deployment(), &twice, Trust::TwoEndpoints).await.unwrap_err();
-    assert!(matches!(error, ChainError::TooFewEndpoints { configured: 1, needed: 2 }), "{error}");
+    let ws = anvil.url.as_str().replace("http", "ws").replace("127.0.0.1", "localhost");
+    for again in [anvil.url.clone(), ws.parse().unwrap()] {
+        let twice = [anvil.url.clone(), again];
+        let error = ChainReader::connect(deployment(), &twice, Trust::TwoEndpoints).await.unwrap_err();
+        assert!(matches!(error, ChainError::TooFewEndpoints { configured: 1, needed: 2 }), "{error}");
+    }
     let alone = ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::OneEndpoint).unwrap();
     assert!(!alone.is_ordered(1, B256::ZERO).await.unwrap());
 }

@@ -1,11 +1,15 @@
 //! `stkr key`.
 
+use std::path::Path;
+
+use alloy::primitives::{B256, Bytes};
+use serde::Deserialize;
 use serde_json::Value;
-use stkr_sdk::{KeyInfo, KeyState};
+use stkr_sdk::{KeyInfo, KeyState, PublicKey};
 
 use crate::{
     args::KeyCommand,
-    context::Context,
+    context::{Context, read_json},
     failure::Failure,
     output::{record, table, time},
 };
@@ -25,9 +29,63 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
         KeyCommand::Draw { id, signing } => {
             let client = context.client().await?;
             let write = client.keys().draw(id).await?;
-            context.perform(write, &signing, &format!("drew the committee of key {id}"), |()| Value::Null).await
+            context.perform(write, &signing, &format!("drew the committee of key {id}"), nothing).await
+        }
+        KeyCommand::Restart { id, signing } => {
+            let client = context.client().await?;
+            let write = client.keys().restart(id).await?;
+            context.perform(write, &signing, &format!("started key {id} again"), nothing).await
+        }
+        KeyCommand::Finalise { id, transcript, signing } => {
+            let transcript = transcript_in(&transcript)?;
+            let client = context.client().await?;
+            let Transcript { share_keys, group_key, dealings_digest, acknowledgements } = &transcript;
+            let group_key = point(group_key)?;
+            let share_keys = share_keys.iter().map(|key| point(key)).collect::<Result<Vec<_>, _>>()?;
+            let write = client.keys().finalise(id, &share_keys, &group_key, *dealings_digest, acknowledgements).await?;
+            context.perform(write, &signing, &format!("key {id} is live"), nothing).await
+        }
+        KeyCommand::FreeSeats { id, signing } => {
+            let client = context.client().await?;
+            let write = client.keys().free_seats(id).await?;
+            context.perform(write, &signing, &format!("freed the seats of key {id}"), nothing).await
+        }
+        KeyCommand::AddConsumer { consumer, schedule, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.keys().add_consumer(consumer);
+            context.govern(&client, write, &signing, schedule, &format!("{consumer} may ask for keys")).await
+        }
+        KeyCommand::SetCeremonyWindow { seconds, schedule, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.keys().set_ceremony_window(seconds)?;
+            context.govern(&client, write, &signing, schedule, &format!("ceremonies have {seconds} s")).await
         }
     }
+}
+
+/// What a ceremony gave, as a file: points compressed (48 bytes), acknowledgements of 65 bytes, all in index order.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Transcript {
+    share_keys: Vec<Bytes>,
+    group_key: Bytes,
+    dealings_digest: B256,
+    acknowledgements: Vec<Bytes>,
+}
+
+fn transcript_in(path: &Path) -> Result<Transcript, Failure> {
+    let hint = "write a JSON object with shareKeys, groupKey, dealingsDigest and acknowledgements, all in hex";
+    read_json(path, "the transcript of a ceremony", hint)
+}
+
+fn point(bytes: &[u8]) -> Result<PublicKey, Failure> {
+    PublicKey::from_compressed(bytes).map_err(|error| {
+        Failure::usage(format!("the transcript has a key that is none: {error}"), "give 48 bytes, 0x and 96 hex digits")
+    })
+}
+
+fn nothing((): ()) -> Value {
+    Value::Null
 }
 
 fn list(keys: &[KeyInfo]) -> String {

@@ -8,30 +8,35 @@ mod server;
 mod verify;
 mod watch;
 
+use std::path::Path;
+
 use clap::CommandFactory as _;
-use stkr_node::exit;
+use serde_json::json;
+use stkr_node::config::{self, ConfigCommand};
 
 use crate::{
     args::{Cli, Command},
     config::Config,
-    context::Context,
-    failure::{Failure, without_secrets},
+    context::{self, Context},
+    failure::Failure,
     output::Output,
 };
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     match cli.command {
-        Command::Config(command) => command.run::<Config>().map_err(|error| Failure {
-            exit: exit::exit_of(&error),
-            code: "config",
-            message: without_secrets(&error.to_string()),
-            hint: "`stkr config example` prints a file that is right".into(),
-        }),
+        Command::Config(ConfigCommand::Example) => {
+            let toml = config::example::<Config>()?;
+            output.show(&json!({ "toml": toml }), |_| toml.clone());
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check { config: path }) => check(&path, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "stkr", &mut script);
-            output.text(&String::from_utf8_lossy(&script));
+            let script = String::from_utf8_lossy(&script);
+            let answer = json!({ "shell": shell.to_string(), "script": script });
+            output.show(&answer, |_| script.clone().into_owned());
             Ok(())
         }
         Command::Server(command) => server::run(command, &Context::new(cli.global, output)?).await,
@@ -42,4 +47,19 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Watch { from, once } => watch::run(&from, once, &Context::new(cli.global, output)?).await,
         Command::VerifyDeployment => verify::run(&Context::new(cli.global, output)?).await,
     }
+}
+
+/// `config check`: the file, the files it names, and the deployment as every other command will look at it.
+fn check(path: &Path, output: &Output) -> Result<(), Failure> {
+    let config = config::load::<Config>(path)?;
+    let deployment =
+        config.deployment.as_deref().map(|file| context::load_deployment(file, config.network)).transpose()?;
+    let answer = json!({
+        "valid": true,
+        "config": path,
+        "network": config.network,
+        "chainId": deployment.map(|deployment| deployment.chain_id),
+    });
+    output.show(&answer, |_| format!("{} is a valid configuration of stkr", path.display()));
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `stkr pool`.
 
 use serde_json::{Value, json};
-use stkr_sdk::{PoolInfo, PoolState, amount};
+use stkr_sdk::{PoolInfo, PoolState, Signature, amount};
 
 use crate::{
     args::PoolCommand,
@@ -53,6 +53,24 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
             let done = format!("gave {} of pool {id} to {to}", amount::with_unit(wei));
             context.perform(client.pools().transfer(id, to, wei)?, &signing, &done, nothing).await
         }
+        PoolCommand::Approve { id, spender, amount, signing } => {
+            let wei = amount::parse(&amount)?;
+            let client = context.client_for(&signing).await?;
+            let done = format!("{spender} may move {} of the position in pool {id}", amount::with_unit(wei));
+            context.perform(client.pools().approve(id, spender, wei)?, &signing, &done, nothing).await
+        }
+        PoolCommand::SetOperator { spender, revoke, signing } => {
+            let client = context.client_for(&signing).await?;
+            let done = format!("{spender} {} move all positions", if revoke { "may no longer" } else { "may" });
+            context.perform(client.pools().set_operator(spender, !revoke)?, &signing, &done, nothing).await
+        }
+        PoolCommand::TransferFrom { id, owner, to, amount, signing } => {
+            let wei = amount::parse(&amount)?;
+            let client = context.client_for(&signing).await?;
+            let done = format!("gave {} of pool {id} from {owner} to {to}", amount::with_unit(wei));
+            let write = client.pools().transfer_from(id, owner, to, wei)?;
+            context.perform(write, &signing, &done, nothing).await
+        }
         PoolCommand::RequestKey { on } => {
             let client = context.client_for(&on.signing).await?;
             let done = format!("requested the key of pool {}", on.id);
@@ -62,6 +80,20 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
             let client = context.client().await?;
             let done = format!("ordered the deposit of pool {}", on.id);
             context.perform(client.pools().order_deposit(on.id).await?, &on.signing, &done, nothing).await
+        }
+        PoolCommand::Predeposit { signature, on } => {
+            let signature = parse_signature(&signature)?;
+            let client = context.client().await?;
+            let done = format!("sent the first ETH of pool {}", on.id);
+            let write = client.pools().predeposit(on.id, &signature).await?;
+            context.perform(write, &on.signing, &done, nothing).await
+        }
+        PoolCommand::ProveForeignDeposit { credentials, amount_gwei, signature, on } => {
+            let signature = parse_signature(&signature)?;
+            let client = context.client().await?;
+            let done = format!("burned the key of pool {}; its stakers get everything back", on.id);
+            let write = client.pools().prove_foreign_deposit(on.id, credentials, amount_gwei, &signature).await?;
+            context.perform(write, &on.signing, &done, nothing).await
         }
         PoolCommand::TopUp { on } => {
             let client = context.client().await?;
@@ -88,6 +120,12 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
 
 fn nothing((): ()) -> Value {
     Value::Null
+}
+
+fn parse_signature(bytes: &[u8]) -> Result<Signature, Failure> {
+    Signature::from_compressed(bytes).map_err(|error| {
+        Failure::usage(format!("that is no BLS signature: {error}"), "give the 96 bytes as 0x and 192 hex digits")
+    })
 }
 
 fn too_small(amount: &str) -> Failure {

@@ -9,7 +9,7 @@ use stkr_sdk::{Registration, ServerInfo, ServerKind, amount};
 
 use crate::{
     args::ServerCommand,
-    context::{Context, MAX_FILE},
+    context::{Context, read_json},
     failure::Failure,
     output::{record, table, time},
 };
@@ -57,20 +57,20 @@ pub(crate) async fn run(command: ServerCommand, context: &Context<'_>) -> Result
         ServerCommand::Approve { id, schedule, signing } => {
             let client = context.client_for(&signing).await?;
             let write = client.servers().approve(id);
-            if schedule {
-                let done = format!("announced the approval of server {id}");
-                return context.perform(client.schedule(&write), &signing, &done, operation).await;
-            }
-            context.perform(write, &signing, &format!("approved server {id}"), nothing).await
+            context.govern(&client, write, &signing, schedule, &format!("approved server {id}")).await
+        }
+        ServerCommand::SetBondParameters { min_bond, seat_bond, schedule, signing } => {
+            let (min, seat) = (amount::parse(&min_bond)?, amount::parse(&seat_bond)?);
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().set_bond_parameters(min, seat)?;
+            let done =
+                format!("a bond is {} at least, a seat reserves {}", amount::with_unit(min), amount::with_unit(seat));
+            context.govern(&client, write, &signing, schedule, &done).await
         }
         ServerCommand::Suspend { id, reason, schedule, signing } => {
             let client = context.client_for(&signing).await?;
             let write = client.servers().suspend(id, &reason)?;
-            if schedule {
-                let done = format!("announced the suspension of server {id}");
-                return context.perform(client.schedule(&write), &signing, &done, operation).await;
-            }
-            context.perform(write, &signing, &format!("suspended server {id}"), nothing).await
+            context.govern(&client, write, &signing, schedule, &format!("suspended server {id}")).await
         }
         ServerCommand::Leave { id, signing } => {
             let client = context.client_for(&signing).await?;
@@ -89,24 +89,10 @@ fn nothing((): ()) -> Value {
     Value::Null
 }
 
-fn operation(id: B256) -> Value {
-    json!({ "operationId": id })
-}
-
 fn registration(path: &Path, bond: &str) -> Result<Registration, Failure> {
     let bond = amount::parse(bond)?;
-    let wrong = |reason: String| {
-        Failure::usage(
-            format!("{} is not what stkr-server register-args prints: {reason}", path.display()),
-            "run stkr-server register-args and give its output as a file",
-        )
-    };
-    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-    if length > MAX_FILE {
-        return Err(wrong("it is too long".into()));
-    }
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let args: RegisterArgs = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let hint = "run stkr-server register-args and give its output as a file";
+    let args: RegisterArgs = read_json(path, "what stkr-server register-args prints", hint)?;
     let RegisterArgs { signer, tls_fingerprint, kind, endpoint, signer_proof } = args;
     Ok(Registration { signer, tls_fingerprint, kind, endpoint, signer_proof, bond })
 }

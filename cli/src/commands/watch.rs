@@ -1,7 +1,7 @@
 //! `stkr watch`.
 
 use serde_json::json;
-use stkr_sdk::{Class, Cursor, Start, Update};
+use stkr_sdk::{Class, Start, Update};
 
 use crate::{context::Context, failure::Failure};
 
@@ -12,14 +12,14 @@ pub(crate) async fn run(from: &str, once: bool, context: &Context<'_>) -> Result
         cursor => Start::After(cursor.parse()?),
     };
     let client = context.client().await?;
-    let last = if once { Some(client.head().await?.number) } else { None };
+    let last = if once { Some(client.head().await?.block.number) } else { None };
     let mut watch = client.watch(start);
     loop {
         match watch.next().await {
             Ok(update) => {
                 tell(&update, context);
                 if let (Update::Checkpoint(cursor), Some(last)) = (&update, last)
-                    && cursor.number >= last
+                    && cursor.block.number >= last
                 {
                     return Ok(());
                 }
@@ -43,14 +43,12 @@ fn tell(update: &Update, context: &Context<'_>) {
         }
         Update::Rewound { to } => {
             let sentence = || format!("< everything after block {to} is void and is told again");
-            context.output.line(&json!({"update": "rewound", "to": text(*to)}), sentence);
+            context.output.line(&json!({"update": "rewound", "to": to.to_string()}), sentence);
         }
         Update::Checkpoint(cursor) => {
-            context.output.line(&json!({"update": "checkpoint", "cursor": text(*cursor)}), || format!("= {cursor}"));
+            context
+                .output
+                .line(&json!({"update": "checkpoint", "cursor": cursor.to_string()}), || format!("= {cursor}"));
         }
     }
-}
-
-fn text(cursor: Cursor) -> String {
-    cursor.to_string()
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod writes;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
@@ -104,10 +106,22 @@ async fn connect(url: &str) -> DynProvider {
     provider
 }
 
-async fn install_official_contracts(provider: &DynProvider) {
+/// Code and storage of the official contracts, from the Hoodi genesis.
+fn genesis() -> Value {
     let output = Command::new("node").arg(root().join("tests/e2e/genesis.mjs")).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let genesis: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runtime code of one of them.
+pub(crate) fn official_code(name: &str) -> Bytes {
+    let genesis = genesis();
+    let account = genesis["accounts"].as_array().unwrap().iter().find(|account| account["name"] == name).unwrap();
+    account["code"].as_str().unwrap().parse().unwrap()
+}
+
+async fn install_official_contracts(provider: &DynProvider) {
+    let genesis = genesis();
     for account in genesis["accounts"].as_array().unwrap() {
         let address = account["address"].clone();
         let _: Value = provider.raw_request("anvil_setCode".into(), json!([address, account["code"]])).await.unwrap();
@@ -199,6 +213,12 @@ impl Chain {
         let _: Value = self.provider.raw_request("anvil_mine".into(), json!([U256::from(blocks)])).await.unwrap();
     }
 
+    /// Lets time pass, and a block come.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        let _: Value = self.provider.raw_request("evm_increaseTime".into(), json!([seconds])).await.unwrap();
+        self.mine(1).await;
+    }
+
     /// Replaces the newest `depth` blocks by empty ones.
     pub(crate) async fn reorg(&self, depth: u64) {
         let _: Value = self.provider.raw_request("anvil_reorg".into(), json!([depth, []])).await.unwrap();
@@ -222,7 +242,11 @@ impl Chain {
 
     /// What `operator` registers a new server with.
     pub(crate) fn registration(&self, operator: Address, bond: U256) -> Registration {
-        let signer = PrivateKeySigner::random();
+        self.registration_of(&PrivateKeySigner::random(), operator, bond)
+    }
+
+    /// The same for a signer key that the test keeps.
+    pub(crate) fn registration_of(&self, signer: &PrivateKeySigner, operator: Address, bond: U256) -> Registration {
         let domain = eip712_domain! {
             name: "Stkr",
             version: "1",

@@ -8,6 +8,7 @@ use eyre::{Context, Result, ensure, eyre};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -38,6 +39,31 @@ pub struct Anvil {
     pub process: Process,
     /// HTTP endpoint, also of WebSocket.
     pub url: String,
+    /// Another way to it, under another port: servers want two endpoints, and one under two names counts once.
+    pub second_url: String,
+}
+
+/// Passes every connection to a new port on to `target`. On threads of its own: tests wait for processes without
+/// letting their runtime run, and those processes ask through here meanwhile.
+fn forward(target: SocketAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let pass = |mut from: TcpStream, mut to: TcpStream| {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+        })
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(target) else { continue };
+            if let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) {
+                pass(client, server);
+                pass(server_again, client_again);
+            }
+        }
+    });
+    Ok(address)
 }
 
 impl Anvil {
@@ -74,7 +100,8 @@ impl Anvil {
         let mut process = Process::start(name, &foundry("anvil")?, &args, dir)?;
         let line = process.line(Duration::from_secs(30), |line| line.starts_with("Listening on "))?;
         let address = line.trim_start_matches("Listening on ").trim();
-        Ok(Self { url: format!("http://{address}"), process })
+        let second = forward(address.parse().wrap_err("where anvil listens")?)?;
+        Ok(Self { url: format!("http://{address}"), second_url: format!("http://{second}"), process })
     }
 
     /// A plain provider on this anvil.

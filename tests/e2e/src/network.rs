@@ -188,7 +188,7 @@ impl Network {
                 .arg("--deployment")
                 .arg(&self.deployment_file)
                 .args(["--listen", &format!("127.0.0.1:{port}"), "--endpoint", &endpoint])
-                .args(["--rpc", &self.anvil.url, "--rpc", &self.anvil.url.replace("127.0.0.1", "localhost")]),
+                .args(["--rpc", &self.anvil.url, "--rpc", &self.anvil.second_url]),
         )?;
         Ok((dir.join("server.toml"), endpoint))
     }

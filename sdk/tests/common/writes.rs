@@ -1,0 +1,416 @@
+//! Every write there is, in an order in which each succeeds: one table for the SDK and for the command line.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use alloy::{
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    providers::Provider as _,
+    rpc::types::TransactionRequest,
+    signers::{SignerSync as _, local::PrivateKeySigner},
+    sol,
+    sol_types::{SolStruct as _, SolValue as _, eip712_domain},
+};
+use serde_json::json;
+use stkr_core::{Threshold, testing::TrustedDealer};
+use stkr_sdk::{
+    KeyState, PoolState, Registration, ServerStatus, amount, bindings::KeyRegistry, bindings::Micropools,
+    duty_key_digest,
+};
+
+use super::{Chain, wallet};
+
+sol! {
+    #[sol(rpc)]
+    interface IManager {
+        function grantRole(uint64 roleId, address account, uint32 executionDelay) external;
+    }
+    struct Acknowledgement {
+        uint256 keyId;
+        uint16 attempt;
+        uint8 threshold;
+        bytes32 pointsHash;
+        bytes32 committeeHash;
+        bytes32 dealingsDigest;
+    }
+}
+
+const DAY: u64 = 86_400;
+/// Delay of the second governor, seconds.
+const DELAY: u32 = 3600;
+
+/// One write: as the SDK makes it, and as the command line does.
+pub(crate) struct Step {
+    /// Who signs.
+    pub(crate) signer: PrivateKeySigner,
+    /// What the SDK hands out for a wallet.
+    pub(crate) unsigned: TransactionRequest,
+    /// Arguments of `stkr` for the same.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// The walk through all writes; `send` gets a step into a block and says its transaction.
+pub(crate) struct Walk<'a, F> {
+    chain: &'a Chain,
+    folder: &'a Path,
+    send: F,
+    /// Contract and function of every write that succeeded.
+    done: BTreeSet<(Address, [u8; 4])>,
+    /// Signer keys of the servers, by id.
+    signers: BTreeMap<u32, PrivateKeySigner>,
+}
+
+/// What every write of the walk called.
+pub(crate) async fn walk(
+    chain: &Chain,
+    folder: &Path,
+    send: impl AsyncFn(&Step) -> B256,
+) -> BTreeSet<(Address, [u8; 4])> {
+    let mut walk = Walk { chain, folder, send, done: BTreeSet::new(), signers: BTreeMap::new() };
+    walk.servers().await;
+    let provider = walk.provider().await;
+    walk.positions(&provider).await;
+    walk.key_and_deposit().await;
+    walk.foreign_deposit(&provider).await;
+    walk.ways_out(&provider).await;
+    walk.governance().await;
+    walk.leaving().await;
+    walk.done
+}
+
+impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
+    async fn step(&mut self, signer: &PrivateKeySigner, unsigned: TransactionRequest, arguments: &str) {
+        let to = *unsigned.to.unwrap().to().unwrap();
+        let selector: [u8; 4] = unsigned.input.input().unwrap()[..4].try_into().unwrap();
+        let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+        let step = Step { signer: signer.clone(), unsigned, arguments };
+        let transaction = (self.send)(&step).await;
+        let receipt = self.chain.provider.get_transaction_receipt(transaction).await.unwrap().unwrap();
+        assert!(receipt.status(), "{:?} failed", step.arguments);
+        assert_eq!((receipt.to, receipt.from), (Some(to), signer.address()));
+        self.done.insert((to, selector));
+    }
+
+    async fn servers(&mut self) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let governor = chain.governor.clone();
+        let bond = stkr.servers().min_bond().await.unwrap();
+        let manager = IManager::new(chain.deployment.access_manager, &chain.provider);
+        // A second governor, who has to announce everything first.
+        let slow = chain.account().await;
+        let grant = manager.grantRole(1, slow.address(), DELAY).into_transaction_request();
+        let signing =
+            alloy::providers::ProviderBuilder::new().wallet(wallet(&governor)).connect_http(chain.url.parse().unwrap());
+        assert!(signing.send_transaction(grant).await.unwrap().get_receipt().await.unwrap().status());
+
+        for id in 1..=5 {
+            let (signer, operator) = (PrivateKeySigner::random(), chain.account().await);
+            let with: Registration = chain.registration_of(&signer, operator.address(), bond);
+            let file = self.folder.join(format!("server-{id}.json"));
+            let args = json!({"signer": with.signer, "tlsFingerprint": with.tls_fingerprint, "kind": with.kind,
+                "endpoint": with.endpoint, "signerProof": with.signer_proof});
+            std::fs::write(&file, args.to_string()).unwrap();
+            let arguments = format!("server register --args {} --bond {bond}wei", file.display());
+            self.step(&operator, stkr.servers().register(with).unwrap().unsigned(), &arguments).await;
+            self.signers.insert(id, signer);
+            if id == 1 {
+                let approve = stkr.servers().approve(id);
+                let announced = stkr.schedule(&approve).unsigned();
+                self.step(&slow, announced, "server approve 1 --schedule").await;
+                assert_eq!(stkr.servers().get(id).await.unwrap().status, ServerStatus::Registered);
+                chain.pass(DELAY.into()).await;
+                self.step(&slow, approve.unsigned(), "server approve 1").await;
+                let write = stkr.servers().add_bond(id, amount::ether(1)).unwrap();
+                self.step(&operator, write.unsigned(), "server add-bond 1 1eth").await;
+                let (print, at) = (B256::repeat_byte(9), "https://127.0.0.1:9001");
+                let write = stkr.servers().set_endpoint(id, print, at).unwrap();
+                let arguments = format!("server set-endpoint 1 --tls-fingerprint {print} --endpoint {at}");
+                self.step(&operator, write.unsigned(), &arguments).await;
+                let write = stkr.servers().suspend(id, "slow").unwrap();
+                self.step(&governor, write.unsigned(), "server suspend 1 slow").await;
+                assert_eq!(stkr.servers().get(id).await.unwrap().status, ServerStatus::Suspended);
+            }
+            self.step(&governor, stkr.servers().approve(id).unsigned(), &format!("server approve {id}")).await;
+        }
+        let servers = stkr.servers().list().await.unwrap();
+        assert!(servers.iter().all(|server| server.status == ServerStatus::Active), "{servers:?}");
+        assert_eq!(
+            (servers[0].bond, servers[0].endpoint.as_str()),
+            (bond + amount::ether(1), "https://127.0.0.1:9001")
+        );
+    }
+
+    async fn provider(&mut self) -> PrivateKeySigner {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let provider = chain.account().await;
+        for (command, first) in [("register", true), ("set-duty-key", false)] {
+            let duty_key = PrivateKeySigner::random();
+            let digest = duty_key_digest(&chain.deployment, provider.address(), duty_key.address());
+            let proof = Bytes::copy_from_slice(&duty_key.sign_hash_sync(&digest).unwrap().as_bytes());
+            let key = duty_key.address();
+            let providers = stkr.providers();
+            let write =
+                if first { providers.register(key, proof.clone()) } else { providers.set_duty_key(key, proof.clone()) };
+            let arguments = format!("provider {command} --duty-key {key} --proof {proof}");
+            self.step(&provider, write.unwrap().unsigned(), &arguments).await;
+            assert_eq!(stkr.providers().get(provider.address()).await.unwrap().duty_key, key);
+            chain.pass(60).await;
+        }
+        provider
+    }
+
+    async fn open(&mut self, provider: &PrivateKeySigner) -> u64 {
+        let stkr = self.chain.stkr().await;
+        let write = stkr.pools().open(3, 4).unwrap();
+        self.step(provider, write.unsigned(), "pool open --threshold 3 --members 4").await;
+        u64::try_from(stkr.pools().list().await.unwrap().len()).unwrap()
+    }
+
+    async fn stake(&mut self, pool: u64, staker: &PrivateKeySigner, wei: U256) {
+        let stkr = self.chain.stkr().await;
+        let write = stkr.pools().stake(pool, wei).unwrap();
+        self.step(staker, write.unsigned(), &format!("pool stake {pool} {wei}wei")).await;
+    }
+
+    async fn positions(&mut self, provider: &PrivateKeySigner) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let pool = self.open(provider).await;
+        let [alice, bob, carol] = [chain.account().await, chain.account().await, chain.account().await];
+        let (a, b, c) = (alice.address(), bob.address(), carol.address());
+        let (one, pools) = (amount::ether(1), stkr.pools());
+        self.stake(pool, &alice, amount::ether(10)).await;
+        let little = amount::parse("0.25").unwrap();
+        let write = pools.increase(pool, little).unwrap();
+        self.step(&alice, write.unsigned(), &format!("pool stake {pool} 0.25eth --add")).await;
+        let write = pools.transfer(pool, b, one).unwrap();
+        self.step(&alice, write.unsigned(), &format!("pool transfer {pool} {b} 1eth")).await;
+        let write = pools.approve(pool, b, one).unwrap();
+        self.step(&alice, write.unsigned(), &format!("pool approve {pool} {b} 1eth")).await;
+        assert_eq!(stkr.positions().allowance(a, b, pool).await.unwrap(), one);
+        let write = pools.transfer_from(pool, a, c, one).unwrap();
+        self.step(&bob, write.unsigned(), &format!("pool transfer-from {pool} {a} {c} 1eth")).await;
+        assert_eq!(stkr.positions().allowance(a, b, pool).await.unwrap(), U256::ZERO);
+        for (approved, flag) in [(true, ""), (false, "--revoke")] {
+            let write = pools.set_operator(c, approved).unwrap();
+            self.step(&alice, write.unsigned(), &format!("pool set-operator {c} {flag}")).await;
+            assert_eq!(stkr.positions().is_operator(a, c).await.unwrap(), approved);
+        }
+        let write = pools.leave(pool, one).unwrap();
+        self.step(&alice, write.unsigned(), &format!("pool leave {pool} 1eth")).await;
+        for (account, wei) in [(a, amount::ether(7) + little), (b, one), (c, one)] {
+            assert_eq!(stkr.positions().balance(account, pool).await.unwrap(), wei);
+        }
+        let room = stkr.pools().get(pool).await.unwrap().room();
+        self.stake(pool, &bob, room).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Full);
+    }
+
+    async fn request_key(&mut self, pool: u64) -> u64 {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let anyone = chain.account().await;
+        let write = stkr.pools().request_key(pool);
+        self.step(&anyone, write.unsigned(), &format!("pool request-key {pool}")).await;
+        stkr.pools().get(pool).await.unwrap().key_id
+    }
+
+    async fn draw(&mut self, key: u64) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        chain.mine(3).await;
+        let write = stkr.keys().draw(key).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("key draw {key}")).await;
+        let drawn = stkr.keys().get(key).await.unwrap();
+        assert_eq!((drawn.state, drawn.committee.len()), (KeyState::Drawn, 4));
+    }
+
+    /// A ceremony whose outcome one dealer made, acknowledged by the real members.
+    async fn finalise(&mut self, key: u64) -> TrustedDealer {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let info = stkr.keys().get(key).await.unwrap();
+        let seed = B256::from(U256::from(key)).0;
+        let dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), seed);
+        let (share_keys, group_key) = (dealer.keys.share_keys(), &dealer.keys.group_key());
+        let points: Vec<u8> = share_keys.iter().chain([group_key]).flat_map(|key| key.to_eip2537()).collect();
+        let signers: Vec<&PrivateKeySigner> = info.committee.iter().map(|id| &self.signers[id]).collect();
+        let addresses: Vec<Address> = signers.iter().map(|signer| signer.address()).collect();
+        let digest = B256::repeat_byte(0xdd);
+        let domain = eip712_domain! {
+            name: "Stkr",
+            version: "1",
+            chain_id: chain.deployment.chain_id,
+            verifying_contract: chain.deployment.key_registry,
+        };
+        let acknowledgement = Acknowledgement {
+            keyId: U256::from(key),
+            attempt: info.attempt,
+            threshold: info.threshold,
+            pointsHash: keccak256(&points),
+            committeeHash: keccak256((info.committee.clone(), addresses).abi_encode_params()),
+            dealingsDigest: digest,
+        }
+        .eip712_signing_hash(&domain);
+        let acknowledgements: Vec<Bytes> = signers
+            .iter()
+            .map(|signer| Bytes::copy_from_slice(&signer.sign_hash_sync(&acknowledgement).unwrap().as_bytes()))
+            .collect();
+        let file = self.folder.join(format!("transcript-{key}.json"));
+        let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
+        let transcript = json!({"shareKeys": share_keys.iter().map(compressed).collect::<Vec<_>>(),
+            "groupKey": compressed(group_key), "dealingsDigest": digest, "acknowledgements": acknowledgements});
+        std::fs::write(&file, transcript.to_string()).unwrap();
+
+        let write = stkr.keys().finalise(key, share_keys, group_key, digest, &acknowledgements).await.unwrap();
+        let arguments = format!("key finalise {key} --transcript {}", file.display());
+        self.step(&chain.account().await, write.unsigned(), &arguments).await;
+        let live = stkr.keys().get(key).await.unwrap();
+        assert_eq!((live.state, live.public_key), (KeyState::Live, Some(compressed(group_key))));
+        dealer
+    }
+
+    async fn order_deposit(&mut self, pool: u64) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let write = stkr.pools().order_deposit(pool).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("pool order-deposit {pool}")).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::KeyReady);
+    }
+
+    async fn signing_root(&self, dealer: &TrustedDealer, credentials: B256) -> B256 {
+        let micropools = Micropools::new(self.chain.deployment.micropools, &self.chain.provider);
+        let pubkey = Bytes::copy_from_slice(&dealer.keys.group_key().to_compressed());
+        micropools.depositSigningRoot(pubkey, credentials, 1_000_000_000).call().await.unwrap()
+    }
+
+    async fn key_and_deposit(&mut self) {
+        let (chain, stkr, pool) = (self.chain, self.chain.stkr().await, 1);
+        let key = self.request_key(pool).await;
+        self.draw(key).await;
+        let before = stkr.keys().get(key).await.unwrap();
+
+        // Nobody finalises in time. With all members active the same committee tries again.
+        chain.pass(DAY + 1).await;
+        let write = stkr.keys().restart(key).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("key restart {key}")).await;
+        let again = stkr.keys().get(key).await.unwrap();
+        assert_eq!((again.state, again.attempt), (KeyState::Drawn, 1));
+        assert_eq!(again.committee, before.committee);
+
+        // With one suspended another draw is due, and until then there is no committee.
+        let lost = again.committee[0];
+        let suspend = stkr.servers().suspend(lost, "down").unwrap();
+        self.step(&chain.governor.clone(), suspend.unsigned(), &format!("server suspend {lost} down")).await;
+        chain.pass(DAY + 1).await;
+        let write = stkr.keys().restart(key).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("key restart {key}")).await;
+        let requested = stkr.keys().get(key).await.unwrap();
+        assert_eq!((requested.state, requested.attempt), (KeyState::Requested, 2));
+        assert_eq!(requested.committee, [0; 0], "the old committee serves no more");
+        self.draw(key).await;
+        assert!(!stkr.keys().get(key).await.unwrap().committee.contains(&lost));
+        let approve = stkr.servers().approve(lost);
+        self.step(&chain.governor.clone(), approve.unsigned(), &format!("server approve {lost}")).await;
+
+        let dealer = self.finalise(key).await;
+        self.order_deposit(pool).await;
+        let root = self.signing_root(&dealer, chain.deployment.withdrawal_credentials(pool)).await;
+        assert!(stkr.keys().is_ordered(key, root).await.unwrap());
+        let signature = dealer.group_signature(&root);
+        let write = stkr.pools().predeposit(pool, &signature).await.unwrap();
+        let hex = Bytes::copy_from_slice(&signature.to_compressed());
+        self.step(&chain.account().await, write.unsigned(), &format!("pool predeposit {pool} --signature {hex}")).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Predeposited);
+        chain.pass(DAY).await;
+        let write = stkr.pools().top_up(pool).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("pool topup {pool}")).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Active);
+        let deposits = chain.provider.get_balance(chain.deployment.deposit_contract).await.unwrap();
+        assert_eq!(deposits, amount::POOL_SIZE);
+    }
+
+    async fn free_seats(&mut self, key: u64) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let write = stkr.keys().free_seats(key).await.unwrap();
+        self.step(&chain.account().await, write.unsigned(), &format!("key free-seats {key}")).await;
+        assert_eq!(stkr.keys().get(key).await.unwrap().commitment, B256::ZERO);
+    }
+
+    async fn foreign_deposit(&mut self, provider: &PrivateKeySigner) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let (pool, staker) = (self.open(provider).await, chain.account().await);
+        self.stake(pool, &staker, amount::POOL_SIZE).await;
+        let key = self.request_key(pool).await;
+        self.draw(key).await;
+        let dealer = self.finalise(key).await;
+        self.order_deposit(pool).await;
+        let credentials = B256::with_last_byte(7);
+        let signature = dealer.group_signature(&self.signing_root(&dealer, credentials).await.0);
+        let write = stkr.pools().prove_foreign_deposit(pool, credentials, 1_000_000_000, &signature).await.unwrap();
+        let hex = Bytes::copy_from_slice(&signature.to_compressed());
+        let arguments = format!(
+            "pool prove-foreign-deposit {pool} --credentials {credentials} --amount-gwei 1000000000 --signature {hex}"
+        );
+        self.step(&chain.account().await, write.unsigned(), &arguments).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Cancelled);
+        assert_eq!(stkr.keys().get(key).await.unwrap().state, KeyState::Burned);
+
+        self.step(&staker, stkr.pools().refund(pool).unsigned(), &format!("pool refund {pool}")).await;
+        assert_eq!(stkr.positions().balance(staker.address(), pool).await.unwrap(), U256::ZERO);
+        let write = stkr.pools().withdraw_insurance(pool);
+        self.step(provider, write.unsigned(), &format!("pool withdraw-insurance {pool}")).await;
+        assert_eq!(stkr.pools().get(pool).await.unwrap().insurance, U256::ZERO);
+        chain.pass(36 * DAY).await;
+        self.free_seats(key).await;
+    }
+
+    async fn ways_out(&mut self, provider: &PrivateKeySigner) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        for drawn in [false, true] {
+            let (pool, staker) = (self.open(provider).await, chain.account().await);
+            self.stake(pool, &staker, amount::POOL_SIZE).await;
+            let key = self.request_key(pool).await;
+            if drawn {
+                self.draw(key).await;
+            }
+            chain.pass(7 * DAY).await;
+            let write = stkr.pools().cancel(pool);
+            self.step(&chain.account().await, write.unsigned(), &format!("pool cancel {pool}")).await;
+            assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Cancelled);
+            self.free_seats(key).await;
+        }
+        let seats: u16 = stkr.servers().list().await.unwrap().iter().map(|server| server.seats).sum();
+        assert_eq!(seats, 4, "only those of the live key are left");
+    }
+
+    async fn governance(&mut self) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let governor = chain.governor.clone();
+        let (min, seat) = (amount::ether(5), amount::parse("0.3").unwrap());
+        let write = stkr.servers().set_bond_parameters(min, seat).unwrap();
+        self.step(&governor, write.unsigned(), "server set-bond-parameters --min-bond 5eth --seat-bond 0.3eth").await;
+        assert_eq!(stkr.servers().min_bond().await.unwrap(), min);
+        let consumer = Address::repeat_byte(0xc0);
+        let write = stkr.keys().add_consumer(consumer);
+        self.step(&governor, write.unsigned(), &format!("key add-consumer {consumer}")).await;
+        let registry = KeyRegistry::new(chain.deployment.key_registry, &chain.provider);
+        assert!(registry.isConsumer(consumer).call().await.unwrap());
+        let write = stkr.keys().set_ceremony_window(7200).unwrap();
+        self.step(&governor, write.unsigned(), "key set-ceremony-window 7200").await;
+        assert_eq!(registry.ceremonyWindow().call().await.unwrap().to::<u64>(), 7200);
+    }
+
+    async fn leaving(&mut self) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let signer = PrivateKeySigner::random();
+        let operator = chain.account().await;
+        let with = chain.registration_of(&signer, operator.address(), amount::ether(5));
+        let id = stkr.servers().register(with).unwrap().send_with(&wallet(&operator)).await.unwrap().value;
+        let write = stkr.servers().announce_leave(id);
+        self.step(&operator, write.unsigned(), &format!("server leave {id}")).await;
+        assert_eq!(stkr.servers().get(id).await.unwrap().status, ServerStatus::Leaving);
+        chain.pass(36 * DAY).await;
+        let write = stkr.servers().withdraw_bond(id);
+        self.step(&operator, write.unsigned(), &format!("server withdraw-bond {id}")).await;
+        let left = stkr.servers().get(id).await.unwrap();
+        assert_eq!((left.status, left.bond), (ServerStatus::Left, U256::ZERO));
+    }
+}
