@@ -2,9 +2,11 @@
 //! the one that started it.
 
 pub mod anvil;
+pub mod by_hand;
 pub mod events;
 pub mod network;
 pub mod process;
+pub mod solidity;
 
 pub use anvil::Anvil;
 pub use network::{Network, Options, Server};
