@@ -153,6 +153,8 @@ impl Store {
         let database = Database::open(path, &SCHEMA)?;
         let store = Self { database };
         store.database.write(|transaction| claim(transaction, owner, born))?;
+        // After a SIGKILL the log may still hold what was erased.
+        store.empty_log();
         Ok(store)
     }
 
@@ -260,7 +262,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Equivocation`] if an own message contradicts a stored one: nothing is stored then.
     pub fn record(&self, key_id: u64, attempt: u16, committee: &B256, step: Step<'_>) -> Result<(), StoreError> {
-        self.database.write(|transaction| {
+        self.database.write::<_, StoreError>(|transaction| {
             for message in step.received {
                 insert_message(transaction, committee, message, false)?;
             }
@@ -279,7 +281,22 @@ impl Store {
                 )?;
             }
             Ok(())
-        })
+        })?;
+        if step.erase {
+            self.empty_log();
+        }
+        Ok(())
+    }
+
+    /// Takes the write-ahead log over into the file and cuts it off: the pages in it, of before and after every change, would
+    /// lie there until they are written over, which a quiet server takes weeks for. What was stored is safe without it.
+    fn empty_log(&self) {
+        let done = self.database.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        match done {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("erased secrets stay in the database's log: somebody else reads the database"),
+            Err(error) => tracing::warn!(error = %error, "erased secrets stay in the database's log"),
+        }
     }
 
     /// The shares of a key, one per ceremony that got that far.
@@ -559,6 +576,11 @@ mod tests {
         assert_eq!(store.ceremonies(5, 0).unwrap(), std::slice::from_ref(&row));
         store.record(5, 0, &row.committee, Step { erase: true, ..Step::default() }).unwrap();
         assert_eq!(store.ceremonies(5, 0).unwrap()[0].sealed, None);
+        // While the server runs, which it does for months.
+        for name in ["server.db", "server.db-wal"] {
+            let file = std::fs::read(folder.path().join(name)).unwrap();
+            assert!(!file.windows(21).any(|window| window == b"PLANTED-SEALED-SECRET"), "it is still in {name}");
+        }
         drop(store);
         // Closing checkpoints the log into the file and removes it.
         let file = std::fs::read(folder.path().join("server.db")).unwrap();

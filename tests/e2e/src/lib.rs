@@ -2,10 +2,12 @@
 //! the one that started it.
 
 pub mod anvil;
+pub mod by_hand;
 pub mod door;
 pub mod events;
 pub mod network;
 pub mod process;
+pub mod solidity;
 
 pub use anvil::Anvil;
 pub use door::Door;

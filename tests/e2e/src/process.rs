@@ -1,7 +1,7 @@
 //! Processes of a devnet: started on a leash, read line by line, ended by id.
 
 use eyre::{Context, Result, bail, eyre};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -48,7 +48,7 @@ pub struct Process {
     pub name: String,
     /// The real executable, not the leash.
     pub exe: PathBuf,
-    /// Its own folder; its stderr is in `NAME.log` there.
+    /// Its own folder; its stderr is in `NAME.log` there, its stdout in `NAME.out`.
     pub dir: PathBuf,
     child: Child,
     lines: Receiver<String>,
@@ -56,7 +56,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `exe args…` in `dir`, stdout to `line`, stderr to `dir/NAME.log` (appended).
+    /// Starts `exe args…` in `dir`, stdout to `line` and `dir/NAME.out`, stderr to `dir/NAME.log` (both appended).
     pub fn start(name: &str, exe: &Path, args: &[String], dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).wrap_err_with(|| format!("make {}", dir.display()))?;
         let log = dir.join(format!("{name}.log"));
@@ -73,9 +73,11 @@ impl Process {
             .wrap_err_with(|| format!("start {name}"))?;
         let stdout = child.stdout.take().ok_or_else(|| eyre!("{name} has no stdout"))?;
         let (sender, lines) = channel();
+        let mut copy = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{name}.out")))?;
         // Reads to the end even when nobody listens, so that a full pipe cannot stop the child.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = writeln!(copy, "{line}");
                 let _ = sender.send(line);
             }
         });
