@@ -1,5 +1,6 @@
 //! An anvil with the official deposit contract and system contracts of the Hoodi genesis.
 
+use crate::door::Door;
 use crate::process::{Process, foundry, workspace_root};
 use alloy::network::Ethereum;
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -8,7 +9,6 @@ use eyre::{Context, Result, ensure, eyre};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -41,29 +41,6 @@ pub struct Anvil {
     pub url: String,
     /// Another way to it, under another port: servers want two endpoints, and one under two names counts once.
     pub second_url: String,
-}
-
-/// Passes every connection to a new port on to `target`. On threads of its own: tests wait for processes without
-/// letting their runtime run, and those processes ask through here meanwhile.
-fn forward(target: SocketAddr) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let pass = |mut from: TcpStream, mut to: TcpStream| {
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut from, &mut to);
-            let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-        })
-    };
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let Ok(server) = TcpStream::connect(target) else { continue };
-            if let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) {
-                pass(client, server);
-                pass(server_again, client_again);
-            }
-        }
-    });
-    Ok(address)
 }
 
 impl Anvil {
@@ -100,8 +77,9 @@ impl Anvil {
         let mut process = Process::start(name, &foundry("anvil")?, &args, dir)?;
         let line = process.line(Duration::from_secs(30), |line| line.starts_with("Listening on "))?;
         let address = line.trim_start_matches("Listening on ").trim();
-        let second = forward(address.parse().wrap_err("where anvil listens")?)?;
-        Ok(Self { url: format!("http://{address}"), second_url: format!("http://{second}"), process })
+        let url = format!("http://{address}");
+        let second_url = Door::to(&url)?.url;
+        Ok(Self { url, second_url, process })
     }
 
     /// A plain provider on this anvil.

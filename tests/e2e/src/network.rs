@@ -252,15 +252,6 @@ impl Network {
         self.start_server(position)
     }
 
-    /// A client of a server, pinned to the certificate in its folder.
-    pub fn client(&self, position: usize, identity: &Identity) -> Result<ServerClient> {
-        let server = self.servers.get(position).ok_or_else(|| eyre!("no server {position}"))?;
-        let config: ServerConfig = stkr_node::config::load(&server.config)?;
-        let fingerprint = Identity::load(&config.files.tls_certificate, &config.files.tls_key)?.fingerprint();
-        let peer = Peer { server_id: server.id, endpoint: server.endpoint.clone(), fingerprint };
-        Ok(ServerClient::new(identity, peer, Patience::default())?)
-    }
-
     /// SIGKILLs a server.
     pub fn kill_server(&mut self, position: usize) {
         if let Some(server) = self.servers.get_mut(position) {
