@@ -559,11 +559,7 @@ contract ServerRegistryTest is RegistryFixture {
     }
 
     function _proofBy(uint256 secret, address account, address signer) private view returns (bytes memory) {
-        bytes32 structHash = keccak256(abi.encode(SIGNER_PROOF_TYPEHASH, account, signer));
-        return
-            sign(
-                secret, keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(servers)), structHash))
-            );
+        return signerProofBy(address(servers), secret, account, signer);
     }
 
     function _split(bytes memory signature) private pure returns (bytes32 r, bytes32 s, uint8 v) {
