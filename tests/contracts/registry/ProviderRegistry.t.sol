@@ -63,6 +63,8 @@ contract ProviderRegistryTest is Test {
 
         assertTrue(registry.isProvider(provider));
         assertEq(registry.dutyKey(provider), key);
+        assertEq(registry.dutyKeyAt(provider, uint48(block.timestamp)), key);
+        assertEq(registry.dutyKeyAt(provider, uint48(block.timestamp) - 1), address(0));
         assertEq(registry.providerOfDutyKey(key), provider);
         assertEq(registry.dutyKeyCount(provider), 1);
         (address first, uint48 since) = registry.dutyKeyEntry(provider, 0);
@@ -237,6 +239,12 @@ contract ProviderRegistryTest is Test {
             ),
             _digest(provider, key)
         );
+        (, string memory name, string memory version, uint256 chainId, address verifying,,) =
+            registry.eip712Domain();
+        assertEq(name, "Stkr");
+        assertEq(version, "1");
+        assertEq(chainId, block.chainid);
+        assertEq(verifying, address(registry));
     }
 
     function testFuzz_Nobody_is_a_provider_before_it_registers(address who, uint48 time) public view {

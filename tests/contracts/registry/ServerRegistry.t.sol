@@ -539,6 +539,9 @@ contract ServerRegistryTest is RegistryFixture {
         assertEq(servers.KEY_REGISTRY(), address(keys));
         assertEq(servers.UNBONDING_DELAY(), UNBONDING_DELAY);
         assertEq(servers.ACTIVE_SET_CAPACITY(), 256);
+        assertEq(servers.serverCount(), 0);
+        assertEq(servers.minBond(), MIN_BOND);
+        assertEq(servers.seatBond(), SEAT_BOND);
         assertEq(servers.authority(), address(manager));
         assertEq(uint8(servers.server(5).status), uint8(ServerStatus.None));
         assertEq(servers.serverOfSigner(address(5)), 0);
