@@ -95,6 +95,16 @@ contract Deploy is Script, Deployer {
         string memory json = vm.serializeUint(key, "deployedBlock", deployedBlock);
 
         string memory preset = string.concat("deployments/", vm.toString(block.chainid), ".json");
-        vm.writeJson(json, vm.envOr("STKR_DEPLOYMENT_FILE", preset));
+        string memory file = vm.envOr("STKR_DEPLOYMENT_FILE", preset);
+        // A fresh clone has no deployments/, and writeJson makes no folder.
+        string[] memory names = vm.split(file, "/");
+        if (names.length > 1) {
+            string memory folder = names[0];
+            for (uint256 i = 1; i + 1 < names.length; ++i) {
+                folder = string.concat(folder, "/", names[i]);
+            }
+            vm.createDir(folder, true);
+        }
+        vm.writeJson(json, file);
     }
 }

@@ -125,10 +125,11 @@ interface IKeyRegistry {
     /// @notice Raised when point `position` (from 0; n = the group key) is infinity, or the same as an earlier one or
     /// its negation. A share key that equals the group key would let one member sign alone.
     error BadPoint(uint256 position);
-    /// @notice Raised when the precompile refuses a point: off the curve, outside the subgroup or the field.
-    error InvalidPoint();
-    /// @notice Raised when the points do not lie on one polynomial of degree t - 1.
-    error NotOnePolynomial();
+    /// @notice Raised when the precompile refuses a point of key `keyId`: off the curve, outside the subgroup or the field.
+    /// It does not say which of them.
+    error InvalidPoint(uint256 keyId);
+    /// @notice Raised when the points of key `keyId` do not lie on one polynomial of degree `threshold` - 1.
+    error NotOnePolynomial(uint256 keyId, uint8 threshold);
     /// @notice Raised when the group key belongs to key `keyId` already.
     error GroupKeyTaken(uint256 keyId);
     /// @notice Raised when seats are freed before `from`.

@@ -228,11 +228,16 @@ interface IMicropools {
     /// @notice 1 ether.
     function PREDEPOSIT() external view returns (uint256);
 
-    /// @notice Seconds in which a pool must fill and ask for its key; then seconds from the request to the order, from the
-    /// order to the predeposit, and the challenge window (at least 12 h).
+    /// @notice Seconds from the opening in which a pool must fill and ask for its key.
     function OPEN_WINDOW() external view returns (uint48);
+
+    /// @notice Seconds from `requestKey` in which the key must be Live and the deposit ordered.
     function KEY_WINDOW() external view returns (uint48);
+
+    /// @notice Seconds from `orderDeposit` in which the servers must have signed and the predeposit been sent.
     function PREDEPOSIT_WINDOW() external view returns (uint48);
+
+    /// @notice Seconds (at least 12 hours) after the predeposit in which a foreign deposit can be shown before the top-up.
     function CHALLENGE_WINDOW() external view returns (uint48);
 
     /// @notice Genesis fork version of the beacon chain this contract deposits to.

@@ -28,7 +28,7 @@ struct Server {
     address signer;
     ServerStatus status;
     ServerKind kind;
-    /// Seats this server holds in live committees; each reserves `SEAT_BOND` of the bond.
+    /// Seats this server holds in live committees; each reserves `seatBond()` of the bond.
     uint16 seats;
     /// Unix time (seconds) from which the bond of a Leaving server can be withdrawn; 0 before `announceLeave`.
     uint40 unbondingEnds;
@@ -79,7 +79,7 @@ interface IServerRegistry {
     error BadSignerProof(address signer, address recovered);
     /// @notice Raised when an endpoint is empty or longer than 253 bytes.
     error BadEndpoint(uint256 length);
-    /// @notice Raised when a TLS fingerprint is zero for an online server.
+    /// @notice Raised when a TLS fingerprint is zero for an online server. It has no arguments: zero is all there is to say.
     error MissingTlsFingerprint();
     /// @notice Raised when a bond is withdrawn while seats are held or before `unbondingEnds`.
     error BondLocked(uint32 id, uint16 seats, uint40 unbondingEnds);

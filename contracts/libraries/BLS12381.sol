@@ -13,7 +13,8 @@ pragma solidity 0.8.37;
 library BLS12381 {
     /// @notice Raised when a point has `length` bytes and not `expected`.
     error BadPointLength(uint256 length, uint256 expected);
-    /// @notice Raised when a point to compress is infinity or has non-zero padding.
+    /// @notice Raised when a point to compress is infinity or has non-zero padding. It has no arguments: points that a
+    /// precompile accepted never raise it, so they would be code that nobody runs.
     error BadPointEncoding();
     /// @notice Raised when a precompile fails on input that cannot be bad: too little gas, or no EIP-2537 here.
     error PrecompileFailed(address precompile);

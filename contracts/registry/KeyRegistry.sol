@@ -168,7 +168,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
             acknowledgements
         );
         _takeGroupKey(keyId, points);
-        _requireOnePolynomial(points, it.threshold);
+        _requireOnePolynomial(keyId, points, it.threshold);
 
         bytes32 leavesRoot = _leavesRoot(committee, signers, points);
         it.state = KeyState.Live;
@@ -401,11 +401,11 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         keyOfGroupKey[groupKeyHash] = keyId;
     }
 
-    function _requireOnePolynomial(bytes calldata points, uint256 threshold) private view {
+    function _requireOnePolynomial(uint256 keyId, bytes calldata points, uint8 threshold) private view {
         _requireDistinctPoints(points);
         (bool valid, bool onePolynomial) = Scrape.test(points, threshold);
-        require(valid, InvalidPoint());
-        require(onePolynomial, NotOnePolynomial());
+        require(valid, InvalidPoint(keyId));
+        require(onePolynomial, NotOnePolynomial(keyId, threshold));
     }
 
     /// @dev The lower 256 bits of x stand for the point: equal where two points are the same or each other's negation.

@@ -116,6 +116,7 @@ contract DeployTest is Ceremony {
     /// One test, for the environment is one: presets cannot be overridden where they matter.
     function test_Parameters_come_from_presets_and_the_environment() public {
         Deploy script = new Deploy();
+        _theFileIsWrittenWhereNoFolderIs(script);
         vm.chainId(31_337);
         vm.setEnv("STKR_DEPOSIT_CONTRACT", vm.toString(address(0xd)));
         vm.setEnv("STKR_GENESIS_FORK_VERSION", "0x20000000");
@@ -142,5 +143,34 @@ contract DeployTest is Ceremony {
         p = script.parameters(address(7));
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x10000910));
+    }
+
+    function _theFileIsWrittenWhereNoFolderIs(Deploy script) private {
+        // Nobody's chain, so that the file of a real deployment is never touched.
+        vm.chainId(7_357_000_001);
+        vm.setEnv("STKR_DEPOSIT_CONTRACT", vm.toString(Genesis.DEPOSIT_CONTRACT));
+        vm.setEnv("STKR_GENESIS_FORK_VERSION", "0x20000000");
+        bool made = !vm.exists("deployments");
+        _assertWritten(script.run(), "deployments/7357000001.json");
+        if (made) vm.removeDir("deployments", false);
+
+        string memory folder = "target/forge/deploy-test";
+        if (vm.exists(folder)) vm.removeDir(folder, true);
+        string memory file = string.concat(folder, "/deeper/stkr.json");
+        vm.setEnv("STKR_DEPLOYMENT_FILE", file);
+        _assertWritten(script.run(), file);
+        vm.removeDir(folder, true);
+    }
+
+    function _assertWritten(Deployment memory made, string memory file) private {
+        string memory json = vm.readFile(file);
+        assertEq(vm.parseJsonUint(json, ".chainId"), 7_357_000_001);
+        assertEq(vm.parseJsonAddress(json, ".accessManager"), address(made.accessManager));
+        assertEq(vm.parseJsonAddress(json, ".serverRegistry"), address(made.serverRegistry));
+        assertEq(vm.parseJsonAddress(json, ".providerRegistry"), address(made.providerRegistry));
+        assertEq(vm.parseJsonAddress(json, ".keyRegistry"), address(made.keyRegistry));
+        assertEq(vm.parseJsonAddress(json, ".micropools"), address(made.micropools));
+        assertEq(vm.parseJsonAddress(json, ".depositContract"), Genesis.DEPOSIT_CONTRACT);
+        vm.removeFile(file);
     }
 }

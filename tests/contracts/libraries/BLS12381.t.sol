@@ -225,6 +225,16 @@ contract BLS12381Test is Test {
         bls.compressG2(signature);
     }
 
+    /// @dev The first bytes are a valid key and a valid signature; what comes behind must not be read over.
+    function testFuzz_Verify_RefusesATail(bytes calldata tail) public view {
+        bytes memory key = ThresholdKeys.publicKey(7);
+        bytes memory signature = ThresholdKeys.sign(7, "m");
+        assertTrue(bls.verify(key, "m", signature));
+        vm.assume(tail.length != 0);
+        assertFalse(bls.verify(bytes.concat(key, tail), "m", signature), "key");
+        assertFalse(bls.verify(key, "m", bytes.concat(signature, tail)), "signature");
+    }
+
     function test_HashToG2_SaysSoWhenThePrecompilesGetTooLittleGas() public {
         vm.expectRevert();
         bls.hashToG2{gas: 30_000}("m");

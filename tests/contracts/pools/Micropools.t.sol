@@ -227,6 +227,8 @@ contract MicropoolsTest is PoolFixture {
         vm.expectRevert(_revertState(7, PoolState.None));
         vm.prank(alice);
         pools.stake{value: 1 ether}(7);
+        Pool memory nothing;
+        assertEq(abi.encode(pools.pool(7)), abi.encode(nothing));
     }
 
     function test_Sixty_four_stakers_of_half_an_ether_fill_a_pool() public {
@@ -437,6 +439,20 @@ contract MicropoolsTest is PoolFixture {
         pools.transferFrom(alice, bob, id, 0.5 ether);
         vm.stopPrank();
         assertEq(pools.balanceOf(bob, id), 1.2 ether);
+    }
+
+    function test_A_holder_sees_whom_it_lets_move_its_position() public {
+        uint256 id = _open();
+        assertEq(pools.allowance(alice, bob, id), 0);
+        assertFalse(pools.isOperator(alice, bob));
+        vm.startPrank(alice);
+        assertTrue(pools.approve(bob, id, 0.7 ether));
+        assertTrue(pools.setOperator(provider, true));
+        vm.stopPrank();
+        assertEq(pools.allowance(alice, bob, id), 0.7 ether);
+        assertEq(pools.allowance(bob, alice, id), 0);
+        assertTrue(pools.isOperator(alice, provider));
+        assertFalse(pools.isOperator(provider, alice));
     }
 
     function test_A_stranger_moves_nobodys_position() public {

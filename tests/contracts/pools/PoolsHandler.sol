@@ -33,6 +33,8 @@ contract PoolsHandler is PoolFixture {
     uint256 public insuranceBack;
     /// First move between two states that has no edge: from, to, plus one so that zero means none.
     uint256 public illegalEdge;
+    /// How often each function of the contracts succeeded.
+    mapping(bytes4 selector => uint256) public successes;
     /// States any pool was in.
     mapping(uint256 state => uint256) public visits;
 
@@ -120,7 +122,8 @@ contract PoolsHandler is PoolFixture {
             vm.prank(who);
             (success,) = address(pools).call{value: value}(data);
         }
-        if (!success) vm.deal(who, who.balance - value);
+        if (success) ++successes[bytes4(data)];
+        else vm.deal(who, who.balance - value);
     }
 
     // ------------------------------------------------------------------------------------------- actions
@@ -281,6 +284,28 @@ contract PoolsHandler is PoolFixture {
         amount = bound(amount, 1, 1 ether);
         forced += amount;
         vm.deal(address(pools), address(pools).balance + amount);
+    }
+
+    /// What governance may change while pools wait for their keys; now and then outside the bounds.
+    function govern(uint256 minBond, uint256 seatBond, uint256 window) external watched {
+        bytes memory data = abi.encodeCall(
+            d.serverRegistry.setBondParameters,
+            (
+                uint96(bound(minBond, 0.1 ether, 6 ether)),
+                uint96(
+                    seatBond % 8 == 0 ? bound(seatBond, 0, 200 ether) : bound(seatBond, 0.1 ether, 0.3 ether)
+                )
+            )
+        );
+        _govern(address(d.serverRegistry), data);
+        window = window % 4 == 0 ? bound(window, 0, 10 days) : bound(window, 10 minutes, 7 days);
+        _govern(address(d.keyRegistry), abi.encodeCall(d.keyRegistry.setCeremonyWindow, (uint48(window))));
+    }
+
+    function _govern(address target, bytes memory data) private {
+        vm.prank(governance);
+        (bool success,) = target.call(data);
+        if (success) ++successes[bytes4(data)];
     }
 
     function pass(uint256 time) external watched {

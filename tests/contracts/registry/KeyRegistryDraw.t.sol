@@ -369,6 +369,14 @@ contract KeyRegistryDrawTest is RegistryFixture {
         assertEq(servers.server(9).seats, 3);
     }
 
+    function test_OperatorCap_OfTheTableOfTheReadme() public view {
+        assertEq(keys.operatorCap(KeyKind.Validator, 3, 4), 1);
+        assertEq(keys.operatorCap(KeyKind.Validator, 4, 5), 1);
+        assertEq(keys.operatorCap(KeyKind.Validator, 5, 7), 2);
+        assertEq(keys.operatorCap(KeyKind.Validator, 7, 10), 3);
+        assertEq(keys.operatorCap(KeyKind.Withdrawal, 3, 5), 2);
+    }
+
     function testFuzz_OperatorCap_IsTheFormulaOfTheDesign(uint8 threshold, uint8 members) public {
         int256 t = int256(uint256(threshold));
         int256 n = int256(uint256(members));

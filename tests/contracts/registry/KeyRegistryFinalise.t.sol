@@ -91,7 +91,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         _refusePoints(
             c,
             ThresholdKeys.fromPolynomial(coefficients, 3, 4),
-            abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector)
+            abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector, c.keyId, 3)
         );
     }
 
@@ -102,7 +102,9 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
             ThresholdKeys.KeySet memory keySet = ThresholdKeys.generate(1, 3, 4);
             keySet.shareKeys[i] = ThresholdKeys.publicKey(12_345);
             _rejoin(keySet);
-            _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector));
+            _refusePoints(
+                c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector, c.keyId, 3)
+            );
             vm.revertToState(state);
         }
     }
@@ -112,7 +114,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         ThresholdKeys.KeySet memory keySet = ThresholdKeys.generate(1, 3, 4);
         keySet.groupKey = ThresholdKeys.publicKey(keySet.coefficients[0] + 1);
         _rejoin(keySet);
-        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector));
+        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector, c.keyId, 3));
     }
 
     function test_Finalise_RefusesShareKeysInAnotherOrder() public {
@@ -120,7 +122,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         ThresholdKeys.KeySet memory keySet = ThresholdKeys.generate(1, 3, 4);
         (keySet.shareKeys[0], keySet.shareKeys[1]) = (keySet.shareKeys[1], keySet.shareKeys[0]);
         _rejoin(keySet);
-        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector));
+        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.NotOnePolynomial.selector, c.keyId, 3));
     }
 
     // ------------------------------------------------------------------------------------------------ points
@@ -194,7 +196,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         Ceremony memory c = requestAndDraw(3, 4, "randao");
         ThresholdKeys.KeySet memory keySet = ThresholdKeys.generate(1, 3, 4);
         keySet.points[63] ^= 0x01;
-        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector));
+        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector, c.keyId));
     }
 
     function test_Finalise_RefusesPointsOutsideTheSubgroup() public {
@@ -205,7 +207,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         // On the curve all the same: G1ADD, which checks no subgroup, takes it.
         keySet.shareKeys[2] = ThresholdKeys.addG1(keySet.shareKeys[2], outside);
         _rejoin(keySet);
-        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector));
+        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector, c.keyId));
     }
 
     function test_Finalise_RefusesCoordinatesNotBelowTheModulus() public {
@@ -219,7 +221,7 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         for (uint256 i; i < 64; ++i) {
             keySet.points[i] = modulus[i];
         }
-        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector));
+        _refusePoints(c, keySet, abi.encodeWithSelector(IKeyRegistry.InvalidPoint.selector, c.keyId));
     }
 
     function test_Finalise_RefusesAGroupKeyUsedAlready() public {

@@ -47,6 +47,8 @@ contract KeyRegistryLifeTest is RegistryFixture {
         other.order(c.keyId, "root");
         vm.expectRevert(abi.encodeWithSelector(IKeyRegistry.NotConsumer.selector, address(other)));
         other.retire(c.keyId, true);
+        assertFalse(keys.isOrdered(c.keyId, "root"));
+        assertEq(uint8(keys.key(c.keyId).state), uint8(KeyState.Live));
     }
 
     function test_Order_OnlyForALiveKey() public {
@@ -270,6 +272,7 @@ contract KeyRegistryLifeTest is RegistryFixture {
         assertEq(keys.SERVER_REGISTRY(), address(servers));
         assertEq(servers.KEY_REGISTRY(), address(keys));
         assertEq(keys.SEED_DELAY(), SEED_DELAY);
+        assertEq(keys.ceremonyWindow(), CEREMONY_WINDOW);
         assertEq(keys.EVIDENCE_WINDOW(), EVIDENCE_WINDOW);
         assertEq(keys.MAX_MEMBERS(), 16);
         assertEq(keys.domainSeparator(), domainSeparator(address(keys)));

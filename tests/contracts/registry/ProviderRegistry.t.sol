@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Test} from "forge-std/Test.sol";
-
 import {IProviderRegistry} from "../../../contracts/interfaces/IProviderRegistry.sol";
 import {ProviderRegistry} from "../../../contracts/registry/ProviderRegistry.sol";
+import {Messages} from "../utils/Messages.sol";
 
-contract ProviderRegistryTest is Test {
+contract ProviderRegistryTest is Messages {
     ProviderRegistry internal registry;
     address internal provider = makeAddr("provider");
     address internal key;
@@ -20,27 +19,12 @@ contract ProviderRegistryTest is Test {
         vm.warp(1_700_000_000);
     }
 
-    /// The digest spelt out from docs/protocol.md, not from the contract.
     function _digest(address who, address dutyKey) internal view returns (bytes32) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256(
-                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-                ),
-                keccak256("Stkr"),
-                keccak256("1"),
-                block.chainid,
-                address(registry)
-            )
-        );
-        bytes32 body =
-            keccak256(abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), who, dutyKey));
-        return keccak256(abi.encodePacked(hex"1901", domain, body));
+        return typedDigest(address(registry), keccak256(abi.encode(DUTY_KEY_PROOF_TYPEHASH, who, dutyKey)));
     }
 
     function _proof(uint256 signer, address who, address dutyKey) internal view returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(signer, _digest(who, dutyKey));
-        return abi.encodePacked(r, s, v);
+        return sign(signer, _digest(who, dutyKey));
     }
 
     function _register() internal {
@@ -63,6 +47,8 @@ contract ProviderRegistryTest is Test {
 
         assertTrue(registry.isProvider(provider));
         assertEq(registry.dutyKey(provider), key);
+        assertEq(registry.dutyKeyAt(provider, uint48(block.timestamp)), key);
+        assertEq(registry.dutyKeyAt(provider, uint48(block.timestamp) - 1), address(0));
         assertEq(registry.providerOfDutyKey(key), provider);
         assertEq(registry.dutyKeyCount(provider), 1);
         (address first, uint48 since) = registry.dutyKeyEntry(provider, 0);
@@ -237,6 +223,12 @@ contract ProviderRegistryTest is Test {
             ),
             _digest(provider, key)
         );
+        (, string memory name, string memory version, uint256 chainId, address verifying,,) =
+            registry.eip712Domain();
+        assertEq(name, "Stkr");
+        assertEq(version, "1");
+        assertEq(chainId, block.chainid);
+        assertEq(verifying, address(registry));
     }
 
     function testFuzz_Nobody_is_a_provider_before_it_registers(address who, uint48 time) public view {

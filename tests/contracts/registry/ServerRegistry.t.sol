@@ -539,6 +539,9 @@ contract ServerRegistryTest is RegistryFixture {
         assertEq(servers.KEY_REGISTRY(), address(keys));
         assertEq(servers.UNBONDING_DELAY(), UNBONDING_DELAY);
         assertEq(servers.ACTIVE_SET_CAPACITY(), 256);
+        assertEq(servers.serverCount(), 0);
+        assertEq(servers.minBond(), MIN_BOND);
+        assertEq(servers.seatBond(), SEAT_BOND);
         assertEq(servers.authority(), address(manager));
         assertEq(uint8(servers.server(5).status), uint8(ServerStatus.None));
         assertEq(servers.serverOfSigner(address(5)), 0);
@@ -559,11 +562,7 @@ contract ServerRegistryTest is RegistryFixture {
     }
 
     function _proofBy(uint256 secret, address account, address signer) private view returns (bytes memory) {
-        bytes32 structHash = keccak256(abi.encode(SIGNER_PROOF_TYPEHASH, account, signer));
-        return
-            sign(
-                secret, keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(servers)), structHash))
-            );
+        return signerProofBy(address(servers), secret, account, signer);
     }
 
     function _split(bytes memory signature) private pure returns (bytes32 r, bytes32 s, uint8 v) {

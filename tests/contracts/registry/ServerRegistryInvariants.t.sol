@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {Key, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {Server, ServerKind, ServerStatus} from "../../../contracts/interfaces/IServerRegistry.sol";
+import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
+import {Campaign} from "../utils/Campaign.sol";
 import {RegistryFixture} from "../utils/RegistryFixture.sol";
-import {Test} from "forge-std/Test.sol";
 
 /// @notice An operator that is a contract: it refuses ether, or re-enters while it is paid, as the handler sets it.
 contract HostileOperator {
@@ -39,15 +40,19 @@ contract BondHandler is RegistryFixture {
     HostileOperator[2] private hostile;
     /// Ceremonies by key id, encoded.
     mapping(uint256 keyId => bytes) private ceremonies;
-    /// What each server looked like after the last action.
+    /// What each server and key looked like after the last action.
     mapping(uint32 id => Server) private last;
+    mapping(uint256 keyId => Key) private lastKey;
+    /// Hash of the group key of each key that became Live.
+    mapping(uint256 keyId => bytes32) private groupKeyHash;
+    /// Signing roots that were ordered, by key.
+    mapping(uint256 keyId => bytes32[]) private ordered;
 
-    /// A bond went out while a seat was held, before the end of unbonding, or to anybody but the operator.
+    /// The first of: a bond went out while a seat was held, before the end of unbonding, or to anybody but the operator; a
+    /// server or a key left its edges; a parameter did what it must not.
     string public violation;
-    uint256 public withdrawals;
-    uint256 public draws;
-    uint256 public finalised;
-    uint256 public freed;
+    /// How often each action succeeded.
+    mapping(bytes4 action => uint256) public successes;
 
     constructor() {
         deployRegistries();
@@ -61,54 +66,57 @@ contract BondHandler is RegistryFixture {
         _look();
     }
 
-    // ----------------------------------------------------------------------------------------------- servers
-
-    function register(uint256 who, uint256 bond) external {
-        if (servers.serverCount() >= MAX_SERVERS) return;
-        registerServer(
-            operators[who % operators.length], ServerKind(bond % 2), bound(bond, MIN_BOND, 3 ether)
-        );
+    /// @dev An action that reverts is undone with its count. One that succeeds is looked at.
+    modifier action() {
+        _;
+        ++successes[msg.sig];
         _look();
     }
 
-    function addBond(uint32 id, uint256 amount) external {
+    // ----------------------------------------------------------------------------------------------- servers
+
+    function register(uint256 who, uint256 bond) external action {
+        require(servers.serverCount() < MAX_SERVERS, "enough");
+        registerServer(
+            operators[who % operators.length], ServerKind(bond % 2), bound(bond, 0.5 ether, 3 ether)
+        );
+    }
+
+    function addBond(uint32 id, uint256 amount) external action {
         amount = bound(amount, 0, 2 ether);
         vm.deal(address(this), amount);
         servers.addBond{value: amount}(_id(id));
-        _look();
     }
 
-    function approve(uint32 id) external {
-        servers.approve(_id(id));
-        _look();
+    function approve(uint32 id) external action {
+        servers.approve(_serverIn(id, id % 2 == 0 ? ServerStatus.Registered : ServerStatus.Suspended));
     }
 
-    function suspend(uint32 id) external {
-        servers.suspend(_id(id), "test");
-        _look();
+    function suspend(uint32 id) external action {
+        // Seldom, or too few servers stay Active.
+        require(id % 2 == 0, "not now");
+        servers.suspend(_serverIn(id / 2, ServerStatus.Active), "test");
     }
 
-    function announceLeave(uint32 id) external {
-        id = _id(id);
+    function announceLeave(uint32 id) external action {
+        require(id % 4 == 0, "not now");
+        id = _id(id / 4);
         vm.prank(servers.server(id).operator);
         servers.announceLeave(id);
-        _look();
     }
 
-    function withdrawBond(uint32 id, bool refuses) external {
-        id = _id(id);
+    function withdrawBond(uint32 id, bool refuses) external action {
+        id = _serverIn(id, ServerStatus.Leaving);
         hostile[0].setRefuses(refuses);
         Server memory before = servers.server(id);
         uint256 balance = before.operator.balance;
         vm.prank(before.operator);
         servers.withdrawBond(id);
-        ++withdrawals;
         if (before.seats != 0) violation = "bond paid while a seat was held";
         if (block.timestamp < before.unbondingEnds) violation = "bond paid before unbonding ended";
         if (before.operator.code.length == 0 && before.operator.balance != balance + before.bond) {
             violation = "not the whole bond";
         }
-        _look();
     }
 
     function withdrawBondOfAnother(uint32 id, uint256 who) external {
@@ -120,40 +128,57 @@ contract BondHandler is RegistryFixture {
         violation = "bond paid to a stranger";
     }
 
-    function pass(uint256 time) external {
-        time = bound(time, 1 hours, 40 days);
+    function pass(uint256 time) external action {
+        // Mostly less than a ceremony takes.
+        time = time % 4 == 0 ? bound(time, 1 hours, 40 days) : bound(time, 1 minutes, 2 hours);
         vm.warp(block.timestamp + time);
         vm.roll(block.number + time / 12);
     }
 
+    // --------------------------------------------------------------------------------------------- governance
+
+    /// @dev Now and then outside the bounds.
+    function setBondParameters(uint256 minBond, uint256 seatBond) external action {
+        servers.setBondParameters(
+            uint96(minBond % 8 == 0 ? bound(minBond, 0, 200 ether) : bound(minBond, 0.1 ether, 2 ether)),
+            uint96(seatBond % 8 == 0 ? bound(seatBond, 0, 200 ether) : bound(seatBond, 0.1 ether, 1 ether))
+        );
+    }
+
+    function setCeremonyWindow(uint256 window) external action {
+        window = window % 8 == 0 ? bound(window, 0, 20 days) : bound(window, 10 minutes, 7 days);
+        keys.setCeremonyWindow(uint48(window));
+    }
+
     // -------------------------------------------------------------------------------------------------- keys
 
-    function requestKey() external {
+    function requestKey() external action {
         Ceremony memory c = request(3, 4);
         ceremonies[c.keyId] = abi.encode(c);
     }
 
-    function drawKey(uint256 which, bytes32 randao) external {
-        Ceremony memory c = _ceremony(which);
+    function drawKey(uint256 which, bytes32 randao) external action {
+        Ceremony memory c = _ceremonyIn(which, KeyState.Requested);
         reachSeed(c, randao);
         draw(c);
-        ++draws;
         ceremonies[c.keyId] = abi.encode(c);
-        _look();
     }
 
-    function finaliseKey(uint256 which) external {
-        Ceremony memory c = _ceremony(which);
-        runDkg(c, c.keyId);
+    /// @dev Now and then with a polynomial that another key may have had.
+    function finaliseKey(uint256 which) external action {
+        Ceremony memory c = _ceremonyIn(which, KeyState.Drawn);
+        runDkg(c, which % 8 == 0 ? 1 + which % keys.keyCount() : c.keyId);
         finalise(c);
-        ++finalised;
+        groupKeyHash[c.keyId] = keccak256(c.keySet.groupKey);
         ceremonies[c.keyId] = abi.encode(c);
-        _look();
     }
 
-    function restartKey(uint256 which) external {
-        Ceremony memory c = _ceremony(which);
-        bool drawn = keys.key(c.keyId).state == KeyState.Drawn;
+    function restartKey(uint256 which, bool late) external action {
+        Ceremony memory c = _ceremonyIn(which, which % 3 == 0 ? KeyState.Requested : KeyState.Drawn);
+        Key memory key = keys.key(c.keyId);
+        bool drawn = key.state == KeyState.Drawn;
+        if (late && drawn && block.timestamp <= key.mark) vm.warp(key.mark + 1);
+        if (late && !drawn && block.number <= key.mark + 8191) vm.roll(key.mark + 8192);
         uint32[] memory members = drawn ? c.committee : c.kept;
         uint32[] memory kept = _activeOf(members);
         keys.restart(c.keyId, members, drawn ? bytes32(0) : keccak256(c.activeSet));
@@ -162,32 +187,52 @@ contract BondHandler is RegistryFixture {
             c.activeSet = servers.activeSet(ServerKind.Online);
         }
         ceremonies[c.keyId] = abi.encode(c);
-        _look();
     }
 
-    function retireKey(uint256 which, bool burned) external {
-        consumer.retire(_ceremony(which).keyId, burned);
+    function order(uint256 which, bytes32 signingRoot) external action {
+        uint256 keyId = _ceremonyIn(which, KeyState.Live).keyId;
+        consumer.order(keyId, signingRoot);
+        ordered[keyId].push(signingRoot);
     }
 
-    function freeSeats(uint256 which) external {
-        Ceremony memory c = _ceremony(which);
+    function retireKey(uint256 which, bool burned) external action {
+        require(which % 2 == 0, "not now");
+        consumer.retire(_ceremonyIn(which / 2, which % 6 == 0 ? KeyState.Live : KeyState.Drawn).keyId, burned);
+    }
+
+    function freeSeats(uint256 which, bool late) external action {
+        Ceremony memory c = _ceremonyIn(which, which % 2 == 0 ? KeyState.Retired : KeyState.Burned);
+        uint48 mark = keys.key(c.keyId).mark;
+        if (late && block.timestamp < mark) vm.warp(mark);
         keys.freeSeats(c.keyId, c.committee, c.signers, c.keySet.points);
-        ++freed;
-        _look();
     }
 
-    function freeSeatsOfUnfinished(uint256 which, bool wasDrawn) external {
-        Ceremony memory c = _ceremony(which);
+    function freeSeatsOfUnfinished(uint256 which, bool wasDrawn) external action {
+        Ceremony memory c = _ceremonyIn(which, KeyState.Retired);
         if (wasDrawn) keys.freeSeatsOfUnfinished(c.keyId, c.committee, 0);
         else keys.freeSeatsOfUnfinished(c.keyId, c.kept, keccak256(c.activeSet));
-        ++freed;
-        _look();
     }
 
     // ------------------------------------------------------------------------------------------ what is asked
 
     function registry() external view returns (ServerRegistry) {
         return servers;
+    }
+
+    function keyRegistry() external view returns (KeyRegistry) {
+        return keys;
+    }
+
+    /// @notice Id of a key whose entry under its group key, or whose orders, are not what they were; 0 for none.
+    function forgottenKey() external view returns (uint256) {
+        for (uint256 keyId = 1; keyId <= keys.keyCount(); ++keyId) {
+            bytes32 hash = groupKeyHash[keyId];
+            if (hash != 0 && keys.keyOfGroupKey(hash) != keyId) return keyId;
+            for (uint256 i; i < ordered[keyId].length; ++i) {
+                if (!keys.isOrdered(keyId, ordered[keyId][i])) return keyId;
+            }
+        }
+        return 0;
     }
 
     /// @notice Seats that keys hold, by what each key is: the other side of the servers' own counts.
@@ -210,12 +255,31 @@ contract BondHandler is RegistryFixture {
         return keys.key(c.keyId).commitment != keccak256(abi.encode(keccak256(c.activeSet), c.kept));
     }
 
-    function _ceremony(uint256 which) private view returns (Ceremony memory) {
-        return abi.decode(ceremonies[1 + which % keys.keyCount()], (Ceremony));
+    /// @dev Of a key in this state if there is one, three times of four; else of any.
+    function _ceremonyIn(uint256 which, KeyState state) private view returns (Ceremony memory) {
+        uint256 count = keys.keyCount();
+        uint256 keyId = 1 + which % count;
+        for (uint256 i; i < count && which % 4 != 3; ++i) {
+            uint256 candidate = 1 + (which % count + i) % count;
+            if (keys.key(candidate).state != state || keys.key(candidate).commitment == 0) continue;
+            keyId = candidate;
+            break;
+        }
+        return abi.decode(ceremonies[keyId], (Ceremony));
     }
 
     function _id(uint32 id) private view returns (uint32) {
         return 1 + id % servers.serverCount();
+    }
+
+    /// @dev A server in this status if there is one, else any.
+    function _serverIn(uint32 seed, ServerStatus status) private view returns (uint32) {
+        uint32 count = servers.serverCount();
+        for (uint32 i; i < count; ++i) {
+            uint32 candidate = 1 + (seed % count + i) % count;
+            if (servers.server(candidate).status == status) return candidate;
+        }
+        return _id(seed);
     }
 
     function _activeOf(uint32[] memory members) private view returns (uint32[] memory active) {
@@ -239,6 +303,13 @@ contract BondHandler is RegistryFixture {
             if (before.status != now_.status && !_isEdge(before.status, now_.status)) {
                 violation = "status left its edges";
             }
+            // Governance may raise `seatBond` over what a bond covers, but then the server gets no further seat.
+            if (now_.seats > before.seats && now_.seats * uint256(servers.seatBond()) > now_.bond) {
+                violation = "a seat that no bond covers";
+            }
+            if (before.status == ServerStatus.None && now_.bond < servers.minBond()) {
+                violation = "a bond below the minimum";
+            }
             if (now_.bond < before.bond && now_.status != ServerStatus.Left) violation = "bond shrank";
             if (before.status != ServerStatus.None && now_.signer != before.signer) {
                 violation = "signer changed";
@@ -248,6 +319,46 @@ contract BondHandler is RegistryFixture {
             }
             last[id] = now_;
         }
+        for (uint256 keyId = 1; keyId <= keys.keyCount(); ++keyId) {
+            Key memory key = keys.key(keyId);
+            if (!_isKeyMove(lastKey[keyId], key)) violation = "a key left its edges";
+            lastKey[keyId] = key;
+        }
+    }
+
+    /// @dev K1 and K2: one edge at most, each with what it may change.
+    function _isKeyMove(Key memory from, Key memory to) private view returns (bool) {
+        if (keccak256(abi.encode(from)) == keccak256(abi.encode(to))) return true;
+        if (from.state == KeyState.None) return to.state == KeyState.Requested && to.attempt == 0;
+        bool same = from.consumer == to.consumer && from.kind == to.kind && from.threshold == to.threshold
+            && from.members == to.members;
+        if (!same) return false;
+        bool again = to.attempt == from.attempt + 1;
+        if (!again && to.attempt != from.attempt) return false;
+
+        bool requested = from.state == KeyState.Requested;
+        if (again) {
+            bool sameCommittee = !requested && to.state == KeyState.Drawn && to.commitment == from.commitment;
+            return
+                (requested || from.state == KeyState.Drawn)
+                    && (to.state == KeyState.Requested || sameCommittee);
+        }
+        if (requested) {
+            if (to.state == KeyState.Drawn) return to.mark == block.timestamp + keys.ceremonyWindow();
+            return to.state == KeyState.Retired && to.commitment == from.commitment;
+        }
+        if (from.state == KeyState.Drawn) {
+            if (to.state == KeyState.Live) return block.timestamp <= from.mark;
+            return to.state == KeyState.Retired && to.commitment == from.commitment;
+        }
+        if (from.state == KeyState.Live) {
+            return (to.state == KeyState.Retired || to.state == KeyState.Burned)
+                && to.commitment == from.commitment && to.mark == block.timestamp + EVIDENCE_WINDOW;
+        }
+        // Retired and Burned are the end; only the seats come free, in time.
+        return
+            to.state == from.state && to.mark == from.mark && to.commitment == 0
+                && block.timestamp >= from.mark;
     }
 
     function _isEdge(ServerStatus from, ServerStatus to) private pure returns (bool) {
@@ -261,65 +372,114 @@ contract BondHandler is RegistryFixture {
     }
 }
 
-/// @notice The invariants of section "Bonds" in docs/invariants.md, asserted by their numbers.
-contract ServerRegistryInvariantsTest is Test {
+/// @notice The invariants of sections "Bonds" and "Keys" in docs/invariants.md, asserted by their numbers.
+/// forge-config: default.invariant.runs = 64
+/// forge-config: default.invariant.depth = 128
+contract ServerRegistryInvariantsTest is Campaign {
     BondHandler private handler;
     ServerRegistry private servers;
+    KeyRegistry private keys;
 
     function setUp() public {
         handler = new BondHandler();
         servers = handler.registry();
-        bytes4[] memory selectors = new bytes4[](14);
-        selectors[0] = BondHandler.register.selector;
-        selectors[1] = BondHandler.addBond.selector;
-        selectors[2] = BondHandler.approve.selector;
-        selectors[3] = BondHandler.suspend.selector;
-        selectors[4] = BondHandler.announceLeave.selector;
-        selectors[5] = BondHandler.withdrawBond.selector;
-        selectors[6] = BondHandler.withdrawBondOfAnother.selector;
-        selectors[7] = BondHandler.pass.selector;
-        selectors[8] = BondHandler.requestKey.selector;
-        selectors[9] = BondHandler.drawKey.selector;
-        selectors[10] = BondHandler.finaliseKey.selector;
-        selectors[11] = BondHandler.restartKey.selector;
-        selectors[12] = BondHandler.freeSeats.selector;
-        selectors[13] = BondHandler.freeSeatsOfUnfinished.selector;
+        keys = handler.keyRegistry();
+        bytes4[17] memory actions = _actions();
+        // One more, which must never succeed.
+        bytes4[] memory selectors = new bytes4[](18);
+        for (uint256 i; i < 17; ++i) {
+            selectors[i] = actions[i];
+        }
+        selectors[17] = BondHandler.withdrawBondOfAnother.selector;
         targetContract(address(handler));
         targetSelector(FuzzSelector(address(handler), selectors));
-        bytes4[] memory more = new bytes4[](1);
-        more[0] = BondHandler.retireKey.selector;
-        targetSelector(FuzzSelector(address(handler), more));
     }
 
-    function invariant_B1_TheRegistryHoldsExactlyTheBonds() public view {
+    function _actions() private pure returns (bytes4[17] memory) {
+        return [
+            BondHandler.register.selector,
+            BondHandler.addBond.selector,
+            BondHandler.approve.selector,
+            BondHandler.suspend.selector,
+            BondHandler.announceLeave.selector,
+            BondHandler.withdrawBond.selector,
+            BondHandler.pass.selector,
+            BondHandler.setBondParameters.selector,
+            BondHandler.setCeremonyWindow.selector,
+            BondHandler.requestKey.selector,
+            BondHandler.drawKey.selector,
+            BondHandler.finaliseKey.selector,
+            BondHandler.restartKey.selector,
+            BondHandler.order.selector,
+            BondHandler.retireKey.selector,
+            BondHandler.freeSeats.selector,
+            BondHandler.freeSeatsOfUnfinished.selector
+        ];
+    }
+
+    function afterInvariant() public {
+        bytes4[17] memory selectors = _actions();
+        string[17] memory names = [
+            "register",
+            "addBond",
+            "approve",
+            "suspend",
+            "announceLeave",
+            "withdrawBond",
+            "pass",
+            "setBondParameters",
+            "setCeremonyWindow",
+            "requestKey",
+            "drawKey",
+            "finaliseKey",
+            "restartKey",
+            "order",
+            "retireKey",
+            "freeSeats",
+            "freeSeatsOfUnfinished"
+        ];
+        string[] memory actions = new string[](17);
+        uint256[] memory counts = new uint256[](17);
+        for (uint256 i; i < 17; ++i) {
+            (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
+        }
+        _conclude("registries", 64, actions, counts);
+    }
+
+    /// One campaign for all of them; every assertion names its sentence.
+    function invariant_B1_to_B6_and_K1_to_K4() public view {
+        _B1_the_registry_holds_exactly_the_bonds();
+        assertEq(handler.violation(), "", "B2, B4, B6, K1, K2");
+        _B3_a_server_that_left_has_neither_bond_nor_seat();
+        _B4_seats_are_those_of_the_keys();
+        _B5_the_active_sets_hold_every_active_server_once();
+        _B6_parameters_stay_within_their_bounds();
+        assertEq(handler.forgottenKey(), 0, "K3, K4");
+    }
+
+    function _B1_the_registry_holds_exactly_the_bonds() private view {
         uint256 sum;
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
             sum += servers.server(id).bond;
         }
-        assertEq(address(servers).balance, sum);
+        assertEq(address(servers).balance, sum, "B1");
     }
 
-    function invariant_B2_NoBondLeavesWhileASeatIsHeldOrUnbondingRuns() public view {
-        assertEq(handler.violation(), "");
-    }
-
-    function invariant_B3_AServerThatLeftHasNeitherBondNorSeat() public view {
+    function _B3_a_server_that_left_has_neither_bond_nor_seat() private view {
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
             Server memory it = servers.server(id);
-            if (it.status == ServerStatus.Left) assertEq(it.bond + it.seats, 0);
+            if (it.status == ServerStatus.Left) assertEq(it.bond + it.seats, 0, "B3");
         }
     }
 
-    function invariant_B4_SeatsAreThoseOfTheKeysAndCoveredByBond() public view {
+    function _B4_seats_are_those_of_the_keys() private view {
         uint256[] memory seats = handler.seatsOfKeys();
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
-            Server memory it = servers.server(id);
-            assertEq(it.seats, seats[id]);
-            assertLe(it.seats * uint256(servers.seatBond()), it.bond);
+            assertEq(servers.server(id).seats, seats[id], "B4");
         }
     }
 
-    function invariant_B5_TheActiveSetsHoldEveryActiveServerOnce() public view {
+    function _B5_the_active_sets_hold_every_active_server_once() private view {
         uint256[] memory listed = new uint256[](servers.serverCount() + 1);
         for (uint8 kind; kind < 2; ++kind) {
             bytes memory set = servers.activeSet(ServerKind(kind));
@@ -328,37 +488,39 @@ contract ServerRegistryInvariantsTest is Test {
                 assembly {
                     id := shr(224, mload(add(add(set, 0x20), i)))
                 }
-                assertEq(uint8(servers.server(id).kind), kind);
+                assertEq(uint8(servers.server(id).kind), kind, "B5: kind");
                 ++listed[id];
             }
         }
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
-            assertEq(listed[id], servers.isActive(id) ? 1 : 0);
+            assertEq(listed[id], servers.isActive(id) ? 1 : 0, "B5");
         }
     }
 
-    /// @dev Not an invariant of the contract but of this file: the handler reaches the interesting states.
+    function _B6_parameters_stay_within_their_bounds() private view {
+        assertTrue(servers.minBond() >= 0.1 ether && servers.minBond() <= 100 ether, "B6: minBond");
+        assertTrue(servers.seatBond() >= 0.1 ether && servers.seatBond() <= 100 ether, "B6: seatBond");
+        uint48 window = keys.ceremonyWindow();
+        assertTrue(window >= 10 minutes && window <= 7 days, "B6: ceremonyWindow");
+    }
+
+    /// @dev Not an invariant of the contract but of this file: a whole life, down to the last bond.
     function test_TheHandlerReachesPaidBondsAndFreedSeats() public {
         handler.requestKey();
         handler.drawKey(0, "randao");
-        handler.finaliseKey(0);
+        handler.finaliseKey(1);
+        handler.order(0, "root");
         handler.retireKey(0, true);
         for (uint32 id; id < 7; ++id) {
-            handler.announceLeave(id);
+            handler.announceLeave(4 * id);
         }
         handler.pass(40 days);
+        handler.freeSeats(1, true);
         for (uint32 id; id < 7; ++id) {
-            Server memory it = servers.server(id + 1);
-            if (it.seats > 0) vm.expectRevert();
             handler.withdrawBond(id, false);
         }
-        handler.freeSeats(0);
-        for (uint32 id; id < 7; ++id) {
-            if (servers.server(id + 1).status == ServerStatus.Leaving) handler.withdrawBond(id, false);
-        }
-        assertEq(handler.withdrawals(), 7);
-        assertEq(handler.violation(), "");
-        invariant_B1_TheRegistryHoldsExactlyTheBonds();
-        invariant_B4_SeatsAreThoseOfTheKeysAndCoveredByBond();
+        assertEq(handler.successes(BondHandler.withdrawBond.selector), 7);
+        assertEq(address(servers).balance, 0);
+        invariant_B1_to_B6_and_K1_to_K4();
     }
 }

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
-import {Test, Vm} from "forge-std/Test.sol";
-
-import {IKeyRegistry, Key} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {Key} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {Deployer, Deployment, Parameters} from "../../../script/Deployer.sol";
 import {Genesis} from "./Genesis.sol";
+import {Messages} from "./Messages.sol";
 import {ThresholdKeys} from "./ThresholdKeys.sol";
 
 /// @title The real contracts, deployed as the deploy script does, and real ceremonies on them
-abstract contract Ceremony is Test, Deployer {
-    using RLP for RLP.Encoder;
-
+abstract contract Ceremony is Messages, Deployer {
     Deployment internal d;
     address internal governance = makeAddr("governance");
     /// Secret keys of the servers' signers.
@@ -56,7 +52,7 @@ abstract contract Ceremony is Test, Deployer {
         uint32 id = d.serverRegistry.serverCount() + 1;
         (address signer, uint256 secret) = makeAddrAndKey(string.concat("signer", vm.toString(id)));
         signerOf[id] = secret;
-        bytes memory proof = _signerProof(secret, operator, signer);
+        bytes memory proof = signerProofBy(address(d.serverRegistry), secret, operator, signer);
         deal(operator, 4 ether);
         vm.prank(operator);
         return d.serverRegistry.register{value: 4 ether}(
@@ -64,72 +60,23 @@ abstract contract Ceremony is Test, Deployer {
         );
     }
 
-    function _signerProof(uint256 secret, address operator, address signer)
-        internal
-        view
-        returns (bytes memory)
-    {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256(
-                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-                ),
-                keccak256("Stkr"),
-                keccak256("1"),
-                block.chainid,
-                address(d.serverRegistry)
-            )
-        );
-        bytes32 body = keccak256(
-            abi.encode(keccak256("SignerProof(address operator,address signer)"), operator, signer)
-        );
-        return _sign(secret, keccak256(abi.encodePacked(hex"1901", domain, body)));
-    }
-
     function _dutyKeyProof(uint256 secret, address provider) internal view returns (bytes memory) {
-        bytes32 body = keccak256(
-            abi.encode(keccak256("DutyKeyProof(address provider,address dutyKey)"), provider, vm.addr(secret))
-        );
-        bytes32 domain = d.providerRegistry.domainSeparator();
-        return _sign(secret, keccak256(abi.encodePacked(hex"1901", domain, body)));
-    }
-
-    function _sign(uint256 secret, bytes32 digest) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, digest);
-        return abi.encodePacked(r, s, v);
+        return dutyKeyProof(address(d.providerRegistry), secret, provider);
     }
 
     // ----------------------------------------------------------------------------------------- a ceremony
 
-    /// @notice The header of a block whose PREVRANDAO is `seed`, made known to the chain.
-    function _header(uint256 number, bytes32 seed) internal returns (bytes memory header) {
-        RLP.Encoder memory list = RLP.encoder();
-        bytes32 any = keccak256("any");
-        list.push(any).push(any).push(address(this)).push(any).push(any).push(any).push(new bytes(256));
-        list.push(uint256(0)).push(number).push(uint256(60_000_000)).push(uint256(21_000));
-        list.push(block.timestamp).push(bytes("")).push(seed).push(new bytes(8)).push(uint256(7));
-        list.push(any).push(uint256(0)).push(uint256(0)).push(any).push(any);
-        header = list.encode();
-        vm.setBlockhash(number, keccak256(header));
-    }
-
     /// @notice Moves past the seed block and returns what `draw` needs.
-    function _prepareDraw(uint256 keyId) internal returns (bytes memory header, bytes memory activeSet) {
-        uint48 seedBlock = d.keyRegistry.key(keyId).mark;
-        if (block.number <= seedBlock) vm.roll(seedBlock + 1);
-        header = _header(seedBlock, keccak256(abi.encode("seed", keyId)));
+    function _prepareDraw(uint256 keyId) internal returns (bytes memory seedHeader, bytes memory activeSet) {
+        seedHeader = pastSeedBlock(d.keyRegistry.key(keyId).mark, keccak256(abi.encode("seed", keyId)));
         activeSet = d.serverRegistry.activeSet(ServerKind.Online);
     }
 
     function _draw(uint256 keyId) internal returns (uint32[] memory committee) {
-        (bytes memory header, bytes memory activeSet) = _prepareDraw(keyId);
+        (bytes memory seedHeader, bytes memory activeSet) = _prepareDraw(keyId);
         vm.recordLogs();
-        d.keyRegistry.draw(keyId, header, activeSet, new uint32[](0));
-        Vm.Log[] memory logs = vm.getRecordedLogs();
-        for (uint256 i; i < logs.length; ++i) {
-            if (logs[i].topics[0] != IKeyRegistry.CommitteeDrawn.selector) continue;
-            (, committee,,) = abi.decode(logs[i].data, (uint16, uint32[], bytes32, uint48));
-        }
+        d.keyRegistry.draw(keyId, seedHeader, activeSet, new uint32[](0));
+        committee = drawnCommittee();
     }
 
     /// @notice What n honest servers acknowledge.
@@ -140,31 +87,24 @@ abstract contract Ceremony is Test, Deployer {
         bytes32 dealingsDigest
     ) internal view returns (bytes memory all) {
         address[] memory signers = d.serverRegistry.activeSigners(committee);
-        Key memory key = d.keyRegistry.key(keyId);
-        bytes32 body = keccak256(
-            abi.encode(
-                keccak256(
-                    "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
-                ),
-                keyId,
-                key.attempt,
-                key.threshold,
-                keccak256(keys.points),
-                keccak256(abi.encode(committee, signers)),
-                dealingsDigest
-            )
+        bytes32 digest = acknowledgementDigest(
+            d.keyRegistry, keyId, keys.threshold, keys.points, committee, signers, dealingsDigest
         );
-        bytes32 digest = keccak256(abi.encodePacked(hex"1901", d.keyRegistry.domainSeparator(), body));
         for (uint256 i; i < committee.length; ++i) {
-            all = bytes.concat(all, _sign(signerOf[committee[i]], digest));
+            all = bytes.concat(all, sign(signerOf[committee[i]], digest));
         }
     }
 
     /// @notice Draw, ceremony and finalisation of a requested key.
-    function _makeLive(uint256 keyId) internal returns (ThresholdKeys.KeySet memory keys) {
+    function _makeLive(uint256 keyId) internal returns (ThresholdKeys.KeySet memory) {
+        return _makeLive(keyId, keyId);
+    }
+
+    /// @notice The same with the key that `seed` makes.
+    function _makeLive(uint256 keyId, uint256 seed) internal returns (ThresholdKeys.KeySet memory keys) {
         Key memory key = d.keyRegistry.key(keyId);
         uint32[] memory committee = _draw(keyId);
-        keys = ThresholdKeys.generate(keyId, key.threshold, key.members);
+        keys = ThresholdKeys.generate(seed, key.threshold, key.members);
         bytes32 dealings = keccak256("dealings");
         bytes memory acks = _acknowledgements(keyId, committee, keys, dealings);
         d.keyRegistry.finalise(keyId, committee, keys.points, dealings, acks);

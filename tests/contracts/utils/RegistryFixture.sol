@@ -5,11 +5,10 @@ import {IKeyConsumer, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
+import {Messages} from "./Messages.sol";
 import {ThresholdKeys} from "./ThresholdKeys.sol";
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
-import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
-import {Test, Vm} from "forge-std/Test.sol";
 
 /// @notice A consumer that names whatever operator the test wants left out.
 contract TestConsumer is IKeyConsumer {
@@ -40,17 +39,13 @@ contract TestConsumer is IKeyConsumer {
 /// @notice Both registries under a real AccessManager, servers with real signer keys, block headers with a real RLP, and
 /// every step of a key's life as one call.
 /// @dev The test contract is governance (admin of the manager, no delay).
-abstract contract RegistryFixture is Test {
-    using RLP for RLP.Encoder;
-
+abstract contract RegistryFixture is Messages {
     uint96 internal constant MIN_BOND = 1 ether;
     uint96 internal constant SEAT_BOND = 0.5 ether;
     uint40 internal constant UNBONDING_DELAY = 36 days;
     uint48 internal constant SEED_DELAY = 8;
     uint48 internal constant EVIDENCE_WINDOW = 36 days;
     uint48 internal constant CEREMONY_WINDOW = 1 days;
-    bytes32 internal constant SIGNER_PROOF_TYPEHASH =
-        keccak256("SignerProof(address operator,address signer)");
     address internal constant HISTORY_CONTRACT = 0x0000F90827F1C53a10cb7A02335B175320002935;
 
     AccessManager internal manager;
@@ -128,10 +123,7 @@ abstract contract RegistryFixture is Test {
     }
 
     function signerProof(uint256 secret, address operator) internal view returns (bytes memory) {
-        bytes32 structHash = keccak256(abi.encode(SIGNER_PROOF_TYPEHASH, operator, vm.addr(secret)));
-        bytes32 digest =
-            keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(servers)), structHash));
-        return sign(secret, digest);
+        return signerProofBy(address(servers), secret, operator, vm.addr(secret));
     }
 
     // -------------------------------------------------------------------------------------------- ceremonies
@@ -145,17 +137,14 @@ abstract contract RegistryFixture is Test {
 
     /// @notice Moves past the seed block, whose header carries `randao`.
     function reachSeed(Ceremony memory c, bytes32 randao) internal {
-        uint256 seedBlock = keys.key(c.keyId).mark;
-        if (block.number <= seedBlock) vm.roll(seedBlock + 1);
-        c.header = header(seedBlock, randao);
-        vm.setBlockhash(seedBlock, keccak256(c.header));
+        c.header = pastSeedBlock(keys.key(c.keyId).mark, randao);
     }
 
     /// @notice Draws, after `reachSeed`; fills committee and signers.
     function draw(Ceremony memory c) internal {
         vm.recordLogs();
         keys.draw(c.keyId, c.header, c.activeSet, c.kept);
-        c.committee = _drawnCommittee();
+        c.committee = drawnCommittee();
         c.signers = servers.activeSigners(c.committee);
     }
 
@@ -183,20 +172,9 @@ abstract contract RegistryFixture is Test {
     }
 
     function acknowledgementDigest(Ceremony memory c) internal view returns (bytes32) {
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256(
-                    "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
-                ),
-                c.keyId,
-                keys.key(c.keyId).attempt,
-                c.threshold,
-                keccak256(c.keySet.points),
-                keccak256(abi.encode(c.committee, c.signers)),
-                c.dealingsDigest
-            )
+        return acknowledgementDigest(
+            keys, c.keyId, c.threshold, c.keySet.points, c.committee, c.signers, c.dealingsDigest
         );
-        return keccak256(abi.encodePacked("\x19\x01", domainSeparator(address(keys)), structHash));
     }
 
     function finalise(Ceremony memory c) internal {
@@ -242,52 +220,8 @@ abstract contract RegistryFixture is Test {
         }
     }
 
-    // ------------------------------------------------------------------------------------------------- bytes
-
-    /// @notice RLP of a header of today's shape (21 fields) with this number and PREVRANDAO.
-    function header(uint256 number, bytes32 randao) internal pure returns (bytes memory) {
-        RLP.Encoder memory list = RLP.encoder();
-        list.push(keccak256(abi.encode("parent", number))).push(keccak256("ommers")).push(address(0xfee));
-        list.push(keccak256("state")).push(keccak256("transactions")).push(keccak256("receipts"));
-        list.push(new bytes(256)).push(uint256(0)).push(number).push(uint256(45_000_000));
-        list.push(uint256(21_000)).push(uint256(1_700_000_000)).push(bytes("stkr")).push(randao);
-        list.push(new bytes(8)).push(uint256(7)).push(keccak256("withdrawals")).push(uint256(0));
-        list.push(uint256(0)).push(keccak256("beacon root")).push(keccak256("requests"));
-        return list.encode();
-    }
-
-    function sign(uint256 secret, bytes32 digest) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, digest);
-        return abi.encodePacked(r, s, v);
-    }
-
-    function domainSeparator(address verifyingContract) internal view returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                keccak256(
-                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-                ),
-                keccak256("Stkr"),
-                keccak256("1"),
-                block.chainid,
-                verifyingContract
-            )
-        );
-    }
-
     function ids(uint32 a, uint32 b, uint32 c, uint32 d) internal pure returns (uint32[] memory list) {
         list = new uint32[](4);
         (list[0], list[1], list[2], list[3]) = (a, b, c, d);
-    }
-
-    /// @dev From the last `CommitteeDrawn`: attempt, committee, seed, deadline.
-    function _drawnCommittee() private returns (uint32[] memory committee) {
-        bytes32 topic = keccak256("CommitteeDrawn(uint256,uint16,uint32[],bytes32,uint48)");
-        Vm.Log[] memory logs = vm.getRecordedLogs();
-        for (uint256 i; i < logs.length; ++i) {
-            if (logs[i].topics[0] == topic) {
-                (, committee,,) = abi.decode(logs[i].data, (uint16, uint32[], bytes32, uint48));
-            }
-        }
     }
 }
