@@ -329,7 +329,7 @@ async fn an_address_that_somebody_only_registered_is_not_probed() {
     until("the approved server is asked", async || knocks.load(Ordering::SeqCst) > 0).await;
     let server = async |id: u32| {
         let servers = running.get("/status").await["servers"].clone();
-        servers.as_array().unwrap().iter().find(|server| server["serverId"] == id.to_string()).cloned().unwrap()
+        servers.as_array().unwrap().iter().find(|server| server["serverId"] == *id.to_string()).cloned().unwrap()
     };
     until("the round is over", async || server(stranger + 1).await["reachable"] == false).await;
     assert_eq!(none.load(Ordering::SeqCst), 0, "anybody could have had a port looked at");

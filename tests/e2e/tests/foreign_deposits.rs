@@ -79,7 +79,7 @@ async fn burned_and_refunded(network: &Network, pool: u64, staker: &PrivateKeySi
     advance_time(&network.provider()?, CHALLENGE_WINDOW_SECONDS + 1).await?;
     let shown = || async {
         let pools = network.relayer_json(0, "/v1/pools").await?;
-        let line = pools["pools"].as_array().and_then(|all| all.iter().find(|it| it["poolId"] == pool.to_string()));
+        let line = pools["pools"].as_array().and_then(|all| all.iter().find(|it| it["poolId"] == *pool.to_string()));
         Ok(line.is_some_and(|line| line["state"] == "Cancelled" && line["foreignDeposit"]["proven"] == true))
     };
     network.until("the status says why the pool is cancelled", shown).await?;
