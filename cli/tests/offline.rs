@@ -147,6 +147,24 @@ fn a_key_file_that_others_may_read_is_refused() {
 }
 
 #[test]
+fn a_key_pasted_where_a_file_belongs_is_refused_and_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = deployment(folder.path());
+    let duty_key = secret(folder.path(), "duty-key", PLANTED_KEY);
+    let password = secret(folder.path(), "password", PLANTED_PASSWORD);
+    let pasted = format!("0x{PLANTED_KEY}");
+    let register = ["provider", "register", "--deployment", &deployment, "--duty-key-file"];
+    for args in [
+        vec![duty_key.as_str(), "--keystore", &pasted, "--password-file", &password],
+        vec![&duty_key, "--key-file", &pasted],
+        vec![&pasted, "--from", ACCOUNT, "--unsigned"],
+    ] {
+        let error = refused(&[&register[..], &args].concat(), 2);
+        assert!(error.contains("looks like a key") && !error.contains(PLANTED_KEY), "{error}");
+    }
+}
+
+#[test]
 fn a_url_that_may_hold_a_key_is_no_argument_and_a_file_may_have_it() {
     let folder = tempfile::tempdir().unwrap();
     let deployment = deployment(folder.path());
