@@ -239,7 +239,9 @@ fn plan_key(view: &View, key_id: u64, clock: &Clock) -> Option<Action> {
     let attempt = key.attempt;
     match &key.phase {
         KeyPhase::Requested(draw) => {
-            if pool_gave_up(view, key_id, clock) || clock.head < draw.seed_block {
+            // At the seed block itself a transaction in the next one would pass, but nodes estimate on the head, and there
+            // the contract says that the seed is still to come.
+            if pool_gave_up(view, key_id, clock) || clock.head <= draw.seed_block {
                 return None;
             }
             // The draw runs in a block after the head at the earliest.
@@ -427,7 +429,12 @@ mod tests {
     fn a_draw_waits_for_its_seed_block_and_then_happens() {
         let view = requested();
         assert_eq!(plan(&view, &clock(19, 100)), vec![]);
-        assert_eq!(plan(&view, &clock(20, 100)), vec![Action::Draw { key_id: KEY, attempt: 0, draw: draw() }]);
+        assert_eq!(
+            plan(&view, &clock(20, 100)),
+            vec![],
+            "a node estimates on the seed block, where the contract refuses"
+        );
+        assert_eq!(plan(&view, &clock(21, 100)), vec![Action::Draw { key_id: KEY, attempt: 0, draw: draw() }]);
     }
 
     #[test]
@@ -480,8 +487,8 @@ mod tests {
             deadline: 0,
         };
         view.apply(50, fact);
-        assert_eq!(plan(&view, &clock(59, 600)), vec![]);
-        assert_eq!(plan(&view, &clock(60, 600)), vec![Action::Draw { key_id: KEY, attempt: 1, draw: again }]);
+        assert_eq!(plan(&view, &clock(60, 600)), vec![]);
+        assert_eq!(plan(&view, &clock(61, 600)), vec![Action::Draw { key_id: KEY, attempt: 1, draw: again }]);
     }
 
     #[test]
