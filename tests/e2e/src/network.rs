@@ -14,11 +14,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use stkr_node::client::{Patience, Peer, ServerClient};
-use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
 use stkr_sdk::{Deployment, Registration, Stkr};
-use stkr_server::config::ServerConfig;
 
 /// How long one step of a network may take before a test gives up: generous, for two loaded cores.
 pub const PATIENCE: Duration = Duration::from_secs(240);

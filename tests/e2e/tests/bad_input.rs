@@ -268,8 +268,11 @@ async fn finalisations(network: &Network, ceremony: &Context, taken: &TrustedDea
     outside[POINT / 2 - 1] = 4;
     outside[POINT / 2 + 16..].copy_from_slice(&hex::decode(Y_OUTSIDE_THE_SUBGROUP)?);
     let bad_point = |position: usize| ContractError::BadPoint(KeyRegistry::BadPoint { position: U256::from(position) });
-    let invalid_point = || ContractError::InvalidPoint(KeyRegistry::InvalidPoint {});
-    let not_one_polynomial = || ContractError::NotOnePolynomial(KeyRegistry::NotOnePolynomial {});
+    let invalid_point = || ContractError::InvalidPoint(KeyRegistry::InvalidPoint { keyId: U256::from(key) });
+    let not_one_polynomial = || {
+        let (key_id, t) = (U256::from(key), threshold.t());
+        ContractError::NotOnePolynomial(KeyRegistry::NotOnePolynomial { keyId: key_id, threshold: t })
+    };
     let first_key = ContractError::GroupKeyTaken(KeyRegistry::GroupKeyTaken { keyId: U256::from(key - 1) });
 
     for (name, points, refusal) in [
