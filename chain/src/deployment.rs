@@ -1,6 +1,6 @@
 //! `deployments/<chain id>.json`: where the contracts of one deployment are, as the deploy script wrote it.
 
-use std::path::Path;
+use std::{future::Future, path::Path};
 
 use alloy::{
     primitives::{Address, B256, Bytes, FixedBytes, U256, b256, keccak256},
@@ -82,7 +82,7 @@ impl Deployment {
     /// Checks that `endpoint` serves this chain, that every contract is there, and that they know each other.
     ///
     /// # Errors
-    /// [`ChainError::WrongChain`], [`ChainError::NoContract`], [`ChainError::WrongWiring`], or that of the endpoint.
+    /// Those for which [`ChainError::is_wrong_deployment`] holds, or that of the endpoint.
     pub async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
         let provider = endpoint.provider();
         let found = ask("reading the chain id", async { provider.get_chain_id().await }).await?;
@@ -103,22 +103,22 @@ impl Deployment {
     async fn check_wiring(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
         let pools = Micropools::new(self.micropools, endpoint.provider());
         let keys = KeyRegistry::new(self.key_registry, endpoint.provider());
-        let action = "asking the contracts who they work with";
-        let key_registry = ask_contract(action, async { pools.KEY_REGISTRY().call().await }).await?;
+        let (to_pools, to_keys) = (("micropools", self.micropools), ("keyRegistry", self.key_registry));
+        let key_registry = wiring(to_pools, async { pools.KEY_REGISTRY().call().await }).await?;
         same("micropools", "keyRegistry", &self.key_registry, &key_registry)?;
-        let providers = ask_contract(action, async { pools.PROVIDER_REGISTRY().call().await }).await?;
+        let providers = wiring(to_pools, async { pools.PROVIDER_REGISTRY().call().await }).await?;
         same("micropools", "providerRegistry", &self.provider_registry, &providers)?;
-        let deposits = ask_contract(action, async { pools.DEPOSIT_CONTRACT().call().await }).await?;
+        let deposits = wiring(to_pools, async { pools.DEPOSIT_CONTRACT().call().await }).await?;
         same("micropools", "depositContract", &self.deposit_contract, &deposits)?;
-        let fork = ask_contract(action, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
+        let fork = wiring(to_pools, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
         same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
-        let servers = ask_contract(action, async { keys.SERVER_REGISTRY().call().await }).await?;
+        let servers = wiring(to_keys, async { keys.SERVER_REGISTRY().call().await }).await?;
         same("keyRegistry", "serverRegistry", &self.server_registry, &servers)?;
         // If the contract's vault were not the one we derive, servers would refuse every deposit of this deployment.
-        let vault = ask_contract(action, async { pools.vaultOf(U256::from(1)).call().await }).await?;
+        let vault = wiring(to_pools, async { pools.vaultOf(U256::from(1)).call().await }).await?;
         same("micropools", "vaultOf(1)", &self.vault_of(1), &vault)?;
         // The separator binds name, version, chain id and registry: what every protocol message is signed under.
-        let separator = ask_contract(action, async { keys.domainSeparator().call().await }).await?;
+        let separator = wiring(to_keys, async { keys.domainSeparator().call().await }).await?;
         same("keyRegistry", "domainSeparator", &self.domain_separator(), &separator)
     }
 
@@ -165,6 +165,18 @@ pub fn vault_of(micropools: Address, pool_id: u64) -> Address {
     code.extend_from_slice(&alloy::hex!("5af43d82803e903d91602b57fd5bf3"));
     code.extend_from_slice(&arguments);
     micropools.create2(B256::from(arguments), keccak256(Bytes::from(code)))
+}
+
+/// Asks a contract of the file who it works with. One that does not know the question is another contract: that does not
+/// mend itself, so it must not look like an endpoint that is worth another try.
+async fn wiring<T>(
+    (name, address): (&'static str, Address),
+    question: impl Future<Output = Result<T, alloy::contract::Error>>,
+) -> Result<T, ChainError> {
+    ask_contract(format!("asking {name} who it works with"), question).await.map_err(|error| match error {
+        ChainError::Reverted { .. } | ChainError::Nonsense { .. } => ChainError::OtherContract { name, address },
+        error => error,
+    })
 }
 
 fn same<T: PartialEq + ToString>(

@@ -311,6 +311,16 @@ pub enum ChainError {
         /// Its value.
         address: Address,
     },
+    /// Another contract where the deployment file says there is this one.
+    #[error(
+        "what is at {address} is another contract than the one the deployment file calls {name}; the file names a wrong address"
+    )]
+    OtherContract {
+        /// Field of the deployment file.
+        name: &'static str,
+        /// Its value.
+        address: Address,
+    },
     /// Contracts of the deployment file do not belong together.
     #[error(
         "{contract} works with {field} {found}, the deployment file says {expected}; the file mixes two deployments"
@@ -442,6 +452,16 @@ impl ChainError {
         matches!(
             self,
             Self::Unavailable { .. } | Self::Timeout { .. } | Self::Refused { .. } | Self::EndpointsDisagree { .. }
+        )
+    }
+
+    /// Whether the deployment file and the chain contradict each other: a person has to correct one of them, and nothing
+    /// may be signed or stored until then.
+    #[must_use]
+    pub const fn is_wrong_deployment(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongChain { .. } | Self::NoContract { .. } | Self::OtherContract { .. } | Self::WrongWiring { .. }
         )
     }
 

@@ -1,11 +1,17 @@
 //! Deposits: `DepositMessage`, which the key signs, and `DepositData`, which the deposit contract takes.
 
 use alloy_primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
+use tree_hash::TreeHash as _;
+use tree_hash_derive::TreeHash;
 
-use crate::{DOMAIN_DEPOSIT, compute_domain, compute_signing_root, merkle};
+use crate::{
+    domain::{DOMAIN_DEPOSIT, compute_domain, compute_signing_root},
+    json,
+};
 
 /// What a validator key signs to create its validator (phase0 `DepositMessage`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TreeHash)]
 pub struct DepositMessage {
     /// Compressed BLS public key of the validator.
     pub pubkey: [u8; 48],
@@ -19,12 +25,7 @@ impl DepositMessage {
     /// SSZ root of the container.
     #[must_use]
     pub fn hash_tree_root(&self) -> B256 {
-        merkle::four([
-            merkle::bytes48(&self.pubkey),
-            self.withdrawal_credentials,
-            merkle::uint64(self.amount_gwei),
-            B256::ZERO,
-        ])
+        self.tree_hash_root()
     }
 
     /// Root the key signs on the network with this genesis fork version.
@@ -51,15 +52,19 @@ impl DepositMessage {
 }
 
 /// A signed deposit (phase0 `DepositData`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TreeHash)]
 pub struct DepositData {
     /// Compressed BLS public key of the validator.
+    #[serde(with = "json::bytes")]
     pub pubkey: [u8; 48],
     /// As in [`DepositMessage`].
+    #[serde(with = "json::bytes")]
     pub withdrawal_credentials: B256,
     /// Gwei.
+    #[serde(rename = "amount", with = "json::decimal")]
     pub amount_gwei: u64,
     /// Compressed BLS signature over the message's signing root.
+    #[serde(with = "json::bytes")]
     pub signature: [u8; 96],
 }
 
@@ -67,12 +72,7 @@ impl DepositData {
     /// SSZ root: the `deposit_data_root` argument of the deposit contract.
     #[must_use]
     pub fn hash_tree_root(&self) -> B256 {
-        merkle::four([
-            merkle::bytes48(&self.pubkey),
-            self.withdrawal_credentials,
-            merkle::uint64(self.amount_gwei),
-            merkle::bytes96(&self.signature),
-        ])
+        self.tree_hash_root()
     }
 
     /// The part that is signed.
@@ -211,14 +211,6 @@ mod tests {
         assert_eq!(
             compounding_withdrawal_credentials(vault),
             b256!("020000000000000000000000f0179dec45a37423ead4fad5fcb136197872ead9")
-        );
-    }
-
-    #[test]
-    fn the_mainnet_deposit_domain_is_the_known_one() {
-        assert_eq!(
-            compute_domain(DOMAIN_DEPOSIT, [0; 4], B256::ZERO),
-            b256!("03000000f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a9")
         );
     }
 }

@@ -381,7 +381,7 @@ impl Gate {
             }
         }
         self.open.inc();
-        Ok(Admitted { stream, open: self.open, _permit: permit })
+        Ok(Admitted { stream, open: self.open, linger: None, _permit: permit })
     }
 }
 
@@ -423,11 +423,42 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
     }
 }
 
-/// A connection that counts while it lives.
+/// How long a connection that we close is still read from, and how much of it at most.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 16 * 1024 * 1024);
+
+/// A connection that counts while it lives, and that ends without a reset: bytes left unread at close make the kernel send
+/// one, and a client that is still sending its 100 MB then sees a broken pipe instead of the answer that tells it why.
 struct Admitted {
     stream: TcpStream,
     open: Gauge,
+    linger: Option<Linger>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// What is left of [`LINGER`] once our side is closed.
+struct Linger {
+    until: Pin<Box<tokio::time::Sleep>>,
+    bytes: usize,
+}
+
+impl Linger {
+    /// Reads and forgets, until the peer closes too or it has been enough.
+    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0_u8; 16 * 1024];
+        loop {
+            if self.bytes == 0 || self.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut rest = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *stream).poll_read(cx, &mut rest) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {
+                    self.bytes = self.bytes.saturating_sub(rest.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
 impl Drop for Admitted {
@@ -450,7 +481,13 @@ impl AsyncWrite for Admitted {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, linger, .. } = &mut *self;
+        if linger.is_none() {
+            std::task::ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        }
+        let (time, bytes) = LINGER;
+        let linger = linger.get_or_insert_with(|| Linger { until: Box::pin(tokio::time::sleep(time)), bytes });
+        linger.poll(stream, cx).map(Ok)
     }
 }
 

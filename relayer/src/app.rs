@@ -15,7 +15,7 @@ use stkr_chain::intents::{IntentOptions, Intents, Superseded};
 use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection};
 use stkr_node::config::{Preset, rpc_host};
 use stkr_node::database::{Database, Schema};
-use stkr_node::exit::Failure;
+use stkr_node::exit::{Exit, Failure};
 use stkr_node::http::{Limits, print_ready, serve_plain};
 use stkr_node::secrets;
 use stkr_node::shutdown::{Reason, Shutdown};
@@ -55,8 +55,9 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let signer = PrivateKeySigner::from_bytes(&B256::from(*secret))
         .map_err(|_| Failure::usage("gas.key_file holds no secp256k1 secret key"))?;
     drop(secret);
-    let database = Arc::new(Database::open(&config.storage.database, &SCHEMA).map_err(Failure::not_safe)?);
+    // A wrong chain must not even open the database.
     let endpoints = endpoints(&config, &deployment).await?;
+    let database = Arc::new(Database::open(&config.storage.database, &SCHEMA).map_err(Failure::not_safe)?);
     let evidence_window = evidence_window(&endpoints, &deployment).await?;
 
     let pause = Duration::from_millis(config.chain.poll_ms);
@@ -108,7 +109,8 @@ async fn endpoints(config: &RelayerConfig, deployment: &Deployment) -> eyre::Res
                 last = error.to_string();
             }
             Err(error) => {
-                return Err(Failure::usage(format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
+                let exit = if error.is_wrong_deployment() { Exit::Unsafe } else { Exit::Usage };
+                return Err(Failure::new(exit, format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
             }
         }
     }

@@ -123,9 +123,7 @@ async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<
     }
     let reader = ChainReader::connect(deployment, &urls, trust).await.map_err(|error| {
         let exit = match &error {
-            ChainError::WrongChain { .. } | ChainError::NoContract { .. } | ChainError::WrongWiring { .. } => {
-                Exit::Unsafe
-            }
+            error if error.is_wrong_deployment() => Exit::Unsafe,
             ChainError::TooFewEndpoints { .. } | ChainError::BadDeployment { .. } | ChainError::BadEndpoint { .. } => {
                 Exit::Usage
             }

@@ -58,12 +58,24 @@ fn describe(command: &Command) -> String {
 
 /// Installs the npm packages of package-lock.json unless exactly these are installed.
 pub(crate) fn node_packages() -> Result<()> {
-    let lock = std::fs::read(root().join("package-lock.json")).wrap_err("package-lock.json")?;
-    let stamp = root().join("node_modules/.stkr-lock");
+    node_packages_of(&root())
+}
+
+/// The same, and the packages that only tests need.
+pub(crate) fn node_packages_of_tests() -> Result<()> {
+    node_packages()?;
+    node_packages_of(&root().join("tests/lodestar/ssz"))
+}
+
+fn node_packages_of(folder: &Path) -> Result<()> {
+    let lock = folder.join("package-lock.json");
+    let lock = std::fs::read(&lock).wrap_err_with(|| lock.display().to_string())?;
+    let stamp = folder.join("node_modules/.stkr-lock");
     if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])?;
+    let mut npm = command("npm")?;
+    run_command(npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder))?;
     std::fs::write(&stamp, lock).wrap_err_with(|| format!("write {}", stamp.display()))
 }
 

@@ -16,7 +16,7 @@ type Step = (&'static str, fn() -> Result<()>);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let steps: &[Step] = &[
-        ("npm packages", run::node_packages),
+        ("npm packages", run::node_packages_of_tests),
         ("binaries", run::build_binaries),
         ("contracts: unit, fuzz, invariants", contracts),
         ("contracts: gas snapshots and budgets", gas),

@@ -145,6 +145,20 @@ async fn contracts_that_do_not_belong_together_are_named() {
 }
 
 #[tokio::test]
+async fn an_address_of_another_contract_is_named_and_not_mistaken_for_an_endpoint_that_is_down() {
+    let anvil = net().await;
+    // What another contract says to a question it does not know: a revert without a reason, or nothing at all.
+    for answer in [alloy::hex!("5f5ffd").to_vec(), vec![0]] {
+        for (_, address) in deployment().contracts() {
+            anvil.set_code(address, answer.clone()).await;
+        }
+        let error = deployment().check_chain(&anvil.endpoint()).await.unwrap_err();
+        assert!(matches!(error, ChainError::OtherContract { name: "micropools", .. }), "{error}");
+        assert!(error.is_wrong_deployment() && !error.is_transient());
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_endpoint_answers_like_an_http_one_and_another_scheme_is_refused() {
     let anvil = net().await;
     anvil.mine(5).await;

@@ -30,6 +30,9 @@ sol! {
     }
 }
 
+/// Chain id of the deployment.
+const CHAIN_ID: u64 = 31337;
+
 /// The official deposit contract.
 const DEPOSIT_CONTRACT: &str = "0x00000000219ab540356cBB839Cbe05303d7705Fa";
 
@@ -77,10 +80,10 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     package.path().join("bin").join(name)
 }
 
-fn start_anvil(port: u16) -> (Anvil, String) {
+fn start_anvil(port: u16, chain_id: u64) -> (Anvil, String) {
     let mut child = Command::new(tool("anvil"))
-        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--hardfork", "osaka"])
-        .args(["--slots-in-an-epoch", "4"])
+        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--chain-id", &chain_id.to_string()])
+        .args(["--hardfork", "osaka", "--slots-in-an-epoch", "4"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -117,7 +120,7 @@ async fn install_official_contracts(provider: &DynProvider) {
 }
 
 async fn deploy() -> Deployed {
-    let (anvil, url) = start_anvil(0);
+    let (anvil, url) = start_anvil(0, CHAIN_ID);
     let provider = connect(&url).await;
     install_official_contracts(&provider).await;
     let governor = PrivateKeySigner::random();
@@ -150,8 +153,13 @@ async fn deploy() -> Deployed {
 
 impl Chain {
     pub(crate) async fn start() -> Self {
+        Self::start_as(CHAIN_ID).await
+    }
+
+    /// The same contracts at the same addresses on a chain that gives this as its id.
+    pub(crate) async fn start_as(chain_id: u64) -> Self {
         let deployed = DEPLOYED.get_or_init(deploy).await;
-        let (anvil, url) = start_anvil(0);
+        let (anvil, url) = start_anvil(0, chain_id);
         let provider = connect(&url).await;
         let _: Value = provider.raw_request("anvil_loadState".into(), json!([deployed.state])).await.unwrap();
         Self {
@@ -167,7 +175,7 @@ impl Chain {
     /// Starts another anvil on the port of the one that was stopped, with `state`.
     pub(crate) async fn start_again(&mut self, state: &Value) {
         let port = self.url.rsplit(':').next().unwrap().parse().unwrap();
-        self.anvil = start_anvil(port).0;
+        self.anvil = start_anvil(port, CHAIN_ID).0;
         let _: Value = self.provider.raw_request("anvil_loadState".into(), json!([state])).await.unwrap();
     }
 

@@ -36,6 +36,16 @@ pub fn node_modules() -> Result<Option<PathBuf>, Missing> {
     present("packages of npm", &workspace().join("node_modules"), "run npm ci")
 }
 
+/// The folder with Lodestar's SSZ types and the script that asks them. `None` if they are not installed outside CI.
+///
+/// # Errors
+/// If they are absent under `CI=true`.
+pub fn lodestar_ssz() -> Result<Option<PathBuf>, Missing> {
+    let folder = workspace().join("tests/lodestar/ssz");
+    let modules = present("Lodestar's SSZ types", &folder.join("node_modules"), "run npm ci in tests/lodestar/ssz")?;
+    Ok(modules.map(|_| folder))
+}
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -6,6 +6,7 @@ use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
 use eyre::{Context, Result, ensure, eyre};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -43,6 +44,23 @@ impl Anvil {
     /// Starts anvil on a free port of 127.0.0.1 with a block every `block_ms` (0: a block per transaction) and
     /// finality about `finality` blocks behind the head, and installs the official contracts.
     pub async fn start(dir: &Path, block_ms: u64, finality: u64) -> Result<Self> {
+        let anvil = Self::launch("anvil", dir, block_ms, finality)?;
+        anvil.install_genesis().await?;
+        Ok(anvil)
+    }
+
+    /// Starts an anvil that goes on from the `state` another one dumped, on the same chain id: until somebody sends it
+    /// something, its chain is the other's up to there. It makes a block per transaction and whenever it is told to.
+    pub async fn copy(name: &str, dir: &Path, finality: u64, state: &Value) -> Result<Self> {
+        let anvil = Self::launch(name, dir, 0, finality)?;
+        let provider = anvil.provider()?;
+        provider.raw_request::<_, Value>("anvil_loadState".into(), (state,)).await?;
+        // Blocks of the same content at the same second would have the same hash: the copy's are another proposer's.
+        provider.raw_request::<_, ()>("anvil_setCoinbase".into(), (Address::repeat_byte(0xcc),)).await?;
+        Ok(anvil)
+    }
+
+    fn launch(name: &str, dir: &Path, block_ms: u64, finality: u64) -> Result<Self> {
         // Anvil calls final what lies two of its epochs back.
         let epoch = finality.div_ceil(2).max(1).to_string();
         let mut args: Vec<String> =
@@ -53,12 +71,10 @@ impl Anvil {
             let seconds = std::time::Duration::from_millis(block_ms).as_secs_f64();
             args.extend(["--block-time".into(), seconds.to_string()]);
         }
-        let mut process = Process::start("anvil", &foundry("anvil")?, &args, dir)?;
+        let mut process = Process::start(name, &foundry("anvil")?, &args, dir)?;
         let line = process.line(Duration::from_secs(30), |line| line.starts_with("Listening on "))?;
         let address = line.trim_start_matches("Listening on ").trim();
-        let anvil = Self { url: format!("http://{address}"), process };
-        anvil.install_genesis().await?;
-        Ok(anvil)
+        Ok(Self { url: format!("http://{address}"), process })
     }
 
     /// A plain provider on this anvil.
@@ -96,6 +112,16 @@ pub async fn fund(provider: &impl Provider, account: Address, wei: U256) -> Resu
 /// Mines `blocks` blocks at once.
 pub async fn mine(provider: &impl Provider, blocks: u64) -> Result<()> {
     Ok(provider.raw_request::<_, ()>("anvil_mine".into(), (U256::from(blocks),)).await?)
+}
+
+/// A block every `seconds`; 0: only when told to.
+pub async fn block_every(provider: &impl Provider, seconds: u64) -> Result<()> {
+    Ok(provider.raw_request::<_, ()>("anvil_setIntervalMining".into(), (seconds,)).await?)
+}
+
+/// Everything [`Anvil::copy`] needs.
+pub async fn dump(provider: &impl Provider) -> Result<Value> {
+    Ok(provider.raw_request("anvil_dumpState".into(), ()).await?)
 }
 
 /// Moves the chain's clock forward and mines a block.

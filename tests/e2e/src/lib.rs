@@ -2,10 +2,12 @@
 //! the one that started it.
 
 pub mod anvil;
+pub mod door;
 pub mod events;
 pub mod network;
 pub mod process;
 
 pub use anvil::Anvil;
+pub use door::Door;
 pub use network::{Network, Options, Server};
 pub use process::Process;

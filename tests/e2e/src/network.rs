@@ -14,8 +14,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use stkr_node::client::{Patience, Peer, ServerClient};
+use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
 use stkr_sdk::{Deployment, Registration, Stkr};
+use stkr_server::config::ServerConfig;
 
 /// How long one step of a network may take before a test gives up: generous, for two loaded cores.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -240,6 +243,24 @@ impl Network {
         Ok(())
     }
 
+    /// Starts a server again with `url` as the first of its two RPC endpoints; the second stays this network's anvil.
+    pub fn set_first_endpoint(&mut self, position: usize, url: &str) -> Result<()> {
+        let server = self.servers.get(position).ok_or_else(|| eyre!("no server {position}"))?;
+        let config = std::fs::read_to_string(&server.config)?;
+        ensure!(config.contains(&self.anvil.url), "server {position} does not use {}", self.anvil.url);
+        std::fs::write(&server.config, config.replacen(&self.anvil.url, url, 1))?;
+        self.start_server(position)
+    }
+
+    /// A client of a server, pinned to the certificate in its folder.
+    pub fn client(&self, position: usize, identity: &Identity) -> Result<ServerClient> {
+        let server = self.servers.get(position).ok_or_else(|| eyre!("no server {position}"))?;
+        let config: ServerConfig = stkr_node::config::load(&server.config)?;
+        let fingerprint = Identity::load(&config.files.tls_certificate, &config.files.tls_key)?.fingerprint();
+        let peer = Peer { server_id: server.id, endpoint: server.endpoint.clone(), fingerprint };
+        Ok(ServerClient::new(identity, peer, Patience::default())?)
+    }
+
     /// SIGKILLs a server.
     pub fn kill_server(&mut self, position: usize) {
         if let Some(server) = self.servers.get_mut(position) {
@@ -256,6 +277,12 @@ impl Network {
 
     /// Adds a relayer with its own gas account and starts it.
     pub async fn add_relayer(&mut self, number: u32) -> Result<()> {
+        self.init_relayer(number).await?;
+        self.start_relayer(self.relayers.len() - 1)
+    }
+
+    /// Adds a relayer with its own gas account that does not run yet.
+    pub async fn init_relayer(&mut self, number: u32) -> Result<()> {
         let dir = self.options.dir.join(if number == 0 { "relayer".into() } else { format!("relayer-{number}") });
         std::fs::create_dir_all(&dir)?;
         let gas = self.account("100").await?;
@@ -271,7 +298,7 @@ impl Network {
         );
         std::fs::write(&config, text)?;
         self.relayers.push(Relayer { dir, config, url: format!("http://127.0.0.1:{port}"), process: None });
-        self.start_relayer(self.relayers.len() - 1)
+        Ok(())
     }
 
     /// Starts (or starts again) a relayer and waits until it serves.

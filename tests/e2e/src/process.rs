@@ -116,6 +116,11 @@ impl Process {
         if let Some(pid) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
+        self.end(wait)
+    }
+
+    /// Waits up to `wait` for its end; returns the exit code, None if it had to be killed or a signal ended it.
+    pub fn end(&mut self, wait: Duration) -> Option<i32> {
         let until = Instant::now() + wait;
         while Instant::now() < until {
             if let Ok(Some(status)) = self.child.try_wait() {

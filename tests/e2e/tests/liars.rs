@@ -8,9 +8,8 @@ use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::{ShareIndex, Threshold};
 use stkr_e2e::process::{Process, binary};
 use stkr_e2e::{Network, Options};
-use stkr_node::client::{Patience, Peer, ServerClient};
 use stkr_node::config;
-use stkr_node::tls::{Fingerprint, Identity};
+use stkr_node::tls::Identity;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use stkr_server::config::ServerConfig;
@@ -46,15 +45,6 @@ async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_stil
         .await
 }
 
-/// Client of a server of the network, pinned as the chain says.
-fn client(network: &Network, position: usize, identity: &Identity) -> Result<ServerClient> {
-    let server = &network.servers[position];
-    let config: ServerConfig = config::load(&server.config)?;
-    let fingerprint: Fingerprint = Identity::load(&config.files.tls_certificate, &config.files.tls_key)?.fingerprint();
-    let peer = Peer { server_id: server.id, endpoint: server.endpoint.clone(), fingerprint };
-    Ok(ServerClient::new(identity, peer, Patience::default())?)
-}
-
 #[tokio::test]
 async fn a_relayer_that_shows_members_different_dealings_gets_no_key_and_every_member_says_why() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -85,7 +75,7 @@ async fn a_relayer_that_shows_members_different_dealings_gets_no_key_and_every_m
     let identity = Identity::generate("relayer")?;
     let mut honest = Vec::new();
     for (index, id) in (1..).zip(&drawn.inner.committee[..3]) {
-        honest.push((ShareIndex::new(index)?, client(&network, network.position_of(*id)?, &identity)?));
+        honest.push((ShareIndex::new(index)?, network.client(network.position_of(*id)?, &identity)?));
     }
     let deceived: BTreeSet<_> = [ShareIndex::new(2)?].into();
     let verdicts = two_faced::attack(&context, ShareIndex::new(4)?, &signer, &honest, &deceived).await?;

@@ -1,20 +1,31 @@
-//! The real binary over real sockets: setup, transport, bad input, shutdown, and what it never prints.
+//! The real binary over real sockets, on a real chain with the really deployed contracts: setup, transport, bad input,
+//! shutdown, and what it never prints.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod common;
+#[path = "../../../sdk/tests/common/mod.rs"]
+mod chain;
+mod deployments;
+mod harness;
+mod requests;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
-use alloy::primitives::Address;
-use common::{EmptyChain, client, fingerprint, init, run, stkr_server};
-use stkr_node::http::{MAX_BODY_BYTES, ProblemBody};
-use stkr_node::tls::{Fingerprint, HandshakeFault, handshake_fault};
+use alloy::primitives::{Address, B256};
+use chain::{Chain, wallet};
+use harness::{
+    client, deployment, deployment_of_no_chain, fingerprint, init, refused_start, run, server_on, stkr_server,
+};
+use stkr_sdk::{Registration, ServerKind};
 
 const CHAIN_ID: u64 = 31337;
+/// Nobody listens there.
+const NOWHERE: &str = "http://127.0.0.1:1";
 const OPERATOR: &str = "0x00000000000000000000000000000000000000aa";
 
 #[test]
 fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_one() {
-    let made = init("http://127.0.0.1:1");
+    let made = init(&deployment_of_no_chain(), NOWHERE);
     let output = stkr_server(&["register-args", "--config", &made.config(), "--operator", OPERATOR]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -37,19 +48,7 @@ fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_
         "for one operator only"
     );
 
-    let again = stkr_server(&[
-        "init",
-        "--dir",
-        made.dir.to_str().unwrap(),
-        "--deployment",
-        made.folder.path().join("31337.json").to_str().unwrap(),
-        "--endpoint",
-        "https://127.0.0.1:7443",
-        "--rpc",
-        "http://127.0.0.1:1",
-        "--min-endpoints",
-        "1",
-    ]);
+    let again = made.init_again(NOWHERE);
     assert_eq!(again.status.code(), Some(2));
     let unchanged = stkr_server(&["register-args", "--config", &made.config(), "--operator", OPERATOR]);
     assert_eq!(unchanged.stdout, output.stdout);
@@ -57,7 +56,7 @@ fn init_makes_a_server_whose_registration_arguments_verify_and_never_overwrites_
 
 #[test]
 fn config_check_accepts_what_init_wrote_and_names_an_unknown_key_and_an_open_secret() {
-    let made = init("http://127.0.0.1:1");
+    let made = init(&deployment_of_no_chain(), NOWHERE);
     let check = || stkr_server(&["config", "check", "--config", &made.config()]);
     assert_eq!(check().status.code(), Some(0), "{}", String::from_utf8_lossy(&check().stderr));
 
@@ -68,126 +67,45 @@ fn config_check_accepts_what_init_wrote_and_names_an_unknown_key_and_an_open_sec
     assert!(String::from_utf8_lossy(&open.stderr).contains("readable by group or others"));
     std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    let text = std::fs::read_to_string(made.config()).unwrap();
-    std::fs::write(made.config(), text.replace("min_endpoints", "min_endpoint")).unwrap();
+    made.edit_config("min_endpoints", "min_endpoint");
     let unknown = check();
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown field `min_endpoint`"));
 }
 
-#[test]
-fn a_chain_with_another_id_is_unsafe_and_an_endpoint_that_is_down_is_unavailable() {
-    let chain = EmptyChain::start(1);
-    let made = init(&chain.url);
-    let output = stkr_server(&["run", "--config", &made.config()]);
+#[tokio::test]
+async fn a_chain_with_another_id_is_unsafe_and_an_endpoint_that_is_down_is_unavailable() {
+    let mut chain = Chain::start_as(1).await;
+    let made = server_on(&chain);
+    let output = refused_start(&made);
     assert_eq!(output.status.code(), Some(4));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(stderr.contains("serves chain 1, the deployment file is for chain 31337"), "{stderr}");
 
-    let made = init("http://127.0.0.1:1");
-    assert_eq!(stkr_server(&["run", "--config", &made.config()]).status.code(), Some(3));
+    chain.stop();
+    assert_eq!(refused_start(&made).status.code(), Some(3));
 }
 
-#[test]
-fn a_database_of_another_server_is_unsafe_and_a_second_process_on_one_is_refused() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let (made, other) = (init(&chain.url), init(&chain.url));
+#[tokio::test]
+async fn a_database_of_another_server_is_unsafe_and_a_second_process_on_one_is_refused() {
+    let chain = Chain::start().await;
+    let (made, other) = (server_on(&chain), server_on(&chain));
     let running = run(&made, &[]);
-    let second = stkr_server(&["run", "--config", &made.config()]);
+    let second = refused_start(&made);
     assert_eq!(second.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"));
     running.kill();
 
     std::fs::copy(other.dir.join("server.db"), made.dir.join("server.db")).unwrap();
-    let foreign = stkr_server(&["run", "--config", &made.config()]);
+    let foreign = refused_start(&made);
     assert_eq!(foreign.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&foreign.stderr).contains("every server needs its own database"));
 }
 
 #[tokio::test]
-async fn bad_requests_get_their_status_and_a_reason_and_the_server_goes_on() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
-    let server = run(&made, &[]);
-    let client = client(fingerprint(&made));
-    let post = async |path: &str, body: String| {
-        let request = client.post(server.url(path)).header("content-type", "application/json").body(body);
-        let response = request.send().await.unwrap();
-        assert_eq!(response.version(), reqwest::Version::HTTP_2);
-        let status = response.status().as_u16();
-        let problem: ProblemBody = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-        assert!(!problem.refusal.what_to_do.is_empty());
-        (status, problem.refusal.reason)
-    };
-    for path in ["/v1/sign", "/v1/ceremonies/advance"] {
-        assert_eq!(post(path, " ".repeat(MAX_BODY_BYTES + 1)).await.0, 413);
-        let (status, reason) = post(path, "{".to_owned()).await;
-        assert!(status == 400 && reason.contains("ends before its JSON does"), "{reason}");
-        let (status, reason) = post(path, "not json".to_owned()).await;
-        assert!(status == 400 && reason.contains("is not JSON"), "{reason}");
-        let (status, reason) = post(path, "{\"surprise\":1}".to_owned()).await;
-        assert!(status == 400 && reason.contains("unknown field surprise"), "{reason}");
-    }
-    let (status, reason) =
-        post("/v1/sign", "{\"requests\":[{\"type\":\"VOLUNTARY_EXIT\",\"keyId\":\"1\"}]}".to_owned()).await;
-    assert!(status == 400 && reason.contains("VOLUNTARY_EXIT"), "{reason}");
-    let (status, reason) =
-        post("/v1/ceremonies/advance", "{\"keyId\":\"1\",\"attempt\":\"0\",\"messages\":[]}".to_owned()).await;
-    assert!(status == 404 && reason.contains("no key 1"), "{status} {reason}");
-
-    let info: serde_json::Value = client.get(server.url("/v1/info")).send().await.unwrap().json().await.unwrap();
-    assert_eq!(
-        info["signer"].as_str().unwrap().to_lowercase(),
-        made.printed["signer"].as_str().unwrap().to_lowercase()
-    );
-    assert_eq!((&info["serverId"], &info["chainId"]), (&serde_json::Value::Null, &"31337".into()));
-}
-
-#[tokio::test]
-async fn a_server_with_another_fingerprint_is_not_talked_to() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
-    let server = run(&made, &[]);
-    let expected = Fingerprint([7; 32]);
-    let error = client(expected).get(server.url("/v1/info")).send().await.unwrap_err();
-    let presented = fingerprint(&made);
-    assert_eq!(handshake_fault(&error), Some(HandshakeFault::WrongFingerprint { expected, presented }));
-}
-
-#[test]
-fn openssl_gets_through_with_tls_1_3_only() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
-    let server = run(&made, &[]);
-    let connect = |version: &str| {
-        let output = std::process::Command::new("openssl")
-            .args(["s_client", version, "-connect", &server.address.to_string()])
-            .args(["-cert", made.dir.join("tls.crt").to_str().unwrap()])
-            .args(["-key", made.dir.join("secrets/tls.key").to_str().unwrap()])
-            .stdin(std::process::Stdio::null())
-            .output();
-        match output {
-            Ok(output) => {
-                Some([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())
-            }
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "openssl is needed here: {error}");
-                eprintln!("NOT RUN: openssl is not installed");
-                None
-            }
-        }
-    };
-    let (Some(new), Some(old)) = (connect("-tls1_3"), connect("-tls1_2")) else {
-        return;
-    };
-    assert!(new.contains("TLSv1.3") && new.contains("Server certificate"), "{new}");
-    assert!(old.contains("alert protocol version") && !old.contains("Server certificate\n---"), "{old}");
-}
-
-#[tokio::test]
 async fn readiness_names_what_is_missing_and_liveness_does_not_care() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
+    let chain = Chain::start().await;
+    let made = server_on(&chain);
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
     let ready = client.get(server.url("/readyz")).send().await.unwrap();
@@ -203,28 +121,55 @@ async fn readiness_names_what_is_missing_and_liveness_does_not_care() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_much_is_told_to_wait_and_another_one_is_served() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
-    let text = std::fs::read_to_string(made.config()).unwrap();
-    let text = text.replace("burst = 200", "burst = 3").replace("requests_per_second = 50", "requests_per_second = 1");
-    std::fs::write(made.config(), text).unwrap();
+async fn what_register_args_prints_registers_the_server_and_a_certificate_that_is_not_registered_is_an_error() {
+    let chain = Chain::start().await;
+    let made = server_on(&chain);
+    let (stkr, operator) = (chain.stkr().await, chain.account().await);
+    let args = ["register-args", "--config", &made.config(), "--operator", &operator.address().to_string()];
+    let printed: serde_json::Value = serde_json::from_slice(&stkr_server(&args).stdout).unwrap();
+    let field = |name: &str| printed[name].as_str().unwrap();
+    let registration = Registration {
+        signer: field("signer").parse().unwrap(),
+        tls_fingerprint: field("tlsFingerprint").parse().unwrap(),
+        kind: ServerKind::Online,
+        endpoint: field("endpoint").to_owned(),
+        signer_proof: field("signerProof").parse().unwrap(),
+        bond: stkr.servers().min_bond().await.unwrap(),
+    };
+
     let server = run(&made, &[]);
-    let (greedy, modest) = (client(fingerprint(&made)), client(fingerprint(&made)));
-    let mut last = None;
-    for _ in 0..20 {
-        let response = greedy.get(server.url("/v1/info")).send().await.unwrap();
-        last = Some((response.status().as_u16(), response.headers().contains_key("retry-after")));
+    let client = client(fingerprint(&made));
+    let sent = stkr.servers().register(registration).unwrap().send_with(&wallet(&operator)).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while client.get(server.url("/readyz")).send().await.unwrap().status() != 200 {
+        assert!(Instant::now() < until, "a registered server is not ready:\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(last, Some((429, true)));
-    assert_eq!(modest.get(server.url("/v1/info")).send().await.unwrap().status(), 200);
-    assert_eq!(greedy.get(server.url("/livez")).send().await.unwrap().status(), 200, "probes are not limited");
+    let info: serde_json::Value = client.get(server.url("/v1/info")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(info["serverId"], sent.value.to_string());
+    assert!(!server.log().contains("presented certificate is not the registered one"));
+    server.kill();
+
+    let another = B256::repeat_byte(8);
+    let moved = stkr.servers().set_endpoint(sent.value, another, field("endpoint")).unwrap();
+    moved.send_with(&wallet(&operator)).await.unwrap();
+    let server = run(&made, &[]);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let log = server.log();
+        if let Some(line) = log.lines().find(|line| line.contains("presented certificate is not the registered one")) {
+            assert!(line.contains("\"ERROR\"") && line.contains(&another.to_string()), "{line}");
+            break;
+        }
+        assert!(Instant::now() < until, "nobody can connect and the server does not say so:\n{log}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
 async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
+    let mut chain = Chain::start().await;
+    let made = server_on(&chain);
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
     chain.stop();
@@ -244,10 +189,10 @@ async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
     }
 }
 
-#[test]
-fn the_server_ends_with_its_parent_and_on_sigterm_and_then_says_why() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&chain.url);
+#[tokio::test]
+async fn the_server_ends_with_its_parent_and_on_sigterm_and_then_says_why() {
+    let chain = Chain::start().await;
+    let made = server_on(&chain);
     assert_eq!(run(&made, &[]).orphan(), Some(0));
     assert_eq!(run(&made, &[]).terminate(), Some(0));
     let log = std::fs::read_to_string(made.folder.path().join("stderr.log")).unwrap();
@@ -256,11 +201,12 @@ fn the_server_ends_with_its_parent_and_on_sigterm_and_then_says_why() {
 
 #[tokio::test]
 async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_in_the_catalogue() {
-    let chain = EmptyChain::start(CHAIN_ID);
-    let made = init(&format!("{}/v1/PLANTED-RPC-KEY", chain.url));
+    let mut chain = Chain::start().await;
+    // Whoever pays for an endpoint has the key in the user part, the query or the path.
+    let rpc = chain.url.replace("http://", "http://PLANTED-RPC-USER:PLANTED-RPC-PASSWORD@");
+    let made = init(&deployment(&chain), &format!("{rpc}/?key=PLANTED-RPC-KEY"));
     let mut outputs = made.printed.to_string();
-    let text = std::fs::read_to_string(made.config()).unwrap();
-    std::fs::write(made.config(), text.replace("filter = \"info\"", "filter = \"trace\"")).unwrap();
+    made.edit_config("filter = \"info\"", "filter = \"trace\"");
 
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
@@ -271,7 +217,15 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
         let request = client.post(server.url("/v1/sign")).header("content-type", "application/json").body(body);
         outputs += &request.send().await.unwrap().text().await.unwrap();
     }
+    // Anvil has nothing at a path: this one is refused at the start, with an error that names the endpoint.
+    made.edit_config("/?key=PLANTED-RPC-KEY", "/v1/PLANTED-RPC-PATH");
+    let refused = refused_start(&made);
+    assert_eq!(refused.status.code(), Some(3));
+    outputs += &String::from_utf8_lossy(&refused.stderr);
+    made.edit_config("/v1/PLANTED-RPC-PATH", "/?key=PLANTED-RPC-KEY");
+
     chain.stop();
+    outputs += &String::from_utf8_lossy(&refused_start(&made).stderr);
     let advance = "{\"keyId\":\"1\",\"attempt\":\"0\",\"messages\":[]}";
     let request =
         client.post(server.url("/v1/ceremonies/advance")).header("content-type", "application/json").body(advance);
@@ -281,7 +235,6 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
     for args in [
         vec!["config", "check", "--config", &made.config()],
         vec!["register-args", "--config", &made.config(), "--operator", OPERATOR],
-        vec!["run", "--config", &made.config()],
     ] {
         let output = stkr_server(&args);
         outputs += &String::from_utf8_lossy(&output.stdout);
@@ -300,7 +253,10 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
         ("store key password", password),
         ("wrapped store key", wrapped),
         ("request body", "PLANTED-BODY".to_owned()),
-        ("RPC key", "PLANTED-RPC-KEY".to_owned()),
+        ("user of an RPC endpoint", "PLANTED-RPC-USER".to_owned()),
+        ("password of an RPC endpoint", "PLANTED-RPC-PASSWORD".to_owned()),
+        ("key in the query of an RPC endpoint", "PLANTED-RPC-KEY".to_owned()),
+        ("key in the path of an RPC endpoint", "PLANTED-RPC-PATH".to_owned()),
     ] {
         assert!(planted.len() >= 12, "{name} is too short to look for");
         assert!(!outputs.contains(&planted), "{name} is in an answer or in command output");
