@@ -170,7 +170,7 @@ library BLS12381 {
     /// @notice Sum of scalar * point over `pairs` (160 bytes each: G1, then a 32-byte scalar).
     /// @dev The precompile checks curve, field and subgroup of each point. `success` is false when it refuses one.
     function multiplyG1(bytes memory pairs) internal view returns (bool success, bytes memory sum) {
-        uint256 cap = MSM_GAS_PER_POINT * (pairs.length / 160);
+        uint256 cap = MSM_GAS_PER_POINT * pairs.length / 160;
         assembly ("memory-safe") {
             sum := mload(0x40)
             mstore(0x40, add(sum, 0xa0))

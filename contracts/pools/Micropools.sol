@@ -189,6 +189,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         _requireState(poolId, p.state, PoolState.Full);
         require(p.keyId == 0, KeyAlreadyRequested(poolId, p.keyId));
 
+        // The registry, which is fixed, calls nobody but its server registry here; and a Full pool takes no stake.
+        // slither-disable-next-line reentrancy-no-eth
         keyId = IKeyRegistry(KEY_REGISTRY).request(KeyKind.Validator, p.threshold, p.members);
         // Safe cast: the registry counts keys from 1.
         p.keyId = uint64(keyId);
@@ -209,6 +211,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         bytes32 root = _signingRoot(pubkey, credentials, _gwei(PREDEPOSIT));
         emit DepositOrdered(poolId, keyId, pubkey, credentials, _gwei(PREDEPOSIT), root);
 
+        // `vaultOf` knows the address already.
+        // slither-disable-next-line unused-return
         Clones.cloneDeterministicWithImmutableArgs(VAULT_IMPLEMENTATION, abi.encode(poolId), bytes32(poolId));
         // Refused by the registry unless the key is Live.
         IKeyRegistry(KEY_REGISTRY).order(keyId, root);
@@ -356,7 +360,9 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         _payCaller(amount);
     }
 
+    /// @dev Each caller of this has burned a position of `amount`, or cleared the insurance, of the very account paid.
     function _payCaller(uint256 amount) private {
+        // slither-disable-next-line arbitrary-send-eth
         (bool delivered,) = msg.sender.call{value: amount}("");
         require(delivered, TransferFailed(msg.sender, amount));
     }

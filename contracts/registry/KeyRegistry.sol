@@ -264,9 +264,12 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
             revert BadThreshold(threshold, members);
         }
         uint256 tolerated = members - threshold;
+        // Equalities of small numbers that nobody can push past, unlike balances and times.
+        // slither-disable-start incorrect-equality
         if (kind == KeyKind.Withdrawal) return _min(threshold - 1, tolerated);
         uint256 cap = _min(2 * uint256(threshold) - members - 1, tolerated);
         return cap == 0 ? 1 : cap;
+        // slither-disable-end incorrect-equality
     }
 
     /// @inheritdoc IKeyRegistry
@@ -386,7 +389,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     ) private pure {
         _requireLength(acknowledgements.length, signers.length * SIGNATURE);
         for (uint256 i; i < signers.length; ++i) {
-            // A signer is never zero, so a failed recovery does not match.
+            // A signer is never zero, so a failed recovery does not match; why it failed does not matter.
+            // slither-disable-next-line unused-return
             (address recovered,,) =
                 ECDSA.tryRecoverCalldata(digest, acknowledgements[i * SIGNATURE:(i + 1) * SIGNATURE]);
             // The cast is safe: at most MAX_MEMBERS.

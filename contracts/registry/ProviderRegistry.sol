@@ -32,6 +32,8 @@ contract ProviderRegistry is IProviderRegistry, EIP712 {
 
     /// @inheritdoc IProviderRegistry
     function setDutyKey(address newKey, bytes calldata proof) external override {
+        // Which key it was does not matter here.
+        // slither-disable-next-line unused-return
         (bool exists, uint48 since,) = _history[msg.sender].latestCheckpoint();
         require(exists, UnknownProvider(msg.sender));
         require(since != block.timestamp, DutyKeyJustChanged(msg.sender, since));
@@ -45,12 +47,15 @@ contract ProviderRegistry is IProviderRegistry, EIP712 {
         require(newKey != address(0) && taken == address(0), DutyKeyTaken(newKey, taken));
 
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(DUTY_KEY_PROOF_TYPEHASH, msg.sender, newKey)));
-        // A malformed signature recovers to zero, which newKey is not.
+        // A malformed signature recovers to zero, which newKey is not; why it failed does not matter.
+        // slither-disable-next-line unused-return
         (address recovered,,) = ECDSA.tryRecoverCalldata(digest, proof);
         require(recovered == newKey, BadDutyKeyProof(newKey, recovered));
 
         uint48 since = uint48(block.timestamp);
         providerOfDutyKey[newKey] = msg.sender;
+        // It returns the old and the new key.
+        // slither-disable-next-line unused-return
         _history[msg.sender].push(since, uint160(newKey));
         emit DutyKeyChanged(msg.sender, newKey, since);
     }

@@ -46,6 +46,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IServerRegistry
     mapping(address signer => uint32 id) public serverOfSigner;
     /// Ids, eight to a slot.
+    /// It is written by `push`, which the detector does not see.
+    // slither-disable-next-line uninitialized-state
     mapping(ServerKind kind => uint32[]) private _activeSets;
 
     /// @dev A draw in memory.
@@ -112,7 +114,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function addBond(uint32 id) external payable {
         Server storage it = _known(id);
         require(it.status != ServerStatus.Left, WrongServerStatus(id, it.status));
-        uint96 bond = (it.bond + msg.value).toUint96();
+        uint96 bond = (uint256(it.bond) + msg.value).toUint96();
         it.bond = bond;
         emit BondChanged(id, bond);
     }
@@ -311,6 +313,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
 
         address operator = it.operator;
         if (operator == draw.excludedOperator) return false;
+        // Counts from zero.
+        // slither-disable-next-line uninitialized-local
         uint256 held;
         for (uint256 i; i < draw.taken; ++i) {
             if (draw.operators[i] == operator) ++held;
@@ -374,6 +378,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         uint32 owner = serverOfSigner[signer];
         require(signer != address(0) && owner == 0, SignerTaken(signer, owner));
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(SIGNER_PROOF_TYPEHASH, msg.sender, signer)));
+        // A failed recovery gives zero, which `signer` is not; why it failed does not matter.
+        // slither-disable-next-line unused-return
         (address recovered,,) = ECDSA.tryRecoverCalldata(digest, signerProof);
         require(recovered == signer, BadSignerProof(signer, recovered));
     }

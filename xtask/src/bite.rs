@@ -1,8 +1,9 @@
 //! `cargo xtask bite`: every defence has a patch in tests/bite/ that takes it out and names the test that must then
 //! fail. A patch that no longer applies, or whose test still passes, is an error.
 
-use crate::run;
+use crate::{halmos, run, slither};
 use eyre::{Context, Result, bail, eyre};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,25 +20,22 @@ impl Args {
     }
 }
 
-/// The first line of a patch: `# bites: forge CONTRACT::TEST` or `# bites: cargo CRATE TEST`.
+/// The first line of a patch: `# bites: forge CONTRACT::TEST`, `# bites: cargo CRATE TEST`,
+/// `# bites: halmos CONTRACT::CHECK` or `# bites: slither DETECTOR`.
 #[derive(Debug, PartialEq)]
 enum Target {
     Forge { contract: String, test: String },
     Cargo { package: String, test: String },
+    Halmos { contract: String, check: String },
+    Slither { detector: String },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     run::node_packages()?;
-    let folder = run::root().join("tests/bite");
-    let mut patches: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .wrap_err_with(|| format!("read {}", folder.display()))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()?;
-    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    let mut patches = patches()?;
     patches.retain(|path| args.name.as_ref().is_none_or(|name| path.to_string_lossy().contains(name.as_str())));
-    patches.sort();
     if patches.is_empty() {
-        bail!("no patch in {} matches", folder.display());
+        bail!("no patch in tests/bite/ matches");
     }
     let copy = Copy::make()?;
     let mut blunt = Vec::new();
@@ -54,10 +52,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if blunt.is_empty() { Ok(()) } else { bail!("{} of {} patches do not bite", blunt.len(), patches.len()) }
 }
 
+/// All patches, in order of their names.
+fn patches() -> Result<Vec<PathBuf>> {
+    let folder = run::root().join("tests/bite");
+    let mut patches: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .wrap_err_with(|| format!("read {}", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    patches.sort();
+    Ok(patches)
+}
+
+/// The `CONTRACT::CHECK` that patches break.
+pub(crate) fn halmos_targets() -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for patch in patches()? {
+        if let Target::Halmos { contract, check } = target(&patch)? {
+            names.insert(format!("{contract}::{check}"));
+        }
+    }
+    Ok(names)
+}
+
 fn target(patch: &Path) -> Result<Target> {
     let text = std::fs::read_to_string(patch)?;
     parse_target(text.lines().next().unwrap_or_default())
-        .ok_or_else(|| eyre!("its first line is no `# bites: forge CONTRACT::TEST` or `# bites: cargo CRATE TEST`"))
+        .ok_or_else(|| eyre!("{}: its first line names no test, see `Target` in xtask/src/bite.rs", patch.display()))
 }
 
 fn parse_target(line: &str) -> Option<Target> {
@@ -71,6 +92,11 @@ fn parse_target(line: &str) -> Option<Target> {
             let (package, test) = rest.split_once(' ')?;
             Some(Target::Cargo { package: package.into(), test: test.into() })
         }
+        "halmos" => {
+            let (contract, check) = rest.split_once("::")?;
+            Some(Target::Halmos { contract: contract.into(), check: check.into() })
+        }
+        "slither" => Some(Target::Slither { detector: rest.into() }),
         _ => None,
     }
 }
@@ -130,7 +156,9 @@ impl Copy {
     }
 
     fn fails(&self, target: &Target) -> Result<()> {
-        let mut command = match target {
+        let (mut command, sign) = match target {
+            Target::Halmos { contract, check } => return halmos::breaks(&self.dir, contract, check),
+            Target::Slither { detector } => return slither::finds(&self.dir, detector),
             Target::Forge { contract, test } => {
                 let mut command = run::command("forge")?;
                 command.args([
@@ -140,7 +168,7 @@ impl Copy {
                     "--match-test",
                     &format!("^{test}\\b"),
                 ]);
-                command
+                (command, "[FAIL")
             }
             Target::Cargo { package, test } => {
                 if package == "stkr-e2e" {
@@ -151,20 +179,16 @@ impl Copy {
                 }
                 let mut command = run::command("cargo")?;
                 command.args(["test", "--locked", "--package", package, "--", test]);
-                command
+                (command, "test result: FAILED")
             }
         };
         let output = command.current_dir(&self.dir).output()?;
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        // A build that breaks, or a name that matches nothing, must not count as a bite.
-        let failed_test = match target {
-            Target::Forge { .. } => text.contains("[FAIL"),
-            Target::Cargo { .. } => text.contains("test result: FAILED"),
-        };
         if output.status.success() {
             bail!("the test {target:?} passes without the defence");
         }
-        if !failed_test {
+        // A build that breaks, or a name that matches nothing, must not count as a bite.
+        if !text.contains(sign) {
             bail!("no test ran:\n{}", text.lines().rev().take(15).collect::<Vec<_>>().join("\n"));
         }
         Ok(())
@@ -181,6 +205,10 @@ mod tests {
         assert_eq!(parse_target("# bites: forge KeyRegistryTest::test_draw"), Some(forge));
         let cargo = Target::Cargo { package: "stkr-core".into(), test: "a_test".into() };
         assert_eq!(parse_target("# bites: cargo stkr-core a_test"), Some(cargo));
+        let halmos = Target::Halmos { contract: "BondCheck".into(), check: "check_B1".into() };
+        assert_eq!(parse_target("# bites: halmos BondCheck::check_B1"), Some(halmos));
+        let slither = Target::Slither { detector: "reentrancy-eth".into() };
+        assert_eq!(parse_target("# bites: slither reentrancy-eth"), Some(slither));
         assert_eq!(parse_target("diff --git a/x b/x"), None);
     }
 }

@@ -3,8 +3,11 @@
 
 mod bench;
 mod bite;
+mod halmos;
 mod lint;
+mod python;
 mod run;
+mod slither;
 mod test;
 
 use clap::{Parser, Subcommand};

@@ -2,7 +2,8 @@
 
 use eyre::{Context, Result, bail, eyre};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 /// The workspace root.
 pub(crate) fn root() -> PathBuf {
@@ -40,6 +41,32 @@ pub(crate) fn run_command(command: &mut Command) -> Result<()> {
         bail!("`{text}` failed ({status})");
     }
     Ok(())
+}
+
+/// Runs a prepared command to any end; one that takes longer than `longest` is ended and an error.
+pub(crate) fn within(command: &mut Command, longest: Duration) -> Result<ExitStatus> {
+    let text = describe(command);
+    eprintln!("+ {text}");
+    let mut child = Leash(command.spawn().wrap_err_with(|| format!("start `{text}`; is it installed?"))?);
+    let until = Instant::now() + longest;
+    while Instant::now() < until {
+        if let Some(status) = child.0.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("`{text}` took longer than {longest:?}")
+}
+
+/// A process that ends with this value.
+pub(crate) struct Leash(pub(crate) Child);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        // Errors say that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Standard output of `program args…` at the workspace root.

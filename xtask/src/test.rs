@@ -1,14 +1,17 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
-use crate::{bite, run};
-use eyre::Result;
+use crate::{bite, halmos, run, slither};
+use eyre::{Result, ensure};
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also the long ones: every defence taken out once, static analysis.
+    /// Also the long ones: static analysis, symbolic execution, every defence taken out once.
     #[arg(long)]
     full: bool,
+    /// Only the steps whose name contains this, e.g. `slither`.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// A name for people, and what it does.
@@ -23,8 +26,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("abi/ against the contracts", || run::abi(true)),
         ("crates: unit, conformance, end to end", crates),
     ];
-    let long: &[Step] = &[("every defence bites", || bite::run(&bite::Args::all())), ("slither", slither)];
-    for (name, step) in steps.iter().chain(long.iter().filter(|_| args.full)) {
+    let long: &[Step] = &[
+        ("slither: static analysis", slither::run),
+        ("halmos: accounting for all inputs", halmos::run),
+        ("every defence bites", || bite::run(&bite::Args::all())),
+    ];
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let chosen: Vec<_> =
+        steps.iter().chain(long.iter().filter(|_| args.full)).filter(|(name, _)| wanted(name)).collect();
+    ensure!(!chosen.is_empty(), "no step has such a name; the long ones need --full");
+    for (name, step) in chosen {
         let start = Instant::now();
         eprintln!("== {name}");
         step()?;
@@ -47,15 +58,4 @@ fn gas() -> Result<()> {
 fn crates() -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     run::run(&cargo, &["test", "--workspace", "--locked"])
-}
-
-/// Slither in a pinned virtual environment under target/.
-fn slither() -> Result<()> {
-    let venv = run::root().join("target/venv");
-    let bin = |name: &str| venv.join("bin").join(name).to_string_lossy().into_owned();
-    if !venv.join("bin/slither").exists() {
-        run::run("python3", &["-m", "venv", &venv.to_string_lossy()])?;
-        run::run(&bin("pip"), &["install", "--quiet", "--requirement", "tests/requirements.txt"])?;
-    }
-    run::run(&bin("slither"), &[".", "--config-file", "tests/slither.json"])
 }
