@@ -123,6 +123,9 @@ pub enum OpenError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Its first change failed.
+    #[error(transparent)]
+    Unavailable(Box<Unavailable>),
     /// SQLite itself.
     #[error("slashing protection database: {0}")]
     Sqlite(#[from] rusqlite::Error),

@@ -25,8 +25,11 @@ pub(crate) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 pub(crate) struct Guard {
     /// With symbolic links resolved, so that lock, log and witness stand beside the file itself.
     pub(crate) path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
+
+#[derive(Debug)]
+struct Lock(File);
 
 /// The row of `meta`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Guard {
             .open(&lock_path)
             .map_err(io_error("open lock file", &lock_path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => Ok(Self { path, _lock: Lock(lock) }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path }),
             Err(error) => Err(io_error("lock", &lock_path)(error.into())),
         }
@@ -79,6 +82,13 @@ impl Guard {
     /// Which file the path leads to now.
     pub(crate) fn identity(&self) -> Result<FileIdentity, OpenError> {
         FileIdentity::of(&self.path).map_err(io_error("look at", &self.path))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that was forked in this moment and holds a duplicate until it executes.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -135,7 +145,7 @@ pub(crate) fn connect(path: &Path, migrations: &[&str]) -> Result<Connection, Op
         .map_err(|error| in_use(error.into(), path))?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
-         PRAGMA wal_autocheckpoint = 4096; BEGIN EXCLUSIVE; COMMIT;",
+         PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; BEGIN EXCLUSIVE; COMMIT;",
     )?;
     let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     if (locking.as_str(), journal.as_str(), synchronous) != ("exclusive", "wal", 2) {

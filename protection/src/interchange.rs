@@ -398,3 +398,35 @@ pub(crate) fn watermark_record(low: Epochs, signed: Option<SignedAttestation>) -
         signed.filter(|signed| signed.source_epoch == source_epoch).and_then(|signed| signed.signing_root);
     SignedAttestation { source_epoch, target_epoch, signing_root }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_an_error_and_not_an_end() {
+        let mut limited = Limited { reader: &b"12345"[..], left: 4 };
+        let error = limited.read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(matches!(refused(serde_json::Error::io(error)), InterchangeError::TooLong));
+        let mut limited = Limited { reader: &b"1234"[..], left: 4 };
+        assert_eq!(limited.read_to_end(&mut Vec::new()).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_file_has_a_bounded_number_of_entries() {
+        let entry = format!(r#"{{"pubkey":"{}","signed_blocks":[],"signed_attestations":[]}}"#, Pubkey::ZERO);
+        let file = |count: usize| {
+            let metadata =
+                format!(r#"{{"interchange_format_version":"5","genesis_validators_root":"{}"}}"#, B256::ZERO);
+            format!(r#"{{"metadata":{metadata},"data":[{}{entry}]}}"#, format!("{entry},").repeat(count - 1))
+        };
+        let mut count = 0;
+        let mut sink = |_| {
+            count += 1;
+            Ok::<_, InterchangeError>(())
+        };
+        let error = read(file(MAX_ENTRIES + 1).as_bytes(), B256::ZERO, &mut sink).unwrap_err();
+        assert!(error.to_string().contains("more than 262144 entries"), "{error}");
+        assert_eq!(count, MAX_ENTRIES);
+    }
+}

@@ -54,19 +54,21 @@ struct Seen {
     least_source: Option<u64>,
 }
 
-/// Reads `reader` into the history.
+/// Reads `reader` into the history. In quarantine, keys that the database does not know are in doubt as all others are: it
+/// may have known them before it was lost.
 pub(crate) fn import(
     transaction: &Transaction<'_>,
     reader: impl Read,
     genesis_validators_root: B256,
     now: Now,
+    quarantine: bool,
 ) -> Result<ImportReport, ImportError> {
     let now = now.bounded();
     let mut report = ImportReport::default();
     let mut seen: HashMap<i64, Seen> = HashMap::new();
     interchange::read(reader, genesis_validators_root, |entry| {
         refuse_future(&entry, now)?;
-        let id = validator(transaction, &entry.pubkey, &mut seen, &mut report)?;
+        let id = validator(transaction, &entry.pubkey, quarantine, &mut seen, &mut report)?;
         if let Some(seen) = seen.get_mut(&id) {
             seen.add(&entry);
         }
@@ -139,6 +141,7 @@ fn refuse_future(entry: &Entry, now: Now) -> Result<(), ImportError> {
 fn validator(
     transaction: &Transaction<'_>,
     pubkey: &Pubkey,
+    in_doubt: bool,
     seen: &mut HashMap<i64, Seen>,
     report: &mut ImportReport,
 ) -> Result<i64, ImportError> {
@@ -157,10 +160,10 @@ fn validator(
         Some(found) => found,
         None => {
             transaction
-                .prepare_cached("INSERT INTO validator (pubkey, active, needs_import) VALUES (?1, 1, 0)")?
-                .execute([pubkey.0])?;
+                .prepare_cached("INSERT INTO validator (pubkey, active, needs_import) VALUES (?1, 1, ?2)")?
+                .execute(params![pubkey.0, in_doubt])?;
             report.registered += 1;
-            (transaction.last_insert_rowid(), Seen { pubkey: *pubkey, ..Seen::default() })
+            (transaction.last_insert_rowid(), Seen { pubkey: *pubkey, in_doubt, ..Seen::default() })
         }
     };
     seen.entry(id).or_insert(state);

@@ -280,3 +280,57 @@ pub(crate) fn begin(
     file::migrate(&mut connection, &guard.path, file::MIGRATIONS, Some(&meta))?;
     Ok((connection, meta))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Block, Duty};
+
+    const NETWORK: B256 = B256::repeat_byte(0x11);
+    const KEY: Pubkey = Pubkey::repeat_byte(1);
+    const NOW: Now = Now { slot: 100, epoch: 3 };
+    const TWO: &[&str] = &[file::MIGRATIONS[0], "ALTER TABLE validator ADD COLUMN note TEXT NOT NULL DEFAULT 'none';"];
+
+    fn block(root: u8) -> Request {
+        Request { pubkey: KEY, duty: Duty::Block(Block { slot: 5, signing_root: B256::repeat_byte(root) }) }
+    }
+
+    fn version_one() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("protection.db");
+        let protection = Protection::create(&path, NETWORK).unwrap();
+        protection.register(&[KEY], None).unwrap();
+        assert_eq!(protection.check_and_record(&[block(1)], NOW).unwrap(), [Verdict::Safe]);
+        (folder, path)
+    }
+
+    fn open(path: &Path, migrations: &[&str]) -> Result<Protection, OpenError> {
+        Protection::open_with(path, NETWORK, None, migrations)
+    }
+
+    #[test]
+    fn a_migration_keeps_the_history_and_leaves_a_copy_that_does_not_sign() {
+        let (_folder, path) = version_one();
+        let protection = open(&path, TWO).unwrap();
+        let verdicts = protection.check_and_record(&[block(1), block(2)], NOW).unwrap();
+        assert_eq!(verdicts[0], Verdict::SameAgain);
+        assert!(!verdicts[1].may_sign());
+        drop(protection);
+        drop(open(&path, TWO).unwrap());
+        assert!(matches!(open(&path, file::MIGRATIONS), Err(OpenError::TooNew { found: 2, known: 1, .. })));
+
+        let copy = crate::witness::with_suffix(&path, ".v1");
+        std::fs::rename(&copy, &path).unwrap();
+        let error = open(&path, file::MIGRATIONS).unwrap_err();
+        assert!(matches!(error, OpenError::NeedsImport { reason: Distrust::Copied, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_old_version() {
+        let (_folder, path) = version_one();
+        let broken = &[file::MIGRATIONS[0], "CREATE TABLE extra (x); SELECT no_such;"];
+        assert!(open(&path, broken).is_err());
+        let protection = open(&path, file::MIGRATIONS).unwrap();
+        assert_eq!(protection.check_and_record(&[block(1)], NOW).unwrap(), [Verdict::SameAgain]);
+    }
+}

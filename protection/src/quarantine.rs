@@ -62,10 +62,7 @@ impl Quarantine {
             Found::Nothing | Found::Damaged => 0,
         };
         let mut store = Store::new(connection, guard, &meta, identity, None);
-        store.quarantine(&reason.to_string(), reached).map_err(|error| match error {
-            Unavailable::Sqlite(error) => OpenError::Sqlite(error),
-            _ => OpenError::Sqlite(rusqlite::Error::InvalidQuery),
-        })?;
+        store.quarantine(&reason.to_string(), reached).map_err(|error| OpenError::Unavailable(Box::new(error)))?;
         Ok(Self { store, reason, imported: false })
     }
 

@@ -188,9 +188,9 @@ impl Store {
     }
 
     pub(crate) fn import(&mut self, reader: impl Read, now: Now) -> Result<ImportReport, ImportError> {
-        let genesis_validators_root = self.genesis_validators_root;
+        let (genesis_validators_root, quarantine) = (self.genesis_validators_root, self.witness.is_none());
         self.write(|transaction| {
-            let report = merge::import(transaction, reader, genesis_validators_root, now)?;
+            let report = merge::import(transaction, reader, genesis_validators_root, now, quarantine)?;
             Ok((report, true))
         })
     }

@@ -9,6 +9,7 @@ use crate::{
     ceremony::{Failure, Phase},
     json,
     messages::SignedMessage,
+    schema,
     sign::{SignRequest, SignResponse},
 };
 
@@ -27,14 +28,15 @@ pub const MAX_BATCH: usize = 256;
 pub struct AdvanceRequest {
     /// Key the ceremony makes.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U64)]
     pub key_id: u64,
     /// Ceremony number of this key, from 0.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U16)]
     pub attempt: u16,
     /// Of all members and rounds, in any order.
     #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
+    #[schema(max_items = 640)]
     pub messages: Vec<SignedMessage>,
 }
 
@@ -49,7 +51,7 @@ pub struct AdvanceResponse {
     pub phase: Phase,
     /// Members whose message of this phase it lacks.
     #[serde(with = "json::indices")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<schema::Index>)]
     pub waiting_for: Vec<ShareIndex>,
     /// Why the ceremony failed for this server.
     pub failure: Option<FailureReport>,
@@ -61,7 +63,7 @@ pub struct AdvanceResponse {
 pub struct FailureReport {
     /// Member at fault, if one can be named.
     #[serde(with = "json::optional_index")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::Index>)]
     pub culprit: Option<ShareIndex>,
     /// One sentence on what happened.
     #[serde(with = "json::text")]
@@ -83,6 +85,7 @@ impl From<&Failure> for FailureReport {
 pub struct SignBatch {
     /// Each is answered on its own.
     #[serde(deserialize_with = "json::ListOf::<MAX_BATCH>::deserialize")]
+    #[schema(max_items = 256)]
     pub requests: Vec<SignRequest>,
 }
 
@@ -103,16 +106,16 @@ pub struct Info {
     #[serde(deserialize_with = "json::text::optional")]
     pub server_id: Option<String>,
     /// Address of the signer key.
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Account)]
     pub signer: Address,
     /// Version of the program.
     #[serde(with = "json::text")]
     pub version: String,
     /// EIP-155 chain id.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U64)]
     pub chain_id: u64,
     /// The KeyRegistry.
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Account)]
     pub registry: Address,
 }

@@ -22,6 +22,7 @@ pub mod envelope;
 mod json;
 pub mod messages;
 pub mod registration;
+pub mod schema;
 pub mod sign;
 mod signer;
 

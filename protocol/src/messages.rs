@@ -6,9 +6,10 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 use stkr_core::{MAX_MEMBERS, ShareIndex};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::{ProtocolDomain, SignatureError, SignerKey, eip712, json, recover_signer};
+use crate::{ProtocolDomain, SignatureError, SignerKey, eip712, json, recover_signer, schema};
 
 /// Bytes of a G1 point and a G2 point (EIP-2537), of a one-time key and of an encrypted share.
 const G1: usize = 128;
@@ -63,7 +64,7 @@ impl fmt::Display for Round {
 pub struct OneTimeKeyBody {
     /// Compressed secp256k1 point, 33 bytes. Shares for this member are encrypted to it.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex)]
     pub public_key: Vec<u8>,
 }
 
@@ -73,7 +74,7 @@ pub struct OneTimeKeyBody {
 pub struct DealingCommitmentBody {
     /// EIP-712 digest of the dealing that round 4 reveals.
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub dealing_hash: B256,
 }
 
@@ -83,7 +84,7 @@ pub struct DealingCommitmentBody {
 pub struct CommitmentSetBody {
     /// keccak256 of the n dealing hashes, index order.
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub commitments_hash: B256,
 }
 
@@ -93,19 +94,19 @@ pub struct CommitmentSetBody {
 pub struct DealingBody {
     /// The dealer's one-time key again, so that a signed dealing is evidence on its own.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex)]
     pub one_time_key: Vec<u8>,
     /// t G1 points (EIP-2537), constant term first.
     #[serde(with = "json::AtMost::<{ MEMBERS * G1 }>")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex)]
     pub commitments: Vec<u8>,
     /// One G2 point (EIP-2537).
     #[serde(with = "json::AtMost::<G2>")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex)]
     pub proof_of_possession: Vec<u8>,
     /// n encrypted shares of 32 bytes, recipient order.
     #[serde(with = "json::AtMost::<{ MEMBERS * SHARE }>")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex)]
     pub shares: Vec<u8>,
 }
 
@@ -115,19 +116,19 @@ pub struct DealingBody {
 pub struct AcknowledgementBody {
     /// t.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U8)]
     pub threshold: u8,
     /// keccak256 of the n share keys, then the group key (EIP-2537).
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub points_hash: B256,
     /// keccak256(abi.encode(uint32[] server ids, address[] signers)).
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub committee_hash: B256,
     /// keccak256 of the n dealing hashes, index order.
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub dealings_digest: B256,
 }
 
@@ -257,25 +258,41 @@ macro_rules! wire {
             #[serde(rename_all = "camelCase", deny_unknown_fields)]
             struct $name {
                 #[serde(with = "json::decimal")]
-                #[schema(value_type = String)]
+                #[schema(value_type = schema::U64)]
                 key_id: u64,
                 #[serde(with = "json::decimal")]
-                #[schema(value_type = String)]
+                #[schema(value_type = schema::U16)]
                 attempt: u16,
                 #[serde(with = "json::index")]
-                #[schema(value_type = String)]
+                #[schema(value_type = schema::Index)]
                 index: ShareIndex,
                 body: $body,
                 #[serde(with = "json::array")]
-                #[schema(value_type = String)]
+                #[schema(value_type = schema::Hex65)]
                 signature: [u8; 65],
             }
         )*
 
-        #[derive(Clone, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Serialize, Deserialize)]
         #[serde(tag = "round", rename_all = "snake_case")]
         enum Wire {
             $($round($name)),*
+        }
+
+        impl PartialSchema for SignedMessage {
+            fn schema() -> RefOr<Schema> {
+                schema::tagged("round", [$((Round::$round.name(), $name::schema())),*])
+            }
+        }
+
+        impl ToSchema for SignedMessage {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed("SignedMessage")
+            }
+
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                $($name::schemas(schemas);)*
+            }
         }
 
         impl From<SignedMessage> for Wire {
@@ -306,22 +323,6 @@ wire!(
     Dealing(SignedDealing, DealingBody),
     Acknowledgement(SignedAcknowledgement, AcknowledgementBody)
 );
-
-impl PartialSchema for SignedMessage {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        Wire::schema()
-    }
-}
-
-impl ToSchema for SignedMessage {
-    fn name() -> Cow<'static, str> {
-        Cow::Borrowed("SignedMessage")
-    }
-
-    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
-        Wire::schemas(schemas);
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,22 @@
 //! Signing requests, answers and refusals.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 use stkr_core::{PartialSignature, ShareIndex};
 use stkr_duties::DepositMessage;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
     ProtocolDomain, SignerKey,
     envelope::{DutyKind, Envelope},
-    json,
+    json, schema,
 };
 
 /// A typed duty to sign, never a bare root: the server computes the root itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum SignRequest {
     /// The `DepositMessage` that the chain ordered for a new key.
@@ -29,11 +30,11 @@ pub enum SignRequest {
 pub struct DepositRequest {
     /// Key to sign with.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U64)]
     pub key_id: u64,
     /// What the requester believes the root to be; a server refuses any other than its own.
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub signing_root: B256,
     /// The message.
     pub deposit: Deposit,
@@ -45,19 +46,19 @@ pub struct DepositRequest {
 pub struct Deposit {
     /// Compressed BLS public key, 48 bytes.
     #[serde(with = "json::array")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex48)]
     pub pubkey: [u8; 48],
     /// 32 bytes.
     #[serde(with = "json::hash")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hash)]
     pub withdrawal_credentials: B256,
     /// Gwei.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U64)]
     pub amount: u64,
     /// Genesis fork version of the network, 4 bytes.
     #[serde(with = "json::array")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex4)]
     pub genesis_fork_version: [u8; 4],
 }
 
@@ -70,6 +71,22 @@ impl Deposit {
             withdrawal_credentials: self.withdrawal_credentials,
             amount_gwei: self.amount,
         }
+    }
+}
+
+impl PartialSchema for SignRequest {
+    fn schema() -> RefOr<Schema> {
+        schema::tagged("type", [("DEPOSIT", DepositRequest::schema())])
+    }
+}
+
+impl ToSchema for SignRequest {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("SignRequest")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        DepositRequest::schemas(schemas);
     }
 }
 
@@ -172,19 +189,19 @@ pub struct Refused {
 pub struct SignedPartial {
     /// G2 point (EIP-2537); kept as bytes, because garbage in a valid envelope is evidence.
     #[serde(with = "json::array")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex256)]
     pub partial: [u8; 256],
     /// The server's signature over the [`Envelope`], r ‖ s ‖ v.
     #[serde(with = "json::array")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Hex65)]
     pub envelope: [u8; 65],
     /// Share index the server answers as.
     #[serde(with = "json::index")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Index)]
     pub index: ShareIndex,
     /// Number of the committee it answers for.
     #[serde(with = "json::decimal")]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::U32)]
     pub committee_epoch: u32,
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -11,12 +12,16 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::engine::intent_line;
 use crate::shared::Shared;
 use crate::status::{self, IntentLine, KeyStatus, PoolStatus, Status};
 use crate::store::Evidence;
+
+/// Query of a request, if it is one.
+type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// Longest time one answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -81,18 +86,41 @@ pub struct EvidenceList {
 #[into_params(parameter_in = Query)]
 pub struct Range {
     /// Only ids above this.
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_u64)]
     pub after: Option<u64>,
-    /// At most this many, 1000 at most.
+    /// At most this many; 1000 unless given.
+    #[param(minimum = 0, maximum = 1000)]
     pub limit: Option<u32>,
 }
 
+/// What was asked for, as far as the description allows it.
+fn asked<T>(query: Asked<T>, allowed: impl Fn(&T) -> bool) -> Result<T, Problem> {
+    match query {
+        Ok(Query(wanted)) if allowed(&wanted) => Ok(wanted),
+        _ => Err(Problem::denied(
+            StatusCode::BAD_REQUEST,
+            format!("after must be an id, and limit a number up to {PAGE}"),
+            "write for example ?after=100&limit=50",
+        )),
+    }
+}
+
+fn is_page(limit: Option<u32>) -> bool {
+    limit.unwrap_or(PAGE) <= PAGE
+}
+
 impl Range {
-    fn after(self) -> u64 {
+    /// Ids end where SQLite's integers do.
+    fn is_allowed(&self) -> bool {
+        is_page(self.limit) && i64::try_from(self.after()).is_ok()
+    }
+
+    fn after(&self) -> u64 {
         self.after.unwrap_or(0)
     }
 
-    fn limit(self) -> u32 {
-        self.limit.unwrap_or(PAGE).min(PAGE)
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(PAGE)
     }
 
     fn of<T: Clone>(self, all: &[T], id: impl Fn(&T) -> &str) -> Vec<T> {
@@ -142,7 +170,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// The status as a page for people.
-#[utoipa::path(get, path = "/", responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
+#[utoipa::path(
+    get,
+    path = "/",
+    responses(
+        (status = 200, description = "HTML", content_type = "text/html", body = String),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
 async fn page(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let evidence = shared.store.newest_evidence(100).map_err(|error| broken(&error))?;
     let html = Html(status::page(&shared.status(), &evidence));
@@ -180,7 +215,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem
 }
 
 /// Metrics in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics", content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics", content_type = "application/openmetrics-text", body = String)))]
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     metrics_response(&shared.metrics)
 }
@@ -195,14 +230,23 @@ async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
 #[utoipa::path(
     get,
     path = "/v1/ceremonies/{keyId}/{attempt}",
-    params(("keyId" = String, Path, description = "key id"), ("attempt" = String, Path, description = "ceremony number, from 0")),
-    responses((status = 200, body = Bulletin), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody))
+    params(
+        ("keyId" = schema::U64, Path, description = "key id", example = "1"),
+        ("attempt" = schema::U16, Path, description = "ceremony number, from 0", example = "0"),
+    ),
+    responses(
+        (status = 200, body = Bulletin),
+        (status = 400, description = "not numbers", body = ProblemBody),
+        (status = 404, description = "nothing carried", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
 )]
 async fn ceremony(
     State(shared): State<Arc<Shared>>,
-    Path((key, attempt)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<Bulletin>, Problem> {
-    let (Ok(key_id), Ok(number)) = (key.parse::<u64>(), attempt.parse::<u16>()) else {
+    let numbers = path.ok().and_then(|Path((key, attempt))| Some((decimal::<u64>(&key)?, decimal::<u16>(&attempt)?)));
+    let Some((key_id, number)) = numbers else {
         return Err(Problem::denied(
             StatusCode::BAD_REQUEST,
             "key id and attempt must be decimal numbers",
@@ -221,19 +265,44 @@ async fn ceremony(
     Ok(Json(Bulletin { key_id: key_id.to_string(), attempt: number.to_string(), messages }))
 }
 
+/// The number that `text` spells in the one way there is.
+fn decimal<T: std::str::FromStr + std::fmt::Display>(text: &str) -> Option<T> {
+    text.parse::<T>().ok().filter(|number| number.to_string() == text)
+}
+
 /// Proven faults of servers, in the order they were found.
-#[utoipa::path(get, path = "/v1/evidence", params(Range), responses((status = 200, body = EvidenceList)))]
+#[utoipa::path(
+    get,
+    path = "/v1/evidence",
+    params(Range),
+    responses(
+        (status = 200, body = EvidenceList),
+        (status = 400, description = "not a page", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
 async fn evidence(
     State(shared): State<Arc<Shared>>,
-    Query(range): Query<Range>,
+    query: Asked<Newest>,
 ) -> Result<Json<EvidenceList>, Problem> {
+    let range = asked(query, Range::is_allowed)?;
     let evidence = shared.store.evidence(range.after(), range.limit()).map_err(|error| broken(&error))?;
     Ok(Json(EvidenceList { evidence }))
 }
 
 /// Transactions of this relayer, in the order they became necessary.
-#[utoipa::path(get, path = "/v1/intents", params(Range), responses((status = 200, body = IntentPage)))]
-async fn intents(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Result<Json<IntentPage>, Problem> {
+#[utoipa::path(
+    get,
+    path = "/v1/intents",
+    params(Range),
+    responses(
+        (status = 200, body = IntentPage),
+        (status = 400, description = "not a page", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
+async fn intents(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<IntentPage>, Problem> {
+    let range = asked(query, Range::is_allowed)?;
     let after = i64::try_from(range.after()).unwrap_or(i64::MAX);
     let page = shared.intents.as_ref().map_or_else(|| Ok(Vec::new()), |intents| intents.list(after, range.limit()));
     let page = page.map_err(|error| broken(&error))?;
@@ -241,15 +310,27 @@ async fn intents(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) 
 }
 
 /// Pools.
-#[utoipa::path(get, path = "/v1/pools", params(Range), responses((status = 200, body = Pools)))]
-async fn pools(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Json<Pools> {
-    Json(Pools { pools: range.of(&shared.lists().pools, |pool| &pool.pool_id) })
+#[utoipa::path(
+    get,
+    path = "/v1/pools",
+    params(Range),
+    responses((status = 200, body = Pools), (status = 400, description = "not a page", body = ProblemBody))
+)]
+async fn pools(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<Pools>, Problem> {
+    let range = asked(query, Range::is_allowed)?;
+    Ok(Json(Pools { pools: range.of(&shared.lists().pools, |pool| &pool.pool_id) }))
 }
 
 /// Keys.
-#[utoipa::path(get, path = "/v1/keys", params(Range), responses((status = 200, body = Keys)))]
-async fn keys(State(shared): State<Arc<Shared>>, Query(range): Query<Range>) -> Json<Keys> {
-    Json(Keys { keys: range.of(&shared.lists().keys, |key| &key.key_id) })
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    params(Range),
+    responses((status = 200, body = Keys), (status = 400, description = "not a page", body = ProblemBody))
+)]
+async fn keys(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<Keys>, Problem> {
+    let range = asked(query, Range::is_allowed)?;
+    Ok(Json(Keys { keys: range.of(&shared.lists().keys, |key| &key.key_id) }))
 }
 
 /// This document.
@@ -266,7 +347,7 @@ fn broken(error: &dyn std::error::Error) -> Problem {
 
 fn unknown_trouble() -> Problem {
     Problem::unavailable(
-        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::SERVICE_UNAVAILABLE,
         "the relayer cannot read its own database",
         "its operator has to look at the logs",
     )
@@ -287,24 +368,31 @@ mod tests {
     struct Running {
         url: String,
         shared: Arc<Shared>,
+        database: Arc<Database>,
         _folder: tempfile::TempDir,
     }
 
     fn start() -> Running {
         stkr_node::tls::install_provider().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
-        let shared = Shared::new(Store::new(Arc::new(database)), None);
+        let database = Arc::new(Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap());
+        let shared = Shared::new(Store::new(database.clone()), None);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());
         tokio::spawn(
             async move { serve_plain(listener, routes, &metrics, Limits::default(), Shutdown::default()).await },
         );
-        Running { url, shared, _folder: folder }
+        Running { url, shared, database, _folder: folder }
     }
 
     impl Running {
+        async fn refuses(&self, path: &str, expected: u16) {
+            let (status, body) = self.get(path).await;
+            assert_eq!(status, expected, "{path}: {body}");
+            assert!(body.starts_with("{\"refusal\":"), "{path}: {body}");
+        }
+
         async fn get(&self, path: &str) -> (u16, String) {
             let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
             (answer.status().as_u16(), answer.text().await.unwrap())
@@ -346,12 +434,45 @@ mod tests {
     #[tokio::test]
     async fn unknown_ceremonies_and_paths_are_refused_as_json() {
         let server = start();
-        for (path, expected) in
-            [("/v1/ceremonies/1/0", 404), ("/v1/ceremonies/x/0", 400), ("/v1/ceremonies/1/70000", 400), ("/nope", 404)]
+        let bad_numbers = ["x/0", "1/70000", "01/0", "+1/0", "%FF/0"].map(|path| format!("/v1/ceremonies/{path}"));
+        for path in bad_numbers {
+            server.refuses(&path, 400).await;
+        }
+        server.refuses("/v1/ceremonies/1/0", 404).await;
+        server.refuses("/nope", 404).await;
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_none_is_refused_as_json() {
+        let server = start();
+        for query in ["after=x", "after=-1", "after=9223372036854775808", "limit=1001", "limit=%FF", "limit="] {
+            server.refuses(&format!("/v1/pools?{query}"), 400).await;
+            server.refuses(&format!("/v1/keys?{query}"), 400).await;
+        }
+        server.refuses("/v1/evidence?limit=1001", 400).await;
+        assert_eq!(server.get("/v1/evidence?limit=1000").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_have_the_documented_content_type() {
+        let server = start();
+        let answer = reqwest::get(format!("{}/metrics", server.url)).await.unwrap();
+        let sent = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let document: serde_json::Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
+        let documented = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
+        assert!(documented[sent.split(';').next().unwrap()].is_object(), "{sent}: {documented}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_cannot_be_read_is_a_documented_503() {
+        let server = start();
+        server.database.lock().execute_batch("DROP TABLE bulletin; DROP TABLE evidence").unwrap();
+        let document: serde_json::Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
+        for (path, described) in
+            [("/", "/"), ("/v1/evidence", "/v1/evidence"), ("/v1/ceremonies/1/0", "/v1/ceremonies/{keyId}/{attempt}")]
         {
-            let (status, body) = server.get(path).await;
-            assert_eq!(status, expected, "{path}: {body}");
-            assert!(body.starts_with("{\"refusal\":"), "{body}");
+            server.refuses(path, 503).await;
+            assert!(document["paths"][described]["get"]["responses"]["503"].is_object(), "{described}");
         }
     }
 

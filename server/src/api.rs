@@ -69,6 +69,7 @@ async fn rate_limit(State(app): State<Arc<App>>, request: Request, next: Next) -
         (status = 404, description = "No such key, or this server is not in its committee", body = ProblemBody),
         (status = 409, description = "No such ceremony runs on the chain", body = ProblemBody),
         (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 415, description = "Body not declared as application/json", body = ProblemBody),
         (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
         (status = 503, description = "Chain or database cannot be used now; call again", body = ProblemBody),
     )
@@ -89,7 +90,9 @@ async fn advance(
         (status = 200, description = "Partial signatures in their envelopes, or refusals", body = SignReplies),
         (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
         (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 415, description = "Body not declared as application/json", body = ProblemBody),
         (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "No answer in time; call again", body = ProblemBody),
     )
 )]
 async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>) -> axum::Json<SignReplies> {
@@ -97,13 +100,20 @@ async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>)
 }
 
 /// Who this server is
-#[utoipa::path(get, path = "/v1/info", responses((status = 200, description = "Identity and version", body = Info)))]
+#[utoipa::path(
+    get,
+    path = "/v1/info",
+    responses(
+        (status = 200, description = "Identity and version", body = Info),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+    )
+)]
 async fn info(State(app): State<Arc<App>>) -> axum::Json<Info> {
     axum::Json(app.info())
 }
 
 /// Whether the process serves
-#[utoipa::path(get, path = "/livez", responses((status = 200, description = "It does")))]
+#[utoipa::path(get, path = "/livez", responses((status = 200, description = "It does", body = String)))]
 async fn livez() -> &'static str {
     "ok"
 }
@@ -144,13 +154,17 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 /// Metrics in the OpenMetrics text format
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics text", body = String)))]
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+)]
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     metrics_response(app.metrics())
 }
 
 /// This description
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 async fn openapi() -> Response {
     match openapi_json() {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),

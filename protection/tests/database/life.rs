@@ -334,7 +334,7 @@ fn a_restored_backup_signs_again_after_an_import_and_only_above_it() {
     let now = Now { slot: 200, epoch: 6 };
     let only_one = newer.replace(&key(2).to_string(), &key(3).to_string());
     let report = database.import(only_one.as_bytes(), now).unwrap();
-    assert_eq!((report.vouched, report.registered), (vec![key(1)], 1));
+    assert_eq!((report.vouched, report.registered), (vec![key(1), key(3)], 1));
     let protection = database.release().unwrap();
     assert_ne!(protection.instance(), old_instance);
 
@@ -407,6 +407,19 @@ fn after_a_lost_disk_without_any_file_the_past_is_closed() {
         [block(key(1), 100, 1), vote(key(1), 2, 3, 1), block(key(1), 101, 1), vote(key(1), 2, 4, 1)],
     );
     assert_eq!(verdicts.map(kind), ["low slot", "low target", "safe", "safe"]);
+}
+
+#[test]
+fn after_a_lost_disk_an_old_file_opens_nothing_that_may_have_been_signed_since() {
+    let folder = used();
+    let old_file = export(&folder.open());
+    sign(&folder, 50);
+    fs::remove_file(&folder.path).unwrap();
+    let mut database = quarantine(&folder.path);
+    let report = database.import(old_file.as_bytes(), Now { slot: 60, epoch: 1 }).unwrap();
+    assert_eq!((report.registered, report.vouched), (1, vec![key(1)]));
+    let protection = database.release().unwrap();
+    assert_eq!(ask_all(&protection, [block(key(1), 50, 2), block(key(1), 61, 2)]).map(kind), ["low slot", "safe"]);
 }
 
 #[test]
