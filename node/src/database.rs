@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::exit::Exit;
+
 /// What a program keeps in its file: who owns the file, and how it came to be step by step.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
@@ -84,6 +86,17 @@ pub enum DatabaseError {
     /// SQLite itself.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl DatabaseError {
+    /// How a program that needs this database ends.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::InUse { .. } | Self::Io { .. } => Exit::Unavailable,
+            _ => Exit::Unsafe,
+        }
+    }
 }
 
 /// An open database of one program. Holds the lock until dropped (or killed: the kernel lets go of it).

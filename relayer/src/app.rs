@@ -57,7 +57,8 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     drop(secret);
     // A wrong chain must not even open the database.
     let endpoints = endpoints(&config, &deployment).await?;
-    let database = Arc::new(Database::open(&config.storage.database, &SCHEMA).map_err(Failure::not_safe)?);
+    let database = Database::open(&config.storage.database, &SCHEMA);
+    let database = Arc::new(database.map_err(|error| Failure::new(error.exit(), error))?);
     let evidence_window = evidence_window(&endpoints, &deployment).await?;
 
     let pause = Duration::from_millis(config.chain.poll_ms);

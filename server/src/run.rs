@@ -9,7 +9,6 @@ use alloy::eips::BlockNumberOrTag;
 use eyre::WrapErr as _;
 use stkr_chain::{ChainError, ChainReader, Deployment, Trust};
 use stkr_node::config::{self, rpc_host};
-use stkr_node::database::DatabaseError;
 use stkr_node::exit::{Exit, Failure};
 use stkr_node::http::{Limits, print_ready, serve_tls};
 use stkr_node::logs::{self, LogFormat};
@@ -136,8 +135,7 @@ async fn newest_block(reader: &ChainReader) -> eyre::Result<u64> {
 
 fn store_failure(error: StoreError) -> Failure {
     let exit = match &error {
-        StoreError::Database(DatabaseError::InUse { .. }) => Exit::Unavailable,
-        StoreError::Database(DatabaseError::Io { .. }) => Exit::Unavailable,
+        StoreError::Database(error) => error.exit(),
         _ => Exit::Unsafe,
     };
     Failure::new(exit, error)

@@ -197,5 +197,7 @@ async fn a_relayer_with_a_wrong_chain_id_or_registry_refuses_to_start_in_one_sen
     network.start_relayer(0)?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     ensure!(network.relayer_json(0, "/status").await?.is_object(), "the right file starts it");
+    let (code, sentence) = refused_relayer(&network, "second")?;
+    assert!(code == 3 && sentence.contains("in use by another process"), "exit code {code}: {sentence}");
     Ok(())
 }
