@@ -119,7 +119,7 @@ async fn a_second_relayer_on_the_same_database_is_refused_and_the_first_goes_on(
     let running = folder.start();
     let (code, said) = folder.refused_at_start();
     assert!(said.contains("is in use by another process; stop that process first"), "{said}");
-    assert_ne!(code, 0);
+    assert_eq!(code, 3, "{said}");
     until("the first relayer is healthy", async || running.get("/status").await["chain"]["head"] != "").await;
 }
 
