@@ -197,7 +197,8 @@ async fn a_write_that_a_reorg_drops_before_it_is_deep_enough_is_sent_again() {
         chain.mine(1).await;
         (second, second + 2)
     };
-    let (sent, (included, head)) = futures::future::join(follow, disturb).await;
+    let both = futures::future::join(follow, disturb);
+    let (sent, (included, head)) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("sent again");
     let receipt = sent.unwrap().receipt;
     assert_eq!((receipt.block_number, chain.provider.get_block_number().await.unwrap()), (Some(included), head));
     assert_eq!(chain.provider.get_transaction_count(alice.address()).await.unwrap(), 1, "the same bytes, once");
