@@ -10,6 +10,7 @@ use alloy::sol_types::{SolCall, SolError, SolValue};
 use eyre::{Result, bail, ensure, eyre};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_chain::errors::ContractError as RawError;
@@ -17,6 +18,7 @@ use stkr_core::Threshold;
 use stkr_core::testing::TrustedDealer;
 use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
 use stkr_e2e::by_hand::{Finalisation, GAS_LIMIT, acknowledge};
+use stkr_e2e::process::binary;
 use stkr_e2e::{Network, Options, solidity};
 use stkr_node::tls::{self, Identity};
 use stkr_protocol::SignerKey;
@@ -126,7 +128,8 @@ async fn every_bad_input_gets_its_own_refusal_and_the_honest_work_beside_it_goes
     network.add_relayer(0).await?;
     ports(&network).await?;
     network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
-    wrong_fingerprint(&network, second, &ceremony).await
+    wrong_fingerprint(&network, second, &ceremony).await?;
+    newer_databases(&mut network)
 }
 
 /// Stakes and transfers of sizes that no position can have. Returns a Full pool.
@@ -361,6 +364,30 @@ async fn wrong_fingerprint(network: &Network, pool: u64, ceremony: &Context) -> 
             },
         )
         .await
+}
+
+/// Databases that a later version of the program wrote: neither program touches them.
+fn newer_databases(network: &mut Network) -> Result<()> {
+    network.kill_server(0);
+    network.kill_relayer(0);
+    let server = (network.server_config(0)?.files.database, network.servers[0].config.clone());
+    let relayer = (network.relayers[0].dir.join("relayer.sqlite"), network.relayers[0].config.clone());
+    for (program, (database, config)) in [("stkr-server", server), ("stkr-relayer", relayer)] {
+        let connection = rusqlite::Connection::open(&database)?;
+        connection.pragma_update(None, "user_version", 99)?;
+        connection.close().map_err(|(_, error)| error)?;
+        let before = std::fs::read(&database)?;
+        let output = Command::new(binary(program)?).args(["run", "--config"]).arg(&config).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{program}: {said}");
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        assert!(
+            last.contains("schema version 99") && last.contains("run the newer program"),
+            "{program} does not say what to do: {said}"
+        );
+        assert_eq!(std::fs::read(&database)?, before, "{program} changed a database that it cannot read");
+    }
+    Ok(())
 }
 
 // ---- sockets
