@@ -21,7 +21,7 @@ use crate::status::{self, IntentLine, KeyStatus, PoolStatus, Status};
 use crate::store::Evidence;
 
 /// Query of a request, if it is one.
-type Asked<T> = Result<Query<T>, QueryRejection>;
+type Asked = Result<Query<Range>, QueryRejection>;
 
 /// Longest time one answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -94,9 +94,9 @@ pub struct Range {
 }
 
 /// What was asked for, as far as the description allows it.
-fn asked<T>(query: Asked<T>, allowed: impl Fn(&T) -> bool) -> Result<T, Problem> {
+fn asked(query: Asked) -> Result<Range, Problem> {
     match query {
-        Ok(Query(wanted)) if allowed(&wanted) => Ok(wanted),
+        Ok(Query(range)) if range.is_allowed() => Ok(range),
         _ => Err(Problem::denied(
             StatusCode::BAD_REQUEST,
             format!("after must be an id, and limit a number up to {PAGE}"),
@@ -105,14 +105,10 @@ fn asked<T>(query: Asked<T>, allowed: impl Fn(&T) -> bool) -> Result<T, Problem>
     }
 }
 
-fn is_page(limit: Option<u32>) -> bool {
-    limit.unwrap_or(PAGE) <= PAGE
-}
-
 impl Range {
     /// Ids end where SQLite's integers do.
     fn is_allowed(&self) -> bool {
-        is_page(self.limit) && i64::try_from(self.after()).is_ok()
+        self.limit() <= PAGE && i64::try_from(self.after()).is_ok()
     }
 
     fn after(&self) -> u64 {
@@ -281,11 +277,8 @@ fn decimal<T: std::str::FromStr + std::fmt::Display>(text: &str) -> Option<T> {
         (status = 503, description = "the database cannot be read", body = ProblemBody),
     )
 )]
-async fn evidence(
-    State(shared): State<Arc<Shared>>,
-    query: Asked<Newest>,
-) -> Result<Json<EvidenceList>, Problem> {
-    let range = asked(query, Range::is_allowed)?;
+async fn evidence(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Json<EvidenceList>, Problem> {
+    let range = asked(query)?;
     let evidence = shared.store.evidence(range.after(), range.limit()).map_err(|error| broken(&error))?;
     Ok(Json(EvidenceList { evidence }))
 }
@@ -301,8 +294,8 @@ async fn evidence(
         (status = 503, description = "the database cannot be read", body = ProblemBody),
     )
 )]
-async fn intents(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<IntentPage>, Problem> {
-    let range = asked(query, Range::is_allowed)?;
+async fn intents(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Json<IntentPage>, Problem> {
+    let range = asked(query)?;
     let after = i64::try_from(range.after()).unwrap_or(i64::MAX);
     let page = shared.intents.as_ref().map_or_else(|| Ok(Vec::new()), |intents| intents.list(after, range.limit()));
     let page = page.map_err(|error| broken(&error))?;
@@ -316,8 +309,8 @@ async fn intents(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Resu
     params(Range),
     responses((status = 200, body = Pools), (status = 400, description = "not a page", body = ProblemBody))
 )]
-async fn pools(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<Pools>, Problem> {
-    let range = asked(query, Range::is_allowed)?;
+async fn pools(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Json<Pools>, Problem> {
+    let range = asked(query)?;
     Ok(Json(Pools { pools: range.of(&shared.lists().pools, |pool| &pool.pool_id) }))
 }
 
@@ -328,8 +321,8 @@ async fn pools(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result
     params(Range),
     responses((status = 200, body = Keys), (status = 400, description = "not a page", body = ProblemBody))
 )]
-async fn keys(State(shared): State<Arc<Shared>>, query: Asked<Range>) -> Result<Json<Keys>, Problem> {
-    let range = asked(query, Range::is_allowed)?;
+async fn keys(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Json<Keys>, Problem> {
+    let range = asked(query)?;
     Ok(Json(Keys { keys: range.of(&shared.lists().keys, |key| &key.key_id) }))
 }
 

@@ -115,12 +115,19 @@ pub(crate) fn build_binaries() -> Result<()> {
 
 /// Compiles the contracts as they are deployed (via-IR). About 80 s when nothing is cached.
 pub(crate) fn build_contracts() -> Result<()> {
-    run_command(command("forge")?.args(["build", "--skip", "tests/**"]).env("FOUNDRY_PROFILE", "release"))
+    compile_contracts(&[])
 }
 
-/// Writes abi/*.json from the release build, or with `check` compares.
+fn compile_contracts(options: &[&str]) -> Result<()> {
+    let mut forge = command("forge")?;
+    forge.args(["build", "--skip", "tests/**"]).args(options).env("FOUNDRY_PROFILE", "release");
+    run_command(&mut forge)
+}
+
+/// Writes abi/*.json from the release build, or with `check` compares. What is written comes from a whole compilation: the
+/// bytecode of via-IR depends on which other files the compiler was given.
 pub(crate) fn abi(check: bool) -> Result<()> {
-    build_contracts()?;
+    compile_contracts(if check { &[] } else { &["--force"] })?;
     let script = root().join("script/abi.mjs");
     let script = script.to_str().ok_or_else(|| eyre!("the workspace path is not UTF-8"))?;
     if check { run("node", &[script, "--check"]) } else { run("node", &[script]) }

@@ -359,7 +359,7 @@ async fn wrong_fingerprint(network: &Network, pool: u64, ceremony: &Context) -> 
                 let servers = status["servers"].as_array().cloned().unwrap_or_default();
                 let problems: Vec<_> = servers.iter().filter(|server| !server["problem"].is_null()).collect();
                 Ok(problems.len() == 1
-                    && problems[0]["serverId"] == id.to_string()
+                    && problems[0]["serverId"].as_str() == Some(&id.to_string())
                     && problems[0]["problem"].as_str().is_some_and(|problem| problem.contains(&sentence)))
             },
         )

@@ -110,7 +110,7 @@ fn false_bulletins(true_one: &Value, signers: &[SignerKey], domain: &ProtocolDom
         json!({"messages": kept.chain(changed).collect::<Vec<_>>()})
     };
 
-    let unsigned = SignedMessage { signature: second.signature.clone(), ..(*first).clone() };
+    let unsigned = SignedMessage { signature: second.signature, ..(*first).clone() };
     let foreign_proof = DealingBody { proof_of_possession: other.proof_of_possession.clone(), ..body.clone() };
     // Seen from share key 2 on: every power of 1 is the same.
     let mut swapped = body.clone();

@@ -44,7 +44,7 @@ async fn one_server_down_goes_on_and_two_down_waits_names_them_and_finishes_when
         .until("the deposit waits for exactly the two servers that are down, and says why", || async {
             let status = network.relayer_json(0, "/status").await?;
             let collections = status["collections"].as_array().cloned().unwrap_or_default();
-            let ours = collections.iter().find(|collection| collection["poolId"] == pool.to_string());
+            let ours = collections.iter().find(|collection| collection["poolId"].as_str() == Some(&pool.to_string()));
             Ok(ours.is_some_and(|ours| ours["waitingFor"] == serde_json::json!(lines) && ours["needed"] == "1"))
         })
         .await?;

@@ -136,12 +136,15 @@ async fn start_with_json_logs(options: Options) -> Result<Network> {
     Ok(network)
 }
 
+/// Number and hash of the block that a row names, and hash of the transaction.
+type Place = (u64, Vec<u8>, Option<Vec<u8>>);
+
 /// Everything in the relayer's database that names a block names one that the chain has, and the transaction in it; the
 /// bulletin holds one ceremony, and the status one pool with one deposit.
 async fn one_picture(network: &Network, provider: &DynProvider, committee: &[u32]) -> Result<()> {
     let file = network.relayers[0].dir.join("relayer.sqlite");
     let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let rows = |sql: &str| -> Result<Vec<(u64, Vec<u8>, Option<Vec<u8>>)>> {
+    let rows = |sql: &str| -> Result<Vec<Place>> {
         let mut statement = database.prepare(sql)?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
         rows.map(|row| row.map_err(Into::into).and_then(|(number, hash, tx)| Ok((u64::try_from(number)?, hash, tx))))
