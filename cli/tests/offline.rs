@@ -336,7 +336,9 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
         vec!["--from", &pasted],
         vec!["--max-fee-gwei", &pasted, "--key-file", &key],
     ];
-    let ways: [(&[&str], &[(&str, &str)]); 4] = [
+    /// Arguments, and variables of the environment.
+    type Way<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+    let ways: [Way<'_>; 4] = [
         (&["--rpc", &url], &[]),
         (&["--rpc-file", &url_file], &[]),
         (&["--json", "--rpc-file", &url_file], &[]),
