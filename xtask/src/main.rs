@@ -33,7 +33,7 @@ enum Task {
     Test(test::Args),
     /// Criterion benches and gas snapshots.
     Bench(bench::Args),
-    /// rustfmt, clippy, forge fmt, the layer check, drift of generated files.
+    /// rustfmt, clippy, forge fmt, and the arrows between crates.
     Lint,
     /// Take out one defence after another and see that the test it names fails.
     Bite(bite::Args),

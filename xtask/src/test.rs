@@ -57,5 +57,6 @@ fn gas() -> Result<()> {
 
 fn crates() -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    run::run(&cargo, &["test", "--workspace", "--locked"])
+    // All failures of a long run at once, not the first.
+    run::run(&cargo, &["test", "--workspace", "--locked", "--no-fail-fast"])
 }

@@ -61,7 +61,7 @@ async fn a_server_whose_endpoints_disagree_signs_nothing_says_why_and_signs_when
     // Its first endpoint, the one it reads everything else from, is the one that will tell something else.
     let door = Door::to(&network.anvil.url)?;
     network.set_first_endpoint(DIVIDED, &door.url)?;
-    let honest = network.anvil.url.replace("127.0.0.1", "localhost");
+    let honest = network.anvil.second_url.clone();
 
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;

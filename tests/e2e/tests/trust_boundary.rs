@@ -6,16 +6,15 @@ use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider;
 use eyre::{Result, bail, eyre};
+use stkr_adversary::foreign_deposit;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
-use stkr_core::testing::TrustedDealer;
 use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
 use stkr_e2e::anvil::advance_time;
-use stkr_e2e::by_hand::Finalisation;
 use stkr_e2e::{Network, Options};
 use stkr_node::client::ServerClient;
 use stkr_node::tls::Identity;
 use stkr_protocol::api::SignBatch;
-use stkr_protocol::ceremony::{Context, points};
+use stkr_protocol::ceremony::Context;
 use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
 
 const THRESHOLD: (u8, u8) = (3, 4);
@@ -30,13 +29,17 @@ async fn drawn(network: &Network, anyone: &EthereumWallet) -> Result<(u64, Conte
     Ok((pool, network.draw(key, THRESHOLD, anyone).await?))
 }
 
-/// A pool whose key the test dealt itself: what a committee makes of which every member is hacked.
-async fn dealt(network: &Network, anyone: &EthereumWallet, seed: u8) -> Result<(u64, u64, TrustedDealer)> {
+/// A pool whose key the servers made, its ceremony, and the points of the key.
+async fn made(network: &Network, anyone: &EthereumWallet) -> Result<(u64, Context, Vec<u8>)> {
     let (pool, ceremony) = drawn(network, anyone).await?;
-    let dealt = TrustedDealer::deal(ceremony.threshold(), [seed; 32]);
-    let hacked = Finalisation::colluding(&ceremony, points(&dealt.keys), &network.signers_of(&ceremony)?);
-    network.finalise(ceremony.key_id(), &hacked, anyone).await?;
-    Ok((pool, ceremony.key_id(), dealt))
+    let finalisation = network.carry(&ceremony).await?;
+    network.finalise(ceremony.key_id(), &finalisation, anyone).await?;
+    Ok((pool, ceremony, finalisation.points))
+}
+
+/// Compressed group key of such points.
+fn group_key(points: &[u8]) -> Result<[u8; 48]> {
+    Ok(stkr_core::PublicKey::from_eip2537(&points[4 * 128..])?.to_compressed())
 }
 
 /// Waits until the newest block of now is finalized.
@@ -84,20 +87,24 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
     let fork = network.deployment.genesis_fork_version.0;
     let anyone = EthereumWallet::from(network.account("10").await?);
 
-    let (pool, ceremony) = drawn(&network, &anyone).await?;
-    let key = ceremony.key_id();
-    let finalisation = network.carry(&ceremony).await?;
-    network.finalise(key, &finalisation, &anyone).await?;
-    let (burned_pool, burned_key, thief) = dealt(&network, &anyone, 1).await?;
-    let (retired_pool, retired_key, _) = dealt(&network, &anyone, 2).await?;
+    let (pool, ceremony, points) = made(&network, &anyone).await?;
+    let (burned_pool, burned_ceremony, burned_points) = made(&network, &anyone).await?;
+    let (retired_pool, retired_ceremony, _) = made(&network, &anyone).await?;
+    let [key, burned_key, retired_key] = [&ceremony, &burned_ceremony, &retired_ceremony].map(Context::key_id);
 
-    let member = network.position_of(ceremony.committee()[1])?;
+    // Three committees of four among five servers have at least two in common.
+    let in_all = |id: &&u32| burned_ceremony.committee().contains(id) && retired_ceremony.committee().contains(id);
+    let id = *ceremony.committee().iter().find(in_all).ok_or_else(|| eyre!("no server sits in all committees"))?;
+    let (member, seat) = (
+        network.position_of(id)?,
+        ceremony.committee().iter().position(|one| *one == id).ok_or_else(|| eyre!("seat"))?,
+    );
     let outsider = (0..5).find(|position| !ceremony.committee().contains(&network.servers[*position].id));
     let outsider = outsider.ok_or_else(|| eyre!("five servers, four seats"))?;
     let identity = Identity::generate("somebody")?;
     let mut client = network.client(member, &identity)?;
     let message = DepositMessage {
-        pubkey: stkr_core::PublicKey::from_eip2537(&finalisation.points[4 * 128..])?.to_compressed(),
+        pubkey: group_key(&points)?,
         withdrawal_credentials: eth1_withdrawal_credentials(stkr.pools().get(pool).await?.vault),
         amount_gwei: 1_000_000_000,
     };
@@ -127,10 +134,11 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
     let SignRequest::Deposit(mut other_claim) = ours.clone();
     other_claim.signing_root = B256::repeat_byte(9);
     let thiefs = eth1_withdrawal_credentials(Address::repeat_byte(0x7e));
+    let burned_pubkey = group_key(&burned_points)?;
     for (request, reason) in [
         (with(&|message| message.withdrawal_credentials = thiefs), format!("withdrawal_credentials is {thiefs}")),
         (with(&|message| message.amount_gwei = 31_000_000_000), "amount is 31000000000".to_owned()),
-        (with(&|message| message.pubkey = thief.keys.group_key().to_compressed()), "pubkey is 0x".to_owned()),
+        (with(&|message| message.pubkey = burned_pubkey), "pubkey is 0x".to_owned()),
         (SignRequest::deposit(key, &message, [0; 4]), "genesis_fork_version is 0x00000000".to_owned()),
         (SignRequest::Deposit(other_claim), format!("claims signing root {}", B256::repeat_byte(9))),
     ] {
@@ -138,14 +146,14 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
         assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains(&reason), "{reason}: {refusal}");
     }
     let refusal = refused(&client, &SignRequest::deposit(99, &message, fork)).await?;
-    assert!(refusal.kind == RefusalKind::UnknownKey && refusal.reason.contains("no key 99"), "{refusal}");
+    assert!(refusal.kind == RefusalKind::UnknownKey && refusal.reason.contains("no share of key 99"), "{refusal}");
     let refusal = refused(&network.client(outsider, &identity)?, &ours).await?;
-    let reason = format!("not in the committee of key {key}");
+    let reason = format!("no share of key {key}");
     assert!(refusal.kind == RefusalKind::UnknownKey && refusal.reason.contains(&reason), "{refusal}");
 
     // Signed once, answered again, also across a SIGKILL; another deposit of the key never.
     let partial = signed(&client, &ours).await?;
-    let live = stkr_core::PublicKey::from_eip2537(&finalisation.points[128..256])?;
+    let live = stkr_core::PublicKey::from_eip2537(&points[seat * 128..][..128])?;
     let signature = stkr_core::Signature::from_eip2537(&partial.partial)?;
     assert!(stkr_core::verify(&live, &ours.signing_root().0, &signature), "not of its share");
     assert_eq!(signed(&client, &ours).await?, partial);
@@ -164,19 +172,19 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
 
     // A key that was burned, and one that its pool gave up: denied, whatever was ordered before.
     stkr.pools().order_deposit(burned_pool).await?.send_with(&anyone).await?;
-    let stolen = DepositMessage {
-        pubkey: thief.keys.group_key().to_compressed(),
-        withdrawal_credentials: thiefs,
-        amount_gwei: 1_000_000_000,
-    };
-    let signature = thief.group_signature(&stolen.signing_root(fork).0);
-    let proof = stkr.pools().prove_foreign_deposit(burned_pool, thiefs, stolen.amount_gwei, &signature).await?;
+    let mut hacked = Vec::new();
+    for (index, id) in (1..).zip(burned_ceremony.committee()).take(THRESHOLD.0.into()) {
+        hacked.push((index, network.servers[network.position_of(id)?].config.clone()));
+    }
+    let stolen = foreign_deposit(&network.deployment, burned_key, &burned_points, THRESHOLD, &hacked)?;
+    let (credentials, amount) = (stolen.withdrawal_credentials, stolen.amount_gwei);
+    let proof = stkr.pools().prove_foreign_deposit(burned_pool, credentials, amount, &stolen.signature).await?;
     proof.send_with(&anyone).await?;
     advance_time(&provider, KEY_WINDOW + 1).await?;
     stkr.pools().cancel(retired_pool).send_with(&anyone).await?;
     let burned = network.event::<Micropools::DepositOrdered>(micropools, burned_pool).await?.inner;
     let ordered_once = DepositMessage {
-        pubkey: stolen.pubkey,
+        pubkey: burned_pubkey,
         withdrawal_credentials: burned.withdrawalCredentials,
         amount_gwei: burned.amountGwei,
     };
