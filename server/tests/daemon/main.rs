@@ -14,9 +14,12 @@ use std::time::{Duration, Instant};
 use alloy::primitives::{Address, B256};
 use chain::{Chain, wallet};
 use harness::{
-    client, deployment, deployment_of_no_chain, fingerprint, init, refused_start, run, server_on, stkr_server,
+    Made, client, deployment, deployment_of_no_chain, fingerprint, init, refused_start, run, server_on, stkr_server,
 };
+use stkr_core::Threshold;
+use stkr_core::testing::TrustedDealer;
 use stkr_sdk::{Registration, ServerKind};
+use stkr_server::config::ServerConfig;
 
 const CHAIN_ID: u64 = 31337;
 /// Nobody listens there.
@@ -166,15 +169,30 @@ async fn what_register_args_prints_registers_the_server_and_a_certificate_that_i
     }
 }
 
+/// Puts a share of key `key_id` into the database of a server that does not run.
+fn give_share(made: &Made, key_id: i64) {
+    let config = stkr_node::config::load::<ServerConfig>(std::path::Path::new(&made.config())).unwrap();
+    let keys = stkr_server::setup::load_keys(&config.files).unwrap();
+    let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
+    let share = &dealt.shares[0];
+    let keystore = keys.store_key.seal_share(share).unwrap().to_json().unwrap();
+    let points = [share.public_key().to_compressed(), dealt.keys.group_key().to_compressed()];
+    let database = rusqlite::Connection::open(&config.files.database).unwrap();
+    database
+        .execute(
+            "INSERT INTO share VALUES (?1, 0, 1, ?2, ?3, ?4)",
+            (key_id, points[0].to_vec(), points[1].to_vec(), keystore),
+        )
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
     let mut chain = Chain::start().await;
     let made = server_on(&chain);
     run(&made, &[]).kill();
     // It would refuse keys of which it has no share without asking the chain.
-    let database = rusqlite::Connection::open(made.dir.join("server.db")).unwrap();
-    database.execute("INSERT INTO share VALUES (1, 0, 1, zeroblob(48), zeroblob(48), '')", []).unwrap();
-    drop(database);
+    give_share(&made, 1);
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
     chain.stop();
