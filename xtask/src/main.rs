@@ -7,6 +7,7 @@ mod halmos;
 mod lint;
 mod python;
 mod run;
+mod schemathesis;
 mod slither;
 mod test;
 

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
-use crate::{bite, halmos, run, slither};
+use crate::{bite, halmos, run, schemathesis, slither};
 use eyre::{Result, ensure};
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also the long ones: static analysis, symbolic execution, every defence taken out once.
+    /// Also the long ones: static analysis, symbolic execution, requests from the descriptions of the APIs, every defence
+    /// taken out once.
     #[arg(long)]
     full: bool,
     /// Only the steps whose name contains this, e.g. `slither`.
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let long: &[Step] = &[
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
+        ("schemathesis: both APIs from their descriptions", schemathesis::run),
         ("every defence bites", || bite::run(&bite::Args::all())),
     ];
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
