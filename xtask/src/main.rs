@@ -3,6 +3,7 @@
 
 mod bench;
 mod bite;
+mod crates;
 mod halmos;
 mod lint;
 mod python;

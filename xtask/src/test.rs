@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
-use crate::{bite, halmos, run, schemathesis, slither};
-use eyre::{Result, ensure};
+use crate::{bite, crates, halmos, run, schemathesis, slither};
+use eyre::{Result, bail, ensure};
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("contracts: unit, fuzz, invariants", contracts),
         ("contracts: gas snapshots and budgets", gas),
         ("abi/ against the contracts", || run::abi(true)),
-        ("crates: unit, conformance, end to end", crates),
+        ("crates: unit, conformance, end to end", crates::test),
     ];
     let long: &[Step] = &[
         ("slither: static analysis", slither::run),
@@ -37,13 +37,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let chosen: Vec<_> =
         steps.iter().chain(long.iter().filter(|_| args.full)).filter(|(name, _)| wanted(name)).collect();
     ensure!(!chosen.is_empty(), "no step has such a name; the long ones need --full");
-    for (name, step) in chosen {
-        let start = Instant::now();
-        eprintln!("== {name}");
-        step()?;
-        eprintln!("== {name}: {} s", start.elapsed().as_secs());
-    }
-    Ok(())
+    let failed: Vec<_> = chosen.into_iter().filter_map(|step| attempt(step).err()).collect();
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+}
+
+/// Runs one step and says how long it took. A failure does not keep the next steps from being tried: whoever waits half an
+/// hour wants to hear of all.
+fn attempt((name, step): &Step) -> Result<(), String> {
+    let start = Instant::now();
+    eprintln!("== {name}");
+    let done = step().map_err(|error| format!("{name}: {error:#}"));
+    let verdict = if done.is_ok() { "passed" } else { "FAILED" };
+    eprintln!("== {name}: {verdict} after {} s", start.elapsed().as_secs());
+    done
 }
 
 fn contracts() -> Result<()> {
@@ -55,10 +61,4 @@ fn gas() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/gas/*"]);
     run::run_command(command.env("FOUNDRY_PROFILE", "snapshot").env("FORGE_SNAPSHOT_CHECK", "true"))
-}
-
-fn crates() -> Result<()> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    // All failures of a long run at once, not the first.
-    run::run(&cargo, &["test", "--workspace", "--locked", "--no-fail-fast"])
 }
