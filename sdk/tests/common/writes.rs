@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
-    providers::Provider as _,
+    providers::{PendingTransactionConfig, Provider as _},
     rpc::types::TransactionRequest,
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol,
@@ -87,6 +88,10 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
         let step = Step { signer: signer.clone(), unsigned, arguments };
         let transaction = (self.send)(&step).await;
+        // anvil makes the block after it has answered.
+        let mined = PendingTransactionConfig::new(transaction).with_timeout(Some(Duration::from_secs(30)));
+        let mined = self.chain.provider.watch_pending_transaction(mined);
+        mined.await.unwrap().await.unwrap();
         let receipt = self.chain.provider.get_transaction_receipt(transaction).await.unwrap().unwrap();
         assert!(receipt.status(), "{:?} failed", step.arguments);
         assert_eq!((receipt.to, receipt.from), (Some(to), signer.address()));
