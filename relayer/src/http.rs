@@ -498,7 +498,7 @@ mod tests {
             after = last["id"].as_str().unwrap().to_owned();
         }
         assert_eq!(keys, ["1", "2", "3", "4", "5"]);
-        assert_eq!(server.get("/v1/evidence?after=18446744073709551615").await.1, "{\"evidence\":[]}");
+        assert_eq!(server.get("/v1/evidence?after=9223372036854775807").await.1, "{\"evidence\":[]}");
         assert_eq!(server.get("/v1/evidence?after=-1").await.0, 400);
     }
 
