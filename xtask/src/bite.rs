@@ -1,15 +1,24 @@
 //! `cargo xtask bite`: every defence has a patch in tests/bite/ that takes it out and names the test that must then
 //! fail. A patch that no longer applies, or whose test still passes, is an error.
+//!
+//! Two workers, one for contracts and one for crates, each with a copy of the repository of its own: patches of the one
+//! never touch what the tests of the other are made of.
+
+mod copy;
+mod select;
 
 use crate::{halmos, run, slither};
+use copy::Copy;
 use eyre::{Context, Result, bail, eyre};
+use select::Packages;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only patches whose file name contains this.
+    /// Only patches whose file name or first line contains this, e.g. `server-` or `bites: forge`.
     name: Option<String>,
 }
 
@@ -30,30 +39,98 @@ enum Target {
     Slither { detector: String },
 }
 
+impl Target {
+    fn is_cargo(&self) -> bool {
+        matches!(self, Self::Cargo { .. })
+    }
+
+    /// Neighbours share a build. End-to-end tests come last: they take minutes each.
+    fn order(&self) -> (bool, &str) {
+        match self {
+            Self::Cargo { package, .. } => (package == END_TO_END, package),
+            Self::Forge { contract, .. } | Self::Halmos { contract, .. } => (false, contract),
+            Self::Slither { .. } => (false, ""),
+        }
+    }
+}
+
+/// Its tests start the programs, which a build of this package alone does not make.
+const END_TO_END: &str = "stkr-e2e";
+
+struct Patch {
+    path: PathBuf,
+    line: String,
+    target: Target,
+}
+
+impl Patch {
+    fn read(path: PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("read {}", path.display()))?;
+        let line = text.lines().next().unwrap_or_default().to_owned();
+        let target = parse_target(&line).ok_or_else(|| {
+            eyre!("{}: its first line names no test, see `Target` in xtask/src/bite.rs", path.display())
+        })?;
+        Ok(Self { path, line, target })
+    }
+
+    fn name(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn matches(&self, word: &str) -> bool {
+        self.name().contains(word) || self.line.contains(word)
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     run::node_packages()?;
-    let mut patches = patches()?;
-    patches.retain(|path| args.name.as_ref().is_none_or(|name| path.to_string_lossy().contains(name.as_str())));
-    if patches.is_empty() {
+    let mut chosen = patches()?;
+    chosen.retain(|patch| args.name.as_ref().is_none_or(|name| patch.matches(name)));
+    if chosen.is_empty() {
         bail!("no patch in tests/bite/ matches");
     }
-    let copy = Copy::make()?;
+    let count = chosen.len();
+    chosen.sort_by(|left, right| left.target.order().cmp(&right.target.order()));
+    let (crates, contracts): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|patch| patch.target.is_cargo());
+    let (crates, contracts) = std::thread::scope(|scope| {
+        let crates = scope.spawn(|| blunt("cargo", &crates));
+        let contracts = blunt("forge", &contracts);
+        (crates.join().unwrap_or_else(|_| Err(eyre!("the worker for crates panicked"))), contracts)
+    });
+    let mut blunt = contracts?;
+    blunt.extend(crates?);
+    for name in &blunt {
+        eprintln!("does NOT bite: {name}");
+    }
+    eprintln!("{} passed, {} failed", count - blunt.len(), blunt.len());
+    if blunt.is_empty() { Ok(()) } else { bail!("{} of {count} patches do not bite", blunt.len()) }
+}
+
+/// Tries `patches` one after another in the copy of this name; returns the names of those that do not bite.
+fn blunt(copy: &str, patches: &[Patch]) -> Result<Vec<String>> {
+    if patches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let copy = Copy::make(copy)?;
+    let packages = Packages::of(copy.dir())?;
     let mut blunt = Vec::new();
-    for patch in &patches {
-        match copy.bites(patch) {
-            Ok(()) => eprintln!("bites: {}", patch.display()),
+    for patch in patches {
+        let start = Instant::now();
+        let verdict = bites(&copy, &packages, patch);
+        let seconds = start.elapsed().as_secs();
+        match verdict {
+            Ok(()) => eprintln!("bites: {} ({seconds} s)", patch.name()),
             Err(error) => {
-                eprintln!("does NOT bite: {}: {error:#}", patch.display());
-                blunt.push(patch.display().to_string());
+                eprintln!("does NOT bite: {} ({seconds} s): {error:#}", patch.name());
+                blunt.push(patch.name());
             }
         }
     }
-    eprintln!("{} passed, {} failed", patches.len() - blunt.len(), blunt.len());
-    if blunt.is_empty() { Ok(()) } else { bail!("{} of {} patches do not bite", blunt.len(), patches.len()) }
+    Ok(blunt)
 }
 
 /// All patches, in order of their names.
-fn patches() -> Result<Vec<PathBuf>> {
+fn patches() -> Result<Vec<Patch>> {
     let folder = run::root().join("tests/bite");
     let mut patches: Vec<PathBuf> = std::fs::read_dir(&folder)
         .wrap_err_with(|| format!("read {}", folder.display()))?
@@ -61,24 +138,18 @@ fn patches() -> Result<Vec<PathBuf>> {
         .collect::<std::io::Result<_>>()?;
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
-    Ok(patches)
+    patches.into_iter().map(Patch::read).collect()
 }
 
 /// The `CONTRACT::CHECK` that patches break.
 pub(crate) fn halmos_targets() -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for patch in patches()? {
-        if let Target::Halmos { contract, check } = target(&patch)? {
+        if let Target::Halmos { contract, check } = patch.target {
             names.insert(format!("{contract}::{check}"));
         }
     }
     Ok(names)
-}
-
-fn target(patch: &Path) -> Result<Target> {
-    let text = std::fs::read_to_string(patch)?;
-    parse_target(text.lines().next().unwrap_or_default())
-        .ok_or_else(|| eyre!("{}: its first line names no test, see `Target` in xtask/src/bite.rs", patch.display()))
 }
 
 fn parse_target(line: &str) -> Option<Target> {
@@ -101,98 +172,55 @@ fn parse_target(line: &str) -> Option<Target> {
     }
 }
 
-/// A copy of the tracked files under target/, with its own build folder, so that a crash leaves no defence out.
-struct Copy {
-    dir: PathBuf,
+/// The patched copy's test must run and fail; the same test passes in the unpatched tree (`cargo xtask test`).
+fn bites(copy: &Copy, packages: &Packages, patch: &Patch) -> Result<()> {
+    copy.apply(&patch.path)?;
+    let verdict = fails(copy.dir(), packages, &patch.target);
+    copy.reverse(&patch.path)?;
+    verdict
 }
 
-impl Copy {
-    fn make() -> Result<Self> {
-        let dir = run::root().join("target/bite");
-        std::fs::create_dir_all(&dir)?;
-        let copy = Self { dir };
-        copy.sync()?;
-        let modules = copy.dir.join("node_modules");
-        if !modules.exists() {
-            std::os::unix::fs::symlink(run::root().join("node_modules"), &modules)?;
-        }
-        if !copy.dir.join(".git").exists() {
-            run::run_command(Command::new("git").args(["init", "--quiet"]).current_dir(&copy.dir))?;
-        }
-        Ok(copy)
+fn fails(dir: &Path, packages: &Packages, target: &Target) -> Result<()> {
+    let (mut command, sign) = match target {
+        Target::Halmos { contract, check } => return halmos::breaks(dir, contract, check),
+        Target::Slither { detector } => return slither::finds(dir, detector),
+        Target::Forge { contract, test } => (forge_test(contract, test)?, "[FAIL"),
+        Target::Cargo { package, test } => (cargo_test(dir, packages, package, test)?, "test result: FAILED"),
+    };
+    let output = command.current_dir(dir).output().wrap_err("start the test")?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() {
+        bail!("the test {target:?} passes without the defence");
     }
+    // A build that breaks, or a name that matches nothing, must not count as a bite.
+    if !text.contains(sign) {
+        let end: Vec<_> = text.lines().collect();
+        bail!("no test ran:\n{}", end[end.len().saturating_sub(15)..].join("\n"));
+    }
+    Ok(())
+}
 
-    /// Copies files whose content differs, so that unchanged ones keep their time and stay built.
-    fn sync(&self) -> Result<()> {
-        for file in run::output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?.lines() {
-            let (from, to) = (run::root().join(file), self.dir.join(file));
-            let Ok(content) = std::fs::read(&from) else { continue };
-            if std::fs::read(&to).is_ok_and(|old| old == content) {
-                continue;
-            }
-            std::fs::create_dir_all(to.parent().unwrap_or(&self.dir))?;
-            std::fs::write(&to, content)?;
-            std::fs::set_permissions(&to, std::fs::metadata(&from)?.permissions())?;
-        }
-        Ok(())
-    }
+/// With or without `--match-path`, forge compiles no more than the files that the patch and the test reach.
+fn forge_test(contract: &str, test: &str) -> Result<Command> {
+    let mut command = run::command("forge")?;
+    command.args(["test", "--match-contract", &format!("^{contract}$"), "--match-test", &format!("^{test}\\b")]);
+    Ok(command)
+}
 
-    fn git_apply(&self, patch: &Path, reverse: bool) -> Result<()> {
-        let mut command = Command::new("git");
-        command.arg("apply").current_dir(&self.dir);
-        if reverse {
-            command.arg("--reverse");
-        }
-        run::run_command(command.arg(patch))
+fn cargo_test(dir: &Path, packages: &Packages, package: &str, test: &str) -> Result<Command> {
+    if package == END_TO_END {
+        let mut build = cargo(dir)?;
+        run::run_command(build.args(["build", "--locked", "--workspace", "--bins"]))?;
     }
+    let mut command = cargo(dir)?;
+    command.args(["test", "--locked"]).args(packages.arguments(package, test)?).args(["--", test]);
+    Ok(command)
+}
 
-    /// The patched copy's test must run and fail; the same test passes in the unpatched tree (`cargo xtask test`).
-    fn bites(&self, patch: &Path) -> Result<()> {
-        let target = target(patch)?;
-        self.git_apply(patch, false)?;
-        let verdict = self.fails(&target);
-        self.git_apply(patch, true)?;
-        verdict
-    }
-
-    fn fails(&self, target: &Target) -> Result<()> {
-        let (mut command, sign) = match target {
-            Target::Halmos { contract, check } => return halmos::breaks(&self.dir, contract, check),
-            Target::Slither { detector } => return slither::finds(&self.dir, detector),
-            Target::Forge { contract, test } => {
-                let mut command = run::command("forge")?;
-                command.args([
-                    "test",
-                    "--match-contract",
-                    &format!("^{contract}$"),
-                    "--match-test",
-                    &format!("^{test}\\b"),
-                ]);
-                (command, "[FAIL")
-            }
-            Target::Cargo { package, test } => {
-                if package == "stkr-e2e" {
-                    // Its tests start the programs, which a build of this package alone does not make.
-                    let mut build = run::command("cargo")?;
-                    build.args(["build", "--locked", "--workspace", "--bins"]);
-                    run::run_command(build.current_dir(&self.dir))?;
-                }
-                let mut command = run::command("cargo")?;
-                command.args(["test", "--locked", "--package", package, "--", test]);
-                (command, "test result: FAILED")
-            }
-        };
-        let output = command.current_dir(&self.dir).output()?;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        if output.status.success() {
-            bail!("the test {target:?} passes without the defence");
-        }
-        // A build that breaks, or a name that matches nothing, must not count as a bite.
-        if !text.contains(sign) {
-            bail!("no test ran:\n{}", text.lines().rev().take(15).collect::<Vec<_>>().join("\n"));
-        }
-        Ok(())
-    }
+fn cargo(dir: &Path) -> Result<Command> {
+    let mut command = run::command("cargo")?;
+    command.current_dir(dir).env("CARGO_TARGET_DIR", dir.join("target"));
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -210,5 +238,13 @@ mod tests {
         let slither = Target::Slither { detector: "reentrancy-eth".into() };
         assert_eq!(parse_target("# bites: slither reentrancy-eth"), Some(slither));
         assert_eq!(parse_target("diff --git a/x b/x"), None);
+    }
+
+    #[test]
+    fn patches_of_one_package_are_neighbours_and_end_to_end_ones_come_last() {
+        let cargo = |package: &str| Target::Cargo { package: package.into(), test: "a".into() };
+        let mut targets = [cargo("stkr-e2e"), cargo("stkr-server"), cargo("stkr-core"), cargo("stkr-server")];
+        targets.sort_by(|left, right| left.order().cmp(&right.order()));
+        assert_eq!(targets, [cargo("stkr-core"), cargo("stkr-server"), cargo("stkr-server"), cargo("stkr-e2e")]);
     }
 }

@@ -24,7 +24,16 @@ pub(crate) fn command(program: &str) -> Result<Command> {
     let paths = foundry.into_iter().chain([modules.join(".bin")]).chain(std::env::split_paths(&path));
     let mut command = Command::new(program);
     command.current_dir(root()).env("PATH", std::env::join_paths(paths).wrap_err("PATH")?);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     Ok(command)
+}
+
+/// What `cargo xtask` says about xtask itself. Cargo tells build scripts the same about theirs and looks whether it has
+/// changed: passed on, it would have ring and all that uses it compiled again after every plain `cargo build`.
+fn is_of_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// Runs `program args…` at the workspace root; an error carries the command line.
@@ -34,8 +43,13 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
 
 /// Runs a prepared command to a good end.
 pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    eprintln!("+ {}", describe(command));
+    run_quietly(command)
+}
+
+/// The same, without saying so first: for command lines as long as a page.
+pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     let text = describe(command);
-    eprintln!("+ {text}");
     let status = command.status().wrap_err_with(|| format!("start `{text}`; is it installed?"))?;
     if !status.success() {
         bail!("`{text}` failed ({status})");
@@ -142,4 +156,20 @@ pub(crate) fn devnet(args: &[String]) -> Result<()> {
     let here = std::env::current_exe().wrap_err("where this program is")?;
     let devnet = here.with_file_name("devnet");
     Err(command(&devnet.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", devnet.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_not_told_about_this_package() {
+        // Set in tests as in `cargo xtask`.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && std::env::var_os("CARGO_PKG_NAME").is_some());
+        let command = command("true").unwrap();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR"] {
+            assert!(command.get_envs().any(|(removed, value)| removed == name && value.is_none()), "{name}");
+        }
+        assert!(command.get_envs().all(|(name, _)| name != "CARGO"));
+    }
 }
