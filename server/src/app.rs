@@ -17,7 +17,7 @@ use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
 use stkr_protocol::ceremony::Phase;
-use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, Refusal, SignRequest, SignResponse, SignedPartial};
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
@@ -264,13 +264,20 @@ impl App {
     }
 
     async fn decide(&self, request: SignRequest) -> Decision {
+        let request = match request {
+            SignRequest::Deposit(request) => request,
+            SignRequest::Duty(_) => {
+                let reason = "this server signs deposits only";
+                return Decision::Refuse(Refusal::denied(reason, "Ask a server of a newer version."));
+            }
+        };
         match signing::answered_before(&self.store, &request) {
             Ok(Some(partial)) => return Decision::Again(partial),
             Ok(None) => {}
             Err(refusal) => return Decision::Refuse(refusal),
         }
         // Before the chain is asked: strangers must not be able to spend the operator's RPC quota with made-up keys.
-        if let Err(refusal) = signing::known_key(&self.store, request.key_id()) {
+        if let Err(refusal) = signing::known_key(&self.store, request.key_id) {
             return Decision::Refuse(refusal);
         }
         match self.chain.deposit_facts(&request, self.signer()).await {
@@ -281,7 +288,7 @@ impl App {
 
     /// Judges, signs and stores a whole batch; what is not stored does not leave.
     fn answer(&self, decided: Vec<Decision>) -> Vec<SignResponse> {
-        let mut made: Vec<(SignRequest, SignedPartial)> = Vec::new();
+        let mut made: Vec<(DepositRequest, SignedPartial)> = Vec::new();
         // `None` stands for an answer that was made and is to be stored first.
         let slots: Vec<Option<SignResponse>> = decided
             .into_iter()
@@ -315,16 +322,16 @@ impl App {
             .collect()
     }
 
-    fn make(&self, request: &SignRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
-        let SignRequest::Deposit(deposit) = request;
+    fn make(&self, deposit: &DepositRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
         let seat = signing::judge(deposit, facts)?;
         let rows = self.store.shares(deposit.key_id).map_err(|error| {
             tracing::error!(error = %error, "database failed while signing");
             Refusal::unavailable("this server's database failed", "Ask again.")
         })?;
         let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
-        let root = request.signing_root();
-        let partial = signing::answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
+        let subject = deposit.subject();
+        let root = subject.signing_root();
+        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, 0);
         tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
         Ok(partial)
     }
@@ -372,7 +379,7 @@ impl App {
 enum Decision {
     Again(SignedPartial),
     Refuse(Refusal),
-    Judge(SignRequest, Box<Facts>),
+    Judge(DepositRequest, Box<Facts>),
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Problem {

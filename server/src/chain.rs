@@ -16,7 +16,7 @@ use stkr_chain::{ChainError, ChainReader, KeyInfo, LiveKey};
 use stkr_core::Threshold;
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
-use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest};
+use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind};
 
 use crate::ceremony::Drawn;
 use crate::signing::Facts;
@@ -178,8 +178,8 @@ impl ChainView {
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known.
-    pub async fn deposit_facts(&self, request: &SignRequest, signer: Address) -> Result<Facts, Refusal> {
-        let key_id = request.key_id();
+    pub async fn deposit_facts(&self, request: &DepositRequest, signer: Address) -> Result<Facts, Refusal> {
+        let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = match self.keys.get(&(key_id, key.commitment)) {
             Some(live) => live,
