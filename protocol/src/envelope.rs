@@ -41,6 +41,24 @@ pub enum DutyKind {
 }
 
 impl DutyKind {
+    /// Name for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deposit => "deposit",
+            Self::Attestation => "attestation",
+            Self::Block => "block",
+            Self::AggregationSlot => "aggregation_slot",
+            Self::AggregateAndProof => "aggregate_and_proof",
+            Self::RandaoReveal => "randao_reveal",
+            Self::VoluntaryExit => "voluntary_exit",
+            Self::SyncCommitteeMessage => "sync_committee_message",
+            Self::SyncCommitteeSelectionProof => "sync_committee_selection_proof",
+            Self::SyncCommitteeContributionAndProof => "sync_committee_contribution_and_proof",
+            Self::ValidatorRegistration => "validator_registration",
+        }
+    }
+
     /// The kind of what is signed for a request of this kind.
     #[must_use]
     pub const fn of(request: stkr_duties::DutyKind) -> Self {

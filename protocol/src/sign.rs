@@ -269,6 +269,12 @@ impl Subject {
         self.slot
     }
 
+    /// Source and target epoch of an attestation; 0 where there are none.
+    #[must_use]
+    pub const fn epochs(&self) -> (u64, u64) {
+        (self.source_epoch, self.target_epoch)
+    }
+
     /// Root that is signed.
     #[must_use]
     pub const fn signing_root(&self) -> B256 {

@@ -1,6 +1,6 @@
-//! Deciding whether to sign, and signing.
+//! Deciding whether to sign a deposit, and signing it.
 //!
-//! Only deposits so far. The decision ([`judge`]) is a pure function of the request and of [`Facts`] that this server read
+//! The decision ([`judge`]) is a pure function of the request and of [`Facts`] that this server read
 //! from the chain itself; nothing in the request is believed. A deposit goes out at most once per key: the database
 //! holds the answer before it leaves, and gives the same one again.
 
@@ -212,7 +212,8 @@ fn other_deposit(key_id: u64, signed: &B256) -> Refusal {
     )
 }
 
-fn database_refusal(error: &StoreError) -> Refusal {
+/// What a failed database is answered with.
+pub fn database_refusal(error: &StoreError) -> Refusal {
     tracing::error!(error = %error, "database failed while signing");
     Refusal::unavailable(
         "this server's database failed",

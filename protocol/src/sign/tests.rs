@@ -119,7 +119,10 @@ fn a_duty_of_another_chain_or_that_does_not_read_is_denied() {
     assert_eq!(duty(&honest).check(&ForkSchedule::hoodi()).unwrap_err().kind, RefusalKind::Denied);
     let text = serde_json::value::to_raw_value(&json!({ "type": "ATTESTATION" })).unwrap();
     let refusal = DutyRequest { duty: DutyText(text), ..duty(&honest) }.check(&schedule()).unwrap_err();
-    assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains("needs the member attestation"), "{refusal}");
+    assert!(
+        refusal.kind == RefusalKind::Denied && refusal.reason.contains("needs the member attestation"),
+        "{refusal}"
+    );
 }
 
 #[test]
