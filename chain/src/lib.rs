@@ -34,5 +34,5 @@ pub use keys::{KeyError, LiveKey, Member};
 pub use log::{
     Change, EventLog, EventQuery, FinalReorg, LogOptions, LoggedDeposit, LoggedEvent, StkrEvent, WatchedKey,
 };
-pub use reader::{ChainReader, Committee, FinalizedReader, KeyInfo, PoolInfo, ServerInfo, Trust};
+pub use reader::{ChainReader, Committee, DutyAssignment, FinalizedReader, KeyInfo, PoolInfo, ServerInfo, Trust};
 pub use store::{SCHEMA, SharedConnection, Store, migrate};

@@ -214,6 +214,15 @@ pub struct Committee {
     pub deadline: u64,
 }
 
+/// Who may ask for duties of a Live key (`IKeyRegistry.dutyAssignment`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct DutyAssignment {
+    /// secp256k1 address that signs the requests.
+    pub duty_key: Address,
+    /// Number the requests name; counts from 1 and never falls.
+    pub number: u64,
+}
+
 /// Reads the contracts of one deployment through one or more endpoints.
 #[derive(Clone, Debug)]
 pub struct ChainReader {
@@ -403,6 +412,22 @@ impl ChainReader {
             })
             .await?;
         key_info(key_id, &key)
+    }
+
+    /// Who may ask for duties of the key at the newest block; nothing where nobody may: no such key, not Live, or a
+    /// provider without a duty key.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers. An error never means that anybody may.
+    pub async fn duty_assignment(&self, key_id: u64) -> Result<Option<DutyAssignment>, ChainError> {
+        let registry = self.deployment.key_registry;
+        let answer = self
+            .latest(format!("reading who may ask for duties of key {key_id}"), |provider| async move {
+                KeyRegistry::new(registry, provider).dutyAssignment(U256::from(key_id)).call().await
+            })
+            .await?;
+        let assignment = DutyAssignment { duty_key: answer.dutyKey, number: answer.number };
+        Ok((!assignment.duty_key.is_zero()).then_some(assignment))
     }
 
     /// Keys requested so far; ids are 1 to this number.

@@ -42,6 +42,11 @@ struct Key {
 interface IKeyConsumer {
     /// @notice Account whose servers must not be drawn for `keyId` (the provider of its pool); zero for none.
     function excludedOperator(uint256 keyId) external view returns (address);
+
+    /// @notice Who may ask for duties of `keyId` now: the duty key of the provider that serves it, and the number of that
+    /// provider's assignment; zeros for a key that is not this contract's.
+    /// @dev As `IKeyRegistry.dutyAssignment`, which asks it for Live keys only. It must not revert.
+    function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number);
 }
 
 /// @title Keys nobody holds
@@ -213,6 +218,15 @@ interface IKeyRegistry {
 
     /// @notice The key with this id; state None where there is none.
     function key(uint256 keyId) external view returns (Key memory);
+
+    /// @notice Who may ask for duties (attestations, blocks, ...) of a Live key now: servers answer requests that this
+    /// secp256k1 key signed and that name this number, and no others.
+    /// @dev Read at latest by every server: this is all of the fencing between one provider and the next. A provider may
+    /// change its duty key within an assignment; `number` counts assignments of providers to the key, from 1, and never
+    /// falls, so a request made under an earlier assignment stays refused even if the same provider comes back.
+    /// @return dutyKey Zero where nobody may ask: no such key, not Live, or the provider has no duty key.
+    /// @return number Zero where there was never an assignment, or the key is not Live.
+    function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number);
 
     /// @notice Keys requested so far.
     function keyCount() external view returns (uint256);

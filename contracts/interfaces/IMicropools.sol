@@ -33,6 +33,9 @@ struct Pool {
     uint48 deadline;
     /// Wei of insurance still held here.
     uint72 insurance;
+    /// Providers that the pool was assigned to so far, the current one included: 1 from the opening on. Requests for
+    /// duties name it (`IKeyRegistry.dutyAssignment`).
+    uint64 assignment;
 }
 
 /// @title Micropools: 64 stakers at most, 32 ETH, one validator nobody can steal

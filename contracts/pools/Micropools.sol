@@ -126,7 +126,9 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
             staked: 0,
             keyId: 0,
             deadline: deadline,
-            insurance: uint72(INSURANCE)
+            insurance: uint72(INSURANCE),
+            // In the slot that the insurance fills anyway.
+            assignment: 1
         });
         emit PoolOpened(poolId, msg.sender, threshold, members, vaultOf(poolId), deadline);
     }
@@ -377,6 +379,12 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     /// @inheritdoc IKeyConsumer
     function excludedOperator(uint256 keyId) external view override returns (address) {
         return _pools[poolOfKey[keyId]].provider;
+    }
+
+    /// @inheritdoc IKeyConsumer
+    function dutyAssignment(uint256 keyId) external view override returns (address dutyKey, uint64 number) {
+        Pool storage p = _pools[poolOfKey[keyId]];
+        return (IProviderRegistry(PROVIDER_REGISTRY).dutyKey(p.provider), p.assignment);
     }
 
     /// @inheritdoc IMicropools

@@ -250,6 +250,14 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc IKeyRegistry
+    function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number) {
+        Key storage it = _keys[keyId];
+        // A key that was given up must not go on signing because its consumer still knows a provider for it.
+        if (it.state != KeyState.Live) return (address(0), 0);
+        return IKeyConsumer(it.consumer).dutyAssignment(keyId);
+    }
+
+    /// @inheritdoc IKeyRegistry
     function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool) {
         Key storage it = _keys[keyId];
         // Before Live the commitment is no Merkle root; a leaf has 224 bytes and an inner node 64, so neither passes as the

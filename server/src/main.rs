@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 use stkr_node::exit::{self, Exit};
 use stkr_server::config::ServerConfig;
+use stkr_server::protection::{self, ProtectionCommand};
 use stkr_server::run::RunArgs;
 use stkr_server::setup::InitArgs;
 use stkr_server::{api, run, setup};
@@ -38,6 +39,15 @@ enum Command {
     },
     /// Serve
     Run(RunArgs),
+    /// Slashing protection; stop the server first
+    #[command(subcommand)]
+    Protection(ProtectionCommand),
+    /// Print the requests for blocks and attestations that were kept as evidence, as JSON lines; stop the server first
+    Evidence {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+    },
     /// Configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -72,6 +82,8 @@ fn execute(command: Command) -> eyre::Result<()> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(run::run(&args))
         }
+        Command::Protection(command) => command.run(),
+        Command::Evidence { config } => protection::print_evidence(&config),
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {

@@ -273,7 +273,7 @@ async function checkPool(chain, deployment, deposit) {
   const [vault] = await chain.view(deployment.micropools, "vaultOf(uint256)", ["address"], poolId);
   same("credentials of the vault", hex(concat(Uint8Array.of(1), new Uint8Array(11), unhex(vault))), hex(deposit.credentials));
   must((await chain.rpc("eth_getCode", vault, "latest")) !== "0x", "the vault has no code");
-  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(8).fill("uint256"), poolId);
+  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(9).fill("uint256"), poolId);
   same("state of the pool", POOL_STATES.active, pool[1]);
   const staked = await chain.events(
     deployment.micropools, "Staked(uint256,address,uint256,uint256)", ["uint256", "uint256"], poolId);
@@ -425,7 +425,7 @@ async function checkBurnedPool(chain, deployment) {
     deployment.micropools, "ForeignDepositProven(uint256,uint256,bytes32,uint64,address)", ["bytes32", "uint64", "address"]);
   must(burned, "no foreign deposit was proven in a second pool");
   const [poolId, keyId] = burned.topics;
-  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(8).fill("uint256"), poolId);
+  const pool = await chain.view(deployment.micropools, "pool(uint256)", Array(9).fill("uint256"), poolId);
   const key = await chain.view(deployment.keyRegistry, "key(uint256)", Array(8).fill("uint256"), keyId);
   same(`state of pool ${poolId}`, POOL_STATES.cancelled, pool[1]);
   same(`state of key ${keyId}`, KEY_STATES.burned, key[1]);

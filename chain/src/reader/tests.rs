@@ -176,6 +176,37 @@ async fn a_websocket_endpoint_answers_like_an_http_one_and_another_scheme_is_ref
     );
 }
 
+/// Answers a call of one argument (`dutyAssignment`) with its first two storage slots; any other call sets them to its
+/// calldata.
+///
+/// ```text
+/// 36 6024 14 6012 57              if calldatasize == 36 goto 18
+/// 5f 35 5f 55 6020 35 6001 55 00  sstore(0, …), sstore(1, …)
+/// 5b 5f 54 5f 52 6001 54 6020 52 6040 5f f3   return sload(0), sload(1)
+/// ```
+const ASSIGNMENTS: [u8; 33] =
+    alloy::hex!("36602414601257" "5f355f556020356001" "5500" "5b5f545f52600154602052" "60405ff3");
+
+#[tokio::test]
+async fn duties_are_for_whom_the_newest_block_says_to_ask_and_zero_is_nobody() {
+    let anvil = Anvil::start(1).await;
+    anvil.set_code(deployment().key_registry, ASSIGNMENTS.to_vec()).await;
+    anvil.mine(5).await;
+    let reader = ChainReader::new(deployment(), vec![anvil.endpoint()], Trust::OneEndpoint).unwrap();
+    assert_eq!(reader.duty_assignment(1).await.unwrap(), None);
+    let duty_key = Address::repeat_byte(7);
+    for (word, number, expected) in [
+        (duty_key.into_word(), 3, Some(DutyAssignment { duty_key, number: 3 })),
+        // A provider that has no key may ask for nothing, whatever its number.
+        (B256::ZERO, 4, None),
+    ] {
+        let words = [word, U256::from(number).into()].concat();
+        anvil.send(deployment().key_registry, words.into()).await;
+        anvil.mine(1).await;
+        assert_eq!(reader.duty_assignment(1).await.unwrap(), expected);
+    }
+}
+
 #[test]
 fn a_committee_hashes_as_the_contract_hashes_it() {
     // abi.encode of a dynamic array: offset, length, one word per element.

@@ -259,6 +259,8 @@ contract GasTest is PoolFixture {
         _snap(group, "isOrdered");
         registry.key(1);
         _snap(group, "key");
+        registry.dutyAssignment(1);
+        _snap(group, "dutyAssignment");
         registry.keyCount();
         _snap(group, "keyCount");
         registry.keyOfGroupKey(0);
@@ -394,6 +396,8 @@ contract GasTest is PoolFixture {
         _snap(group, "poolOfKey");
         pools.excludedOperator(1);
         _snap(group, "excludedOperator");
+        pools.dutyAssignment(1);
+        _snap(group, "dutyAssignment");
         pools.vaultOf(id);
         _snap(group, "vaultOf");
         pools.withdrawalCredentials(id);

@@ -521,6 +521,36 @@ contract MicropoolsTest is PoolFixture {
         assertEq(pools.excludedOperator(2), address(0));
     }
 
+    function test_The_duties_of_a_pools_key_are_for_its_provider_to_ask() public {
+        (uint256 id, ThresholdKeys.KeySet memory keys) = _keyReady();
+        uint256 keyId = _pool(id).keyId;
+        assertEq(_pool(id).assignment, 1);
+        _assertDuties(keyId, d.providerRegistry.dutyKey(provider), 1);
+
+        // Another duty key of the same provider is the same assignment; the old key is out at once.
+        skip(1);
+        bytes memory proof = _dutyKeyProof(0xd07, provider);
+        vm.prank(provider);
+        d.providerRegistry.setDutyKey(vm.addr(0xd07), proof);
+        _assertDuties(keyId, vm.addr(0xd07), 1);
+
+        pools.predeposit(id, keys.groupKey, _ownSignature(id, keys));
+        bytes memory foreign = _foreignSignature(keys, FOREIGN, 1e9);
+        pools.proveForeignDeposit(id, keys.groupKey, FOREIGN, 1e9, foreign);
+        (address dutyKey, uint64 number) = d.keyRegistry.dutyAssignment(keyId);
+        assertEq(dutyKey, address(0), "a burned key");
+        assertEq(number, 0);
+    }
+
+    function _assertDuties(uint256 keyId, address expected, uint64 assignment) private view {
+        (address dutyKey, uint64 number) = d.keyRegistry.dutyAssignment(keyId);
+        assertEq(dutyKey, expected);
+        assertEq(number, assignment);
+        (dutyKey, number) = pools.dutyAssignment(keyId);
+        assertEq(dutyKey, expected);
+        assertEq(number, assignment);
+    }
+
     function test_A_key_is_asked_for_once() public {
         uint256 id = _full();
         pools.requestKey(id);

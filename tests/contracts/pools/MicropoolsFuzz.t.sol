@@ -460,9 +460,15 @@ contract MicropoolsFuzzTest is PoolFixture {
         assertEq(abi.encode(pools.pool(id)), abi.encode(none));
         assertEq(pools.poolOfKey(keyId), 0);
         assertEq(pools.excludedOperator(keyId), address(0));
+        (address dutyKey, uint64 number) = pools.dutyAssignment(keyId);
+        assertEq(dutyKey, address(0));
+        assertEq(number, 0);
         assertEq(pools.balanceOf(account, id), 0);
         assertEq(pools.poolOfKey(key), there);
         assertEq(pools.excludedOperator(key), provider);
+        (dutyKey, number) = pools.dutyAssignment(key);
+        assertEq(dutyKey, d.providerRegistry.dutyKey(provider));
+        assertEq(number, 1);
     }
 
     function testFuzz_supportsInterface_of_ERC6909_and_ERC165_only(bytes4 other) public view {

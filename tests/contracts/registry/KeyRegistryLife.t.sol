@@ -71,6 +71,55 @@ contract KeyRegistryLifeTest is RegistryFixture {
         consumer.order(c.keyId, "root");
     }
 
+    // ----------------------------------------------------------------------------------- who may ask for duties
+
+    function test_DutyAssignment_OfALiveKeyOnly() public {
+        _assertNoDuties(1);
+        Ceremony memory c = request(3, 4);
+        address dutyKey = makeAddr("duty key");
+        consumer.assign(c.keyId, dutyKey, 3);
+        _assertNoDuties(c.keyId);
+        reachSeed(c, "randao");
+        draw(c);
+        _assertNoDuties(c.keyId);
+        runDkg(c, 1);
+        finalise(c);
+        (address asked, uint64 number) = keys.dutyAssignment(c.keyId);
+        assertEq(asked, dutyKey);
+        assertEq(number, 3);
+
+        uint256 live = vm.snapshotState();
+        consumer.retire(c.keyId, false);
+        _assertNoDuties(c.keyId);
+        vm.revertToState(live);
+        consumer.retire(c.keyId, true);
+        _assertNoDuties(c.keyId);
+    }
+
+    function testFuzz_DutyAssignment_IsWhatTheKeysConsumerSays(
+        uint8 made,
+        uint256 keyId,
+        address dutyKey,
+        uint64 number
+    ) public {
+        Ceremony memory c = makeKey(3, 4, made);
+        consumer.assign(c.keyId, dutyKey, number);
+        // What another consumer says of it, or this one of a key that is not its own, is nobody's business.
+        new TestConsumer(keys).assign(c.keyId, makeAddr("other"), number);
+        (address asked, uint64 named) = keys.dutyAssignment(c.keyId);
+        assertEq(asked, dutyKey);
+        assertEq(named, number);
+        vm.assume(keyId != c.keyId);
+        consumer.assign(keyId, makeAddr("unknown"), number);
+        _assertNoDuties(keyId);
+    }
+
+    function _assertNoDuties(uint256 keyId) private view {
+        (address asked, uint64 number) = keys.dutyAssignment(keyId);
+        assertEq(asked, address(0));
+        assertEq(number, 0);
+    }
+
     // -------------------------------------------------------------------------------------------- end of a key
 
     function test_Retire_ALiveKeyKeepsItsSeatsForTheEvidenceWindow() public {

@@ -14,6 +14,12 @@ import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 contract TestConsumer is IKeyConsumer {
     KeyRegistry private immutable KEYS;
     mapping(uint256 keyId => address) public excludedOperator;
+    mapping(uint256 keyId => Assignment) public dutyAssignment;
+
+    struct Assignment {
+        address dutyKey;
+        uint64 number;
+    }
 
     constructor(KeyRegistry keys) {
         KEYS = keys;
@@ -25,6 +31,10 @@ contract TestConsumer is IKeyConsumer {
 
     function exclude(uint256 keyId, address operator) external {
         excludedOperator[keyId] = operator;
+    }
+
+    function assign(uint256 keyId, address dutyKey, uint64 number) external {
+        dutyAssignment[keyId] = Assignment(dutyKey, number);
     }
 
     function order(uint256 keyId, bytes32 signingRoot) external {
