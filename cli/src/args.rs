@@ -55,6 +55,32 @@ pub(crate) enum Network {
 }
 
 /// How a write is signed and sent.
+/// Arguments of `key split`.
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
+    /// EIP-2335 keystore of the validator key, mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub(crate) validator_keystore: PathBuf,
+    /// File with its password, mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub(crate) validator_password_file: PathBuf,
+    /// Shares that sign
+    #[arg(long)]
+    pub(crate) threshold: u8,
+    /// A server's id and the file that `stkr-server import-key` printed: ID=FILE; once per server
+    #[arg(long = "server", value_name = "ID=FILE", required = true)]
+    pub(crate) servers: Vec<String>,
+    /// What the key signed so far (EIP-3076 interchange), exported after its last signature
+    #[arg(long, value_name = "FILE")]
+    pub(crate) slashing_history: PathBuf,
+    /// Account that will import the key and own it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) owner: Address,
+    /// New folder for the files
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Signing")]
 pub(crate) struct Signing {
@@ -451,6 +477,41 @@ pub(crate) enum KeyCommand {
     },
     /// Free the seats of a key that has ended
     FreeSeats {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Split a validator key that you have into shares, each readable by one server only
+    ///
+    /// Stop every validator client that has the key before you export its slashing history; whoever keeps a copy of the
+    /// whole key can still get the validator slashed.
+    Split(SplitArgs),
+    /// Make the split key known to the chain, with the acknowledgement of every server; the sender is its owner
+    ImportDealt {
+        /// The file dealt-key.json of the split
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// What a server printed when it imported its share; once per server
+        #[arg(long = "acknowledgement", value_name = "FILE", required = true)]
+        acknowledgements: Vec<PathBuf>,
+        /// Address of the key that will ask for duties
+        #[arg(long, value_name = "ADDRESS")]
+        duty_key: Address,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Owner of a dealt key: name another key that asks for its duties
+    SetDutyKey {
+        /// Key id
+        id: u64,
+        /// Address of the duty key; the zero address stops all duties
+        duty_key: Address,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Owner of a dealt key: give it up
+    Retire {
         /// Key id
         id: u64,
         #[command(flatten)]

@@ -3,6 +3,8 @@
 
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
+#[path = "anvil/dealt.rs"]
+mod dealt;
 #[path = "anvil/writes.rs"]
 mod writes;
 

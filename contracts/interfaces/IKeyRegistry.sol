@@ -9,7 +9,7 @@ enum KeyKind {
 
 /// @notice Where a key stands in its life.
 /// @dev None -> Requested -> Drawn -> Live -> Retired or Burned; Drawn -> Requested or Drawn again by `restart`;
-/// Requested and Drawn -> Retired when the consumer gives up.
+/// Requested and Drawn -> Retired when the consumer gives up. A dealt key: None -> Live -> Retired.
 enum KeyState {
     None,
     Requested,
@@ -21,7 +21,8 @@ enum KeyState {
 
 /// @notice A key as the chain keeps it: two storage slots, everything else is calldata checked against them.
 struct Key {
-    /// Contract that asked for the key and alone may order messages for it (a pools contract).
+    /// Contract that asked for the key and alone may order messages for it (a pools contract). Zero: a dealt key, for which
+    /// nobody can order anything.
     address consumer;
     KeyState state;
     KeyKind kind;
@@ -36,6 +37,23 @@ struct Key {
     /// Requested: `keccak256(abi.encode(keccak256(activeSet), kept))`. Drawn: `keccak256(abi.encode(committee))`.
     /// Live, Retired after Live, Burned: Merkle root of the share leaves. Zero once the seats are freed.
     bytes32 commitment;
+}
+
+/// @notice What `importDealt` takes: the shares of an existing validator key, as its dealer made them.
+struct DealtImport {
+    uint8 threshold;
+    /// n server ids, ascending; share index = position + 1.
+    uint32[] committee;
+    /// n share keys in index order, then the group key, 128 bytes each.
+    bytes points;
+    /// First duty key of the key; zero: nobody may ask for duties until the owner names one.
+    address dutyKey;
+    /// keccak256 of the slashing-protection history (EIP-3076 interchange, its bytes) that every member imported.
+    bytes32 historyHash;
+    /// n signatures of 65 bytes, in index order, over `DealtAcknowledgement` (docs/protocol.md).
+    bytes acknowledgements;
+    /// BLS signature (256 bytes) with the group key over the same digest.
+    bytes possession;
 }
 
 /// @title A contract that asks for keys
@@ -90,6 +108,12 @@ interface IKeyRegistry {
         bytes32 dealingsDigest,
         bytes32 leavesRoot
     );
+    /// @notice Emitted when `owner` imports a dealt key, before its `KeyFinalised` (attempt 0, dealings digest 0).
+    event DealtKeyImported(
+        uint256 indexed keyId, address indexed owner, uint8 threshold, bytes32 historyHash
+    );
+    /// @notice Emitted when the owner of a dealt key names a duty key; `number` as in `dutyAssignment`.
+    event DutyKeyNamed(uint256 indexed keyId, address indexed dutyKey, uint64 number);
     /// @notice Emitted when signing `signingRoot` with the key is ordered, for ever.
     event MessageOrdered(uint256 indexed keyId, bytes32 indexed signingRoot);
     /// @notice Emitted when the key is given up; `burned` says that a forbidden group signature was shown.
@@ -105,6 +129,12 @@ interface IKeyRegistry {
     error WrongKeyState(uint256 keyId, KeyState state);
     /// @notice Raised when `caller` is not the key's consumer, or no consumer at all.
     error NotConsumer(address caller);
+    /// @notice Raised when `caller` does not own a dealt key `keyId`.
+    error NotKeyOwner(uint256 keyId, address caller);
+    /// @notice Raised when member `position` (from 0) of a dealt key's committee has no greater id than the one before it.
+    error CommitteeNotAscending(uint256 position);
+    /// @notice Raised when the group key did not sign `digest`. Too little gas for the precompiles looks the same.
+    error BadPossession(bytes32 digest);
     /// @notice Raised when t-of-n breaks a bound: 2t > n; for validator keys 2t - n >= 2; n - t >= 1; n <= MAX_MEMBERS.
     error BadThreshold(uint8 threshold, uint8 members);
     /// @notice Raised when this kind of key cannot be requested yet.
@@ -213,6 +243,36 @@ interface IKeyRegistry {
         bytes calldata points
     ) external;
 
+    /// @notice Makes a standalone key of the shares that a dealer made of an existing validator key; the caller owns it.
+    /// @dev The owner knows the whole key, or knows who does, and bears all loss. So the key can serve no pool: it has no
+    /// consumer, so nobody can order a message for it (no deposit and no exit is ever signed with it: whoever holds the
+    /// whole key makes the exit), and a pool uses the key only that was made for its own request. There is no cap on the
+    /// shares of one operator, as the owner chooses the committee; t-of-n is bounded as for a pool's key.
+    ///
+    /// All members and the group key sign one EIP-712 digest, `DealtAcknowledgement(address owner,uint8 threshold,bytes32
+    /// pointsHash,bytes32 committeeHash,bytes32 historyHash)`. A member says: I hold the share of these points, and I imported
+    /// this history. The group key says: my holder wants this owner. Without that anybody who sees a pool's `finalise` on its
+    /// way could have the group key registered before it and stop the pool. The one digest means that every member imported
+    /// the same history: an owner cannot give one server less of it than another.
+    /// Emitted: `DealtKeyImported`, `KeyFinalised`, `DutyKeyNamed`, `IServerRegistry.SeatsChanged`. Raised: `BadThreshold`,
+    /// `BadLength`, `CommitteeNotAscending`, `BadAcknowledgement`, `GroupKeyTaken`, `BadPoint`, `InvalidPoint`,
+    /// `NotOnePolynomial`, `BadPossession`, and those of `IServerRegistry.takeSeats`.
+    function importDealt(DealtImport calldata dealt) external returns (uint256 keyId);
+
+    /// @notice Owner of a Live dealt key: names another duty key; zero for none. Requests under the old number are refused
+    /// from then on, also if the same key comes back.
+    /// @dev It shows no proof of possession: who may ask is its owner's risk alone, and a gateway serves the keys that it is
+    /// told to. Emitted: `DutyKeyNamed`. Raised: `NotKeyOwner`, `WrongKeyState`.
+    function setDutyKey(uint256 keyId, address dutyKey) external;
+
+    /// @notice Owner of a Live dealt key: gives it up. Its seats come free as those of other keys (`freeSeats`).
+    /// @dev Its shares sign no duty from then on; the whole key, wherever it is, does. Emitted: `KeyRetired`. Raised:
+    /// `NotKeyOwner`, `WrongKeyState`.
+    function retireDealt(uint256 keyId) external;
+
+    /// @notice Who owns the dealt key `keyId`, the number of its duty key and that key; zeros for any other key.
+    function dealtKey(uint256 keyId) external view returns (address owner, uint64 number, address dutyKey);
+
     /// @notice Whether signing `signingRoot` with the key was ever ordered: the one view servers act on.
     function isOrdered(uint256 keyId, bytes32 signingRoot) external view returns (bool);
 
@@ -223,7 +283,8 @@ interface IKeyRegistry {
     /// secp256k1 key signed and that name this number, and no others.
     /// @dev Read at latest by every server: this is all of the fencing between one provider and the next. A provider may
     /// change its duty key within an assignment; `number` counts assignments of providers to the key, from 1, and never
-    /// falls, so a request made under an earlier assignment stays refused even if the same provider comes back.
+    /// falls, so a request made under an earlier assignment stays refused even if the same provider comes back. Of a dealt
+    /// key it counts the duty keys that its owner named.
     /// @return dutyKey Zero where nobody may ask: no such key, not Live, or the provider has no duty key.
     /// @return number Zero where there was never an assignment, or the key is not Live.
     function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number);

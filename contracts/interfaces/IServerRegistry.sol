@@ -87,6 +87,10 @@ interface IServerRegistry {
     error NotKeyRegistry(address caller);
     /// @notice Raised when fewer than `needed` servers of the set can take a seat under the operator cap.
     error NotEnoughServers(uint256 found, uint256 needed);
+    /// @notice Raised when server `id` is not Online.
+    error NotOnline(uint32 id);
+    /// @notice Raised when `bond` wei of server `id` cover no seat more than the `seats` it holds.
+    error NoFreeSeat(uint32 id, uint16 seats, uint96 bond);
     /// @notice Raised when a member is not Active.
     error MemberNotActive(uint32 id, ServerStatus status);
     /// @notice Raised when a parameter lies outside its bounds.
@@ -153,6 +157,11 @@ interface IServerRegistry {
         uint256 operatorCap,
         address excludedOperator
     ) external returns (uint32[] memory drawn);
+
+    /// @notice Key registry only: reserves a seat of each of `ids` for a key whose owner chose the committee.
+    /// @dev What a draw passes over is an error here. Emitted: `SeatsChanged`. Raised: `NotKeyRegistry`, `MemberNotActive`,
+    /// `NotOnline`, `NoFreeSeat`.
+    function takeSeats(uint32[] calldata ids) external;
 
     /// @notice Key registry only: frees one seat of each of `ids`.
     function freeSeats(uint32[] calldata ids) external;

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IKeyConsumer, IKeyRegistry, Key, KeyKind, KeyState} from "../interfaces/IKeyRegistry.sol";
+import {
+    DealtImport,
+    IKeyConsumer,
+    IKeyRegistry,
+    Key,
+    KeyKind,
+    KeyState
+} from "../interfaces/IKeyRegistry.sol";
 import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
+import {BLS12381} from "../libraries/BLS12381.sol";
 import {Scrape} from "../libraries/Scrape.sol";
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {BlockHeader} from "@openzeppelin/contracts/utils/BlockHeader.sol";
@@ -22,6 +30,14 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     using SafeCast for uint256;
 
+    /// @dev What a dealt key has instead of a consumer: two slots.
+    struct DealtKey {
+        address owner;
+        /// Duty keys named so far.
+        uint64 number;
+        address dutyKey;
+    }
+
     // ---------------------------------------------------------------------------------------------- constants
 
     /// @inheritdoc IKeyRegistry
@@ -29,6 +45,9 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
 
     bytes32 private constant ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
+    );
+    bytes32 private constant DEALT_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
+        "DealtAcknowledgement(address owner,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 historyHash)"
     );
     uint256 private constant POINT = 128;
     uint256 private constant SIGNATURE = 65;
@@ -62,6 +81,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     mapping(uint256 keyId => mapping(bytes32 signingRoot => bool)) public isOrdered;
 
     mapping(uint256 keyId => Key) private _keys;
+    /// @inheritdoc IKeyRegistry
+    mapping(uint256 keyId => DealtKey) public dealtKey;
 
     constructor(
         address authority,
@@ -177,6 +198,43 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         emit KeyFinalised(keyId, it.attempt, committee, signers, points, dealingsDigest, leavesRoot);
     }
 
+    // ------------------------------------------------------------------------------------------------ dealt keys
+
+    /// @inheritdoc IKeyRegistry
+    function importDealt(DealtImport calldata dealt) external returns (uint256 keyId) {
+        uint8 members = dealt.committee.length.toUint8();
+        require(_isSound(dealt.threshold, members), BadThreshold(dealt.threshold, members));
+        _requireLength(dealt.points.length, (uint256(members) + 1) * POINT);
+        _requireAscending(dealt.committee);
+        address[] memory signers = SERVERS.activeSigners(dealt.committee);
+        bytes32 digest = _dealtDigest(dealt, signers);
+        _requireAcknowledgements(digest, signers, dealt.acknowledgements);
+
+        keyId = ++keyCount;
+        _takeGroupKey(keyId, dealt.points);
+        _requireOnePolynomial(keyId, dealt.points, dealt.threshold);
+        bytes calldata groupKey = dealt.points[uint256(members) * POINT:];
+        require(BLS12381.verify(groupKey, digest, dealt.possession), BadPossession(digest));
+
+        _storeDealt(keyId, dealt, members, signers);
+        _nameDutyKey(keyId, dealt.dutyKey);
+        SERVERS.takeSeats(dealt.committee);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function setDutyKey(uint256 keyId, address dutyKey) external {
+        _liveOfOwner(keyId);
+        _nameDutyKey(keyId, dutyKey);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function retireDealt(uint256 keyId) external {
+        Key storage it = _liveOfOwner(keyId);
+        it.state = KeyState.Retired;
+        it.mark = (block.timestamp + EVIDENCE_WINDOW).toUint48();
+        emit KeyRetired(keyId, false);
+    }
+
     // ------------------------------------------------------------------------------------------ orders and end
 
     /// @inheritdoc IKeyRegistry
@@ -254,6 +312,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         Key storage it = _keys[keyId];
         // A key that was given up must not go on signing because its consumer still knows a provider for it.
         if (it.state != KeyState.Live) return (address(0), 0);
+        if (it.consumer == address(0)) return (dealtKey[keyId].dutyKey, dealtKey[keyId].number);
         return IKeyConsumer(it.consumer).dutyAssignment(keyId);
     }
 
@@ -470,6 +529,66 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
             width = (width + 1) / 2;
         }
         return nodes[0];
+    }
+
+    // -------------------------------------------------------------------------------------- internal: dealt keys
+
+    /// @dev What all members and the group key signed: in it is everything that the caller chose but the duty key.
+    function _dealtDigest(DealtImport calldata dealt, address[] memory signers)
+        private
+        view
+        returns (bytes32)
+    {
+        return _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    DEALT_ACKNOWLEDGEMENT_TYPEHASH,
+                    msg.sender,
+                    dealt.threshold,
+                    keccak256(dealt.points),
+                    keccak256(abi.encode(dealt.committee, signers)),
+                    dealt.historyHash
+                )
+            )
+        );
+    }
+
+    function _storeDealt(uint256 keyId, DealtImport calldata dealt, uint8 members, address[] memory signers)
+        private
+    {
+        bytes32 leavesRoot = _leavesRoot(dealt.committee, signers, dealt.points);
+        // No consumer: `order` and `retire` belong to nobody.
+        _keys[keyId] = Key({
+            consumer: address(0),
+            state: KeyState.Live,
+            kind: KeyKind.Validator,
+            threshold: dealt.threshold,
+            members: members,
+            attempt: 0,
+            mark: uint48(block.timestamp),
+            commitment: leavesRoot
+        });
+        dealtKey[keyId].owner = msg.sender;
+        emit DealtKeyImported(keyId, msg.sender, dealt.threshold, dealt.historyHash);
+        emit KeyFinalised(keyId, 0, dealt.committee, signers, dealt.points, 0, leavesRoot);
+    }
+
+    function _nameDutyKey(uint256 keyId, address dutyKey) private {
+        DealtKey storage it = dealtKey[keyId];
+        it.dutyKey = dutyKey;
+        emit DutyKeyNamed(keyId, dutyKey, ++it.number);
+    }
+
+    /// @dev A server twice in a committee would hold two shares of the key.
+    function _requireAscending(uint32[] calldata committee) private pure {
+        for (uint256 i = 1; i < committee.length; ++i) {
+            require(committee[i] > committee[i - 1], CommitteeNotAscending(i));
+        }
+    }
+
+    function _liveOfOwner(uint256 keyId) private view returns (Key storage it) {
+        require(dealtKey[keyId].owner == msg.sender, NotKeyOwner(keyId, msg.sender));
+        it = _inState(keyId, KeyState.Live);
     }
 
     // -------------------------------------------------------------------------------------- internal: checks

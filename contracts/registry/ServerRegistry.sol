@@ -210,6 +210,24 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc IServerRegistry
+    function takeSeats(uint32[] calldata ids) external onlyKeyRegistry {
+        uint256 reserved = seatBond;
+        for (uint256 i; i < ids.length; ++i) {
+            Server storage it = _servers[ids[i]];
+            require(it.status == ServerStatus.Active, MemberNotActive(ids[i], it.status));
+            require(it.kind == ServerKind.Online, NotOnline(ids[i]));
+            uint16 seats = it.seats;
+            uint96 bond = it.bond;
+            require(
+                seats < type(uint16).max && (uint256(seats) + 1) * reserved <= bond,
+                NoFreeSeat(ids[i], seats, bond)
+            );
+            it.seats = ++seats;
+            emit SeatsChanged(ids[i], seats);
+        }
+    }
+
+    /// @inheritdoc IServerRegistry
     function freeSeats(uint32[] calldata ids) external onlyKeyRegistry {
         for (uint256 i; i < ids.length; ++i) {
             emit SeatsChanged(ids[i], --_servers[ids[i]].seats);

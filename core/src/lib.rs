@@ -48,19 +48,23 @@
 //! ```
 //!
 //! # What cannot be done with this crate
-//! Split a secret, copy a share, or print one. Whoever has the bytes of a share can decode it, as a server must when it
+//! Copy a share, or print one; or split a secret, but with the feature `splitter`, which only the command line of the owner of
+//! a key may enable. Whoever has the bytes of a share can decode it, as a server must when it
 //! starts; that no process has two of one key is kept by where shares are: each server opens its own store only, and that
 //! store refuses a second share of one group key. The trusted dealer that tests need is behind the feature `testing`, which
 //! no product crate may enable (`cargo xtask lint`).
 
 mod blst_glue;
 mod combine;
+pub mod dealt;
 pub mod dkg;
 pub mod keystore;
 mod lagrange;
 mod points;
 mod polynomial;
 mod share;
+#[cfg(any(test, feature = "splitter"))]
+pub mod splitter;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod threshold;

@@ -21,6 +21,22 @@ impl Polynomial {
         (0..coefficients).map(|_| random_scalar()).collect::<Result<_, _>>().map(Self)
     }
 
+    /// A random polynomial with `coefficients` coefficients whose value at 0 is `constant_term`.
+    #[cfg(any(test, feature = "splitter"))]
+    pub(crate) fn random_through(constant_term: Fr, coefficients: u8) -> Result<Self, RandomnessError> {
+        let mut all = vec![constant_term];
+        for _ in 1..coefficients {
+            all.push(random_scalar()?);
+        }
+        Ok(Self(all))
+    }
+
+    /// The value at a member's index times the generator; `None` if it is 0.
+    #[cfg(any(test, feature = "splitter"))]
+    pub(crate) fn key_at(&self, index: ShareIndex) -> Option<PublicKey> {
+        PublicKey::from_group(&g1_generator_mul(&self.at(index)))
+    }
+
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn from_coefficients(coefficients: Vec<Fr>) -> Self {
         Self(coefficients)

@@ -63,6 +63,18 @@ alloy_sol_types::sol! {
         bytes32 signingRoot;
     }
 
+    struct DealtAcknowledgement {
+        address owner;
+        uint8 threshold;
+        bytes32 pointsHash;
+        bytes32 committeeHash;
+        bytes32 historyHash;
+    }
+
+    struct ImportKey {
+        bytes publicKey;
+    }
+
     struct Envelope {
         uint256 keyId;
         uint32 committeeEpoch;

@@ -51,6 +51,21 @@ pub(crate) mod hash {
     }
 }
 
+/// Addresses, in lowercase hex.
+pub(crate) mod address {
+    use alloy_primitives::Address;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(address: &Address, to: S) -> Result<S::Ok, S::Error> {
+        array::serialize(&address.0.0, to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Address, D::Error> {
+        array::deserialize::<D, 20>(from).map(Address::from)
+    }
+}
+
 /// Byte strings of at most MAX bytes, whose wrong length is a fault of their signer and not of their carrier.
 pub(crate) struct AtMost<const MAX: usize>;
 

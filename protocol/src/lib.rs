@@ -16,6 +16,7 @@
 pub mod api;
 pub mod ceremony;
 pub mod collection;
+pub mod dealt;
 mod domain;
 mod eip712;
 pub mod envelope;

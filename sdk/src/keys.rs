@@ -4,7 +4,7 @@ use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, B256, Bytes, U256, aliases::U48, keccak256},
     providers::Provider,
-    rpc::types::{Filter, Log},
+    rpc::types::{Filter, Log, TransactionReceipt},
     sol_types::{SolCall, SolEvent, SolValue as _},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -216,6 +216,37 @@ impl<'a, P: Provider> Keys<'a, P> {
         Ok(self.write("freeing the seats", &call))
     }
 
+    /// Makes a dealt key of the sending account; resolves to its id. Encodings as in `IKeyRegistry.DealtImport`.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for acknowledgements or a proof of possession of another length than the committee needs.
+    pub fn import_dealt(&self, dealt: KeyRegistry::DealtImport) -> Result<Write<'a, P, u64>, StkrError> {
+        let members = dealt.committee.len();
+        let lengths = [
+            ("points", dealt.points.len(), (members + 1) * G1),
+            ("acknowledgements", dealt.acknowledgements.len(), members * 65),
+            ("proof of possession", dealt.possession.len(), 256),
+        ];
+        for (what, length, expected) in lengths {
+            if length != expected {
+                let reason = format!("the {what} have {length} bytes, a committee of {members} needs {expected}");
+                return Err(StkrError::invalid(reason, "give one of each member, in index order"));
+            }
+        }
+        let call = KeyRegistry::importDealtCall { dealt };
+        Ok(self.0.write(self.0.deployment().key_registry, "importing the key", &call, imported_id))
+    }
+
+    /// Owner of a dealt key: names the key that asks for its duties; the zero address for none.
+    pub fn set_duty_key(&self, id: u64, duty_key: Address) -> Write<'a, P> {
+        self.write("naming the duty key", &KeyRegistry::setDutyKeyCall { keyId: U256::from(id), dutyKey: duty_key })
+    }
+
+    /// Owner of a dealt key: gives it up. Its servers sign nothing with it from then on.
+    pub fn retire_dealt(&self, id: u64) -> Write<'a, P> {
+        self.write("retiring the key", &KeyRegistry::retireDealtCall { keyId: U256::from(id) })
+    }
+
     /// Governance: admits a pools contract, which may ask for keys from then on.
     pub fn add_consumer(&self, consumer: Address) -> Write<'a, P> {
         self.write("admitting the consumer", &KeyRegistry::addConsumerCall { consumer })
@@ -339,6 +370,11 @@ impl Unfinished {
             Self::Drawn { committee } => committee_hash(committee),
         }
     }
+}
+
+fn imported_id(receipt: &TransactionReceipt) -> Option<u64> {
+    let event = receipt.decoded_log::<KeyRegistry::DealtKeyImported>()?;
+    u64::try_from(event.data.keyId).ok()
 }
 
 fn unshown(id: u64) -> StkrError {

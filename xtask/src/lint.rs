@@ -63,6 +63,10 @@ fn layers(cargo: &str) -> Result<()> {
     if !dealers.is_empty() {
         bail!("crates that could deal whole keys outside tests (feature `testing`): {}", dealers.join(", "));
     }
+    let splitters = splitters(&metadata.packages);
+    if !splitters.is_empty() {
+        bail!("only stkr-cli splits whole keys (feature `splitter`), not {}", splitters.join(", "));
+    }
     eprintln!("layers: {} crates, every dependency points down", metadata.packages.len());
     Ok(())
 }
@@ -98,6 +102,19 @@ fn trusted_dealers(packages: &[Package]) -> Vec<&str> {
     offenders.map(|package| package.name.as_str()).collect()
 }
 
+/// Crates besides the command line that enable the feature `splitter` outside their own tests, or have a feature that would.
+fn splitters(packages: &[Package]) -> Vec<&str> {
+    let enables = |dependency: &Dependency| {
+        dependency.kind.is_none() && dependency.features.iter().any(|feature| feature == "splitter")
+    };
+    let forwards = |package: &Package| package.features.values().flatten().any(|target| target.ends_with("/splitter"));
+    let others = packages.iter().filter(|package| package.name != "stkr-cli");
+    others
+        .filter(|package| forwards(package) || package.dependencies.iter().any(enables))
+        .map(|package| package.name.as_str())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +146,20 @@ mod tests {
         let mut forwarder = package("stkr-node", "stkr-core", Some("dev"));
         forwarder.features.insert("extra".into(), vec!["stkr-core/testing".into()]);
         assert_eq!(trusted_dealers(&[forwarder]), ["stkr-node"]);
+    }
+
+    #[test]
+    fn only_the_command_line_may_enable_the_splitter() {
+        let with = |name: &str, kind: Option<&str>| {
+            let mut package = package(name, "stkr-core", kind);
+            package.dependencies[0].features = vec!["splitter".into()];
+            package
+        };
+        let packages = [with("stkr-cli", None), with("stkr-protocol", Some("dev")), with("stkr-server", None)];
+        assert_eq!(splitters(&packages), ["stkr-server"]);
+        let mut forwarder = package("stkr-node", "stkr-core", Some("dev"));
+        forwarder.features.insert("extra".into(), vec!["stkr-core/splitter".into()]);
+        assert_eq!(splitters(&[forwarder]), ["stkr-node"]);
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use alloy::primitives::{B256, Bytes};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stkr_sdk::{KeyInfo, KeyState, PublicKey};
 
 use crate::{
     args::KeyCommand,
+    commands::dealt,
     context::{Context, read_json},
     failure::Failure,
     output::{record, table, time},
@@ -49,6 +50,24 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
             let client = context.client().await?;
             let write = client.keys().free_seats(id).await?;
             context.perform(write, &signing, &format!("freed the seats of key {id}"), nothing).await
+        }
+        KeyCommand::Split(args) => dealt::split(&args, context).await,
+        KeyCommand::ImportDealt { key, acknowledgements, duty_key, signing } => {
+            let deployment = context.deployment()?;
+            let dealt = dealt::import(&deployment, &key, &acknowledgements, duty_key)?;
+            let client = context.client_for(&signing).await?;
+            let write = client.keys().import_dealt(dealt)?;
+            context.perform(write, &signing, "imported the key", |id| json!({ "keyId": id })).await
+        }
+        KeyCommand::SetDutyKey { id, duty_key, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.keys().set_duty_key(id, duty_key);
+            context.perform(write, &signing, &format!("{duty_key} asks for the duties of key {id}"), nothing).await
+        }
+        KeyCommand::Retire { id, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.keys().retire_dealt(id);
+            context.perform(write, &signing, &format!("retired key {id}"), nothing).await
         }
         KeyCommand::AddConsumer { consumer, schedule, signing } => {
             let client = context.client_for(&signing).await?;

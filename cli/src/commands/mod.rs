@@ -1,5 +1,6 @@
 //! One file per subject; each reads its arguments, calls the SDK, and says how the result looks.
 
+mod dealt;
 mod key;
 mod pool;
 mod position;

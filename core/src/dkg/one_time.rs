@@ -7,7 +7,7 @@ use secp256k1::{PublicKey as Point, SecretKey, constants::CURVE_ORDER, ecdh::sha
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{CeremonyDomain, address_word, word};
-use crate::{RandomnessError, ShareIndex};
+use crate::{RandomnessError, ShareIndex, dealt::DealtDomain};
 
 /// A member's secp256k1 secret for one ceremony. Wiped when dropped; neither prints nor clones.
 ///
@@ -89,6 +89,22 @@ impl OneTimeSecret {
             word(dealer.get().into()),
             word(recipient.get().into()),
         ];
+        let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
+        words[0].zeroize();
+        Ok(pad)
+    }
+
+    /// The pad of the share of a dealt key between its dealer and `recipient`, one of whom owns this secret and the other
+    /// `other`.
+    pub(crate) fn dealt_pad(
+        &self,
+        other: &[u8; 33],
+        domain: &DealtDomain,
+        recipient: ShareIndex,
+    ) -> Result<Zeroizing<[u8; 32]>, OneTimeKeyError> {
+        let mut words = [[0; 32]; 6];
+        words[1..].copy_from_slice(&domain.words(recipient));
+        words[0] = address_word(self.shared_key(other)?);
         let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
         words[0].zeroize();
         Ok(pad)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {IMicropools} from "../../../contracts/interfaces/IMicropools.sol";
 import {IPoolVault} from "../../../contracts/interfaces/IPoolVault.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
@@ -107,6 +107,9 @@ contract GasTest is PoolFixture {
         uint32[] memory drawn = servers.drawSeats(keccak256("seed"), set, kept, 4, 1, provider);
         _snap(group, "drawSeats", "4 of 12");
         vm.prank(address(d.keyRegistry));
+        servers.takeSeats(drawn);
+        _snap(group, "takeSeats", "4");
+        vm.prank(address(d.keyRegistry));
         servers.freeSeats(drawn);
         _snap(group, "freeSeats", "4");
         servers.activeSigners(drawn);
@@ -186,6 +189,7 @@ contract GasTest is PoolFixture {
         _assertBudget(_ceremony(3, 4, "3-of-4"), 215_000, "finalise 3-of-4");
         _assertBudget(_ceremony(7, 10, "7-of-10"), 345_000, "finalise 7-of-10");
         _keyEnds(registry, group);
+        _dealt(registry, group);
         vm.prank(governance);
         registry.addConsumer(address(this));
         _snap(group, "addConsumer");
@@ -252,6 +256,18 @@ contract GasTest is PoolFixture {
         _snap(group, "retire", "drawn");
         registry.freeSeatsOfUnfinished(keyId, committee, 0);
         _snap(group, "freeSeatsOfUnfinished", "4");
+    }
+
+    function _dealt(KeyRegistry registry, string memory group) private {
+        DealtImport memory dealt = _deal(address(this), 77);
+        uint256 keyId = registry.importDealt(dealt);
+        _snap(group, "importDealt", "3-of-4");
+        registry.setDutyKey(keyId, address(7));
+        _snap(group, "setDutyKey");
+        registry.dealtKey(keyId);
+        _snap(group, "dealtKey");
+        registry.retireDealt(keyId);
+        _snap(group, "retireDealt");
     }
 
     function _keyViews(KeyRegistry registry, string memory group) private {

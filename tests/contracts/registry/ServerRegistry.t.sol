@@ -453,11 +453,62 @@ contract ServerRegistryTest is RegistryFixture {
         assertEq(drawn[0], 2);
     }
 
+    function test_TakeSeats_OfServersThatMayHaveOneOrNone() public {
+        addServers(3);
+        uint32 offline = registerServer(operator, ServerKind.Offline, 10 ether);
+        servers.approve(offline);
+        vm.startPrank(address(keys));
+        vm.expectEmit(address(servers));
+        emit IServerRegistry.SeatsChanged(3, 1);
+        vm.expectEmit(address(servers));
+        emit IServerRegistry.SeatsChanged(1, 1);
+        servers.takeSeats(_pair(3, 1));
+
+        vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotOnline.selector, offline));
+        servers.takeSeats(_pair(1, offline));
+        vm.expectRevert(
+            abi.encodeWithSelector(IServerRegistry.MemberNotActive.selector, 9, ServerStatus.None)
+        );
+        servers.takeSeats(_pair(1, 9));
+        vm.stopPrank();
+        servers.suspend(2, "test");
+        vm.expectRevert(
+            abi.encodeWithSelector(IServerRegistry.MemberNotActive.selector, 2, ServerStatus.Suspended)
+        );
+        vm.prank(address(keys));
+        servers.takeSeats(_pair(1, 2));
+        assertEq(servers.server(1).seats, 1, "of a list that fails none is taken");
+    }
+
+    function test_TakeSeats_NeverOverflow() public {
+        addServers(1);
+        bytes32 slot = keccak256(abi.encode(uint256(1), _serversSlot()));
+        uint256 word = uint256(vm.load(address(servers), slot));
+        vm.store(address(servers), slot, bytes32(word | uint256(0xffff) << 176));
+        vm.deal(address(this), 40_000 ether);
+        servers.addBond{value: 40_000 ether}(1);
+        uint96 bond = servers.server(1).bond;
+        uint32[] memory list = new uint32[](1);
+        list[0] = 1;
+        vm.expectRevert(
+            abi.encodeWithSelector(IServerRegistry.NoFreeSeat.selector, 1, type(uint16).max, bond)
+        );
+        vm.prank(address(keys));
+        servers.takeSeats(list);
+    }
+
+    function _pair(uint32 a, uint32 b) private pure returns (uint32[] memory list) {
+        list = new uint32[](2);
+        (list[0], list[1]) = (a, b);
+    }
+
     function testFuzz_Seats_OnlyTheKeyRegistryMovesThem(address caller) public {
         vm.assume(caller != address(keys));
         vm.startPrank(caller);
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
         servers.drawSeats("seed", hex"00000001", new uint32[](0), 1, 1, address(0));
+        vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
+        servers.takeSeats(new uint32[](0));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
         servers.freeSeats(new uint32[](0));
     }

@@ -253,6 +253,27 @@ contract ServerRegistryFuzzTest is RegistryFixture {
         assertEq(abi.encode(_seats()), abi.encode(before));
     }
 
+    function testFuzz_TakeSeats_TakesAsManyAsTheBondCovers(uint32[6] memory named, uint96 seatBond) public {
+        seatBond = uint96(bound(seatBond, 0.1 ether, 2 ether));
+        servers.setBondParameters(MIN_BOND, seatBond);
+        uint16[] memory expected = _seats();
+        for (uint256 i; i < 6; ++i) {
+            uint32[] memory list = new uint32[](1);
+            uint32 id = list[0] = uint32(bound(named[i], 1, SERVERS));
+            uint96 bond = servers.server(id).bond;
+            if ((expected[id] + 1) * uint256(seatBond) > bond) {
+                vm.expectRevert(
+                    abi.encodeWithSelector(IServerRegistry.NoFreeSeat.selector, id, expected[id], bond)
+                );
+            } else {
+                ++expected[id];
+            }
+            vm.prank(address(keys));
+            servers.takeSeats(list);
+            assertEq(abi.encode(_seats()), abi.encode(expected));
+        }
+    }
+
     function testFuzz_FreeSeats_FreesOneForEachTimeAServerIsNamed(uint32[5] memory named, uint256 length)
         public
     {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Key, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, Key, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {Server, ServerKind, ServerStatus} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
 import {Campaign} from "../utils/Campaign.sol";
 import {RegistryFixture} from "../utils/RegistryFixture.sol";
+import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 
 /// @notice An operator that is a contract: it refuses ether, or re-enters while it is paid, as the handler sets it.
 contract HostileOperator {
@@ -47,6 +48,9 @@ contract BondHandler is RegistryFixture {
     mapping(uint256 keyId => bytes32) private groupKeyHash;
     /// Signing roots that were ordered, by key.
     mapping(uint256 keyId => bytes32[]) private ordered;
+    /// Owner and number of each dealt key after the last action.
+    mapping(uint256 keyId => address) private dealtOwner;
+    mapping(uint256 keyId => uint64) private dealtNumber;
 
     /// The first of: a bond went out while a seat was held, before the end of unbonding, or to anybody but the operator; a
     /// server or a key left its edges; a parameter did what it must not.
@@ -213,6 +217,62 @@ contract BondHandler is RegistryFixture {
         else keys.freeSeatsOfUnfinished(c.keyId, c.kept, keccak256(c.activeSet));
     }
 
+    // -------------------------------------------------------------------------------------------- dealt keys
+
+    /// @dev To the first Active servers; now and then with a polynomial that another key may have had.
+    function importDealt(uint256 who, uint256 which) external action {
+        address owner = operators[who % operators.length];
+        Ceremony memory c;
+        c.keyId = keys.keyCount() + 1;
+        c.committee = new uint32[](4);
+        uint256 found;
+        for (uint32 id = 1; id <= servers.serverCount() && found < 4; ++id) {
+            if (servers.isActive(id) && servers.server(id).kind == ServerKind.Online) {
+                c.committee[found++] = id;
+            }
+        }
+        DealtImport memory dealt;
+        (dealt, c.keySet) = dealKey(owner, 3, c.committee, which % 8 == 0 ? 1 + which % c.keyId : c.keyId);
+        c.signers = signersOf(c.committee);
+        vm.prank(owner);
+        keys.importDealt(dealt);
+        groupKeyHash[c.keyId] = keccak256(c.keySet.groupKey);
+        ceremonies[c.keyId] = abi.encode(c);
+    }
+
+    function setDutyKey(uint256 which, address dutyKey) external action {
+        uint256 keyId = _dealtKey(which);
+        vm.prank(dealtOwner[keyId]);
+        keys.setDutyKey(keyId, dutyKey);
+    }
+
+    function retireDealt(uint256 which) external action {
+        require(which % 2 == 0, "not now");
+        uint256 keyId = _dealtKey(which / 2);
+        vm.prank(dealtOwner[keyId]);
+        keys.retireDealt(keyId);
+    }
+
+    /// @dev Its owner, or a consumer, or nobody.
+    function orderOfDealt(uint256 which, uint256 who, bytes32 signingRoot) external {
+        uint256 keyId = _dealtKey(which);
+        address[3] memory callers = [dealtOwner[keyId], address(consumer), makeAddr("stranger")];
+        vm.prank(callers[who % 3]);
+        if (who % 2 == 0) keys.order(keyId, signingRoot);
+        else keys.retire(keyId, false);
+        violation = "a dealt key obeyed a consumer";
+    }
+
+    function setDutyKeyOfAnother(uint256 which, uint256 who) external {
+        uint256 keyId = _dealtKey(which);
+        address caller = operators[who % operators.length];
+        if (caller == dealtOwner[keyId]) return;
+        vm.prank(caller);
+        if (who % 2 == 0) keys.setDutyKey(keyId, caller);
+        else keys.retireDealt(keyId);
+        violation = "a dealt key obeyed a stranger";
+    }
+
     // ------------------------------------------------------------------------------------------ what is asked
 
     function registry() external view returns (ServerRegistry) {
@@ -266,6 +326,18 @@ contract BondHandler is RegistryFixture {
             break;
         }
         return abi.decode(ceremonies[keyId], (Ceremony));
+    }
+
+    /// @dev A dealt key, one that is still Live if there is one.
+    function _dealtKey(uint256 which) private view returns (uint256 found) {
+        uint256 count = keys.keyCount();
+        for (uint256 i; i < count; ++i) {
+            uint256 candidate = 1 + (which % count + i) % count;
+            if (dealtOwner[candidate] == address(0)) continue;
+            if (found == 0 || keys.key(candidate).state == KeyState.Live) found = candidate;
+            if (keys.key(candidate).state == KeyState.Live) break;
+        }
+        require(found != 0, "no dealt key");
     }
 
     function _id(uint32 id) private view returns (uint32) {
@@ -323,13 +395,21 @@ contract BondHandler is RegistryFixture {
             Key memory key = keys.key(keyId);
             if (!_isKeyMove(lastKey[keyId], key)) violation = "a key left its edges";
             lastKey[keyId] = key;
+            (address owner, uint64 number,) = keys.dealtKey(keyId);
+            if ((owner != address(0)) != (key.consumer == address(0))) violation = "an owner and a consumer";
+            if (dealtOwner[keyId] != address(0) && owner != dealtOwner[keyId]) violation = "owner changed";
+            if (number < dealtNumber[keyId] || number > dealtNumber[keyId] + 1) violation = "number jumped";
+            (dealtOwner[keyId], dealtNumber[keyId]) = (owner, number);
         }
     }
 
     /// @dev K1 and K2: one edge at most, each with what it may change.
     function _isKeyMove(Key memory from, Key memory to) private view returns (bool) {
         if (keccak256(abi.encode(from)) == keccak256(abi.encode(to))) return true;
-        if (from.state == KeyState.None) return to.state == KeyState.Requested && to.attempt == 0;
+        if (from.state == KeyState.None) {
+            bool dealt = to.state == KeyState.Live && to.consumer == address(0) && to.mark == block.timestamp;
+            return (dealt || to.state == KeyState.Requested) && to.attempt == 0;
+        }
         bool same = from.consumer == to.consumer && from.kind == to.kind && from.threshold == to.threshold
             && from.members == to.members;
         if (!same) return false;
@@ -352,8 +432,9 @@ contract BondHandler is RegistryFixture {
             return to.state == KeyState.Retired && to.commitment == from.commitment;
         }
         if (from.state == KeyState.Live) {
-            return (to.state == KeyState.Retired || to.state == KeyState.Burned)
-                && to.commitment == from.commitment && to.mark == block.timestamp + EVIDENCE_WINDOW;
+            bool burned = to.state == KeyState.Burned && to.consumer != address(0);
+            return (to.state == KeyState.Retired || burned) && to.commitment == from.commitment
+                && to.mark == block.timestamp + EVIDENCE_WINDOW;
         }
         // Retired and Burned are the end; only the seats come free, in time.
         return
@@ -384,18 +465,20 @@ contract ServerRegistryInvariantsTest is Campaign {
         handler = new BondHandler();
         servers = handler.registry();
         keys = handler.keyRegistry();
-        bytes4[17] memory actions = _actions();
-        // One more, which must never succeed.
-        bytes4[] memory selectors = new bytes4[](18);
-        for (uint256 i; i < 17; ++i) {
+        bytes4[20] memory actions = _actions();
+        // Three more, which must never succeed.
+        bytes4[] memory selectors = new bytes4[](23);
+        for (uint256 i; i < 20; ++i) {
             selectors[i] = actions[i];
         }
-        selectors[17] = BondHandler.withdrawBondOfAnother.selector;
+        selectors[20] = BondHandler.withdrawBondOfAnother.selector;
+        selectors[21] = BondHandler.orderOfDealt.selector;
+        selectors[22] = BondHandler.setDutyKeyOfAnother.selector;
         targetContract(address(handler));
         targetSelector(FuzzSelector(address(handler), selectors));
     }
 
-    function _actions() private pure returns (bytes4[17] memory) {
+    function _actions() private pure returns (bytes4[20] memory) {
         return [
             BondHandler.register.selector,
             BondHandler.addBond.selector,
@@ -413,13 +496,16 @@ contract ServerRegistryInvariantsTest is Campaign {
             BondHandler.order.selector,
             BondHandler.retireKey.selector,
             BondHandler.freeSeats.selector,
-            BondHandler.freeSeatsOfUnfinished.selector
+            BondHandler.freeSeatsOfUnfinished.selector,
+            BondHandler.importDealt.selector,
+            BondHandler.setDutyKey.selector,
+            BondHandler.retireDealt.selector
         ];
     }
 
     function afterInvariant() public {
-        bytes4[17] memory selectors = _actions();
-        string[17] memory names = [
+        bytes4[20] memory selectors = _actions();
+        string[20] memory names = [
             "register",
             "addBond",
             "approve",
@@ -436,20 +522,23 @@ contract ServerRegistryInvariantsTest is Campaign {
             "order",
             "retireKey",
             "freeSeats",
-            "freeSeatsOfUnfinished"
+            "freeSeatsOfUnfinished",
+            "importDealt",
+            "setDutyKey",
+            "retireDealt"
         ];
-        string[] memory actions = new string[](17);
-        uint256[] memory counts = new uint256[](17);
-        for (uint256 i; i < 17; ++i) {
+        string[] memory actions = new string[](20);
+        uint256[] memory counts = new uint256[](20);
+        for (uint256 i; i < 20; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
         }
         _conclude("registries", 64, actions, counts);
     }
 
     /// One campaign for all of them; every assertion names its sentence.
-    function invariant_B1_to_B6_and_K1_to_K4() public view {
+    function invariant_B1_to_B6_and_K1_to_K5() public view {
         _B1_the_registry_holds_exactly_the_bonds();
-        assertEq(handler.violation(), "", "B2, B4, B6, K1, K2");
+        assertEq(handler.violation(), "", "B2, B4, B6, K1, K2, K5");
         _B3_a_server_that_left_has_neither_bond_nor_seat();
         _B4_seats_are_those_of_the_keys();
         _B5_the_active_sets_hold_every_active_server_once();
@@ -521,6 +610,6 @@ contract ServerRegistryInvariantsTest is Campaign {
         }
         assertEq(handler.successes(BondHandler.withdrawBond.selector), 7);
         assertEq(address(servers).balance, 0);
-        invariant_B1_to_B6_and_K1_to_K4();
+        invariant_B1_to_B6_and_K1_to_K5();
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Key} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, Key} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {Deployer, Deployment, Parameters} from "../../../script/Deployer.sol";
 import {Genesis} from "./Genesis.sol";
@@ -108,5 +108,24 @@ abstract contract Ceremony is Messages, Deployer {
         bytes32 dealings = keccak256("dealings");
         bytes memory acks = _acknowledgements(keyId, committee, keys, dealings);
         d.keyRegistry.finalise(keyId, committee, keys.points, dealings, acks);
+    }
+
+    /// @notice What `owner` imports: the 3-of-4 key that `seed` makes, dealt to servers 1 to 4, signed by everybody.
+    function _deal(address owner, uint256 seed) internal view returns (DealtImport memory dealt) {
+        ThresholdKeys.KeySet memory keys = ThresholdKeys.generate(seed, 3, 4);
+        dealt.threshold = 3;
+        dealt.committee = new uint32[](4);
+        for (uint32 i; i < 4; ++i) {
+            dealt.committee[i] = i + 1;
+        }
+        dealt.points = keys.points;
+        dealt.dutyKey = address(uint160(seed));
+        dealt.historyHash = keccak256("history");
+        address[] memory signers = d.serverRegistry.activeSigners(dealt.committee);
+        bytes32 digest = dealtDigest(d.keyRegistry, owner, dealt, signers);
+        for (uint32 i; i < 4; ++i) {
+            dealt.acknowledgements = bytes.concat(dealt.acknowledgements, sign(signerOf[i + 1], digest));
+        }
+        dealt.possession = ThresholdKeys.sign(keys.coefficients[0], digest);
     }
 }

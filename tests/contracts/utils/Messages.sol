@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IKeyRegistry} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, IKeyRegistry} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
 import {Test, Vm} from "forge-std/Test.sol";
 
@@ -16,6 +16,10 @@ abstract contract Messages is Test {
         keccak256("DutyKeyProof(address provider,address dutyKey)");
     bytes32 internal constant ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
+    );
+
+    bytes32 internal constant DEALT_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
+        "DealtAcknowledgement(address owner,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 historyHash)"
     );
 
     // ----------------------------------------------------------------------------------------- EIP-712 messages
@@ -81,6 +85,26 @@ abstract contract Messages is Test {
                 keccak256(points),
                 keccak256(abi.encode(committee, signers)),
                 dealingsDigest
+            )
+        );
+        return typedDigest(address(registry), structHash);
+    }
+
+    /// @notice What each member of a dealt key and the group key itself sign before `owner` imports it.
+    function dealtDigest(
+        IKeyRegistry registry,
+        address owner,
+        DealtImport memory dealt,
+        address[] memory signers
+    ) internal view returns (bytes32) {
+        bytes32 structHash = keccak256(
+            abi.encode(
+                DEALT_ACKNOWLEDGEMENT_TYPEHASH,
+                owner,
+                dealt.threshold,
+                keccak256(dealt.points),
+                keccak256(abi.encode(dealt.committee, signers)),
+                dealt.historyHash
             )
         );
         return typedDigest(address(registry), structHash);

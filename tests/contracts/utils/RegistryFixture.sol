@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IKeyConsumer, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, IKeyConsumer, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
@@ -196,6 +196,43 @@ abstract contract RegistryFixture is Messages {
         c = requestAndDraw(threshold, members, keccak256(abi.encode("randao", seed)));
         runDkg(c, seed);
         finalise(c);
+    }
+
+    // -------------------------------------------------------------------------------------------- dealt keys
+
+    /// @notice What `owner` imports: the key that `seed` makes, dealt to `committee`, signed by everybody.
+    function dealKey(address owner, uint8 threshold, uint32[] memory committee, uint256 seed)
+        internal
+        view
+        returns (DealtImport memory dealt, ThresholdKeys.KeySet memory keySet)
+    {
+        keySet = ThresholdKeys.generate(seed, threshold, uint8(committee.length));
+        dealt.threshold = threshold;
+        dealt.committee = committee;
+        dealt.points = keySet.points;
+        dealt.dutyKey = address(uint160(uint256(keccak256(abi.encode("duty key", seed)))));
+        dealt.historyHash = keccak256(abi.encode("history", seed));
+        signDealt(dealt, owner, keySet.coefficients[0]);
+    }
+
+    /// @notice Acknowledgements and possession, for what `dealt` says now.
+    function signDealt(DealtImport memory dealt, address owner, uint256 groupSecret) internal view {
+        address[] memory signers = signersOf(dealt.committee);
+        bytes32 digest = dealtDigest(keys, owner, dealt, signers);
+        dealt.acknowledgements = "";
+        for (uint256 i; i < dealt.committee.length; ++i) {
+            dealt.acknowledgements =
+                bytes.concat(dealt.acknowledgements, sign(signerSecret[dealt.committee[i]], digest));
+        }
+        dealt.possession = ThresholdKeys.sign(groupSecret, digest);
+    }
+
+    /// @notice Signers of servers, Active or not.
+    function signersOf(uint32[] memory committee) internal view returns (address[] memory signers) {
+        signers = new address[](committee.length);
+        for (uint256 i; i < signers.length; ++i) {
+            signers[i] = servers.server(committee[i]).signer;
+        }
     }
 
     // ------------------------------------------------------------------------------------------ Merkle leaves
