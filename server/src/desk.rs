@@ -156,6 +156,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_that_fails_refuses_the_whole_batch() {
+        let (folder, desk) = desk();
+        assert!(desk.judge(vec![vote(1, 5, 1)], NOW).await.unwrap()[0].may_sign());
+        // Another file where the open one was: what is written from now on would be lost with the next start.
+        std::fs::rename(folder.path().join("protection.db"), folder.path().join("elsewhere.db")).unwrap();
+        let refusal = desk.judge(vec![vote(1, 6, 1), vote(2, 6, 1)], NOW).await.unwrap_err();
+        assert_eq!(refusal.kind, stkr_protocol::sign::RefusalKind::Unavailable);
+        assert!(desk.check_writable().is_err());
+    }
+
+    #[tokio::test]
     async fn a_queue_that_is_full_refuses_and_a_desk_without_its_thread_too() {
         let (_folder, mut desk) = desk();
         let (queue, jobs) = mpsc::channel(1);
