@@ -27,4 +27,5 @@ pub mod sign;
 mod signer;
 
 pub use domain::ProtocolDomain;
+pub use json::ListOf;
 pub use signer::{SignatureError, SignerKey, SignerKeyError, recover_signer};
