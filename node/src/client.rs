@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
-use stkr_protocol::sign::SignResponse;
+use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
 
 use crate::http::{ProblemBody, ProblemKind};
@@ -130,6 +130,14 @@ pub enum ClientError {
         /// Host and port.
         host: String,
     },
+    /// More waits for this server than is worth waiting for; nothing was sent.
+    #[error("{host} is too slow: {waiting} requests wait for it already")]
+    Overloaded {
+        /// Host and port.
+        host: String,
+        /// Requests that wait.
+        waiting: usize,
+    },
     /// Not what the protocol says.
     #[error("{host} sends an answer that is not of the protocol: {reason}; it runs another version or is broken")]
     BadAnswer {
@@ -157,6 +165,7 @@ impl ClientError {
             Self::Problem { .. } => "problem",
             Self::Status { .. } => "status",
             Self::TooLarge { .. } => "too_large",
+            Self::Overloaded { .. } => "overloaded",
             Self::BadAnswer { .. } => "bad_answer",
         }
     }
@@ -201,6 +210,12 @@ impl ServerClient {
         Ok(Self { peer, base, host, patience, http })
     }
 
+    /// Host and port it talks to.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whom this client talks to.
     #[must_use]
     pub const fn peer(&self) -> &Peer {
@@ -226,6 +241,15 @@ impl ServerClient {
             return Err(self.bad_answer(format!("{got} replies to {sent} requests")));
         }
         Ok(replies.responses)
+    }
+
+    /// `POST /v1/sign` with one request.
+    ///
+    /// # Errors
+    /// As [`ServerClient::sign`].
+    pub async fn sign_one(&self, request: &SignRequest) -> Result<SignResponse, ClientError> {
+        let replies = self.sign(&SignBatch { requests: vec![request.clone()] }).await?;
+        replies.into_iter().next().ok_or_else(|| self.bad_answer("no reply to one request"))
     }
 
     /// `GET /v1/info`.

@@ -3,27 +3,41 @@
 //! The state machine decides what an answer is worth; this module asks: everybody at once, and nobody waits for the slow
 //! ones. What went wrong with whom is kept by member, so that a status page can say *who* a signature waits for and *why*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use stkr_core::ShareIndex;
-use stkr_protocol::api::SignBatch;
 use stkr_protocol::collection::{Answer, Collection, Evidence, NoAnswer, Progress};
-use stkr_protocol::sign::Refusal;
+use stkr_protocol::sign::{Refusal, SignRequest, SignResponse};
 
 use crate::client::{ClientError, ServerClient, printable};
 
+/// A way to one server: a client of its own, or a queue that puts what waits into one call.
+pub trait Ask: Clone + Send + Sync + 'static {
+    /// The server's answer to one request. A queue takes the request when this is called, not when the future is polled.
+    fn ask(&self, request: Arc<SignRequest>) -> BoxFuture<'static, Result<SignResponse, ClientError>>;
+}
+
+impl Ask for ServerClient {
+    fn ask(&self, request: Arc<SignRequest>) -> BoxFuture<'static, Result<SignResponse, ClientError>> {
+        let client = self.clone();
+        Box::pin(async move { client.sign_one(&request).await })
+    }
+}
+
 /// A member of the committee and how to reach it.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub struct Seat<C = ServerClient> {
     /// Share index.
     pub index: ShareIndex,
     /// Server that sits here.
     pub server_id: u32,
     /// Its client, or why there can be none.
-    pub client: Result<ServerClient, ClientError>,
+    pub client: Result<C, ClientError>,
 }
 
 /// Why a member has not contributed.
@@ -67,72 +81,90 @@ impl fmt::Display for MemberTrouble {
     }
 }
 
+type Pending = FuturesUnordered<BoxFuture<'static, (ShareIndex, Result<SignResponse, ClientError>)>>;
+
 /// One signature on its way, with the servers it comes from.
 #[derive(Debug)]
-pub struct Collector {
+pub struct Collector<C = ServerClient> {
     collection: Collection,
-    seats: Vec<Seat>,
+    request: Arc<SignRequest>,
+    seats: Vec<Seat<C>>,
+    asked: BTreeSet<ShareIndex>,
+    pending: Pending,
     troubles: BTreeMap<ShareIndex, Trouble>,
     evidence: Vec<Evidence>,
 }
 
-impl Collector {
+impl<C: Ask> Collector<C> {
     /// Collects `collection` from `seats`; members without a seat are never asked.
     #[must_use]
-    pub const fn new(collection: Collection, seats: Vec<Seat>) -> Self {
-        Self { collection, seats, troubles: BTreeMap::new(), evidence: Vec::new() }
+    pub fn new(collection: Collection, seats: Vec<Seat<C>>) -> Self {
+        Self {
+            request: Arc::new(collection.request().clone()),
+            collection,
+            seats,
+            asked: BTreeSet::new(),
+            pending: Pending::new(),
+            troubles: BTreeMap::new(),
+            evidence: Vec::new(),
+        }
     }
 
     /// Asks everybody who has not answered, all at once, and returns as soon as there is a verified signature or nobody
     /// is left to wait for. Call it again (after a pause) while it says [`Progress::Waiting`].
     ///
     /// # Cancellation
-    /// Dropping the future loses nothing but answers under way.
+    /// Dropping the future loses nothing: what is under way stays so until the collector is dropped.
     pub async fn round(&mut self) -> Progress {
-        self.ask(true).await
-    }
-
-    /// Asks those who had not answered when the signature was complete, and verifies what comes on its own: a wrong
-    /// partial is found even if it was not needed. Not for the hot path.
-    pub async fn check_late(&mut self) -> Progress {
-        self.ask(false).await
-    }
-
-    async fn ask(&mut self, stop_when_done: bool) -> Progress {
-        let missing = self.missing();
-        let batch = SignBatch { requests: vec![self.collection.request().clone()] };
-        let asked: Vec<Seat> = self.seats.iter().filter(|seat| missing.contains(&seat.index)).cloned().collect();
-        let mut answers = asked
-            .into_iter()
-            .map(|seat| {
-                let batch = &batch;
-                async move {
-                    let answer = match &seat.client {
-                        Ok(client) => client.sign(batch).await.map(|replies| replies.into_iter().next()),
-                        Err(error) => Err(error.clone()),
-                    };
-                    (seat.index, answer)
-                }
-            })
-            .collect::<FuturesUnordered<_>>();
-        while let Some((index, answer)) = answers.next().await {
-            match answer {
-                // `sign` promises one reply per request; none at all would be an empty batch.
-                Ok(None) => {}
-                Ok(Some(response)) => {
-                    let answer = self.collection.on_response(index, response);
-                    self.note(index, answer);
-                }
-                Err(error) => {
-                    self.troubles.insert(index, Trouble::Unreachable(error));
-                }
-            }
+        self.ask_missing();
+        while let Some((index, answer)) = self.pending.next().await {
+            self.take(index, answer);
             let progress = self.poll();
-            if stop_when_done && matches!(progress, Progress::Done(_)) {
+            if matches!(progress, Progress::Done(_)) {
                 return progress;
             }
         }
         self.poll()
+    }
+
+    /// Waits for those who had not answered when the signature was complete, and verifies what comes on its own: a wrong
+    /// partial is found even if it was not needed. Asks nobody twice. Not for the hot path.
+    pub async fn check_late(&mut self) -> Progress {
+        while let Some((index, answer)) = self.pending.next().await {
+            self.take(index, answer);
+        }
+        self.poll()
+    }
+
+    fn ask_missing(&mut self) {
+        let missing = self.missing();
+        for seat in self.seats.iter().filter(|seat| missing.contains(&seat.index)) {
+            if !self.asked.insert(seat.index) {
+                continue;
+            }
+            let index = seat.index;
+            let asking = seat.client.as_ref().map(|client| client.ask(self.request.clone()));
+            let asking = asking.map_err(ClientError::clone);
+            self.pending.push(Box::pin(async move {
+                match asking {
+                    Ok(answer) => (index, answer.await),
+                    Err(error) => (index, Err(error)),
+                }
+            }));
+        }
+    }
+
+    fn take(&mut self, index: ShareIndex, answer: Result<SignResponse, ClientError>) {
+        self.asked.remove(&index);
+        match answer {
+            Ok(response) => {
+                let answer = self.collection.on_response(index, response);
+                self.note(index, answer);
+            }
+            Err(error) => {
+                self.troubles.insert(index, Trouble::Unreachable(error));
+            }
+        }
     }
 
     fn note(&mut self, index: ShareIndex, answer: Answer) {
@@ -177,7 +209,7 @@ impl Collector {
     fn missing(&mut self) -> Vec<ShareIndex> {
         match self.collection.poll() {
             Progress::Waiting { missing, .. } => missing,
-            Progress::Done(_) => self.collection.committee().keys().threshold().indices().collect(),
+            Progress::Done(_) => Vec::new(),
         }
     }
 
@@ -220,10 +252,10 @@ mod tests {
     use stkr_core::testing::TrustedDealer;
     use stkr_core::{SecretShare, Threshold};
     use stkr_duties::DepositMessage;
-    use stkr_protocol::api::SignReplies;
+    use stkr_protocol::api::{SignBatch, SignReplies};
     use stkr_protocol::ceremony::MemberId;
     use stkr_protocol::collection::Committee;
-    use stkr_protocol::sign::{DepositRequest, SignRequest, SignResponse, SignedPartial};
+    use stkr_protocol::sign::{DepositRequest, SignedPartial};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stkr_chain::Deployment;
 use stkr_chain::endpoint::same_endpoint;
+use stkr_duties::ForkSchedule;
 use url::Url;
 
 use crate::exit::Failure;
@@ -460,6 +461,126 @@ impl ChainConfig {
             return Err(ConfigError::value("chain.poll_ms", "write a number from 50 to 60000"));
         }
         self.network.load(&self.deployment).map(drop)
+    }
+}
+
+/// `[chain]` of a program that follows the chain and signs nothing irrevocable: one endpoint is enough. One that lies to it
+/// costs time and gas, never anybody's money: contracts and servers judge for themselves.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FollowConfig {
+    /// Network preset.
+    pub network: Preset,
+    /// Deployment file.
+    pub deployment: PathBuf,
+    /// RPC endpoints.
+    pub rpc_urls: Vec<Url>,
+    /// File with further endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_urls_file: Option<PathBuf>,
+    /// Pause between looks at the chain, milliseconds.
+    pub poll_ms: u64,
+}
+
+impl Default for FollowConfig {
+    fn default() -> Self {
+        let ChainConfig { network, deployment, rpc_urls, rpc_urls_file, poll_ms, .. } = ChainConfig::default();
+        Self { network, deployment, rpc_urls, rpc_urls_file, poll_ms }
+    }
+}
+
+impl std::fmt::Debug for FollowConfig {
+    /// As [`ChainConfig`] does it: RPC URLs hold API keys, so only their hosts are shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.common().fmt(f)
+    }
+}
+
+impl FollowConfig {
+    /// Documentation of the keys.
+    pub fn docs() -> [Doc; 5] {
+        [
+            Doc::new(
+                "chain.network",
+                "mainnet, hoodi, devnet or custom. All but custom pin the chain id; a deployment file that says otherwise\nis refused.",
+            ),
+            Doc::new("chain.deployment", "Addresses of the contracts: deployments/<chain id>.json."),
+            Doc::new(
+                "chain.rpc_urls",
+                "Your execution endpoints (http, https, ws or wss). The first is used; the others stand in when it fails.",
+            ),
+            Doc::unset(
+                "chain.rpc_urls_file",
+                "More endpoints, one URL per line, in a file with mode 0600: for URLs that hold an API key.",
+                "\"secrets/rpc-urls\"",
+            ),
+            Doc::new("chain.poll_ms", "Pause between looks at the chain, milliseconds."),
+        ]
+    }
+
+    /// Makes paths absolute.
+    pub fn resolve(&mut self, folder: &Path) {
+        self.deployment = folder.join(&self.deployment);
+        self.rpc_urls_file = self.rpc_urls_file.as_ref().map(|file| folder.join(file));
+    }
+
+    /// The same as every program has it, satisfied with one endpoint.
+    #[must_use]
+    pub fn common(&self) -> ChainConfig {
+        ChainConfig {
+            network: self.network,
+            deployment: self.deployment.clone(),
+            rpc_urls: self.rpc_urls.clone(),
+            rpc_urls_file: self.rpc_urls_file.clone(),
+            min_endpoints: 1,
+            poll_ms: self.poll_ms,
+        }
+    }
+
+    /// Checks the values and the files they name.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.common().endpoints()?.is_empty() {
+            return Err(ConfigError::value("chain.rpc_urls", "there is no RPC endpoint; write at least one"));
+        }
+        self.common().check()
+    }
+}
+
+/// The fork schedule of the beacon chain on `network`: built in for public networks, read from `file` for others. `None` where
+/// neither is there.
+///
+/// # Errors
+/// A file for a network whose schedule is built in, one that is no schedule, or one whose genesis fork version is not that of
+/// the deployment's deposits: then one of the two is of another chain.
+pub fn fork_schedule(
+    network: Preset,
+    file: Option<&Path>,
+    deployment: &Deployment,
+) -> Result<Option<ForkSchedule>, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("beacon.schedule", reason);
+    let schedule = match (file, ForkSchedule::by_name(network.name())) {
+        (Some(_), Some(_)) => {
+            return Err(wrong(format!("the schedule of {} is built in; leave this out", network.name())));
+        }
+        (None, built_in) => built_in,
+        (Some(path), None) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let read = toml::from_str::<ForkSchedule>(&text);
+            Some(read.map_err(|error| wrong(format!("{}: {}", path.display(), error.message())))?)
+        }
+    };
+    let theirs = deployment.genesis_fork_version.0;
+    match schedule.as_ref().map(ForkSchedule::genesis_fork_version) {
+        Some(ours) if ours != theirs => Err(wrong(format!(
+            "its genesis fork version is 0x{}, the deployment's is 0x{}",
+            hex::encode(ours),
+            hex::encode(theirs)
+        ))),
+        _ => Ok(schedule),
     }
 }
 

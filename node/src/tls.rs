@@ -178,6 +178,20 @@ pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
+/// Server side for programs that know nothing of Stkr (validator clients): TLS 1.3, no client certificate.
+///
+/// # Errors
+/// When key and certificate do not belong together.
+pub fn open_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
 /// Client side: TLS 1.3, shows `identity`, accepts exactly the certificate with fingerprint `pinned`.
 ///
 /// # Errors

@@ -220,6 +220,17 @@ impl Collection {
         self.asked.request()
     }
 
+    /// What has to be signed.
+    #[must_use]
+    pub const fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// The partials that count so far, as they came, in index order.
+    pub fn answers(&self) -> impl Iterator<Item = (ShareIndex, &SignedPartial)> {
+        self.counted.iter().map(|(index, (_, answer))| (*index, answer))
+    }
+
     /// The committee asked.
     #[must_use]
     pub const fn committee(&self) -> &Committee {

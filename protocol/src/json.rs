@@ -79,11 +79,16 @@ impl<const MAX: usize> AtMost<MAX> {
     }
 }
 
-/// Lists of at most MAX elements; the rest is not even read.
-pub(crate) struct ListOf<const MAX: usize>;
+/// Lists of at most MAX elements; the rest is not even read. For `#[serde(deserialize_with)]`.
+#[derive(Debug)]
+pub struct ListOf<const MAX: usize>;
 
 impl<const MAX: usize> ListOf<MAX> {
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    /// Reads the list.
+    ///
+    /// # Errors
+    /// More elements than allowed, and those of the elements.
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
         struct Elements<T, const MAX: usize>(std::marker::PhantomData<T>);
         impl<'de, T: Deserialize<'de>, const MAX: usize> serde::de::Visitor<'de> for Elements<T, MAX> {
             type Value = Vec<T>;

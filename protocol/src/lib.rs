@@ -28,4 +28,5 @@ pub mod sign;
 mod signer;
 
 pub use domain::ProtocolDomain;
+pub use json::ListOf;
 pub use signer::{SignatureError, SignerKey, SignerKeyError, recover_signer};

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, Preset, ProgramConfig};
-use url::Url;
+use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayerConfig {
     /// The chain.
-    pub chain: RelayerChain,
+    pub chain: FollowConfig,
     /// Gas.
     pub gas: GasConfig,
     /// Files.
@@ -20,53 +19,6 @@ pub struct RelayerConfig {
     pub listen: ListenConfig,
     /// Logs.
     pub log: LogConfig,
-}
-
-/// `[chain]`: as in a server, but one endpoint is enough: an endpoint that lies to a relayer costs it time and gas, never
-/// anybody's money.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RelayerChain {
-    /// Network preset.
-    pub network: Preset,
-    /// Deployment file.
-    pub deployment: PathBuf,
-    /// RPC endpoints.
-    pub rpc_urls: Vec<Url>,
-    /// File with further endpoints.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_urls_file: Option<PathBuf>,
-    /// Pause between looks at the chain, milliseconds.
-    pub poll_ms: u64,
-}
-
-impl Default for RelayerChain {
-    fn default() -> Self {
-        let ChainConfig { network, deployment, rpc_urls, rpc_urls_file, poll_ms, .. } = ChainConfig::default();
-        Self { network, deployment, rpc_urls, rpc_urls_file, poll_ms }
-    }
-}
-
-impl std::fmt::Debug for RelayerChain {
-    /// As [`ChainConfig`] does it: RPC URLs hold API keys, so only their hosts are shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.common().fmt(f)
-    }
-}
-
-impl RelayerChain {
-    /// The same as every program has it, satisfied with one endpoint.
-    #[must_use]
-    pub fn common(&self) -> ChainConfig {
-        ChainConfig {
-            network: self.network,
-            deployment: self.deployment.clone(),
-            rpc_urls: self.rpc_urls.clone(),
-            rpc_urls_file: self.rpc_urls_file.clone(),
-            min_endpoints: 1,
-            poll_ms: self.poll_ms,
-        }
-    }
 }
 
 /// `[gas]`.
@@ -103,22 +55,8 @@ impl ProgramConfig for RelayerConfig {
     const PROGRAM: &'static str = "stkr-relayer";
 
     fn docs() -> Vec<Doc> {
-        let mut docs = vec![
-            Doc::new(
-                "chain.network",
-                "mainnet, hoodi, devnet or custom. All but custom pin the chain id; a deployment file that says otherwise\nis refused.",
-            ),
-            Doc::new("chain.deployment", "Addresses of the contracts: deployments/<chain id>.json."),
-            Doc::new(
-                "chain.rpc_urls",
-                "Your execution endpoints (http, https, ws or wss). The first is used; the others stand in when it fails.",
-            ),
-            Doc::unset(
-                "chain.rpc_urls_file",
-                "More endpoints, one URL per line, in a file with mode 0600: for URLs that hold an API key.",
-                "\"secrets/rpc-urls\"",
-            ),
-            Doc::new("chain.poll_ms", "Pause between looks at the chain, milliseconds."),
+        let mut docs = FollowConfig::docs().to_vec();
+        docs.extend([
             Doc::new(
                 "gas.key_file",
                 "Secret key (32 bytes in hex, mode 0600) of the account that pays for transactions. It holds gas money and\nno right to anything.",
@@ -128,24 +66,20 @@ impl ProgramConfig for RelayerConfig {
                 "storage.database",
                 "SQLite file: event log, ceremony messages, evidence, transactions under way.",
             ),
-        ];
+        ]);
         docs.extend(ListenConfig::docs());
         docs.extend(LogConfig::docs());
         docs
     }
 
     fn resolve(&mut self, folder: &Path) {
-        self.chain.deployment = folder.join(&self.chain.deployment);
-        self.chain.rpc_urls_file = self.chain.rpc_urls_file.as_ref().map(|file| folder.join(file));
+        self.chain.resolve(folder);
         self.gas.key_file = folder.join(&self.gas.key_file);
         self.storage.database = folder.join(&self.storage.database);
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.chain.common().endpoints()?.is_empty() {
-            return Err(ConfigError::value("chain.rpc_urls", "there is no RPC endpoint; write at least one"));
-        }
-        self.chain.common().check()?;
+        self.chain.check()?;
         if self.gas.max_fee_gwei == 0 {
             return Err(ConfigError::value(
                 "gas.max_fee_gwei",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stkr_duties::ForkSchedule;
-use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, ProgramConfig};
+use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, ProgramConfig, fork_schedule};
 use stkr_node::{secrets, tls};
 
 /// Everything a server is told by its operator.
@@ -107,30 +107,8 @@ impl ServerConfig {
     /// A schedule for a network whose schedule is built in, one that is no schedule, or one with another genesis fork version
     /// than the deposits of the deployment have.
     pub fn schedule(&self) -> Result<Option<ForkSchedule>, ConfigError> {
-        let wrong = |reason: String| ConfigError::value("beacon.schedule", reason);
-        let built_in = ForkSchedule::by_name(self.chain.network.name());
-        let schedule = match (&self.beacon.schedule, built_in) {
-            (None, built_in) => built_in,
-            (Some(_), Some(_)) => {
-                let network = self.chain.network.name();
-                return Err(wrong(format!("the schedule of {network} is built in; leave this out")));
-            }
-            (Some(path), None) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-                let read = toml::from_str::<ForkSchedule>(&text);
-                Some(read.map_err(|error| wrong(format!("{}: {}", path.display(), error.message())))?)
-            }
-        };
         let deployment = self.chain.network.load(&self.chain.deployment)?;
-        match &schedule {
-            Some(schedule) if schedule.genesis_fork_version() != deployment.genesis_fork_version.0 => {
-                let version = hex::encode(schedule.genesis_fork_version());
-                let deposits = hex::encode(deployment.genesis_fork_version);
-                Err(wrong(format!("its genesis fork version is 0x{version}, the deployment's is 0x{deposits}")))
-            }
-            _ => Ok(schedule),
-        }
+        fork_schedule(self.chain.network, self.beacon.schedule.as_deref(), &deployment)
     }
 }
 

@@ -1,0 +1,168 @@
+//! Puts a gateway together from its configuration and runs it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use eyre::WrapErr as _;
+use rusqlite::Connection;
+use stkr_chain::{
+    ChainError, ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust,
+};
+use stkr_node::client::Patience;
+use stkr_node::config::{Preset, rpc_host};
+use stkr_node::database::Database;
+use stkr_node::exit::{Exit, Failure};
+use stkr_node::http::{Limits, print_ready, serve_plain, serve_tls};
+use stkr_node::shutdown::{Reason, Shutdown};
+use stkr_node::tls::{self, Identity};
+use stkr_protocol::ProtocolDomain;
+
+use crate::api::{self, App};
+use crate::config::GatewayConfig;
+use crate::follow::{Bell, Follower, Parts};
+use crate::history;
+use crate::keys::KeyRing;
+use crate::metrics::GatewayMetrics;
+use crate::recorder::Recorder;
+use crate::signing::Signing;
+use crate::store::{Keeper, SCHEMA, Store};
+
+/// Bounds of the transport: all requests come from one machine, over connections that stay open between two slots.
+const LIMITS: Limits = Limits {
+    connections: 512,
+    connections_of_one_address: 512,
+    handshake: Duration::from_secs(60),
+    grace: Duration::from_secs(10),
+};
+
+/// Lends the gateway's connection to the event log.
+struct Lent(Arc<Database>);
+
+impl SharedConnection for Lent {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock()
+    }
+}
+
+/// Runs until the shutdown; signatures under way are finished.
+///
+/// # Errors
+/// Everything that keeps a gateway from starting, and the few things that end one.
+pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> {
+    let deployment = config.chain.network.load(&config.chain.deployment).map_err(Failure::usage)?;
+    let schedule = Arc::new(config.schedule().map_err(Failure::usage)?);
+    let duty_keys: Vec<_> = config.duty_keys().map_err(Failure::usage)?.into_iter().map(Arc::new).collect();
+    let identity = config.listen.identity().map_err(Failure::usage)?;
+    // A wrong chain must not even open the databases.
+    let endpoints = endpoints(&config, &deployment).await?;
+    let database = Database::open(&config.storage.database, &SCHEMA);
+    let database = Arc::new(database.map_err(|error| Failure::new(error.exit(), error))?);
+    let store = Store::new(database.clone());
+    let protection = Arc::new(history::open(&config.storage.protection, &schedule, &store)?);
+
+    let metrics = GatewayMetrics::default();
+    let (ring, bell) = (KeyRing::default(), Bell::default());
+    let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    let signing = Signing {
+        domain,
+        schedule: schedule.clone(),
+        ring: ring.clone(),
+        recorder: Recorder::start(protection.clone(), schedule.clone())?,
+        keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
+        metrics: metrics.clone(),
+        suspects: Arc::new(Mutex::new(store.suspects().map_err(Failure::not_safe)?)),
+    };
+    let pause = Duration::from_millis(config.chain.poll_ms);
+    let patience = Duration::from_millis(config.limits.server_ms);
+    let parts = Parts {
+        domain,
+        log: event_log(&config, &deployment, &endpoints, database)?,
+        reader: ChainReader::new(deployment, endpoints, Trust::OneEndpoint).map_err(Failure::unavailable)?,
+        schedule,
+        duty_keys,
+        identity: Identity::generate("stkr-gateway")?,
+        patience: Patience { connect: patience, answer: patience },
+        protection: protection.clone(),
+        store: store.clone(),
+        ring,
+        metrics: metrics.clone(),
+        pause,
+    };
+    let app = Arc::new(App { signing, bell: bell.clone(), store, protection });
+    serve(&config, app, identity, Follower::new(parts, bell), shutdown).await
+}
+
+async fn serve(
+    config: &GatewayConfig,
+    app: Arc<App>,
+    identity: Option<Identity>,
+    follower: Follower,
+    shutdown: Shutdown,
+) -> eyre::Result<()> {
+    let listener = std::net::TcpListener::bind(config.listen.address)
+        .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
+    let address = listener.local_addr()?;
+    tracing::info!(address = %address, "stkr-gateway starts");
+    let (router, keeper) = (api::router(app.clone()), app.signing.keeper.clone());
+    let (stop, metrics) = (shutdown.clone(), app.signing.metrics.registry.clone());
+    let server = match &identity {
+        Some(identity) => Some(tls::open_server_config(identity).map_err(Failure::usage)?),
+        None => None,
+    };
+    let serving = tokio::spawn(async move {
+        match server {
+            Some(server) => serve_tls(listener, router, server, &metrics, LIMITS, stop).await,
+            None => serve_plain(listener, router, &metrics, LIMITS, stop).await,
+        }
+    });
+    print_ready(address)?;
+    let outcome = follower.run(shutdown.clone()).await;
+    shutdown.trigger(Reason::Internal);
+    serving.await?.wrap_err("serving HTTP")?;
+    keeper.flush().await;
+    tracing::info!("stkr-gateway ends");
+    outcome.map_err(|error| Failure::not_safe(error).into())
+}
+
+fn event_log(
+    config: &GatewayConfig,
+    deployment: &Deployment,
+    endpoints: &[Endpoint],
+    database: Arc<Database>,
+) -> eyre::Result<EventLog> {
+    let final_reorg = if config.chain.network == Preset::Devnet { FinalReorg::Follow } else { FinalReorg::Refuse };
+    let interval = Duration::from_millis(config.chain.poll_ms);
+    let options = LogOptions { interval, final_reorg, ..LogOptions::default() };
+    let store = stkr_chain::Store::new(Arc::new(Lent(database)));
+    let log = EventLog::open(store, endpoints.to_vec(), deployment.clone(), options).map_err(Failure::not_safe)?;
+    Ok(log)
+}
+
+/// Connects to every endpoint and checks that it serves this deployment. One that cannot be reached now is left out; one
+/// that serves another chain is a mistake to be mended.
+async fn endpoints(config: &GatewayConfig, deployment: &Deployment) -> eyre::Result<Vec<Endpoint>> {
+    let mut good = Vec::new();
+    let mut last = String::from("none is configured");
+    for url in config.chain.common().endpoints().map_err(Failure::usage)? {
+        let checked = async {
+            let endpoint = Endpoint::connect(&url).await?;
+            deployment.check_chain(&endpoint).await?;
+            Ok::<_, ChainError>(endpoint)
+        };
+        match checked.await {
+            Ok(endpoint) => good.push(endpoint),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(rpc = rpc_host(&url), error = %error, "an RPC endpoint cannot be used now and is left out");
+                last = error.to_string();
+            }
+            Err(error) => {
+                let exit = if error.is_wrong_deployment() { Exit::Unsafe } else { Exit::Usage };
+                return Err(Failure::new(exit, format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
+            }
+        }
+    }
+    if good.is_empty() {
+        return Err(Failure::unavailable(format!("no RPC endpoint can be used: {last}")).into());
+    }
+    Ok(good)
+}

@@ -1,0 +1,160 @@
+//! The queue of one server. At most one call is under way; what comes meanwhile waits and travels together in the next.
+//!
+//! Under a burst (all attestations of a slot) a server gets one body with many requests and makes one fsync for them,
+//! where a call per request would cost it one each.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use stkr_node::client::{ClientError, ServerClient};
+use stkr_node::collector::Ask;
+use stkr_protocol::api::{MAX_BATCH, MAX_BODY, SignBatch};
+use stkr_protocol::sign::{SignRequest, SignResponse};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for one server: what a slow one can make the gateway hold.
+const WAITING: usize = 8_192;
+/// Bytes of a request beside its duty: names, key id, assignment, signature.
+const FRAME: usize = 512;
+
+#[derive(Debug)]
+struct Waiting {
+    request: Arc<SignRequest>,
+    reply: oneshot::Sender<Result<SignResponse, ClientError>>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        match &*self.request {
+            SignRequest::Duty(request) => request.duty.get().len().saturating_add(FRAME),
+            SignRequest::Deposit(_) => FRAME,
+        }
+    }
+}
+
+/// The way to one server. Clones share it; its task ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct Line {
+    waiting: mpsc::Sender<Waiting>,
+    host: Arc<str>,
+}
+
+impl Line {
+    /// Opens a line; call it inside a runtime.
+    #[must_use]
+    pub fn open(client: ServerClient) -> Self {
+        let (waiting, queue) = mpsc::channel(WAITING);
+        let host = client.host().into();
+        tokio::spawn(carry(client, queue));
+        Self { waiting, host }
+    }
+
+    /// Requests that wait for the next call.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.max_capacity().saturating_sub(self.waiting.capacity())
+    }
+}
+
+impl Ask for Line {
+    fn ask(&self, request: Arc<SignRequest>) -> BoxFuture<'static, Result<SignResponse, ClientError>> {
+        let (reply, answer) = oneshot::channel();
+        let overloaded = |_| ClientError::Overloaded { host: self.host.to_string(), waiting: WAITING };
+        let queued = self.waiting.try_send(Waiting { request, reply }).map_err(overloaded);
+        Box::pin(async move {
+            queued?;
+            answer.await.map_err(|_| ClientError::Setup("the gateway ends".to_owned()))?
+        })
+    }
+}
+
+async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
+    let mut held = None;
+    loop {
+        let first = match held.take() {
+            Some(first) => first,
+            None => match queue.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let (batch, over) = fill(first, &mut queue);
+        held = over;
+        deliver(&client, batch).await;
+    }
+}
+
+/// As much of the queue as one call carries, and what no longer fitted.
+fn fill(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> (Vec<Waiting>, Option<Waiting>) {
+    // The frame around the list.
+    let mut bytes = first.bytes().saturating_add(FRAME);
+    let mut batch = vec![first];
+    while batch.len() < MAX_BATCH {
+        let Ok(next) = queue.try_recv() else { break };
+        if next.reply.is_closed() {
+            continue;
+        }
+        bytes = bytes.saturating_add(next.bytes());
+        if bytes > MAX_BODY {
+            return (batch, Some(next));
+        }
+        batch.push(next);
+    }
+    (batch, None)
+}
+
+async fn deliver(client: &ServerClient, batch: Vec<Waiting>) {
+    let requests = batch.iter().map(|waiting| (*waiting.request).clone()).collect();
+    match client.sign(&SignBatch { requests }).await {
+        Ok(replies) => {
+            for (waiting, reply) in batch.into_iter().zip(replies) {
+                let _ = waiting.reply.send(Ok(reply));
+            }
+        }
+        Err(error) => {
+            for waiting in batch {
+                let _ = waiting.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+    use stkr_duties::DepositMessage;
+    use stkr_protocol::sign::DepositRequest;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<SignResponse, ClientError>>;
+
+    fn waiting() -> (Waiting, Answer) {
+        let message = DepositMessage { pubkey: [1; 48], withdrawal_credentials: B256::repeat_byte(2), amount_gwei: 1 };
+        let (reply, answer) = oneshot::channel();
+        (Waiting { request: Arc::new(DepositRequest::new(1, &message, [0; 4]).into()), reply }, answer)
+    }
+
+    #[test]
+    fn a_call_carries_what_waits_up_to_the_bounds_and_forgets_who_left() {
+        let (sender, mut queue) = mpsc::channel(WAITING);
+        let mut answers = Vec::new();
+        for number in 0..MAX_BATCH + 10 {
+            let (waiting, answer) = waiting();
+            sender.try_send(waiting).unwrap();
+            if number % 2 == 0 {
+                answers.push(answer);
+            }
+        }
+        let first = queue.try_recv().unwrap();
+        let (batch, over) = fill(first, &mut queue);
+        assert_eq!((batch.len(), over.is_none()), (answers.len(), true), "half of them are gone");
+        for _ in 0..MAX_BATCH + 10 {
+            let (waiting, answer) = waiting();
+            sender.try_send(waiting).unwrap();
+            answers.push(answer);
+        }
+        let first = queue.try_recv().unwrap();
+        assert_eq!(fill(first, &mut queue).0.len(), MAX_BATCH);
+    }
+}

@@ -1,0 +1,70 @@
+//! The gateway's own metrics.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use stkr_node::metrics::Metrics;
+
+/// Labels as pairs.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// Counters and gauges; clones share them.
+#[derive(Clone, Debug)]
+pub struct GatewayMetrics {
+    /// The registry.
+    pub registry: Arc<Metrics>,
+    /// By duty and outcome.
+    pub requests: Family<Labels<2>, Counter>,
+    /// From a readable request to a verified signature.
+    pub seconds: Histogram,
+    /// Served now.
+    pub keys: Gauge,
+    /// Newest block taken in.
+    pub head: Gauge,
+    /// Failed looks at the chain.
+    pub chain_failures: Counter,
+    /// By server, what it did wrong.
+    pub troubles: Family<[(String, String); 2], Counter>,
+    /// Requests and envelopes that were not kept.
+    pub not_kept: Counter,
+}
+
+impl Default for GatewayMetrics {
+    fn default() -> Self {
+        let registry = Arc::new(Metrics::new("stkr-gateway", env!("CARGO_PKG_VERSION")));
+        let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 13));
+        Self {
+            requests: registry.register(
+                "gateway_requests",
+                "Signing requests by duty and outcome",
+                Family::<Labels<2>, Counter>::default(),
+            ),
+            seconds: registry.register(
+                "gateway_signature_seconds",
+                "From a readable request to a verified signature, seconds",
+                seconds,
+            ),
+            keys: registry.register("gateway_keys", "Keys served now", Gauge::default()),
+            head: registry.register("gateway_head_block", "Newest block taken in", Gauge::default()),
+            chain_failures: registry.register(
+                "gateway_chain_failures",
+                "Looks at the chain that failed",
+                Counter::default(),
+            ),
+            troubles: registry.register(
+                "gateway_server_troubles",
+                "Answers of servers that did not count, by server and reason",
+                Family::<[(String, String); 2], Counter>::default(),
+            ),
+            not_kept: registry.register(
+                "gateway_not_kept",
+                "Requests whose envelopes were not kept: disk too slow or broken",
+                Counter::default(),
+            ),
+            registry,
+        }
+    }
+}

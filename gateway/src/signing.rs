@@ -1,0 +1,313 @@
+//! From a validator client's request to a verified signature, or a refusal with its reason.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::B256;
+use stkr_core::{ShareIndex, Signature};
+use stkr_duties::{DecodeError, Duty, DutyError, DutyKind, ForkSchedule, SigningRequest, Slashable};
+use stkr_node::collector::{Collector, MemberTrouble, Trouble};
+use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::collection::{Collection, Progress};
+use stkr_protocol::sign::{AskError, Asked, RefusalKind};
+
+use crate::keys::{KeyRing, ServedKey};
+use crate::line::Line;
+use crate::metrics::GatewayMetrics;
+use crate::recorder::{RecordError, Recorder};
+use crate::store::{Keeper, Kept, Record};
+
+/// Pause before members whose connection broke are asked a second time, because too few others answered.
+const SECOND_TRY: Duration = Duration::from_millis(100);
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// Nobody has assigned us this key.
+    #[error("{0} is not a key that the chain assigns to this gateway's duty key now")]
+    UnknownKey(String),
+    /// The chain was not read yet.
+    #[error("the chain has not been read since the start, so no key is known yet")]
+    NoChain,
+    /// No request of the documented form.
+    #[error("the request cannot be read: {0}")]
+    Malformed(#[from] DecodeError),
+    /// No duty of this chain, or another root.
+    #[error("the duty must not be signed: {0}")]
+    Duty(#[from] DutyError),
+    /// A registration names another validator than the one that shall sign it.
+    #[error("the registration is for validator {0}, which is not the key that shall sign it")]
+    OtherValidator(Pubkey),
+    /// A duty that servers never sign for a gateway.
+    #[error("{0} is signed only when the chain has ordered it, and relayers collect it: nobody has to ask for it")]
+    OrderedOnly(DutyKind),
+    /// The duty cannot be sent.
+    #[error("the duty cannot be asked for: {0}")]
+    Ask(AskError),
+    /// Our own history says no.
+    #[error("{0}")]
+    Conflict(Verdict),
+    /// The history of the key is not there.
+    #[error("slashing protection does not cover this key: {0}")]
+    NotCovered(Verdict),
+    /// The history is not there.
+    #[error(transparent)]
+    Protection(#[from] RecordError),
+    /// So many servers refuse that there can be no signature.
+    #[error("{} of {n} servers refuse and {t} must sign: {}", .who.len(), sentences(.who))]
+    Refused {
+        /// Whether most of them call it slashable.
+        slashable: bool,
+        /// Shares that must sign.
+        t: u8,
+        /// Shares there are.
+        n: u8,
+        /// Who and why.
+        who: Vec<MemberTrouble>,
+    },
+    /// Too few good answers.
+    #[error("{needed} more of the {n} servers must answer ({t} sign): {}", sentences(.who))]
+    TooFew {
+        /// Good partials still needed.
+        needed: usize,
+        /// Shares that must sign.
+        t: u8,
+        /// Shares there are.
+        n: u8,
+        /// Who did not answer and why.
+        who: Vec<MemberTrouble>,
+    },
+}
+
+fn sentences(who: &[MemberTrouble]) -> String {
+    let all: Vec<String> = who.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+impl SignError {
+    /// One word for metrics and logs.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownKey(_) => "unknown_key",
+            Self::NoChain => "no_chain",
+            Self::Malformed(_) | Self::Duty(_) | Self::OtherValidator(_) | Self::Ask(_) => "malformed",
+            Self::OrderedOnly(_) => "ordered_only",
+            Self::Conflict(_) => "slashable",
+            Self::NotCovered(_) => "not_covered",
+            Self::Protection(_) => "protection",
+            Self::Refused { slashable: true, .. } => "slashable_at_servers",
+            Self::Refused { .. } => "refused",
+            Self::TooFew { .. } => "too_few",
+        }
+    }
+}
+
+/// What all signatures share.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    /// Chain and registry.
+    pub domain: ProtocolDomain,
+    /// The beacon chain.
+    pub schedule: Arc<ForkSchedule>,
+    /// Keys served.
+    pub ring: KeyRing,
+    /// Slashing protection.
+    pub recorder: Recorder,
+    /// Keeps requests and envelopes.
+    pub keeper: Keeper,
+    /// Metrics.
+    pub metrics: GatewayMetrics,
+    /// Servers that were caught with a wrong partial.
+    pub suspects: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+/// What is to be signed, read and with its root.
+struct Wanted {
+    request: SigningRequest,
+    root: B256,
+}
+
+impl Signing {
+    /// The signature of the key `identifier` (48 bytes in hex) for a Web3Signer request object.
+    ///
+    /// # Errors
+    /// [`SignError`]. After [`SignError::Conflict`] and everything that comes before it, the duty key has signed nothing.
+    pub async fn sign(&self, identifier: &str, json: &[u8]) -> Result<Signature, SignError> {
+        let started = Instant::now();
+        let request = SigningRequest::decode(json, self.schedule.preset())?;
+        let duty = request.duty.kind().name();
+        let outcome = self.sign_request(identifier, request).await;
+        let word = match &outcome {
+            Ok(_) => "signed",
+            Err(error) => error.kind(),
+        };
+        self.metrics.requests.get_or_create(&[("duty", duty), ("outcome", word)]).inc();
+        match &outcome {
+            Ok(_) => self.metrics.seconds.observe(started.elapsed().as_secs_f64()),
+            Err(error) => tracing::warn!(pubkey = shown(identifier), kind = duty, reason = %error, "not signed"),
+        }
+        outcome
+    }
+
+    async fn sign_request(&self, identifier: &str, request: SigningRequest) -> Result<Signature, SignError> {
+        let key = self.key(identifier)?;
+        let wanted = self.check(&key, request)?;
+        self.record(&key, &wanted).await?;
+        let ids = (key.key_id, key.assignment);
+        let asked =
+            Asked::duty(ids, &wanted.request, &self.schedule, &self.domain, &key.duty_key).map_err(SignError::Ask)?;
+        let suspects = self.suspects_of(&key);
+        let collection = Collection::new(asked, key.committee.clone(), suspects);
+        let mut collector = Collector::new(collection, key.seats.clone());
+        let outcome = collect(&mut collector).await;
+        self.finish(key, wanted, collector);
+        outcome
+    }
+
+    fn key(&self, identifier: &str) -> Result<Arc<ServedKey>, SignError> {
+        let keys = self.ring.keys().ok_or(SignError::NoChain)?;
+        let found = read_pubkey(identifier).and_then(|pubkey| keys.get(&pubkey).cloned());
+        found.ok_or_else(|| SignError::UnknownKey(shown(identifier)))
+    }
+
+    fn check(&self, key: &ServedKey, request: SigningRequest) -> Result<Wanted, SignError> {
+        let root = request.verify(&self.schedule)?;
+        match &request.duty {
+            Duty::Deposit { .. } => return Err(SignError::OrderedOnly(DutyKind::Deposit)),
+            Duty::ValidatorRegistration(registration) if registration.pubkey.as_slice() != key.pubkey.as_slice() => {
+                return Err(SignError::OtherValidator(Pubkey::from_slice(registration.pubkey.as_slice())));
+            }
+            _ => {}
+        }
+        Ok(Wanted { request, root })
+    }
+
+    /// Slashing protection. Comes before the duty key: two of its signatures over conflicting duties would be evidence.
+    async fn record(&self, key: &ServedKey, wanted: &Wanted) -> Result<(), SignError> {
+        let signing_root = wanted.root;
+        let duty = match wanted.request.duty.slashable() {
+            None => return Ok(()),
+            Some(Slashable::Block { slot }) => stkr_protection::Duty::Block(Block { slot: slot.0, signing_root }),
+            Some(Slashable::Attestation { source, target }) => {
+                let (source_epoch, target_epoch) = (source.0, target.0);
+                stkr_protection::Duty::Attestation(Attestation { source_epoch, target_epoch, signing_root })
+            }
+        };
+        let verdict = self.recorder.check_and_record(Request { pubkey: key.pubkey, duty }).await?;
+        match verdict {
+            verdict if verdict.may_sign() => Ok(()),
+            Verdict::Unregistered | Verdict::Inactive | Verdict::NeedsImport => Err(SignError::NotCovered(verdict)),
+            verdict => Err(SignError::Conflict(verdict)),
+        }
+    }
+
+    fn suspects_of(&self, key: &ServedKey) -> Vec<ShareIndex> {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        key.seats.iter().filter(|seat| suspects.contains(&seat.server_id)).map(|seat| seat.index).collect()
+    }
+
+    /// Off the hot path: waits for late answers, so that wrong ones are found even if they were not needed, and keeps all.
+    fn finish(&self, key: Arc<ServedKey>, wanted: Wanted, mut collector: Collector<Line>) {
+        let (keeper, metrics, suspects) = (self.keeper.clone(), self.metrics.clone(), self.suspects.clone());
+        tokio::spawn(async move {
+            let _ = collector.check_late().await;
+            for member in collector.troubles() {
+                let labels = [
+                    ("server".to_owned(), member.server_id.to_string()),
+                    ("reason".to_owned(), word(&member.trouble).to_owned()),
+                ];
+                metrics.troubles.get_or_create(&labels).inc();
+            }
+            let record = record(&key, &wanted, &collector);
+            let caught = record.wrong.iter().map(|(server, _)| *server);
+            for server_id in caught {
+                tracing::error!(server_id, key_id = key.key_id, "a server signed an envelope over a wrong partial");
+                suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(server_id);
+            }
+            keeper.keep(record);
+        });
+    }
+}
+
+async fn collect(collector: &mut Collector<Line>) -> Result<Signature, SignError> {
+    let mut progress = collector.round().await;
+    // A kept-open connection that the other side closed breaks on its first use; one more try costs nobody anything.
+    let broke = |trouble: &MemberTrouble| matches!(trouble.trouble, Trouble::Unreachable(_));
+    if matches!(progress, Progress::Waiting { .. }) && collector.troubles().any(|trouble| broke(&trouble)) {
+        tokio::time::sleep(SECOND_TRY).await;
+        progress = collector.round().await;
+    }
+    match progress {
+        Progress::Done(done) => Ok(done.signature),
+        Progress::Waiting { needed, .. } => Err(refusal(collector, needed)),
+    }
+}
+
+/// Says who is missing, and whether asking again could help.
+fn refusal(collector: &Collector<Line>, needed: usize) -> SignError {
+    let threshold = collector.collection().committee().keys().threshold();
+    let (t, n) = (threshold.t(), threshold.n());
+    let who: Vec<MemberTrouble> = collector.troubles().collect();
+    let final_kind = |trouble: &MemberTrouble| match &trouble.trouble {
+        Trouble::Refused(refusal) if refusal.kind != RefusalKind::Unavailable => Some(refusal.kind),
+        _ => None,
+    };
+    let kinds: Vec<RefusalKind> = who.iter().filter_map(final_kind).collect();
+    if kinds.len() <= usize::from(n - t) {
+        return SignError::TooFew { needed, t, n, who };
+    }
+    let slashable = kinds.iter().filter(|kind| **kind == RefusalKind::Slashable).count();
+    let who = who.into_iter().filter(|trouble| final_kind(trouble).is_some()).collect();
+    SignError::Refused { slashable: slashable * 2 > kinds.len(), t, n, who }
+}
+
+fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>) -> Record {
+    let server = |index: ShareIndex| collector.server_at(index).unwrap_or_default();
+    let kept = |index: ShareIndex, answer: &stkr_protocol::sign::SignedPartial| Kept {
+        server_id: server(index).to_string(),
+        answer: answer.clone(),
+    };
+    let wrong = collector.evidence().iter().map(|evidence| {
+        let answer = stkr_protocol::sign::SignedPartial {
+            partial: evidence.partial,
+            envelope: evidence.envelope_signature,
+            index: evidence.culprit,
+            committee_epoch: evidence.envelope.committee_epoch,
+        };
+        (server(evidence.culprit), kept(evidence.culprit, &answer))
+    });
+    Record {
+        key_id: key.key_id,
+        request: Arc::new(collector.collection().request().clone()),
+        answers: collector.collection().answers().map(|(index, answer)| kept(index, answer)).collect(),
+        wrong: wrong.collect(),
+        slashable: wanted.request.duty.slashable().is_some(),
+    }
+}
+
+const fn word(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble::Unreachable(error) => error.kind(),
+        Trouble::Refused(refusal) => refusal.kind.name(),
+        Trouble::NoAnswer(_) => "no_answer",
+        Trouble::Wrong => "wrong",
+    }
+}
+
+/// 48 bytes in hex, with or without `0x`, in any case: what Web3Signer takes.
+fn read_pubkey(identifier: &str) -> Option<Pubkey> {
+    let digits = identifier.strip_prefix("0x").unwrap_or(identifier);
+    let bytes: [u8; 48] = hex::decode(digits).ok()?.try_into().ok()?;
+    Some(Pubkey::from(bytes))
+}
+
+/// An identifier as it may be shown: strangers choose it.
+fn shown(identifier: &str) -> String {
+    match read_pubkey(identifier) {
+        Some(pubkey) => pubkey.to_string(),
+        None => identifier.chars().filter(char::is_ascii_alphanumeric).take(98).collect(),
+    }
+}

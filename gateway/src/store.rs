@@ -1,0 +1,400 @@
+//! What the gateway keeps beside its slashing protection: the chain's events, which keys it serves, and what was asked and
+//! answered.
+//!
+//! A duty-key request with the envelopes it got is what proves a server's fault, or the provider's innocence. Only
+//! slashable duties (attestations, blocks) are kept in full; a wrong partial is kept whatever the duty was. Both are bounded:
+//! the oldest go first. They are written off the hot path, in groups; a crash may lose the last few.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use prometheus_client::metrics::counter::Counter;
+use rusqlite::{OptionalExtension as _, params};
+use serde::Serialize;
+use stkr_node::database::{Database, Schema};
+use stkr_protection::{InstanceId, Pubkey};
+use stkr_protocol::sign::{SignRequest, SignedPartial};
+use tokio::sync::oneshot;
+
+use crate::clock::unix_seconds;
+
+/// The gateway's file.
+pub const SCHEMA: Schema = Schema {
+    name: "gateway database",
+    application_id: 0x5347_7761, // "SGwa"
+    migrations: &[stkr_chain::SCHEMA, TABLES],
+};
+
+const TABLES: &str = "
+CREATE TABLE protection_instance (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    instance TEXT NOT NULL
+) STRICT;
+CREATE TABLE served_keys (
+    pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48)
+) STRICT;
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- unix time, seconds
+    at INTEGER NOT NULL,
+    key_id INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    envelopes TEXT NOT NULL
+) STRICT;
+CREATE TABLE evidence (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    key_id INTEGER NOT NULL,
+    server_id INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    envelopes TEXT NOT NULL
+) STRICT;
+";
+
+/// Records that may wait to be written; more are counted and dropped, never waited for.
+const WAITING: usize = 8_192;
+/// Records of one transaction.
+const GROUP: usize = 512;
+/// Wrong partials kept.
+const MOST_EVIDENCE: i64 = 10_000;
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite.
+    #[error("gateway database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A row does not parse: somebody else changed the file.
+    #[error("gateway database holds a row that does not parse: {0}; restore it from a backup or start an empty one")]
+    Row(String),
+}
+
+/// A server's answer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Who answered.
+    pub server_id: String,
+    /// Partial and envelope signature; with the request it was an answer to, the whole envelope.
+    pub answer: SignedPartial,
+}
+
+/// One request and what it got.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Key.
+    pub key_id: u64,
+    /// As it was sent, with the duty key's signature.
+    pub request: Arc<SignRequest>,
+    /// Partials that counted.
+    pub answers: Vec<Kept>,
+    /// Partials that were wrong, with the server's id.
+    pub wrong: Vec<(u32, Kept)>,
+    /// Whether somebody could be slashed over it.
+    pub slashable: bool,
+}
+
+/// A row as it is shown.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Grows.
+    pub id: String,
+    /// Unix time, seconds.
+    pub at: String,
+    /// Key id in the key registry.
+    pub key_id: String,
+    /// Server at fault; only in evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// The request as it was sent to the servers.
+    #[schema(value_type = Object)]
+    pub request: serde_json::Value,
+    /// `{serverId, answer}` of each that answered; in evidence, of the one at fault.
+    #[schema(value_type = Vec<Object>)]
+    pub envelopes: serde_json::Value,
+}
+
+/// Which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Requests for slashable duties.
+    Requests,
+    /// Wrong partials.
+    Evidence,
+}
+
+/// The file. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Arc<Database>,
+}
+
+impl Store {
+    /// Over an open database with [`SCHEMA`].
+    #[must_use]
+    pub const fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    /// The life of the slashing protection database that was used last.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn instance(&self) -> Result<Option<InstanceId>, StoreError> {
+        let connection = self.database.lock();
+        let text: Option<String> =
+            connection.query_row("SELECT instance FROM protection_instance", [], |row| row.get(0)).optional()?;
+        text.map(|text| text.parse().map_err(|error| StoreError::Row(format!("{error}")))).transpose()
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_instance(&self, instance: InstanceId) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO protection_instance (id, instance) VALUES (1, ?1)",
+                [instance.to_string()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Keys that were served last, also before a restart.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn served(&self) -> Result<BTreeSet<Pubkey>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached("SELECT pubkey FROM served_keys")?;
+        let keys = rows.query_map([], |row| row.get::<_, [u8; 48]>(0).map(Pubkey::from))?;
+        Ok(keys.collect::<Result<_, _>>()?)
+    }
+
+    /// Remembers which keys are served.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_served(&self, came: &[Pubkey], left: &[Pubkey]) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            for key in left {
+                transaction.execute("DELETE FROM served_keys WHERE pubkey = ?1", [key.0])?;
+            }
+            for key in came {
+                transaction.execute("INSERT OR IGNORE INTO served_keys (pubkey) VALUES (?1)", [key.0])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Servers that handed out wrong partials: their next ones are verified before they count.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn suspects(&self) -> Result<BTreeSet<u32>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached("SELECT DISTINCT server_id FROM evidence")?;
+        let found = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// Up to `limit` rows with ids above `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn page(&self, table: Table, after: u64, limit: u32) -> Result<Vec<Row>, StoreError> {
+        let sql = match table {
+            Table::Requests => {
+                "SELECT id, at, key_id, NULL, request, envelopes FROM requests WHERE id > ?1 ORDER BY id LIMIT ?2"
+            }
+            Table::Evidence => {
+                "SELECT id, at, key_id, server_id, request, envelopes FROM evidence WHERE id > ?1 ORDER BY id LIMIT ?2"
+            }
+        };
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![number(after), limit])?;
+        let mut page = Vec::new();
+        let parse = |text: String| serde_json::from_str(&text).map_err(|error| StoreError::Row(error.to_string()));
+        while let Some(row) = rows.next()? {
+            page.push(Row {
+                id: row.get::<_, i64>(0)?.to_string(),
+                at: row.get::<_, i64>(1)?.to_string(),
+                key_id: row.get::<_, i64>(2)?.to_string(),
+                server_id: row.get::<_, Option<u32>>(3)?.map(|id| id.to_string()),
+                request: parse(row.get(4)?)?,
+                envelopes: parse(row.get(5)?)?,
+            });
+        }
+        Ok(page)
+    }
+
+    /// Writes records in one transaction and drops the oldest beyond the bounds.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none was written.
+    pub fn keep(&self, records: &[Record], most_requests: u32) -> Result<(), StoreError> {
+        let at = number(unix_seconds());
+        self.database.write(|transaction| {
+            for record in records {
+                let (key, request) = (number(record.key_id), text(&*record.request)?);
+                if record.slashable {
+                    transaction.execute(
+                        "INSERT INTO requests (at, key_id, request, envelopes) VALUES (?1, ?2, ?3, ?4)",
+                        params![at, key, request, text(&record.answers)?],
+                    )?;
+                }
+                for (server, wrong) in &record.wrong {
+                    transaction.execute(
+                        "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (?1, ?2, ?3, ?4, ?5)",
+                        params![at, key, server, request, text(&[wrong])?],
+                    )?;
+                }
+            }
+            transaction.execute(
+                "DELETE FROM requests WHERE id <= (SELECT coalesce(max(id), 0) FROM requests) - ?1",
+                [most_requests],
+            )?;
+            transaction.execute(
+                "DELETE FROM evidence WHERE id <= (SELECT coalesce(max(id), 0) FROM evidence) - ?1",
+                [MOST_EVIDENCE],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn text(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Row(error.to_string()))
+}
+
+/// SQLite's integers are signed; ids and times never get there.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+enum Errand {
+    Keep(Box<Record>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Writes records in the background. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    errands: SyncSender<Errand>,
+    not_kept: Counter,
+}
+
+impl Keeper {
+    /// Starts the writer's thread.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(store: Store, most_requests: u32, not_kept: Counter) -> std::io::Result<Self> {
+        let (errands, waiting) = sync_channel(WAITING);
+        let lost = not_kept.clone();
+        std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || write(&store, most_requests, &waiting, &lost))?;
+        Ok(Self { errands, not_kept })
+    }
+
+    /// Keeps a record, unless too many wait already.
+    pub fn keep(&self, record: Record) {
+        if self.errands.try_send(Errand::Keep(Box::new(record))).is_err() {
+            self.not_kept.inc();
+        }
+    }
+
+    /// Waits until everything handed over so far is written.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        let errands = self.errands.clone();
+        let handed = tokio::task::spawn_blocking(move || errands.send(Errand::Flush(done)).is_ok()).await;
+        if handed.unwrap_or(false) {
+            let _ = written.await;
+        }
+    }
+}
+
+fn write(store: &Store, most_requests: u32, waiting: &Receiver<Errand>, lost: &Counter) {
+    while let Ok(first) = waiting.recv() {
+        let (mut records, mut flushes) = (Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(errand) = next {
+            match errand {
+                Errand::Keep(record) => records.push(*record),
+                Errand::Flush(done) => flushes.push(done),
+            }
+            next = if records.len() < GROUP { waiting.try_recv().ok() } else { None };
+        }
+        if let Err(error) = store.keep(&records, most_requests) {
+            lost.inc_by(u64::try_from(records.len()).unwrap_or(u64::MAX));
+            tracing::error!(error = %error, count = records.len(), "requests and envelopes could not be kept");
+        }
+        for done in flushes {
+            let _ = done.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+    use stkr_duties::DepositMessage;
+    use stkr_protocol::sign::DepositRequest;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("gateway.sqlite"), &SCHEMA).unwrap();
+        (folder, Store::new(Arc::new(database)))
+    }
+
+    fn record(key_id: u64, slashable: bool, wrong: &[u32]) -> Record {
+        let message = DepositMessage { pubkey: [1; 48], withdrawal_credentials: B256::ZERO, amount_gwei: 1 };
+        let index = stkr_core::ShareIndex::new(1).unwrap();
+        let answer = SignedPartial { partial: [7; 256], envelope: [8; 65], index, committee_epoch: 0 };
+        let kept = Kept { server_id: "4".to_owned(), answer };
+        Record {
+            key_id,
+            request: Arc::new(DepositRequest::new(key_id, &message, [0; 4]).into()),
+            answers: vec![kept.clone()],
+            wrong: wrong.iter().map(|server| (*server, kept.clone())).collect(),
+            slashable,
+        }
+    }
+
+    #[test]
+    fn the_oldest_requests_go_first_and_evidence_stays() {
+        let (_folder, store) = store();
+        let mut records: Vec<Record> = (1..=20).map(|key| record(key, true, &[])).collect();
+        records.push(record(99, false, &[4]));
+        store.keep(&records, 8).unwrap();
+        let rows = store.page(Table::Requests, 0, 100).unwrap();
+        assert_eq!(rows.len(), 8);
+        assert_eq!((rows[0].key_id.as_str(), rows[7].key_id.as_str()), ("13", "20"));
+        assert_eq!(rows[0].envelopes[0]["serverId"], "4");
+        let evidence = store.page(Table::Evidence, 0, 100).unwrap();
+        assert_eq!((evidence.len(), evidence[0].server_id.as_deref()), (1, Some("4")));
+        assert_eq!(store.suspects().unwrap(), BTreeSet::from([4]));
+    }
+
+    #[test]
+    fn what_is_served_and_the_life_of_the_history_are_remembered() {
+        let (_folder, store) = store();
+        let [one, two] = [1, 2].map(Pubkey::repeat_byte);
+        store.set_served(&[one, two], &[]).unwrap();
+        store.set_served(&[two], &[one]).unwrap();
+        assert_eq!(store.served().unwrap(), BTreeSet::from([two]));
+        assert!(store.instance().unwrap().is_none());
+        let protection = tempfile::tempdir().unwrap();
+        let made = stkr_protection::Protection::create(&protection.path().join("p.db"), B256::ZERO).unwrap();
+        store.set_instance(made.instance()).unwrap();
+        assert_eq!(store.instance().unwrap(), Some(made.instance()));
+    }
+}

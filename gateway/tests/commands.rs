@@ -1,0 +1,170 @@
+//! The program as an operator meets it, without a chain: what it makes, what it refuses, and with which exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use alloy_primitives::Address;
+use serde_json::{Value, json};
+use stkr_protocol::{recover_signer, registration};
+
+const ROOT: &str = "0x0505050505050505050505050505050505050505050505050505050505050505";
+
+/// Exit code, what it printed as JSON, and what it said.
+fn gateway(args: &[&str]) -> (Option<i32>, Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stkr-gateway")).args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null), said)
+}
+
+struct Made {
+    folder: tempfile::TempDir,
+    duty_key: Address,
+}
+
+impl Made {
+    /// A gateway of a chain nobody serves.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = |number: u8| Address::repeat_byte(number);
+        let deployment = json!({
+            "chainId": 31337, "accessManager": address(1), "serverRegistry": address(2), "providerRegistry": address(3),
+            "keyRegistry": address(4), "micropools": address(5), "depositContract": address(6),
+            "genesisForkVersion": "0x00000042", "deployedBlock": 1,
+        });
+        std::fs::write(folder.path().join("deployment.json"), deployment.to_string()).unwrap();
+        let schedule = format!(
+            "preset = \"mainnet\"\ngenesis_validators_root = \"{ROOT}\"\ngenesis_time = 1600000000\nseconds_per_slot = 12\n\
+             forks = [{{ name = \"phase0\", version = \"0x00000042\", epoch = 0 }}]\n"
+        );
+        std::fs::write(folder.path().join("beacon.toml"), schedule).unwrap();
+        let mut made = Self { folder, duty_key: Address::ZERO };
+        let (code, printed, said) = made.init();
+        assert_eq!(code, Some(0), "{said}");
+        made.duty_key = printed["dutyKey"].as_str().unwrap().parse().unwrap();
+        made
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn init(&self) -> (Option<i32>, Value, String) {
+        let (dir, deployment, schedule) =
+            (self.text("gateway"), self.text("deployment.json"), self.text("beacon.toml"));
+        gateway(&[
+            "init",
+            "--dir",
+            &dir,
+            "--deployment",
+            &deployment,
+            "--schedule",
+            &schedule,
+            "--rpc",
+            "http://127.0.0.1:1",
+        ])
+    }
+
+    fn config(&self) -> String {
+        self.text("gateway/gateway.toml")
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn protection(&self, command: &str, more: &[&str]) -> (Option<i32>, Value, String) {
+        let config = self.config();
+        gateway(&[&["protection", command, "--config", &config], more].concat())
+    }
+}
+
+fn write(path: &Path, pubkey: &str, target: u64) -> String {
+    let history = json!({
+        "metadata": {"interchange_format_version": "5", "genesis_validators_root": ROOT},
+        "data": [{"pubkey": pubkey, "signed_blocks": [], "signed_attestations": [
+            {"source_epoch": (target - 1).to_string(), "target_epoch": target.to_string()},
+        ]}],
+    });
+    std::fs::write(path, history.to_string()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn init_makes_a_gateway_once_and_its_duty_key_can_be_registered() {
+    let made = Made::new();
+    let (code, _, said) = made.init();
+    assert!(code == Some(2) && said.contains("exists already"), "{said}");
+    assert_eq!(gateway(&["config", "check", "--config", &made.config()]).0, Some(0));
+    let provider = Address::repeat_byte(9);
+    let (code, printed, said) =
+        gateway(&["register-args", "--config", &made.config(), "--provider", &provider.to_string()]);
+    assert_eq!(code, Some(0), "{said}");
+    let proof = hex::decode(printed[0]["proof"].as_str().unwrap().trim_start_matches("0x")).unwrap();
+    let digest = registration::duty_key_proof_digest(31_337, Address::repeat_byte(3), provider, made.duty_key);
+    assert_eq!(recover_signer(digest, &proof.try_into().unwrap()), Ok(made.duty_key));
+}
+
+#[test]
+fn a_wrong_configuration_is_a_usage_error_and_a_chain_that_is_away_is_not() {
+    let made = Made::new();
+    let run = || gateway(&["run", "--config", &made.config()]);
+    let (code, _, said) = run();
+    assert!(code == Some(3) && said.contains("no RPC endpoint can be used"), "{said}");
+    made.edit("address = \"127.0.0.1:9000\"", "address = \"0.0.0.0:9000\"");
+    let (code, _, said) = run();
+    assert!(code == Some(2) && said.contains("without TLS only the loopback interface"), "{said}");
+    made.edit("address = \"0.0.0.0:9000\"", "addres = \"127.0.0.1:9000\"");
+    assert_eq!(run().0, Some(2));
+    made.edit("addres = ", "address = ");
+    let schedule = std::fs::read_to_string(made.path("beacon.toml")).unwrap();
+    std::fs::write(made.path("beacon.toml"), schedule.replace("0x00000042", "0x00000043")).unwrap();
+    let (code, _, said) = run();
+    assert!(code == Some(2) && said.contains("genesis fork version is 0x00000043"), "{said}");
+}
+
+#[test]
+fn a_history_is_imported_shown_pruned_and_exported() {
+    let made = Made::new();
+    let pubkey = format!("0x{}", "ab".repeat(48));
+    let file = write(&made.path("history.json"), &pubkey, 10);
+    let (code, printed, said) = made.protection("import", &[&file]);
+    assert_eq!((code, &printed["registered"]), (Some(0), &json!(1)), "{said}");
+    let (_, status, _) = made.protection("status", &[]);
+    assert_eq!((&status[0]["pubkey"], &status[0]["high"]["targetEpoch"]), (&json!(pubkey), &json!("10")));
+    assert_eq!(made.protection("prune", &[]).0, Some(0));
+    let out = made.text("out.json");
+    let (code, printed, said) = made.protection("export", &[&out]);
+    assert_eq!((code, &printed["keys"]), (Some(0), &json!(1)), "{said}");
+    assert_eq!(made.protection("export", &[&out]).0, Some(2), "nothing is overwritten");
+    let exported: Value = serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!(exported["data"][0]["pubkey"], json!(pubkey));
+    let foreign = std::fs::read_to_string(&file).unwrap().replace("05050505", "06060606");
+    std::fs::write(&file, foreign).unwrap();
+    assert_eq!(made.protection("import", &[&file]).0, Some(1), "of another network");
+}
+
+#[test]
+fn a_lost_history_is_unsafe_until_it_is_imported_even_without_its_witness() {
+    for with_witness in [true, false] {
+        let made = Made::new();
+        for file in std::fs::read_dir(made.path("gateway")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("protection.sqlite") && !(with_witness && name.ends_with(".witness")) {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        let (code, _, said) = made.protection("status", &[]);
+        assert!(code == Some(4) && said.contains("must not sign"), "{said}");
+        let file = write(&made.path("history.json"), &format!("0x{}", "ab".repeat(48)), 10);
+        let (code, _, said) = made.protection("import", &[&file]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(made.protection("status", &[]).0, Some(0));
+    }
+}

@@ -1,0 +1,368 @@
+//! A gateway on a real port before a committee of real TLS servers that hold real shares. What the chain would say is said
+//! here: which keys are served, and by whom.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::{Address, B256};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use stkr_core::testing::TrustedDealer;
+use stkr_core::{SecretShare, Threshold};
+use stkr_duties::ForkSchedule;
+use stkr_gateway::api::{App, router};
+use stkr_gateway::follow::Bell;
+use stkr_gateway::keys::{KeyRing, Keys, ServedKey};
+use stkr_gateway::line::Line;
+use stkr_gateway::metrics::GatewayMetrics;
+use stkr_gateway::recorder::Recorder;
+use stkr_gateway::signing::Signing;
+use stkr_gateway::store::{Keeper, SCHEMA, Store};
+use stkr_node::client::{Patience, Peer, ServerClient};
+use stkr_node::collector::Seat;
+use stkr_node::database::Database;
+use stkr_node::http::{JsonBody, Limits, serve_plain, serve_tls};
+use stkr_node::metrics::Metrics;
+use stkr_node::shutdown::{Reason, Shutdown};
+use stkr_node::tls::{self, Identity};
+use stkr_protection::{Protection, Pubkey};
+use stkr_protocol::api::{SignBatch, SignReplies};
+use stkr_protocol::ceremony::MemberId;
+use stkr_protocol::collection::Committee;
+use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::{ProtocolDomain, SignerKey};
+use tokio::sync::Semaphore;
+
+pub(crate) const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+pub(crate) const KEY_ID: u64 = 9;
+pub(crate) const ASSIGNMENT: u64 = 3;
+/// Epoch the tests' chain is in at least.
+pub(crate) const EPOCH: u64 = 1_000;
+const SECONDS_PER_SLOT: u64 = 12;
+
+/// What a server does with a request of the right provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    Honest,
+    /// Signs, in its own name, with a share of another key.
+    OtherShare,
+    Refuses(RefusalKind),
+    Hangs,
+}
+
+struct State {
+    share: SecretShare,
+    wrong: SecretShare,
+    signer: SignerKey,
+    duty_key: Address,
+    schedule: Arc<ForkSchedule>,
+    behaviour: Mutex<Behaviour>,
+    /// Signing roots it was asked for, call by call.
+    calls: Mutex<Vec<Vec<B256>>>,
+    /// One permit per call that may be answered.
+    gate: Semaphore,
+}
+
+impl State {
+    /// As a server does it: root from the typed duty, and only for the duty key and the assignment of the chain.
+    fn answer(&self, request: &SignRequest) -> (B256, SignResponse) {
+        let SignRequest::Duty(request) = request else { panic!("{request:?}") };
+        let duty = request.check(&self.schedule).unwrap();
+        let subject = duty.subject();
+        assert_eq!((duty.duty_key(&DOMAIN), duty.assignment()), (Ok(self.duty_key), ASSIGNMENT));
+        assert_eq!(subject.key_id(), KEY_ID);
+        let root = subject.signing_root();
+        let share = match *self.behaviour.lock().unwrap() {
+            Behaviour::Refuses(kind) => {
+                return (root, SignResponse::refused(Refusal::new(kind, "it is a test", "Do nothing.")));
+            }
+            Behaviour::OtherShare => &self.wrong,
+            Behaviour::Honest | Behaviour::Hangs => &self.share,
+        };
+        let partial = share.sign(&root.0);
+        (root, SignResponse::Signed(SignedPartial::new(subject, &DOMAIN, &self.signer, 0, &partial)))
+    }
+
+    async fn batch(&self, batch: SignBatch) -> SignReplies {
+        if *self.behaviour.lock().unwrap() == Behaviour::Hangs {
+            std::future::pending::<()>().await;
+        }
+        let (roots, responses) = batch.requests.iter().map(|request| self.answer(request)).unzip();
+        self.calls.lock().unwrap().push(roots);
+        self.gate.acquire().await.unwrap().forget();
+        SignReplies { responses }
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) id: u32,
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    identity: Identity,
+    running: Shutdown,
+}
+
+impl Server {
+    fn start(&self) {
+        let state = self.state.clone();
+        let handler = move |JsonBody(batch): JsonBody<SignBatch>| {
+            let state = state.clone();
+            async move { Json(state.batch(batch).await) }
+        };
+        let router = Router::new().route("/v1/sign", post(handler));
+        let listener = TcpListener::bind(self.address).unwrap();
+        let config = tls::server_config(&self.identity).unwrap();
+        let (stop, metrics) = (self.running.clone(), Metrics::new("test", "0"));
+        let limits = Limits { grace: Duration::from_millis(1), ..Limits::default() };
+        tokio::spawn(async move { serve_tls(listener, router, config, &metrics, limits, stop).await });
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        *self.state.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// Closes its port and its connections.
+    pub(crate) async fn kill(&self) {
+        self.running.trigger(Reason::Internal);
+        while tokio::net::TcpStream::connect(self.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// From now on calls are answered only as `release` allows.
+    pub(crate) fn hold(&self) {
+        self.state.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) fn release(&self) {
+        self.state.gate.add_permits(1_000_000);
+    }
+
+    /// Signing roots it was asked for, call by call.
+    pub(crate) fn calls(&self) -> Vec<Vec<B256>> {
+        self.state.calls.lock().unwrap().clone()
+    }
+
+    pub(crate) fn roots(&self) -> BTreeSet<B256> {
+        self.calls().into_iter().flatten().collect()
+    }
+}
+
+pub(crate) struct Gateway {
+    pub(crate) url: String,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) dealer: TrustedDealer,
+    pub(crate) schedule: Arc<ForkSchedule>,
+    pub(crate) app: Arc<App>,
+    pub(crate) pubkey: Pubkey,
+    served: Arc<ServedKey>,
+    _folder: tempfile::TempDir,
+    running: Shutdown,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.running.trigger(Reason::Internal);
+        for server in &self.servers {
+            server.running.trigger(Reason::Internal);
+        }
+    }
+}
+
+/// A chain that is in [`EPOCH`], with every fork from its start.
+pub(crate) fn schedule() -> ForkSchedule {
+    let names = ["phase0", "altair", "bellatrix", "capella", "deneb", "electra", "fulu"];
+    let forks = names.iter().enumerate().map(|(at, name)| json!({"name": name, "version": version(at), "epoch": 0}));
+    let genesis_time = unix_seconds() - (EPOCH * 32 + 1) * SECONDS_PER_SLOT;
+    serde_json::from_value(json!({
+        "preset": "mainnet",
+        "genesis_validators_root": B256::repeat_byte(5),
+        "genesis_time": genesis_time,
+        "seconds_per_slot": SECONDS_PER_SLOT,
+        "forks": forks.collect::<Vec<_>>(),
+    }))
+    .unwrap()
+}
+
+fn version(fork: usize) -> String {
+    format!("0x0{fork}000042")
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn servers(dealer: &mut TrustedDealer, schedule: &Arc<ForkSchedule>, duty_key: Address) -> Vec<Server> {
+    let other = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [2; 32]);
+    let shares = std::mem::take(&mut dealer.shares).into_iter().zip(other.shares);
+    let servers = shares.map(|(share, wrong)| {
+        let server = Server {
+            id: 100 + u32::from(share.index().get()),
+            address: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+            identity: Identity::generate("server").unwrap(),
+            running: Shutdown::default(),
+            state: Arc::new(State {
+                share,
+                wrong,
+                signer: SignerKey::random().unwrap(),
+                duty_key,
+                schedule: schedule.clone(),
+                behaviour: Mutex::new(Behaviour::Honest),
+                calls: Mutex::default(),
+                gate: Semaphore::new(1_000_000),
+            }),
+        };
+        server.start();
+        server
+    });
+    servers.collect()
+}
+
+impl Gateway {
+    /// Serves one 3-of-4 key.
+    pub(crate) fn start() -> Self {
+        let gateway = Self::unread(schedule());
+        gateway.serve([gateway.pubkey]);
+        gateway
+    }
+
+    /// Before the chain was read for the first time.
+    pub(crate) fn unread(schedule: ForkSchedule) -> Self {
+        tls::install_provider().unwrap();
+        let schedule = Arc::new(schedule);
+        let duty_key = Arc::new(SignerKey::random().unwrap());
+        let mut dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [1; 32]);
+        let servers = servers(&mut dealer, &schedule, duty_key.address());
+        let client = Identity::generate("gateway").unwrap();
+        let seats = servers.iter().map(|server| {
+            let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
+            let peer = Peer { server_id: server.id, endpoint, fingerprint };
+            let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
+            let client = ServerClient::new(&client, peer, patience).map(Line::open);
+            Seat { index: server.state.share.index(), server_id: server.id, client }
+        });
+        let members = servers.iter().map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
+        let pubkey = Pubkey::from(dealer.keys.group_key().to_compressed());
+        let served = Arc::new(ServedKey {
+            pubkey,
+            key_id: KEY_ID,
+            assignment: ASSIGNMENT,
+            duty_key,
+            committee: Committee::new(DOMAIN, 0, dealer.keys.clone(), members.collect()).unwrap(),
+            seats: seats.collect(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let app = app(folder.path(), &schedule);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (running, served_app) = (Shutdown::default(), app.clone());
+        let stop = running.clone();
+        tokio::spawn(async move {
+            let metrics = served_app.signing.metrics.registry.clone();
+            serve_plain(
+                listener,
+                router(served_app),
+                &metrics,
+                Limits { connections_of_one_address: 512, ..Limits::default() },
+                stop,
+            )
+            .await
+        });
+        Self { url, servers, dealer, schedule, app, pubkey, served, _folder: folder, running }
+    }
+
+    /// The chain assigns these keys, all with the one committee there is.
+    pub(crate) fn serve(&self, pubkeys: impl IntoIterator<Item = Pubkey>) {
+        let pubkeys: Vec<Pubkey> = pubkeys.into_iter().collect();
+        self.app.protection.register(&pubkeys, None).unwrap();
+        let key = |pubkey: &Pubkey| (*pubkey, Arc::new(ServedKey { pubkey: *pubkey, ..(*self.served).clone() }));
+        self.app.signing.ring.replace(pubkeys.iter().map(key).collect::<Keys>());
+    }
+
+    /// Requests that wait for each server.
+    pub(crate) fn waiting(&self) -> Vec<usize> {
+        self.served.seats.iter().map(|seat| seat.client.as_ref().unwrap().waiting()).collect()
+    }
+
+    pub(crate) fn request(&self, kind: &str, member: &str, payload: Value) -> Value {
+        let fork = json!({"previous_version": version(5), "current_version": version(6), "epoch": "0"});
+        let root = self.schedule.genesis_validators_root();
+        json!({"type": kind, "fork_info": {"fork": fork, "genesis_validators_root": root}, member: payload})
+    }
+
+    /// A vote in the first slot of `target` for the block `root`.
+    pub(crate) fn vote(&self, source: u64, target: u64, root: u64) -> Value {
+        let root = B256::left_padding_from(&root.to_be_bytes());
+        let data = json!({
+            "slot": (target * 32).to_string(), "index": "0", "beacon_block_root": root,
+            "source": {"epoch": source.to_string(), "root": root},
+            "target": {"epoch": target.to_string(), "root": root},
+        });
+        self.request("ATTESTATION", "attestation", data)
+    }
+
+    pub(crate) fn sign_url(&self) -> String {
+        format!("{}/api/v1/eth2/sign/{}", self.url, self.pubkey)
+    }
+
+    pub(crate) async fn sign(&self, request: &Value) -> (u16, Value) {
+        self.post(&self.sign_url(), request).await
+    }
+
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> (u16, Value) {
+        let answer = http().post(url).json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The answer is the group's signature over the root of `request`.
+    pub(crate) fn assert_signed(&self, request: &Value, (status, answer): &(u16, Value)) {
+        let text = request.to_string();
+        let request = stkr_duties::SigningRequest::decode(text.as_bytes(), self.schedule.preset()).unwrap();
+        let root = request.verify(&self.schedule).unwrap();
+        let expected = hex::encode(self.dealer.group_signature(&root.0).to_compressed());
+        assert_eq!((*status, answer), (200, &json!({"signature": format!("0x{expected}")})));
+    }
+}
+
+fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>) -> Arc<App> {
+    let database = Arc::new(Database::open(&folder.join("gateway.sqlite"), &SCHEMA).unwrap());
+    let store = Store::new(database);
+    let created = Protection::create(&folder.join("protection.sqlite"), schedule.genesis_validators_root());
+    let protection = Arc::new(created.unwrap());
+    let metrics = GatewayMetrics::default();
+    let signing = Signing {
+        domain: DOMAIN,
+        schedule: schedule.clone(),
+        ring: KeyRing::default(),
+        recorder: Recorder::start(protection.clone(), schedule.clone()).unwrap(),
+        keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
+        metrics,
+        suspects: Arc::default(),
+    };
+    Arc::new(App { signing, bell: Bell::default(), store, protection })
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain for: {what}");
+}
