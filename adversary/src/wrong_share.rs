@@ -15,7 +15,7 @@ use stkr_node::metrics::Metrics;
 use stkr_node::shutdown::Shutdown;
 use stkr_node::{config, secrets, tls};
 use stkr_protocol::api::{SignBatch, SignReplies};
-use stkr_protocol::sign::{SignResponse, SignedPartial};
+use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use stkr_server::config::ServerConfig;
 
@@ -57,8 +57,12 @@ fn answer(liar: &Liar, batch: &SignBatch) -> SignReplies {
         .requests
         .iter()
         .map(|request| {
-            let partial = liar.share.sign(&request.signing_root().0);
-            SignResponse::Signed(SignedPartial::new(request, &liar.domain, &liar.key, 0, &partial))
+            let SignRequest::Deposit(deposit) = request else {
+                return SignResponse::refused(Refusal::denied("this adversary signs deposits only", "Nothing."));
+            };
+            let subject = deposit.subject();
+            let partial = liar.share.sign(&subject.signing_root().0);
+            SignResponse::Signed(SignedPartial::new(&subject, &liar.domain, &liar.key, 0, &partial))
         })
         .collect();
     SignReplies { responses }

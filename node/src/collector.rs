@@ -223,7 +223,7 @@ mod tests {
     use stkr_protocol::api::SignReplies;
     use stkr_protocol::ceremony::MemberId;
     use stkr_protocol::collection::Committee;
-    use stkr_protocol::sign::{SignRequest, SignResponse, SignedPartial};
+    use stkr_protocol::sign::{DepositRequest, SignRequest, SignResponse, SignedPartial};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -239,13 +239,13 @@ mod tests {
         ShareIndex::new(number).unwrap()
     }
 
-    fn request() -> SignRequest {
+    fn request() -> DepositRequest {
         let message = DepositMessage {
             pubkey: [1; 48],
             withdrawal_credentials: B256::repeat_byte(2),
             amount_gwei: 1_000_000_000,
         };
-        SignRequest::deposit(9, &message, [0, 0, 0, 1])
+        DepositRequest::new(9, &message, [0, 0, 0, 1])
     }
 
     /// What a server does with a request.
@@ -275,8 +275,10 @@ mod tests {
                 }
                 _ => &self.share,
             };
-            let partial = share.sign(&request.signing_root().0);
-            SignResponse::Signed(SignedPartial::new(request, &DOMAIN, &self.signer, 0, &partial))
+            let SignRequest::Deposit(request) = request else { panic!("no deposit was asked for: {request:?}") };
+            let subject = request.subject();
+            let partial = share.sign(&subject.signing_root().0);
+            SignResponse::Signed(SignedPartial::new(&subject, &DOMAIN, &self.signer, 0, &partial))
         }
 
         /// Serves on the address it was given until the handle is triggered.

@@ -1,7 +1,7 @@
 //! Collecting partial signatures: who answered, whose answer counts, and the verified result.
 //!
 //! ```text
-//! new(request, committee, suspects) -> send request to all -> on_response(index, ..) -> poll() -> Done
+//! new(asked, committee, suspects) -> send request to all -> on_response(index, ..) -> poll() -> Done
 //! ```
 //! The caller sends and receives; [`Collection`] decides. Relayer and gateway share it.
 //!
@@ -25,7 +25,7 @@ use crate::{
     ProtocolDomain, SignatureError,
     ceremony::MemberId,
     envelope::Envelope,
-    sign::{Refusal, SignRequest, SignResponse, SignedPartial},
+    sign::{Asked, Refusal, SignRequest, SignResponse, SignedPartial},
 };
 
 /// The committee that holds a key, as the chain names it.
@@ -190,8 +190,7 @@ pub enum Progress {
 /// One request on its way to a signature.
 #[derive(Debug)]
 pub struct Collection {
-    request: SignRequest,
-    signing_root: B256,
+    asked: Asked,
     committee: Committee,
     suspects: BTreeSet<ShareIndex>,
     counted: BTreeMap<ShareIndex, (PartialSignature, SignedPartial)>,
@@ -203,10 +202,9 @@ pub struct Collection {
 impl Collection {
     /// Starts to collect. `suspects` are verified one by one before they count.
     #[must_use]
-    pub fn new(request: SignRequest, committee: Committee, suspects: impl IntoIterator<Item = ShareIndex>) -> Self {
+    pub fn new(asked: impl Into<Asked>, committee: Committee, suspects: impl IntoIterator<Item = ShareIndex>) -> Self {
         Self {
-            signing_root: request.signing_root(),
-            request,
+            asked: asked.into(),
             committee,
             suspects: suspects.into_iter().collect(),
             counted: BTreeMap::new(),
@@ -219,7 +217,7 @@ impl Collection {
     /// The request to send, the same to all.
     #[must_use]
     pub const fn request(&self) -> &SignRequest {
-        &self.request
+        self.asked.request()
     }
 
     /// The committee asked.
@@ -278,7 +276,7 @@ impl Collection {
         };
         let partial = PartialSignature { index, signature };
         let verify_first = self.suspects.contains(&index) || self.signature.is_some();
-        if verify_first && !self.committee.keys.verify_partial(&self.signing_root.0, &partial) {
+        if verify_first && !self.committee.keys.verify_partial(&self.signing_root().0, &partial) {
             return self.convict(index, &answer);
         }
         self.counted.insert(index, (partial, answer));
@@ -306,7 +304,11 @@ impl Collection {
     }
 
     fn envelope(&self, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
-        self.request.envelope(self.committee.epoch, index, partial)
+        self.asked.subject().envelope(self.committee.epoch, index, partial)
+    }
+
+    fn signing_root(&self) -> B256 {
+        self.asked.subject().signing_root()
     }
 
     fn convict(&mut self, culprit: ShareIndex, answer: &SignedPartial) -> Answer {
@@ -323,7 +325,7 @@ impl Collection {
 
     fn combine(&mut self) {
         let partials: Vec<PartialSignature> = self.counted.values().map(|(partial, _)| *partial).collect();
-        let culprits = match self.committee.keys.combine(&self.signing_root.0, &partials) {
+        let culprits = match self.committee.keys.combine(&self.signing_root().0, &partials) {
             Ok(combined) => {
                 self.signature = Some(combined.signature);
                 combined.culprits

@@ -65,6 +65,16 @@ alloy_sol_types::sol! {
         bytes publicKey;
     }
 
+    struct DutyRequest {
+        uint256 keyId;
+        uint64 assignment;
+        uint8 dutyKind;
+        uint64 slot;
+        uint64 sourceEpoch;
+        uint64 targetEpoch;
+        bytes32 signingRoot;
+    }
+
     struct Envelope {
         uint256 keyId;
         uint32 committeeEpoch;

@@ -9,12 +9,74 @@ use stkr_core::{ShareIndex, Signature};
 
 use crate::{ProtocolDomain, SignatureError, SignerKey, eip712, recover_signer};
 
-/// What kind of duty a partial signature is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What kind of duty a partial signature is for. The numbers are part of digests and stay as they are.
+///
+/// They number what is *signed*. Two forms of a request (the two of aggregates, the two of blocks) are one kind: a court
+/// compares signed objects, and two conflicting blocks must be two of one kind whichever form each was asked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DutyKind {
-    /// A `DepositMessage`; slot and epochs are 0.
+    /// A `DepositMessage`.
     Deposit = 1,
+    /// An `AttestationData`; the only kind with epochs.
+    Attestation = 2,
+    /// A `BeaconBlock`, or the header that has its root.
+    Block = 3,
+    /// A slot, to draw its aggregators.
+    AggregationSlot = 4,
+    /// An `AggregateAndProof`.
+    AggregateAndProof = 5,
+    /// An epoch, for the randomness; slot 0.
+    RandaoReveal = 6,
+    /// A `VoluntaryExit`; slot 0.
+    VoluntaryExit = 7,
+    /// A block root, by a member of the sync committee.
+    SyncCommitteeMessage = 8,
+    /// A `SyncAggregatorSelectionData`.
+    SyncCommitteeSelectionProof = 9,
+    /// A `ContributionAndProof`.
+    SyncCommitteeContributionAndProof = 10,
+    /// A `ValidatorRegistration` of the builder specs; slot 0.
+    ValidatorRegistration = 11,
+}
+
+impl DutyKind {
+    /// Name for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deposit => "deposit",
+            Self::Attestation => "attestation",
+            Self::Block => "block",
+            Self::AggregationSlot => "aggregation_slot",
+            Self::AggregateAndProof => "aggregate_and_proof",
+            Self::RandaoReveal => "randao_reveal",
+            Self::VoluntaryExit => "voluntary_exit",
+            Self::SyncCommitteeMessage => "sync_committee_message",
+            Self::SyncCommitteeSelectionProof => "sync_committee_selection_proof",
+            Self::SyncCommitteeContributionAndProof => "sync_committee_contribution_and_proof",
+            Self::ValidatorRegistration => "validator_registration",
+        }
+    }
+
+    /// The kind of what is signed for a request of this kind.
+    #[must_use]
+    pub const fn of(request: stkr_duties::DutyKind) -> Self {
+        use stkr_duties::DutyKind as Asked;
+        match request {
+            Asked::Deposit => Self::Deposit,
+            Asked::Attestation => Self::Attestation,
+            Asked::Block | Asked::BlockV2 => Self::Block,
+            Asked::AggregationSlot => Self::AggregationSlot,
+            Asked::AggregateAndProof | Asked::AggregateAndProofV2 => Self::AggregateAndProof,
+            Asked::RandaoReveal => Self::RandaoReveal,
+            Asked::VoluntaryExit => Self::VoluntaryExit,
+            Asked::SyncCommitteeMessage => Self::SyncCommitteeMessage,
+            Asked::SyncCommitteeSelectionProof => Self::SyncCommitteeSelectionProof,
+            Asked::SyncCommitteeContributionAndProof => Self::SyncCommitteeContributionAndProof,
+            Asked::ValidatorRegistration => Self::ValidatorRegistration,
+        }
+    }
 }
 
 /// What a server vouches for with its signer key when it hands out a partial signature.

@@ -49,6 +49,33 @@ forms! {
     Account: "^0x[0-9a-f]{40}$", "Address, lowercase hex.";
 }
 
+/// A duty: the request object of Web3Signer's `POST /api/v1/eth2/sign/{identifier}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Web3SignerRequest;
+
+impl PartialSchema for Web3SignerRequest {
+    fn schema() -> RefOr<Schema> {
+        let kinds = stkr_duties::DutyKind::ALL.iter().filter(|kind| **kind != stkr_duties::DutyKind::Deposit);
+        let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+        let kind = text.enum_values(Some(kinds.map(|kind| kind.name())));
+        ObjectBuilder::new()
+            .property("type", kind)
+            .required("type")
+            .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
+            .description(Some(
+                "Request object of Web3Signer's ETH2 API: the member of its type, fork_info where the type has it, \
+                 signingRoot and proofs if wanted.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for Web3SignerRequest {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Web3SignerRequest")
+    }
+}
+
 /// Schema of an enum that serde tags internally: each variant's object with the tag among its properties.
 ///
 /// utoipa would describe it as "the object, and also an object with the tag". Our objects allow no field beyond their own, so
@@ -71,7 +98,7 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::sign::SignRequest;
+    use crate::sign::{DepositRequest, SignRequest};
 
     /// The object has exactly the fields that are required, which are all that are described, and the tag's value.
     pub(crate) fn assert_described(object: &Value, schema: &Value) {
@@ -98,7 +125,7 @@ pub(crate) mod tests {
             withdrawal_credentials: alloy_primitives::B256::repeat_byte(2),
             amount_gwei: 3,
         };
-        let request = serde_json::to_value(SignRequest::deposit(4, &deposit, [5; 4])).unwrap();
+        let request = serde_json::to_value(SignRequest::from(DepositRequest::new(4, &deposit, [5; 4]))).unwrap();
         let schema = serde_json::to_value(SignRequest::schema()).unwrap();
         assert_described(&request, &schema["oneOf"][0]);
         assert_eq!(request["type"], "DEPOSIT");

@@ -23,7 +23,7 @@ use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
-use stkr_protocol::sign::SignRequest;
+use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 
 use crate::carry::{Carrier, Member};
@@ -514,7 +514,7 @@ impl Engine {
             withdrawal_credentials: order.withdrawal_credentials,
             amount_gwei: order.amount_gwei,
         };
-        let request = SignRequest::deposit(key_id, &message, self.parts.deployment.genesis_fork_version.0);
+        let request = DepositRequest::new(key_id, &message, self.parts.deployment.genesis_fork_version.0);
         if request.signing_root() != order.signing_root {
             return Err("the chain ordered another signing root than its own deposit has".to_owned());
         }

@@ -8,7 +8,7 @@ use stkr_core::{ShareIndex, Signature};
 use stkr_node::collector::{Collector, Seat};
 use stkr_protocol::ceremony::Transcript;
 use stkr_protocol::collection::{Collection, Committee, Evidence, Progress};
-use stkr_protocol::sign::SignRequest;
+use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -134,7 +134,7 @@ pub struct CollectionState {
 #[derive(Clone, Debug)]
 pub struct Job {
     /// What is to be signed.
-    pub request: SignRequest,
+    pub request: DepositRequest,
     /// Who can sign it.
     pub committee: Committee,
     /// How to reach them.

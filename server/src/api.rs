@@ -130,7 +130,7 @@ pub struct Readiness {
 /// One reason.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Unready {
-    /// `rpc`, `database` or `registered`.
+    /// `rpc`, `database`, `protection` or `registered`.
     check: &'static str,
     /// In words.
     reason: String,

@@ -17,10 +17,12 @@ use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
 use stkr_protocol::ceremony::Phase;
-use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, SignRequest, SignResponse, SignedPartial};
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
+use crate::dealt;
+use crate::duties::{Duties, Parts};
 use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::seal::Sealer;
 use crate::signing::{self, Facts};
@@ -49,10 +51,11 @@ pub struct Keys {
 
 /// A server: database, keys, chain.
 pub struct App {
-    store: Store,
-    keys: Keys,
+    store: Arc<Store>,
+    keys: Arc<Keys>,
     sealer: Sealer,
     chain: ChainView,
+    duties: Option<Duties>,
     metrics: Arc<Metrics>,
     counted: ServerMetrics,
     rate: Mutex<RateLimit>,
@@ -95,7 +98,13 @@ pub enum ShareCheckError {
 
 impl App {
     /// Puts a server together. Nothing runs yet.
-    pub fn new(store: Store, keys: Keys, chain: ChainView, (requests_per_second, burst): (u32, u32)) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        keys: Keys,
+        chain: ChainView,
+        duties: Option<Duties>,
+        (requests_per_second, burst): (u32, u32),
+    ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
         let counted = ServerMetrics::new(&metrics);
         let rate = |times: u32| {
@@ -105,9 +114,10 @@ impl App {
         let sealer = Sealer::new(&keys.store_key);
         Arc::new(Self {
             store,
-            keys,
+            keys: Arc::new(keys),
             sealer,
             chain,
+            duties,
             metrics,
             counted,
             rate: rate(1),
@@ -200,6 +210,7 @@ impl App {
         let born = self.store.born().map_err(|error| internal(&error))?;
         let drawn = self.chain.ceremony(key_id, attempt, born > 0).await.map_err(|error| no_ceremony(&error))?;
         let app = Arc::clone(self);
+        let registering = Arc::clone(self);
         let turn = Arc::clone(&self.ceremony).lock_owned().await;
         let advanced = tokio::task::spawn_blocking(move || {
             // Held to the end even if the caller goes away in the middle.
@@ -224,9 +235,43 @@ impl App {
         })?;
         self.counted.ceremony_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
         if answer.phase == Phase::Acknowledged {
+            // Before the acknowledgement leaves, without which the key never lives: a key whose first duty comes finds its
+            // empty history in place. Called again until it worked.
+            let registered = tokio::task::spawn_blocking(move || registering.register(key_id)).await;
+            registered.map_err(|error| internal(&error))??;
             self.count_shares();
         }
         Ok(answer)
+    }
+
+    /// A key that this server just helped to make has signed nothing: its empty history is the right one.
+    fn register(&self, key_id: u64) -> Result<(), Problem> {
+        let Some(duties) = &self.duties else { return Ok(()) };
+        let rows = self.store.shares(key_id).map_err(|error| internal(&error))?;
+        let keys: Vec<_> = rows.iter().map(|row| row.group_key.into()).collect();
+        duties.desk().register(&keys).map_err(|error| internal(&error))?;
+        Ok(())
+    }
+
+    /// Reads again who may ask for duties; to be called with every new block.
+    pub async fn refresh_assignments(&self) {
+        if let Some(duties) = &self.duties {
+            duties.refresh(&self.chain).await;
+        }
+    }
+
+    /// Finds out which dealt keys the chain knows by now; to be called with every new block.
+    pub async fn adopt_dealt_shares(&self) {
+        if let Err(error) = dealt::adopt(&self.store, &self.chain, self.signer()).await {
+            tracing::warn!(error = %error, "shares of dealt keys could not be looked up; tried again with the next block");
+        }
+    }
+
+    /// Writes what is still to be written; after the last request.
+    pub async fn flush(&self) {
+        if let Some(duties) = &self.duties {
+            duties.flush().await;
+        }
     }
 
     fn count_shares(&self) {
@@ -237,21 +282,39 @@ impl App {
 
     /// `POST /v1/sign`: one answer per request, in order.
     pub async fn sign(self: &Arc<Self>, batch: SignBatch) -> SignReplies {
-        let decided: Vec<Decision> = futures::stream::iter(batch.requests)
-            .map(|request| self.decide(request))
-            .buffered(PARALLEL_READS)
-            .collect()
-            .await;
-        let count = decided.len();
-        let app = Arc::clone(self);
-        let responses = match tokio::task::spawn_blocking(move || app.answer(decided)).await {
-            Ok(responses) => responses,
-            Err(_) => {
-                let bug = Refusal::unavailable("this server hit a bug while signing", "Report it to the operator.");
-                vec![SignResponse::refused(bug); count]
+        let (mut deposits, mut duties, mut is_deposit) = (Vec::new(), Vec::new(), Vec::new());
+        for request in batch.requests {
+            is_deposit.push(matches!(request, SignRequest::Deposit(_)));
+            match request {
+                SignRequest::Deposit(request) => deposits.push(request),
+                SignRequest::Duty(request) => duties.push(request),
             }
+        }
+        let (deposits, duties) = futures::join!(self.sign_deposits(deposits), self.sign_duties(duties));
+        let (mut deposits, mut duties) = (deposits.into_iter(), duties.into_iter());
+        let responses: Vec<SignResponse> = is_deposit
+            .into_iter()
+            .filter_map(|is_deposit| if is_deposit { deposits.next() } else { duties.next() })
+            .collect();
+        self.count(&responses);
+        SignReplies { responses }
+    }
+
+    async fn sign_duties(self: &Arc<Self>, requests: Vec<DutyRequest>) -> Vec<SignResponse> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let Some(duties) = &self.duties else {
+            let reason = "this server knows no beacon chain, so it signs deposits only";
+            let refusal = Refusal::denied(reason, "The operator has to set beacon.schedule in its configuration.");
+            return vec![SignResponse::refused(refusal); requests.len()];
         };
-        for response in &responses {
+        let parts = Parts { store: &self.store, keys: &self.keys, chain: &self.chain, counted: &self.counted };
+        duties.sign(requests, parts).await
+    }
+
+    fn count(&self, responses: &[SignResponse]) {
+        for response in responses {
             match response {
                 SignResponse::Signed(_) => _ = self.counted.partials.inc(),
                 SignResponse::Refused(refused) => {
@@ -260,17 +323,36 @@ impl App {
                 }
             }
         }
-        SignReplies { responses }
     }
 
-    async fn decide(&self, request: SignRequest) -> Decision {
+    async fn sign_deposits(self: &Arc<Self>, requests: Vec<DepositRequest>) -> Vec<SignResponse> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let decided: Vec<Decision> = futures::stream::iter(requests)
+            .map(|request| self.decide(request))
+            .buffered(PARALLEL_READS)
+            .collect()
+            .await;
+        let count = decided.len();
+        let app = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || app.answer(decided)).await {
+            Ok(responses) => responses,
+            Err(_) => {
+                let bug = Refusal::unavailable("this server hit a bug while signing", "Report it to the operator.");
+                vec![SignResponse::refused(bug); count]
+            }
+        }
+    }
+
+    async fn decide(&self, request: DepositRequest) -> Decision {
         match signing::answered_before(&self.store, &request) {
             Ok(Some(partial)) => return Decision::Again(partial),
             Ok(None) => {}
             Err(refusal) => return Decision::Refuse(refusal),
         }
         // Before the chain is asked: strangers must not be able to spend the operator's RPC quota with made-up keys.
-        if let Err(refusal) = signing::known_key(&self.store, request.key_id()) {
+        if let Err(refusal) = signing::known_key(&self.store, request.key_id) {
             return Decision::Refuse(refusal);
         }
         match self.chain.deposit_facts(&request, self.signer()).await {
@@ -281,7 +363,7 @@ impl App {
 
     /// Judges, signs and stores a whole batch; what is not stored does not leave.
     fn answer(&self, decided: Vec<Decision>) -> Vec<SignResponse> {
-        let mut made: Vec<(SignRequest, SignedPartial)> = Vec::new();
+        let mut made: Vec<(DepositRequest, SignedPartial)> = Vec::new();
         // `None` stands for an answer that was made and is to be stored first.
         let slots: Vec<Option<SignResponse>> = decided
             .into_iter()
@@ -315,16 +397,16 @@ impl App {
             .collect()
     }
 
-    fn make(&self, request: &SignRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
-        let SignRequest::Deposit(deposit) = request;
+    fn make(&self, deposit: &DepositRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
         let seat = signing::judge(deposit, facts)?;
         let rows = self.store.shares(deposit.key_id).map_err(|error| {
             tracing::error!(error = %error, "database failed while signing");
             Refusal::unavailable("this server's database failed", "Ask again.")
         })?;
         let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
-        let root = request.signing_root();
-        let partial = signing::answer(request, &share, &self.chain.domain(), &self.keys.signer, 0);
+        let subject = deposit.subject();
+        let root = subject.signing_root();
+        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, 0);
         tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
         Ok(partial)
     }
@@ -362,6 +444,9 @@ impl App {
         if let Err(error) = self.store.check_writable() {
             reasons.push(("database", error.to_string()));
         }
+        if let Some(Err(error)) = self.duties.as_ref().map(|duties| duties.desk().check_writable()) {
+            reasons.push(("protection", error.to_string()));
+        }
         if self.server_id.load(Ordering::Relaxed) == 0 {
             reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));
         }
@@ -372,7 +457,7 @@ impl App {
 enum Decision {
     Again(SignedPartial),
     Refuse(Refusal),
-    Judge(SignRequest, Box<Facts>),
+    Judge(DepositRequest, Box<Facts>),
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Problem {

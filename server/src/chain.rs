@@ -12,13 +12,14 @@ use alloy::sol_types::SolEvent as _;
 use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::endpoint::ask;
 use stkr_chain::types::KeyState;
-use stkr_chain::{ChainError, ChainReader, KeyInfo, LiveKey};
-use stkr_core::Threshold;
+use stkr_chain::{ChainError, ChainReader, DutyAssignment, KeyInfo, LiveKey};
+use stkr_core::{PublicKey, ShareIndex, Threshold};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
-use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest};
+use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind};
 
 use crate::ceremony::Drawn;
+use crate::duty::DutyFacts;
 use crate::signing::Facts;
 
 /// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
@@ -174,13 +175,45 @@ impl ChainView {
         Err(last)
     }
 
-    /// What the chain says about a key whose deposit is asked for.
+    /// What the chain says about a key whose duties are asked for, as long as its committee stays.
+    ///
+    /// # Errors
+    /// The refusal to answer with: it cannot be known, or this server has no seat.
+    pub async fn duty_facts(&self, key_id: u64, signer: Address) -> Result<DutyFacts, Refusal> {
+        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+        let live = self.live_key(&key).await?;
+        let seat = seat_of(&live, signer).ok_or_else(|| not_a_member(key_id))?;
+        let deployment = self.reader.deployment();
+        let pays = if key.consumer == deployment.micropools {
+            let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
+            Some(deployment.vault_of(pool))
+        } else {
+            None
+        };
+        Ok(DutyFacts { group_key: live.keys.group_key(), seat, pays })
+    }
+
+    /// Who may ask for duties of a key, at the newest block.
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known.
-    pub async fn deposit_facts(&self, request: &SignRequest, signer: Address) -> Result<Facts, Refusal> {
-        let key_id = request.key_id();
-        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+    pub async fn duty_assignment(&self, key_id: u64) -> Result<Option<DutyAssignment>, Refusal> {
+        self.reader.duty_assignment(key_id).await.map_err(|error| refusal(&error))
+    }
+
+    /// Hash of the newest block of the first endpoint that has one.
+    pub async fn newest_block(&self) -> Option<B256> {
+        for endpoint in self.reader.endpoints() {
+            if let Ok(Some(block)) = endpoint.block(BlockNumberOrTag::Latest).await {
+                return Some(block.hash);
+            }
+        }
+        None
+    }
+
+    /// The public half of a Live key, believed only because it rebuilds the root on-chain.
+    async fn live_key(&self, key: &KeyInfo) -> Result<LiveKey, Refusal> {
+        let key_id = key.id;
         let live = match self.keys.get(&(key_id, key.commitment)) {
             Some(live) => live,
             None => {
@@ -189,11 +222,21 @@ impl ChainView {
                 live
             }
         };
-        if live.leaves_root != key.commitment {
-            return Err(Refusal::unavailable(format!("key {key_id} just changed on the chain"), "Ask again."));
+        if live.leaves_root == key.commitment {
+            return Ok(live);
         }
-        let seat =
-            live.member_of_signer(signer).and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)));
+        Err(Refusal::unavailable(format!("key {key_id} just changed on the chain"), "Ask again."))
+    }
+
+    /// What the chain says about a key whose deposit is asked for.
+    ///
+    /// # Errors
+    /// The refusal to answer with if it cannot be known.
+    pub async fn deposit_facts(&self, request: &DepositRequest, signer: Address) -> Result<Facts, Refusal> {
+        let key_id = request.key_id;
+        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+        let live = self.live_key(&key).await?;
+        let seat = seat_of(&live, signer);
         let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
         let ordered = self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
         let deployment = self.reader.deployment();
@@ -208,6 +251,18 @@ impl ChainView {
             ordered,
         })
     }
+}
+
+fn seat_of(live: &LiveKey, signer: Address) -> Option<(ShareIndex, PublicKey)> {
+    live.member_of_signer(signer).and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)))
+}
+
+fn not_a_member(key_id: u64) -> Refusal {
+    Refusal::new(
+        RefusalKind::UnknownKey,
+        format!("this server is not in the committee of key {key_id}"),
+        "Ask the members that the KeyFinalised event of the key names.",
+    )
 }
 
 fn attempt_of(log: &alloy::rpc::types::Log) -> Option<u16> {

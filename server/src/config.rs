@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stkr_duties::ForkSchedule;
 use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, ProgramConfig};
 use stkr_node::{secrets, tls};
 
@@ -18,6 +19,8 @@ pub struct ServerConfig {
     pub public: PublicConfig,
     /// Its files.
     pub files: FilesConfig,
+    /// The beacon chain whose duties it signs.
+    pub beacon: BeaconConfig,
     /// Bounds per client.
     pub limits: LimitsConfig,
     /// Logs.
@@ -44,6 +47,8 @@ impl Default for PublicConfig {
 pub struct FilesConfig {
     /// SQLite database.
     pub database: PathBuf,
+    /// Slashing protection database (EIP-3076).
+    pub protection: PathBuf,
     /// Signer key, secp256k1, 32 bytes in hex.
     pub signer_key: PathBuf,
     /// EIP-2335 keystore that wraps the store key.
@@ -60,6 +65,7 @@ impl Default for FilesConfig {
     fn default() -> Self {
         Self {
             database: "server.db".into(),
+            protection: "protection.db".into(),
             signer_key: "secrets/signer.key".into(),
             store_keystore: "secrets/store-key.json".into(),
             store_password: "secrets/store-key.password".into(),
@@ -70,15 +76,61 @@ impl Default for FilesConfig {
 }
 
 impl FilesConfig {
-    fn all(&mut self) -> [&mut PathBuf; 6] {
+    fn all(&mut self) -> [&mut PathBuf; 7] {
         [
             &mut self.database,
+            &mut self.protection,
             &mut self.signer_key,
             &mut self.store_keystore,
             &mut self.store_password,
             &mut self.tls_certificate,
             &mut self.tls_key,
         ]
+    }
+}
+
+/// `[beacon]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BeaconConfig {
+    /// File with a [`stkr_duties::ScheduleConfig`]; the public networks have theirs built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<PathBuf>,
+    /// Whether blocks of pool keys are signed that do not prove whom they pay.
+    pub sign_unproven_blocks: bool,
+}
+
+impl ServerConfig {
+    /// The beacon chain this server signs duties for; `None` on a devnet without a schedule, where it signs deposits only.
+    ///
+    /// # Errors
+    /// A schedule for a network whose schedule is built in, one that is no schedule, or one with another genesis fork version
+    /// than the deposits of the deployment have.
+    pub fn schedule(&self) -> Result<Option<ForkSchedule>, ConfigError> {
+        let wrong = |reason: String| ConfigError::value("beacon.schedule", reason);
+        let built_in = ForkSchedule::by_name(self.chain.network.name());
+        let schedule = match (&self.beacon.schedule, built_in) {
+            (None, built_in) => built_in,
+            (Some(_), Some(_)) => {
+                let network = self.chain.network.name();
+                return Err(wrong(format!("the schedule of {network} is built in; leave this out")));
+            }
+            (Some(path), None) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                let read = toml::from_str::<ForkSchedule>(&text);
+                Some(read.map_err(|error| wrong(format!("{}: {}", path.display(), error.message())))?)
+            }
+        };
+        let deployment = self.chain.network.load(&self.chain.deployment)?;
+        match &schedule {
+            Some(schedule) if schedule.genesis_fork_version() != deployment.genesis_fork_version.0 => {
+                let version = hex::encode(schedule.genesis_fork_version());
+                let deposits = hex::encode(deployment.genesis_fork_version);
+                Err(wrong(format!("its genesis fork version is 0x{version}, the deployment's is 0x{deposits}")))
+            }
+            _ => Ok(schedule),
+        }
     }
 }
 
@@ -92,11 +144,13 @@ pub struct LimitsConfig {
     pub burst: u32,
     /// Seconds one request may take.
     pub request_seconds: u64,
+    /// Requests for blocks and attestations that are kept as evidence.
+    pub evidence_rows: u64,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { requests_per_second: 50, burst: 200, request_seconds: 30 }
+        Self { requests_per_second: 50, burst: 200, request_seconds: 30, evidence_rows: 1_000_000 }
     }
 }
 
@@ -114,6 +168,10 @@ impl ProgramConfig for ServerConfig {
                 "Database: ceremonies, shares (encrypted) and what was signed. Back it up, never restore an old copy without\nreading the operators' handbook, and never run two servers on it.",
             ),
             Doc::new(
+                "files.protection",
+                "Slashing protection (EIP-3076): every block and attestation that was signed. Never copy it to a second server,\nnever put an old copy back: `stkr-server protection` has the commands for both.",
+            ),
+            Doc::new(
                 "files.signer_key",
                 "Signer key (secp256k1, hex, mode 0600). Speaks for this server on-chain; losing it means registering again.",
             ),
@@ -124,9 +182,22 @@ impl ProgramConfig for ServerConfig {
                 "TLS certificate (PEM). Its SHA-256 is registered on-chain; a new one has to be registered too.",
             ),
             Doc::new("files.tls_key", "TLS private key (PEM, mode 0600)."),
+            Doc::unset(
+                "beacon.schedule",
+                "Forks, genesis time and genesis validators root of the beacon chain (TOML), for a chain of your own; mainnet and\nhoodi have theirs built in. Without one no duty is signed.",
+                "\"beacon.toml\"",
+            ),
+            Doc::new(
+                "beacon.sign_unproven_blocks",
+                "Whether to sign blocks of pool keys that do not prove to pay the pool. false: only clients that send proofs (Nimbus,\nverifying mode) propose for pools. true: a provider could keep a block's income, and would be found out later.",
+            ),
             Doc::new("limits.requests_per_second", "Requests per second that one client certificate may send."),
             Doc::new("limits.burst", "Requests that one client certificate may send at once."),
             Doc::new("limits.request_seconds", "Seconds a request may take before it is answered with 503."),
+            Doc::new(
+                "limits.evidence_rows",
+                "Requests for blocks and attestations kept as evidence against providers, the newest ones; about 400 bytes each.",
+            ),
         ];
         let (public, rest) = own.split_at(1);
         [ChainConfig::docs().as_slice(), &ListenConfig::docs(), public, rest, &LogConfig::docs()].concat()
@@ -136,6 +207,9 @@ impl ProgramConfig for ServerConfig {
         self.chain.resolve(folder);
         for file in self.files.all() {
             *file = folder.join(&*file);
+        }
+        if let Some(schedule) = &mut self.beacon.schedule {
+            *schedule = folder.join(&*schedule);
         }
     }
 
@@ -147,6 +221,7 @@ impl ProgramConfig for ServerConfig {
         if limits.requests_per_second == 0 || limits.burst == 0 || !(1..=600).contains(&limits.request_seconds) {
             return Err(ConfigError::value("limits", "rates must be above 0 and request_seconds between 1 and 600"));
         }
+        self.schedule()?;
         secrets::read_hex32(&self.files.signer_key)?;
         secrets::read_text(&self.files.store_password)?;
         secrets::read(&self.files.store_keystore)?;

@@ -6,20 +6,31 @@
 //! | [`store`], [`seal`] | what must never be forgotten; one-time secrets at rest |
 //! | [`chain`] | the server's own look at the chain |
 //! | [`ceremony`] | one call of a key ceremony |
-//! | [`signing`] | whether to sign, and the answer |
+//! | [`signing`] | whether to sign a deposit, and the answer |
+//! | [`duty`], [`assignments`] | whether to sign a duty; who may ask for it |
+//! | [`desk`], [`protection`] | slashing protection behind a queue; its commands |
+//! | [`duties`], [`evidence`] | a batch of duties from request to answer; what is kept of it |
 //! | [`app`] | all of it behind one type, without sockets |
 //! | [`api`], [`run`] | HTTP, and the daemon |
 //!
 //! # Trust
 //! The chain, read through the operator's own endpoints, and nothing else. A request is a hint at what the chain may have
-//! ordered; whoever sends it can delay, and that is all.
+//! ordered; whoever sends it can delay, and that is all. A duty is signed for the provider that the chain names, if this
+//! server's own slashing protection agrees.
 
 pub mod api;
 pub mod app;
+pub mod assignments;
 pub mod ceremony;
 pub mod chain;
 pub mod config;
+pub mod dealt;
+pub mod desk;
+pub mod duties;
+pub mod duty;
+pub mod evidence;
 pub mod metrics;
+pub mod protection;
 pub mod run;
 pub mod seal;
 pub mod setup;

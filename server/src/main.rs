@@ -9,9 +9,11 @@ use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 use stkr_node::exit::{self, Exit};
 use stkr_server::config::ServerConfig;
+use stkr_server::dealt::ImportShareArgs;
+use stkr_server::protection::{self, ProtectionCommand};
 use stkr_server::run::RunArgs;
 use stkr_server::setup::InitArgs;
-use stkr_server::{api, run, setup};
+use stkr_server::{api, dealt, run, setup};
 
 /// A Stkr threshold server
 ///
@@ -38,6 +40,23 @@ enum Command {
     },
     /// Serve
     Run(RunArgs),
+    /// Slashing protection; stop the server first
+    #[command(subcommand)]
+    Protection(ProtectionCommand),
+    /// Print the requests for blocks and attestations that were kept as evidence, as JSON lines; stop the server first
+    Evidence {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+    },
+    /// Print the key to which a dealer encrypts this server's share of a dealt key, as JSON
+    ImportKey {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+    },
+    /// Import the share of a dealt key with its slashing history; prints the acknowledgement. Stop the server first
+    ImportShare(ImportShareArgs),
     /// Configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -72,6 +91,10 @@ fn execute(command: Command) -> eyre::Result<()> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(run::run(&args))
         }
+        Command::Protection(command) => command.run(),
+        Command::Evidence { config } => protection::print_evidence(&config),
+        Command::ImportKey { config } => print(&dealt::import_key(&config)?),
+        Command::ImportShare(args) => print(&dealt::import_share(&args)?),
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {

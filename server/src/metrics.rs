@@ -13,6 +13,15 @@ pub struct KindLabel {
     pub kind: &'static str,
 }
 
+/// Label of answers to requests for duties.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DutyLabel {
+    /// Kind of what is signed; `not_judged` where the request was refused before slashing protection.
+    pub kind: &'static str,
+    /// `signed`, or the kind of the refusal.
+    pub verdict: &'static str,
+}
+
 /// Label of ceremony answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PhaseLabel {
@@ -29,6 +38,10 @@ pub struct ServerMetrics {
     pub partials: Counter,
     /// Refusals by kind.
     pub refusals: Family<KindLabel, Counter>,
+    /// Answers to requests for duties by kind and verdict.
+    pub duties: Family<DutyLabel, Counter>,
+    /// Requests for duties that were not kept as evidence because the disk was too slow.
+    pub evidence_dropped: Counter,
     /// Requests refused by the rate limit.
     pub rate_limited: Counter,
     /// 1 once the server found itself in the registry.
@@ -52,6 +65,12 @@ impl ServerMetrics {
                 Counter::default(),
             ),
             refusals: metrics.register("refusals", "Refused signing requests by kind", Family::default()),
+            duties: metrics.register("duties", "Answers to requests for duties by kind and verdict", Family::default()),
+            evidence_dropped: metrics.register(
+                "evidence_dropped",
+                "Requests for duties not kept as evidence because the disk was too slow",
+                Counter::default(),
+            ),
             rate_limited: metrics.register(
                 "rate_limited",
                 "Requests refused because their client sent too many",

@@ -19,6 +19,11 @@ use crate::api;
 use crate::app::App;
 use crate::chain::ChainView;
 use crate::config::ServerConfig;
+use crate::desk::Desk;
+use crate::duties::Duties;
+use crate::duty::Policy;
+use crate::evidence::Evidence;
+use crate::protection;
 use crate::setup::load_keys;
 use crate::store::{Owner, Store, StoreError};
 
@@ -75,11 +80,14 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
         identity.fingerprint(),
         Duration::from_millis(config.chain.poll_ms),
     ));
+    let assignments = tokio::spawn(follow_assignments(app.clone(), Duration::from_millis(config.chain.poll_ms)));
     tracing::info!(address = %address, signer = %app.signer(), fingerprint = %identity.fingerprint(), "serving");
     let tls = tls::server_config(&identity).map_err(Failure::usage)?;
     print_ready(address)?;
     let served = serve_tls(listener, router, tls, app.metrics(), Limits::default(), shutdown).await;
     registration.abort();
+    assignments.abort();
+    app.flush().await;
     served.wrap_err("serve")
 }
 
@@ -100,9 +108,22 @@ async fn build(config: &ServerConfig) -> eyre::Result<Arc<App>> {
             "no database found, made a new one; ceremonies drawn before this block are sat out"
         );
     }
-    let store = Store::open(&config.files.database, &owner, born).map_err(store_failure)?;
+    let store = Arc::new(Store::open(&config.files.database, &owner, born).map_err(store_failure)?);
+    let duties = build_duties(config, &store)?;
     let limits = (config.limits.requests_per_second, config.limits.burst);
-    Ok(App::new(store, keys, ChainView::new(reader), limits))
+    Ok(App::new(store, keys, ChainView::new(reader), duties, limits))
+}
+
+/// Without its slashing protection a server that knows a beacon chain does not start at all.
+fn build_duties(config: &ServerConfig, store: &Arc<Store>) -> eyre::Result<Option<Duties>> {
+    let Some(schedule) = config.schedule().map_err(Failure::usage)? else {
+        tracing::info!("no beacon chain is configured, so no duty is signed");
+        return Ok(None);
+    };
+    let desk = Desk::start(protection::open(&config.files.protection, &schedule, store)?)?;
+    let policy = Policy { schedule, sign_unproven_blocks: config.beacon.sign_unproven_blocks };
+    let evidence = Evidence::start(Arc::clone(store), config.limits.evidence_rows);
+    Ok(Some(Duties::new(policy, desk, evidence)))
 }
 
 async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<ChainReader> {
@@ -139,6 +160,20 @@ fn store_failure(error: StoreError) -> Failure {
         _ => Exit::Unsafe,
     };
     Failure::new(exit, error)
+}
+
+/// Keeps what is known of who may ask as new as the newest block, so that no request waits for an endpoint.
+async fn follow_assignments(app: Arc<App>, pause: Duration) {
+    let mut seen = None;
+    loop {
+        let newest = app.chain().newest_block().await;
+        if newest.is_some() && newest != seen {
+            app.adopt_dealt_shares().await;
+            app.refresh_assignments().await;
+            seen = newest;
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Finds the server's own id, and says so when what is registered is not what it presents.

@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::app::Keys;
 use crate::config::{FilesConfig, ServerConfig};
+use crate::protection;
 use crate::store::{Owner, Store};
 
 /// Arguments of `init`.
@@ -46,6 +47,9 @@ pub struct InitArgs {
     /// File (mode 0600) with RPC endpoints that contain API keys, one per line
     #[arg(long)]
     pub rpc_file: Option<PathBuf>,
+    /// Forks and genesis of the beacon chain (TOML), for a chain of your own; mainnet and hoodi have theirs built in
+    #[arg(long)]
+    pub beacon_schedule: Option<PathBuf>,
     /// Fewest RPC endpoints that must agree
     #[arg(long, default_value_t = 2)]
     pub min_endpoints: u8,
@@ -99,6 +103,7 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
             Failure::usage(format!("{} exists already; init makes new servers only", config_path.display())).into()
         );
     }
+    let schedule = config.schedule().map_err(Failure::usage)?;
     secrets::create_private_folder(&args.dir)?;
     let mut resolved = config.clone();
     resolved.resolve(&std::path::absolute(&args.dir)?);
@@ -106,7 +111,12 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
     let owner =
         Owner { signer: signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     // Born at block 0: the signer key is new, so nothing can have been said with it before.
-    drop(Store::open(&resolved.files.database, &owner, 0)?);
+    let store = Store::open(&resolved.files.database, &owner, 0)?;
+    if let Some(schedule) = schedule {
+        // No key of this server has ever signed: it has none.
+        drop(protection::create_new(&resolved.files.protection, &schedule, &store)?);
+    }
+    drop(store);
     write_config(&config_path, &config, args)?;
     Ok(Initialised {
         signer: signer.address(),
@@ -130,6 +140,7 @@ fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
     config.chain.rpc_urls.clone_from(&args.rpc);
     config.chain.rpc_urls_file = args.rpc_file.as_ref().map(std::path::absolute).transpose()?;
     config.chain.min_endpoints = args.min_endpoints;
+    config.beacon.schedule = args.beacon_schedule.as_ref().map(std::path::absolute).transpose()?;
     config.listen = ListenConfig::on(args.listen);
     config.public.endpoint.clone_from(&args.endpoint);
     config.chain.check().map_err(Failure::usage)?;
@@ -178,7 +189,7 @@ pub fn load_keys(files: &FilesConfig) -> eyre::Result<Keys> {
     Ok(Keys { signer, store_key })
 }
 
-fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
+pub(crate) fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
     let bytes = secrets::read_hex32(&files.signer_key).map_err(Failure::usage)?;
     Ok(SignerKey::from_bytes(&bytes)
         .map_err(|error| Failure::usage(format!("signer key {}: {error}", files.signer_key.display())))?)

@@ -1,6 +1,6 @@
-//! Deciding whether to sign, and signing.
+//! Deciding whether to sign a deposit, and signing it.
 //!
-//! Only deposits so far. The decision ([`judge`]) is a pure function of the request and of [`Facts`] that this server read
+//! The decision ([`judge`]) is a pure function of the request and of [`Facts`] that this server read
 //! from the chain itself; nothing in the request is believed. A deposit goes out at most once per key: the database
 //! holds the answer before it leaves, and gives the same one again.
 
@@ -9,7 +9,7 @@ use stkr_chain::types::KeyState;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
 use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
-use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignRequest, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::store::{DepositRow, ShareRow, Store, StoreError};
@@ -69,7 +69,7 @@ pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, Pub
         amount_gwei: PREDEPOSIT_GWEI,
     };
     compare(request, &expected, facts.genesis_fork_version)?;
-    let root = SignRequest::Deposit(request.clone()).checked_signing_root()?;
+    let root = request.checked_signing_root()?;
     if !facts.ordered {
         return Err(Refusal::unavailable(
             format!("the chain has not ordered signing root {root} for key {key_id} at its finalized block"),
@@ -106,14 +106,14 @@ fn compare(request: &DepositRequest, expected: &DepositMessage, fork: [u8; 4]) -
 
 /// Partial signature and envelope for a request that was judged good.
 pub fn answer(
-    request: &SignRequest,
+    subject: &Subject,
     share: &SecretShare,
     domain: &ProtocolDomain,
     signer: &SignerKey,
     committee_epoch: u32,
 ) -> SignedPartial {
-    let partial = share.sign(&request.signing_root().0);
-    SignedPartial::new(request, domain, signer, committee_epoch, &partial)
+    let partial = share.sign(&subject.signing_root().0);
+    SignedPartial::new(subject, domain, signer, committee_epoch, &partial)
 }
 
 /// The stored share of a seat, opened; share times G is checked against the leaf.
@@ -164,13 +164,13 @@ pub fn known_key(store: &Store, key_id: u64) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// Denied for another deposit of the key; unavailable if the database fails.
-pub fn answered_before(store: &Store, request: &SignRequest) -> Result<Option<SignedPartial>, Refusal> {
+pub fn answered_before(store: &Store, request: &DepositRequest) -> Result<Option<SignedPartial>, Refusal> {
     let root = request.checked_signing_root()?;
-    let Some(row) = store.deposit(request.key_id()).map_err(|error| database_refusal(&error))? else {
+    let Some(row) = store.deposit(request.key_id).map_err(|error| database_refusal(&error))? else {
         return Ok(None);
     };
     if row.signing_root != root {
-        return Err(other_deposit(request.key_id(), &row.signing_root));
+        return Err(other_deposit(request.key_id, &row.signing_root));
     }
     parse_answer(&row).map(Some)
 }
@@ -181,13 +181,13 @@ pub fn answered_before(store: &Store, request: &SignRequest) -> Result<Option<Si
 /// Unavailable for all, if nothing could be stored.
 pub fn commit(
     store: &Store,
-    made: &[(SignRequest, SignedPartial)],
+    made: &[(DepositRequest, SignedPartial)],
 ) -> Result<Vec<Result<SignedPartial, Refusal>>, Refusal> {
     let mut rows = Vec::with_capacity(made.len());
     for (request, partial) in made {
         let answer = serde_json::to_string(partial)
             .map_err(|_| Refusal::unavailable("the answer does not serialise", "Report this bug to the operator."))?;
-        rows.push((request.key_id(), DepositRow { signing_root: request.signing_root(), answer }));
+        rows.push((request.key_id, DepositRow { signing_root: request.signing_root(), answer }));
     }
     let stored = store.sign_deposits(&rows).map_err(|error| database_refusal(&error))?;
     Ok(stored
@@ -212,7 +212,8 @@ fn other_deposit(key_id: u64, signed: &B256) -> Refusal {
     )
 }
 
-fn database_refusal(error: &StoreError) -> Refusal {
+/// What a failed database is answered with.
+pub fn database_refusal(error: &StoreError) -> Refusal {
     tracing::error!(error = %error, "database failed while signing");
     Refusal::unavailable(
         "this server's database failed",
@@ -252,8 +253,7 @@ mod tests {
     }
 
     fn request(message: &DepositMessage) -> DepositRequest {
-        let SignRequest::Deposit(request) = SignRequest::deposit(7, message, FORK);
-        request
+        DepositRequest::new(7, message, FORK)
     }
 
     fn refused(request: &DepositRequest, facts: &Facts) -> Refusal {
@@ -295,7 +295,7 @@ mod tests {
         assert!(refused(&request(&large), &facts).reason.contains("amount"));
         let other = DepositMessage { pubkey: [1; 48], ..message(&facts) };
         assert!(refused(&request(&other), &facts).reason.contains("pubkey"));
-        let SignRequest::Deposit(mainnet) = SignRequest::deposit(7, &message(&facts), [0; 4]);
+        let mainnet = DepositRequest::new(7, &message(&facts), [0; 4]);
         assert!(refused(&mainnet, &facts).reason.contains("genesis_fork_version"));
     }
 
@@ -362,22 +362,22 @@ mod tests {
         let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
         let share = &dealt.shares[1];
         let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
-        let asked = SignRequest::deposit(7, &message(&facts), FORK);
+        let asked = DepositRequest::new(7, &message(&facts), FORK);
         assert_eq!(answered_before(&store, &asked).unwrap(), None);
-        let first = answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
+        let first = answer(&asked.subject(), share, &domain, &SignerKey::random().unwrap(), 0);
         let sent = commit(&store, &[(asked.clone(), first.clone())]).unwrap().remove(0).unwrap();
         assert_eq!(sent, first);
         drop(store);
 
         let store = Store::open(&path, &owner, 0).unwrap();
         assert_eq!(answered_before(&store, &asked).unwrap(), Some(first.clone()));
-        let rotated = answer(&asked, share, &domain, &SignerKey::random().unwrap(), 0);
+        let rotated = answer(&asked.subject(), share, &domain, &SignerKey::random().unwrap(), 0);
         assert_ne!(rotated, first);
         assert_eq!(commit(&store, &[(asked, rotated)]).unwrap().remove(0).unwrap(), first, "the stored one counts");
         let other = DepositMessage { amount_gwei: 2 * PREDEPOSIT_GWEI, ..message(&facts) };
-        let other = SignRequest::deposit(7, &other, FORK);
+        let other = DepositRequest::new(7, &other, FORK);
         assert_eq!(answered_before(&store, &other).unwrap_err().kind, RefusalKind::Denied);
-        let forced = answer(&other, share, &domain, &SignerKey::random().unwrap(), 0);
+        let forced = answer(&other.subject(), share, &domain, &SignerKey::random().unwrap(), 0);
         assert_eq!(commit(&store, &[(other, forced)]).unwrap().remove(0).unwrap_err().kind, RefusalKind::Denied);
     }
 }

@@ -10,14 +10,18 @@ use alloy::primitives::{Address, B256};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use stkr_core::ShareIndex;
 use stkr_node::database::{Database, DatabaseError, Schema};
+use stkr_protection::InstanceId;
 use stkr_protocol::messages::{Round, SignedMessage};
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
     name: "server database",
     application_id: 0x5354_4b53, // "STKS"
-    migrations: &[include_str!("schema/1.sql")],
+    migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql")],
 };
+
+/// In place of the key id, which counts from 1: the share of a dealt key, imported before the chain knows the key.
+const DEALT: u64 = 0;
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,51 @@ pub struct DepositRow {
     pub signing_root: B256,
     /// The answer, JSON of `SignedPartial`.
     pub answer: String,
+}
+
+/// A duty that a duty key asked for, as evidence is made of it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DutyRow {
+    /// Key.
+    pub key_id: u64,
+    /// Assignment that the request names.
+    pub assignment: u64,
+    /// Number of the duty kind.
+    pub duty_kind: u8,
+    /// Slot, 0 where there is none.
+    pub slot: u64,
+    /// Source epoch of an attestation, else 0.
+    pub source_epoch: u64,
+    /// Target epoch of an attestation, else 0.
+    pub target_epoch: u64,
+    /// Computed signing root.
+    pub signing_root: B256,
+    /// Address that signed the request.
+    pub duty_key: Address,
+    /// Its signature `DutyRequest`, r ‖ s ‖ v.
+    #[serde(serialize_with = "as_hex")]
+    pub request: [u8; 65],
+    /// This server's signature `Envelope`; `None` where it refused.
+    #[serde(serialize_with = "as_optional_hex")]
+    pub envelope: Option<[u8; 65]>,
+    /// keccak256 of the partial in that envelope.
+    pub partial_hash: Option<B256>,
+    /// This server's share index.
+    pub index: u8,
+    /// Unix time, seconds.
+    pub at: u64,
+}
+
+fn as_hex<S: serde::Serializer>(bytes: &[u8; 65], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&format!("0x{}", hex::encode(bytes)))
+}
+
+fn as_optional_hex<S: serde::Serializer>(bytes: &Option<[u8; 65]>, to: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => as_hex(bytes, to),
+        None => to.serialize_none(),
+    }
 }
 
 /// What one step of a ceremony changes, all at once.
@@ -316,6 +365,31 @@ impl Store {
         self.read_shares("", &[])
     }
 
+    /// The shares of dealt keys, whether the chain knows the key by now or not.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn dealt_shares(&self) -> Result<Vec<ShareRow>, StoreError> {
+        self.shares(DEALT)
+    }
+
+    /// Stores the share of a dealt key; the same one again is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::SecondShare`] if another share of the same group key is stored: nothing is stored then.
+    pub fn keep_dealt(&self, share: &ShareRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| insert_share(transaction, DEALT, share))
+    }
+
+    /// The chain knows a dealt key as `key_id`: its share answers for this id too. The row without an id stays, because a reorg
+    /// can give the key another id.
+    ///
+    /// # Errors
+    /// SQLite's, [`StoreError::SecondShare`].
+    pub fn adopt_dealt(&self, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| insert_share(transaction, key_id, share))
+    }
+
     fn read_shares(
         &self,
         condition: &str,
@@ -372,6 +446,84 @@ impl Store {
             }
             Ok(answers)
         })
+    }
+
+    /// The life of the slashing protection database that this server used last.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn protection(&self) -> Result<Option<InstanceId>, StoreError> {
+        let row = self.database.lock().query_row("SELECT instance FROM protection", [], |row| row.get(0)).optional()?;
+        Ok(row.map(InstanceId::from_bytes))
+    }
+
+    /// Remembers it, for the case that database and witness vanish together.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn set_protection(&self, instance: InstanceId) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO protection (only, instance) VALUES (1, ?1)
+                 ON CONFLICT (only) DO UPDATE SET instance = excluded.instance",
+                [instance.as_bytes()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Keeps requests for duties, in one transaction, and of all that are kept the newest `most`.
+    ///
+    /// # Errors
+    /// SQLite's; then none was kept.
+    pub fn keep_duties(&self, rows: &[DutyRow], most: u64) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO duty (key_id, assignment, duty_kind, slot, source_epoch, target_epoch, signing_root, duty_key,
+                 request, envelope, partial_hash, share_index, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 ON CONFLICT (key_id, assignment, duty_kind, signing_root, duty_key) DO UPDATE
+                 SET envelope = coalesce(envelope, excluded.envelope), partial_hash = coalesce(partial_hash, excluded.partial_hash)",
+            )?;
+            for row in rows {
+                insert.execute(params![
+                    sql(row.key_id)?,
+                    sql(row.assignment)?,
+                    row.duty_kind,
+                    sql(row.slot)?,
+                    sql(row.source_epoch)?,
+                    sql(row.target_epoch)?,
+                    row.signing_root.0,
+                    row.duty_key.0.0,
+                    row.request,
+                    row.envelope,
+                    row.partial_hash.map(|hash| hash.0),
+                    row.index,
+                    sql(row.at)?,
+                ])?;
+            }
+            transaction.execute("DELETE FROM duty WHERE id <= (SELECT max(id) FROM duty) - ?1", [sql(most)?])?;
+            Ok(())
+        })
+    }
+
+    /// Hands every kept request for a duty to `each`, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense, and what `each` says.
+    pub fn duties<E: From<StoreError>>(&self, mut each: impl FnMut(&DutyRow) -> Result<(), E>) -> Result<(), E> {
+        let connection = self.database.lock();
+        let sqlite = |error: rusqlite::Error| E::from(StoreError::Sqlite(error));
+        let mut statement = connection
+            .prepare(
+                "SELECT key_id, assignment, duty_kind, slot, source_epoch, target_epoch, signing_root, duty_key, request,
+                 envelope, partial_hash, share_index, at FROM duty ORDER BY id",
+            )
+            .map_err(sqlite)?;
+        let mut rows = statement.query([]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            each(&duty_of(row).map_err(sqlite)?)?;
+        }
+        Ok(())
     }
 
     /// Numbers for metrics: ceremonies, shares, deposits.
@@ -483,6 +635,25 @@ fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<D
             Ok(DepositRow { signing_root: B256::from(row.get::<_, [u8; 32]>(0)?), answer: row.get(1)? })
         })
         .optional()
+}
+
+fn duty_of(row: &rusqlite::Row<'_>) -> Result<DutyRow, rusqlite::Error> {
+    let number = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
+    Ok(DutyRow {
+        key_id: number(0)?,
+        assignment: number(1)?,
+        duty_kind: row.get(2)?,
+        slot: number(3)?,
+        source_epoch: number(4)?,
+        target_epoch: number(5)?,
+        signing_root: B256::from(row.get::<_, [u8; 32]>(6)?),
+        duty_key: Address::from(row.get::<_, [u8; 20]>(7)?),
+        request: row.get(8)?,
+        envelope: row.get(9)?,
+        partial_hash: row.get::<_, Option<[u8; 32]>>(10)?.map(B256::from),
+        index: row.get(11)?,
+        at: number(12)?,
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     SignerKey,
     envelope::DutyKind,
-    sign::{RefusalKind, SignRequest},
+    sign::{DepositRequest, RefusalKind, SignRequest},
 };
 
 const N: u8 = 4;
@@ -27,12 +27,12 @@ fn domain() -> ProtocolDomain {
     ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(0x42) }
 }
 
-fn request_of(key_id: u64, amount_gwei: u64) -> SignRequest {
+fn request_of(key_id: u64, amount_gwei: u64) -> DepositRequest {
     let message = DepositMessage { pubkey: [7; 48], withdrawal_credentials: B256::repeat_byte(1), amount_gwei };
-    SignRequest::deposit(key_id, &message, *b"Stkr")
+    DepositRequest::new(key_id, &message, *b"Stkr")
 }
 
-fn request() -> SignRequest {
+fn request() -> DepositRequest {
     request_of(5, 1_000_000_000)
 }
 
@@ -55,7 +55,7 @@ impl Setup {
 
     fn partial(&self, i: u8) -> SignedPartial {
         let partial = self.shares[usize::from(i) - 1].sign(&request().signing_root().0);
-        SignedPartial::new(&request(), &domain(), &signer(i), 0, &partial)
+        SignedPartial::new(&request().subject(), &domain(), &signer(i), 0, &partial)
     }
 
     fn answer(&self, i: u8) -> SignResponse {
@@ -151,7 +151,7 @@ fn garbage_in_a_valid_envelope_is_evidence_too() {
     let setup = Setup::new(1);
     let mut collection = setup.collection();
     let garbage = [0xff; 256];
-    let envelope = request().envelope(0, index(2), &garbage).sign(&domain(), &signer(2));
+    let envelope = request().subject().envelope(0, index(2), &garbage).sign(&domain(), &signer(2));
     let answer = SignedPartial { partial: garbage, envelope, index: index(2), committee_epoch: 0 };
     let Answer::Wrong(evidence) = collection.on_response(index(2), SignResponse::Signed(answer)) else {
         panic!("garbage counted")
@@ -232,7 +232,7 @@ fn an_answer_under_another_index_or_committee_is_no_answer() {
 fn an_envelope_over_anything_but_what_was_asked_is_no_answer() {
     let setup = Setup::new(1);
     let honest = setup.partial(2);
-    let asked = request().envelope(0, index(2), &honest.partial);
+    let asked = request().subject().envelope(0, index(2), &honest.partial);
     let mut others = [asked; 8];
     others[0].key_id += 1;
     others[1].committee_epoch += 1;
@@ -284,7 +284,7 @@ fn a_committee_needs_one_member_per_share_key() {
 
 #[test]
 fn requests_and_answers_have_the_documented_form() {
-    let json = serde_json::to_value(request()).unwrap();
+    let json = serde_json::to_value(SignRequest::from(request())).unwrap();
     let expected = serde_json::json!({
         "type": "DEPOSIT",
         "keyId": "5",
@@ -297,7 +297,7 @@ fn requests_and_answers_have_the_documented_form() {
         },
     });
     assert_eq!(json, expected);
-    assert_eq!(serde_json::from_value::<SignRequest>(json.clone()).unwrap(), request());
+    assert_eq!(serde_json::from_value::<SignRequest>(json.clone()).unwrap(), request().into());
 
     let answers = [
         Setup::new(1).answer(2),
@@ -323,8 +323,8 @@ fn requests_and_answers_have_the_documented_form() {
 
 #[test]
 fn a_request_whose_root_is_not_that_of_its_deposit_is_refused_with_both_roots() {
-    let SignRequest::Deposit(honest) = request();
-    assert_eq!(request().checked_signing_root(), Ok(honest.signing_root));
+    let honest = request();
+    assert_eq!(honest.checked_signing_root(), Ok(honest.signing_root));
     let mut lies = array::from_fn::<_, 5, _>(|_| honest.clone());
     lies[0].signing_root.0[31] ^= 1;
     lies[1].deposit.pubkey[0] ^= 1;
@@ -332,7 +332,7 @@ fn a_request_whose_root_is_not_that_of_its_deposit_is_refused_with_both_roots() 
     lies[3].deposit.amount += 1;
     lies[4].deposit.genesis_fork_version = [0; 4];
     for lie in lies {
-        let refusal = SignRequest::Deposit(lie.clone()).checked_signing_root().unwrap_err();
+        let refusal = lie.checked_signing_root().unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Denied);
         assert!(refusal.reason.contains(&lie.signing_root.to_string()), "{refusal}");
     }

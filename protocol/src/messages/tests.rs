@@ -106,6 +106,16 @@ fn envelope_and_registration_digests_are_those_of_the_documented_types() {
     fields.extend([B256::repeat_byte(7), B256::repeat_byte(8)]);
     assert_eq!(envelope.digest(&domain()), digest_by_hand(here, type_string, &fields));
 
+    // The fields of a subject can only be computed, so they are read back from it.
+    let message =
+        stkr_duties::DepositMessage { pubkey: [1; 48], withdrawal_credentials: B256::repeat_byte(2), amount_gwei: 3 };
+    let subject = crate::sign::DepositRequest::new(4, &message, [0; 4]).subject();
+    let type_string = "DutyRequest(uint256 keyId,uint64 assignment,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,\
+        uint64 targetEpoch,bytes32 signingRoot)";
+    let mut fields: Vec<B256> = [4, 9, 1, 0, 0, 0].map(number).to_vec();
+    fields.push(subject.signing_root());
+    assert_eq!(subject.request_digest(9, &domain()), digest_by_hand(here, type_string, &fields));
+
     let (registry, operator) = (Address::repeat_byte(1), Address::repeat_byte(2));
     let fields = [operator.into_word(), signer().address().into_word()];
     let digest = digest_by_hand((1, registry), "SignerProof(address operator,address signer)", &fields);

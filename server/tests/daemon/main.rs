@@ -178,8 +178,8 @@ async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
         withdrawal_credentials: alloy::primitives::B256::ZERO,
         amount_gwei: 1_000_000_000,
     };
-    let request = stkr_protocol::sign::SignRequest::deposit(1, &message, *b"Stkr");
-    let batch = stkr_protocol::api::SignBatch { requests: vec![request.clone(), request] };
+    let request = stkr_protocol::sign::DepositRequest::new(1, &message, *b"Stkr");
+    let batch = stkr_protocol::api::SignBatch { requests: vec![request.clone().into(), request.into()] };
     let replies: serde_json::Value =
         client.post(server.url("/v1/sign")).json(&batch).send().await.unwrap().json().await.unwrap();
     let responses = replies["responses"].as_array().unwrap();

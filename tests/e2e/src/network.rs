@@ -95,6 +95,8 @@ pub struct Network {
     pub deployment: Deployment,
     /// Governance of this devnet, which also deployed the contracts.
     pub governor: PrivateKeySigner,
+    /// Forks and genesis of the beacon chain that new servers are told; without it they sign deposits only.
+    pub beacon_schedule: Option<PathBuf>,
     /// Threshold servers, ids 1 to n in this order.
     pub servers: Vec<Server>,
     /// Relayers.
@@ -126,7 +128,8 @@ impl Network {
         let deployment_file = dir.join("deployment.json");
         deploy(&anvil.url, &governor, &deployment_file)?;
         let deployment = Deployment::load(&deployment_file)?;
-        Ok(Self { options, anvil, deployment_file, deployment, governor, servers: Vec::new(), relayers: Vec::new() })
+        let (servers, relayers) = (Vec::new(), Vec::new());
+        Ok(Self { options, anvil, deployment_file, deployment, governor, beacon_schedule: None, servers, relayers })
     }
 
     /// Deploys, then initialises, registers, approves and starts every server, then the relayers.
@@ -177,9 +180,11 @@ impl Network {
     fn init_server(&self, dir: &Path) -> Result<(PathBuf, String)> {
         let port = free_port()?;
         let endpoint = format!("https://127.0.0.1:{port}");
+        let schedule = self.beacon_schedule.iter().flat_map(|file| ["--beacon-schedule".as_ref(), file.as_os_str()]);
         output(
             Command::new(binary("stkr-server")?)
                 .arg("init")
+                .args(schedule)
                 .arg("--dir")
                 .arg(dir)
                 .arg("--deployment")
@@ -254,6 +259,15 @@ impl Network {
         if let Some(server) = self.servers.get_mut(position) {
             server.process = None;
         }
+    }
+
+    /// SIGTERMs a server and waits for its end.
+    pub fn terminate_server(&mut self, position: usize) -> Result<()> {
+        let server = self.servers.get_mut(position).ok_or_else(|| eyre!("no server {position}"))?;
+        let mut process = server.process.take().ok_or_else(|| eyre!("server {position} does not run"))?;
+        let code = process.terminate(PATIENCE);
+        ensure!(code == Some(0), "server {position} ended with {code:?}");
+        Ok(())
     }
 
     /// Position in `servers` of the server with this id.

@@ -17,18 +17,18 @@ use stkr_e2e::process::binary;
 use stkr_e2e::{Anvil, Door, Network, Options, Process};
 use stkr_node::tls::Identity;
 use stkr_protocol::api::SignBatch;
-use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignResponse, SignedPartial};
 use stkr_sdk::Stkr;
 use stkr_server::signing::PREDEPOSIT_GWEI;
 
 /// Asks one server for a signature, as a relayer does.
-async fn ask(network: &Network, position: usize, request: &SignRequest) -> Result<SignResponse> {
+async fn ask(network: &Network, position: usize, request: &DepositRequest) -> Result<SignResponse> {
     let client = network.client(position, &Identity::generate("anyone")?)?;
-    let batch = SignBatch { requests: vec![request.clone()] };
+    let batch = SignBatch { requests: vec![request.clone().into()] };
     client.sign(&batch).await?.pop().ok_or_else(|| eyre!("no reply"))
 }
 
-async fn refusal(network: &Network, position: usize, request: &SignRequest) -> Result<Refusal> {
+async fn refusal(network: &Network, position: usize, request: &DepositRequest) -> Result<Refusal> {
     match ask(network, position, request).await? {
         SignResponse::Refused(refused) => Ok(refused.refusal),
         SignResponse::Signed(_) => bail!("server {position} signed"),
@@ -90,7 +90,7 @@ async fn a_server_whose_endpoints_disagree_signs_nothing_says_why_and_signs_when
         withdrawal_credentials: network.deployment.withdrawal_credentials(pool),
         amount_gwei: PREDEPOSIT_GWEI,
     };
-    let request = SignRequest::deposit(key, &message, network.deployment.genesis_fork_version.0);
+    let request = DepositRequest::new(key, &message, network.deployment.genesis_fork_version.0);
     let root = request.signing_root();
 
     // An order that only the copy has: this is what an endpoint in the wrong hands would show.

@@ -16,7 +16,7 @@ use stkr_e2e::{Network, Options};
 use stkr_node::logs::unknown_fields;
 use stkr_node::tls::Identity;
 use stkr_protocol::api::SignBatch;
-use stkr_protocol::sign::{SignRequest, SignResponse};
+use stkr_protocol::sign::{DepositRequest, SignResponse};
 
 /// Blocks between head and finality; what is reorganised must lie above.
 const FINALITY: u64 = 12;
@@ -201,10 +201,10 @@ async fn servers_agree(
     finalised: &KeyRegistry::KeyFinalised,
 ) -> Result<()> {
     let identity = Identity::generate("anybody")?;
-    let request = SignRequest::deposit(key, message, network.deployment.genesis_fork_version.0);
+    let request = DepositRequest::new(key, message, network.deployment.genesis_fork_version.0);
     for (id, point) in finalised.committee.iter().zip(finalised.points.chunks(128)) {
         let client = network.client(network.position_of(*id)?, &identity)?;
-        let batch = SignBatch { requests: vec![request.clone(), request.clone()] };
+        let batch = SignBatch { requests: vec![request.clone().into(), request.clone().into()] };
         let answers = client.sign(&batch).await?;
         let [SignResponse::Signed(first), SignResponse::Signed(second)] = answers.as_slice() else {
             return Err(eyre!("server {id} refuses: {answers:?}"));

@@ -16,7 +16,7 @@ use stkr_node::client::ServerClient;
 use stkr_node::tls::Identity;
 use stkr_protocol::api::SignBatch;
 use stkr_protocol::ceremony::{Context, points};
-use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignResponse, SignedPartial};
 
 const THRESHOLD: (u8, u8) = (3, 4);
 /// Seconds after which a pool that has a key and no deposit order can be cancelled.
@@ -51,19 +51,19 @@ async fn finality(network: &Network) -> Result<()> {
         .await
 }
 
-async fn ask(client: &ServerClient, request: SignRequest) -> Result<SignResponse> {
-    let mut answers = client.sign(&SignBatch { requests: vec![request] }).await?;
+async fn ask(client: &ServerClient, request: DepositRequest) -> Result<SignResponse> {
+    let mut answers = client.sign(&SignBatch { requests: vec![request.into()] }).await?;
     answers.pop().ok_or_else(|| eyre!("no answer"))
 }
 
-async fn signed(client: &ServerClient, request: &SignRequest) -> Result<SignedPartial> {
+async fn signed(client: &ServerClient, request: &DepositRequest) -> Result<SignedPartial> {
     match ask(client, request.clone()).await? {
         SignResponse::Signed(partial) => Ok(partial),
         SignResponse::Refused(refused) => bail!("refused: {}", refused.refusal),
     }
 }
 
-async fn refused(client: &ServerClient, request: &SignRequest) -> Result<Refusal> {
+async fn refused(client: &ServerClient, request: &DepositRequest) -> Result<Refusal> {
     match ask(client, request.clone()).await? {
         SignResponse::Signed(_) => bail!("signed: {request:?}"),
         SignResponse::Refused(refused) => {
@@ -101,7 +101,7 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
         withdrawal_credentials: eth1_withdrawal_credentials(stkr.pools().get(pool).await?.vault),
         amount_gwei: 1_000_000_000,
     };
-    let ours = SignRequest::deposit(key, &message, fork);
+    let ours = DepositRequest::new(key, &message, fork);
     finality(&network).await?;
 
     // Not ordered, and then ordered but not final: nothing is signed on what a reorg could take back.
@@ -122,22 +122,22 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
     let with = |field: &dyn Fn(&mut DepositMessage)| {
         let mut message = message;
         field(&mut message);
-        SignRequest::deposit(key, &message, fork)
+        DepositRequest::new(key, &message, fork)
     };
-    let SignRequest::Deposit(mut other_claim) = ours.clone();
+    let mut other_claim = ours.clone();
     other_claim.signing_root = B256::repeat_byte(9);
     let thiefs = eth1_withdrawal_credentials(Address::repeat_byte(0x7e));
     for (request, reason) in [
         (with(&|message| message.withdrawal_credentials = thiefs), format!("withdrawal_credentials is {thiefs}")),
         (with(&|message| message.amount_gwei = 31_000_000_000), "amount is 31000000000".to_owned()),
         (with(&|message| message.pubkey = thief.keys.group_key().to_compressed()), "pubkey is 0x".to_owned()),
-        (SignRequest::deposit(key, &message, [0; 4]), "genesis_fork_version is 0x00000000".to_owned()),
-        (SignRequest::Deposit(other_claim), format!("claims signing root {}", B256::repeat_byte(9))),
+        (DepositRequest::new(key, &message, [0; 4]), "genesis_fork_version is 0x00000000".to_owned()),
+        (other_claim, format!("claims signing root {}", B256::repeat_byte(9))),
     ] {
         let refusal = refused(&client, &request).await?;
         assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains(&reason), "{reason}: {refusal}");
     }
-    let refusal = refused(&client, &SignRequest::deposit(99, &message, fork)).await?;
+    let refusal = refused(&client, &DepositRequest::new(99, &message, fork)).await?;
     assert!(refusal.kind == RefusalKind::UnknownKey && refusal.reason.contains("no key 99"), "{refusal}");
     let refusal = refused(&network.client(outsider, &identity)?, &ours).await?;
     let reason = format!("not in the committee of key {key}");
@@ -181,11 +181,11 @@ async fn a_server_signs_the_one_deposit_the_finalized_chain_orders_and_refuses_e
         amount_gwei: burned.amountGwei,
     };
     for (request, state) in [
-        (SignRequest::deposit(burned_key, &ordered_once, fork), "Burned"),
-        (SignRequest::deposit(retired_key, &message, fork), "Retired"),
+        (DepositRequest::new(burned_key, &ordered_once, fork), "Burned"),
+        (DepositRequest::new(retired_key, &message, fork), "Retired"),
     ] {
         let refusal = refused(&client, &request).await?;
-        let reason = format!("key {} is {state} on the chain, not Live", request.key_id());
+        let reason = format!("key {} is {state} on the chain, not Live", request.key_id);
         assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains(&reason), "{refusal}");
     }
     Ok(())
