@@ -244,14 +244,14 @@ mod tests {
             path
         }
 
-        /// The history of `key`, as its validator client exported it.
-        fn history(&self, key: &[u8; 48]) -> Vec<u8> {
+        /// The history of `key`, as its validator client exported it after a block of `slot`.
+        fn history(&self, key: &[u8; 48], slot: u64) -> Vec<u8> {
             let root = ForkSchedule::by_name("hoodi").unwrap().genesis_validators_root();
             json!({
                 "metadata": {"interchange_format_version": "5", "genesis_validators_root": root},
                 "data": [{
                     "pubkey": format!("0x{}", hex::encode(key)),
-                    "signed_blocks": [{"slot": "77"}],
+                    "signed_blocks": [{"slot": slot.to_string()}],
                     "signed_attestations": [{"source_epoch": "5", "target_epoch": "6"}],
                 }],
             })
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_share_comes_in_with_its_history_and_is_acknowledged() {
         let given = Given::new();
-        let history = given.history(&group_key());
+        let history = given.history(&group_key(), 77);
         let share = given.share(&history);
         let acknowledgement = given.import(&share, &history).unwrap();
         assert!(acknowledgement.is_of(&share.key, share.key.digest().unwrap()));
@@ -329,13 +329,13 @@ mod tests {
     #[test]
     fn without_the_history_of_the_split_nothing_is_imported() {
         let given = Given::new();
-        let history = given.history(&group_key());
+        let history = given.history(&group_key(), 77);
         let share = given.share(&history);
-        let less = String::from_utf8(history.clone()).unwrap().replace("77", "7").into_bytes();
+        let less = given.history(&group_key(), 7);
         given.refused(&share, &less, Exit::Unsafe, "not the slashing history that the key was split with");
         given.refused(&share, b"", Exit::Unsafe, "not the slashing history that the key was split with");
         // A dealer that leaves the key out of the history that the split names.
-        let silent = given.history(&[0xab; 48]);
+        let silent = given.history(&[0xab; 48], 77);
         let share = given.share(&silent);
         given.refused(&share, &silent, Exit::Unsafe, "says nothing about key");
         let stopped = given.stopped();
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_share_for_another_server_or_that_was_changed_is_refused() {
         let given = Given::new();
-        let history = given.history(&group_key());
+        let history = given.history(&group_key(), 77);
         let share = given.share(&history);
         let other = DealtShare { index: ShareIndex::new(3).unwrap(), ..share.clone() };
         given.refused(&other, &history, Exit::Usage, "is not for this server");
@@ -362,10 +362,10 @@ mod tests {
     #[test]
     fn a_second_share_of_one_key_is_refused_before_its_history_is_taken() {
         let given = Given::new();
-        let history = given.history(&group_key());
+        let history = given.history(&group_key(), 77);
         given.import(&given.share(&history), &history).unwrap();
         // Another split of the same key: with both polynomials' shares a server would hold two shares of one key.
-        let later = String::from_utf8(history).unwrap().replace("77", "99").into_bytes();
+        let later = given.history(&group_key(), 99);
         let error = given.import(&given.share(&later), &later).unwrap_err();
         assert!(error.to_string().contains("second share"), "{error:#}");
         let known = given.stopped().open().unwrap().key(&group_key().into()).unwrap().unwrap();
