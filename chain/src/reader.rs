@@ -430,6 +430,20 @@ impl ChainReader {
         Ok((!assignment.duty_key.is_zero()).then_some(assignment))
     }
 
+    /// The key whose group key hashes to this (keccak256 of its 128 bytes), at the newest block; nothing if there is none.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn key_of_group_key(&self, group_key_hash: B256) -> Result<Option<u64>, ChainError> {
+        let registry = self.deployment.key_registry;
+        let id = self
+            .latest("looking for the key of a group key", |provider| async move {
+                KeyRegistry::new(registry, provider).keyOfGroupKey(group_key_hash).call().await
+            })
+            .await?;
+        Ok(Some(id_of("the key of a group key", id)?).filter(|id| *id != 0))
+    }
+
     /// Keys requested so far; ids are 1 to this number.
     ///
     /// # Errors

@@ -66,14 +66,14 @@ contract_errors! {
     }
     servers {
         UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
-        MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive ParameterOutOfBounds
+        MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive NotOnline NoFreeSeat ParameterOutOfBounds
         ActiveSetFull AccessManagedUnauthorized AccessManagedRequiredDelay
     }
     providers { UnknownProvider ProviderExists DutyKeyTaken BadDutyKeyProof DutyKeyJustChanged NoDutyKeyAt }
     keys {
         WrongKeyState NotConsumer BadThreshold UnsupportedKind NotEnoughActiveServers WrongCommitment SeedNotReady
         WrongHeader UnknownHeader NotExpired CeremonyExpired BadAcknowledgement BadLength BadPoint InvalidPoint
-        NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed
+        NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed NotKeyOwner CommitteeNotAscending BadPossession
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
 }

@@ -21,6 +21,7 @@ use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, SignRequest, Sig
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
+use crate::dealt;
 use crate::duties::{Duties, Parts};
 use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::seal::Sealer;
@@ -256,6 +257,13 @@ impl App {
     pub async fn refresh_assignments(&self) {
         if let Some(duties) = &self.duties {
             duties.refresh(&self.chain).await;
+        }
+    }
+
+    /// Finds out which dealt keys the chain knows by now; to be called with every new block.
+    pub async fn adopt_dealt_shares(&self) {
+        if let Err(error) = dealt::adopt(&self.store, &self.chain, self.signer()).await {
+            tracing::warn!(error = %error, "shares of dealt keys could not be looked up; tried again with the next block");
         }
     }
 

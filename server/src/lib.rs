@@ -24,6 +24,7 @@ pub mod assignments;
 pub mod ceremony;
 pub mod chain;
 pub mod config;
+pub mod dealt;
 pub mod desk;
 pub mod duties;
 pub mod duty;

@@ -9,10 +9,11 @@ use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 use stkr_node::exit::{self, Exit};
 use stkr_server::config::ServerConfig;
+use stkr_server::dealt::ImportShareArgs;
 use stkr_server::protection::{self, ProtectionCommand};
 use stkr_server::run::RunArgs;
 use stkr_server::setup::InitArgs;
-use stkr_server::{api, run, setup};
+use stkr_server::{api, dealt, run, setup};
 
 /// A Stkr threshold server
 ///
@@ -48,6 +49,14 @@ enum Command {
         #[arg(long)]
         config: std::path::PathBuf,
     },
+    /// Print the key to which a dealer encrypts this server's share of a dealt key, as JSON
+    ImportKey {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+    },
+    /// Import the share of a dealt key with its slashing history; prints the acknowledgement. Stop the server first
+    ImportShare(ImportShareArgs),
     /// Configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -84,6 +93,8 @@ fn execute(command: Command) -> eyre::Result<()> {
         }
         Command::Protection(command) => command.run(),
         Command::Evidence { config } => protection::print_evidence(&config),
+        Command::ImportKey { config } => print(&dealt::import_key(&config)?),
+        Command::ImportShare(args) => print(&dealt::import_share(&args)?),
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {

@@ -91,10 +91,10 @@ pub struct On {
 }
 
 /// A stopped server, as these commands see it.
-struct Stopped {
+pub(crate) struct Stopped {
     path: PathBuf,
     schedule: ForkSchedule,
-    store: Store,
+    pub(crate) store: Store,
 }
 
 /// One key, as `status` prints it.
@@ -140,10 +140,19 @@ impl ProtectionCommand {
 
 impl On {
     fn stopped(&self) -> eyre::Result<Stopped> {
-        let config = config::load::<ServerConfig>(&self.config).map_err(Failure::usage)?;
+        Stopped::of(&config::load::<ServerConfig>(&self.config).map_err(Failure::usage)?)
+    }
+}
+
+impl Stopped {
+    /// The server with this configuration, which must not run.
+    ///
+    /// # Errors
+    /// If it runs, or knows no beacon chain.
+    pub(crate) fn of(config: &ServerConfig) -> eyre::Result<Self> {
         let no_chain = || Failure::usage("this server knows no beacon chain; set beacon.schedule first");
         let schedule = config.schedule().map_err(Failure::usage)?.ok_or_else(no_chain)?;
-        Ok(Stopped { path: config.files.protection.clone(), schedule, store: store_of(&config)? })
+        Ok(Self { path: config.files.protection.clone(), schedule, store: store_of(config)? })
     }
 }
 
@@ -164,18 +173,18 @@ impl Stopped {
         self.schedule.genesis_validators_root()
     }
 
-    fn open(&self) -> eyre::Result<Protection> {
+    pub(crate) fn open(&self) -> eyre::Result<Protection> {
         open(&self.path, &self.schedule, &self.store)
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let policy = Policy { schedule: self.schedule.clone(), sign_unproven_blocks: false };
         policy.present(unix).unwrap_or(Now { slot: 0, epoch: 0 })
     }
 
     /// The next start expects this life of the database and no other.
-    fn pin(&self, protection: &Protection) -> eyre::Result<()> {
+    pub(crate) fn pin(&self, protection: &Protection) -> eyre::Result<()> {
         Ok(self.store.set_protection(protection.instance()).map_err(|error| store_failure(&error))?)
     }
 
@@ -334,7 +343,7 @@ fn say(value: &impl Serialize) -> eyre::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(value)?)?)
 }
 
-fn store_failure(error: &StoreError) -> Failure {
+pub(crate) fn store_failure(error: &StoreError) -> Failure {
     let exit = match error {
         StoreError::Database(error) => error.exit(),
         _ => Exit::Unsafe,
@@ -362,7 +371,7 @@ fn open_failure(error: OpenError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn import_failure(error: ImportError) -> Failure {
+pub(crate) fn import_failure(error: ImportError) -> Failure {
     match error {
         ImportError::File(_) | ImportError::FarFuture { .. } => Failure::usage(error),
         ImportError::Unavailable(_) => Failure::unavailable(error),

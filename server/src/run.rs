@@ -168,6 +168,7 @@ async fn follow_assignments(app: Arc<App>, pause: Duration) {
     loop {
         let newest = app.chain().newest_block().await;
         if newest.is_some() && newest != seen {
+            app.adopt_dealt_shares().await;
             app.refresh_assignments().await;
             seen = newest;
         }

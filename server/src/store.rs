@@ -20,6 +20,9 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql")],
 };
 
+/// In place of the key id, which counts from 1: the share of a dealt key, imported before the chain knows the key.
+const DEALT: u64 = 0;
+
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -360,6 +363,31 @@ impl Store {
     /// SQLite's, nonsense.
     pub fn all_shares(&self) -> Result<Vec<(u64, ShareRow)>, StoreError> {
         self.read_shares("", &[])
+    }
+
+    /// The shares of dealt keys, whether the chain knows the key by now or not.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn dealt_shares(&self) -> Result<Vec<ShareRow>, StoreError> {
+        self.shares(DEALT)
+    }
+
+    /// Stores the share of a dealt key; the same one again is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::SecondShare`] if another share of the same group key is stored: nothing is stored then.
+    pub fn keep_dealt(&self, share: &ShareRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| insert_share(transaction, DEALT, share))
+    }
+
+    /// The chain knows a dealt key as `key_id`: its share answers for this id too. The row without an id stays, because a reorg
+    /// can give the key another id.
+    ///
+    /// # Errors
+    /// SQLite's, [`StoreError::SecondShare`].
+    pub fn adopt_dealt(&self, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| insert_share(transaction, key_id, share))
     }
 
     fn read_shares(

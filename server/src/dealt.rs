@@ -1,0 +1,374 @@
+//! Shares of dealt keys: a validator key that existed whole, split by its owner.
+//!
+//! ```text
+//! import-key     -> the dealer encrypts this server's share to it
+//! import-share   share + slashing history -> history into slashing protection, share into the database, acknowledgement
+//! run            with every new block: does the chain know the key by now? Then its share answers for the key's id.
+//! ```
+//! The history comes first: whatever is interrupted, there is never a share whose history is missing.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use alloy::primitives::{Address, B256, keccak256};
+use serde::de::DeserializeOwned;
+use stkr_chain::{ChainError, Deployment};
+use stkr_core::dealt::open_share;
+use stkr_core::dkg::OneTimeSecret;
+use stkr_core::keystore::StoreKey;
+use stkr_core::{PublicKey, SecretShare};
+use stkr_node::config;
+use stkr_node::exit::Failure;
+use stkr_protection::{Protection, Pubkey};
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::dealt::{DealtAcknowledgement, DealtShare, ImportKey};
+
+use crate::chain::ChainView;
+use crate::config::ServerConfig;
+use crate::protection::{Stopped, import_failure, store_failure};
+use crate::setup::{load_keys, load_signer};
+use crate::store::{ShareRow, Store, StoreError};
+
+/// Longest file with a share: 64 members with 200 bytes each, in hex, and room for line ends.
+const MAX_SHARE_FILE: u64 = 64 << 10;
+/// Longest slashing history: the bytes are hashed as a whole, so they are held in memory.
+const MAX_HISTORY: u64 = 256 << 20;
+
+/// Arguments of `import-share`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ImportShareArgs {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// The share that `stkr key split` made for this server
+    pub share: PathBuf,
+    /// What the key signed so far (EIP-3076): the slashing-history.json of the split. Without it nothing is imported
+    #[arg(long, value_name = "FILE")]
+    pub slashing_history: PathBuf,
+}
+
+/// The import key of the server with this configuration, signed with its signer key.
+///
+/// # Errors
+/// Anything wrong with configuration or files.
+pub fn import_key(config: &Path) -> eyre::Result<ImportKey> {
+    let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
+    let domain = domain_of(&config)?;
+    let keys = load_keys(&config.files)?;
+    Ok(ImportKey::sign(&domain, &keys.signer, import_secret(&keys.store_key)?.public_key()))
+}
+
+/// Derived from the store key: what a backup of the server's files has anyway.
+fn import_secret(store_key: &StoreKey) -> eyre::Result<OneTimeSecret> {
+    let bytes = store_key.derive("stkr/server/import-key/v1");
+    // Fails for one store key in 2^127.
+    Ok(OneTimeSecret::from_bytes(&bytes).map_err(|error| Failure::not_safe(format!("the import key: {error}")))?)
+}
+
+fn domain_of(config: &ServerConfig) -> eyre::Result<ProtocolDomain> {
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    Ok(ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry })
+}
+
+/// Imports a share with its history.
+///
+/// # Errors
+/// Usage for files that are not for this server; unsafe for a history that is not the split's, says nothing about the key or
+/// contradicts itself, and for a second share of one key. Then nothing of the share is kept.
+pub fn import_share(args: &ImportShareArgs) -> eyre::Result<DealtAcknowledgement> {
+    let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
+    let file: DealtShare = parse(&read(&args.share, MAX_SHARE_FILE)?, &args.share)?;
+    let checked = file.key.check(&domain_of(&config)?).map_err(Failure::usage)?;
+    let signer = load_signer(&config.files)?.address();
+    if file.key.index_of(signer) != Some(file.index) {
+        return Err(Failure::usage(format!(
+            "{} is not for this server, whose signer is {signer}",
+            args.share.display()
+        ))
+        .into());
+    }
+    let history = read(&args.slashing_history, MAX_HISTORY)?;
+    check_history(&history, file.key.history_hash)?;
+    let keys = load_keys(&config.files)?;
+    let import = import_secret(&keys.store_key)?;
+    let share =
+        open_share(&checked.domain, &checked.keys, file.index, &import, &file.sealed()).map_err(Failure::usage)?;
+
+    let stopped = Stopped::of(&config)?;
+    let row = row_of(&share, &checked.keys.group_key(), &keys.store_key)?;
+    refuse_second(&stopped.store, &row)?;
+    let protection = stopped.open()?;
+    import_history(&stopped, &protection, &history, row.group_key.into())?;
+    stopped.store.keep_dealt(&row).map_err(|error| store_failure(&error))?;
+    Ok(DealtAcknowledgement::sign(&keys.signer, file.index, checked.digest))
+}
+
+/// Every member imports the bytes that the group key signed for: none of them knows less than another.
+fn check_history(history: &[u8], expected: B256) -> eyre::Result<()> {
+    if keccak256(history) == expected {
+        return Ok(());
+    }
+    let sentence = "this is not the slashing history that the key was split with; take the slashing-history.json of the same split, unchanged";
+    Err(Failure::not_safe(sentence).into())
+}
+
+fn row_of(share: &SecretShare, group_key: &PublicKey, store_key: &StoreKey) -> eyre::Result<ShareRow> {
+    let keystore = store_key.seal_share(share)?;
+    Ok(ShareRow {
+        attempt: 0,
+        index: share.index(),
+        share_key: share.public_key().to_compressed(),
+        group_key: group_key.to_compressed(),
+        keystore: keystore.to_json()?,
+    })
+}
+
+/// Before the history, so that a refusal leaves nothing.
+fn refuse_second(store: &Store, row: &ShareRow) -> eyre::Result<()> {
+    let stored = store.all_shares().map_err(|error| store_failure(&error))?;
+    let other = stored.iter().find(|(_, other)| other.group_key == row.group_key && other.share_key != row.share_key);
+    match other {
+        Some((key_id, _)) => Err(store_failure(&StoreError::SecondShare { key_id: *key_id }).into()),
+        None => Ok(()),
+    }
+}
+
+fn import_history(stopped: &Stopped, protection: &Protection, history: &[u8], key: Pubkey) -> eyre::Result<()> {
+    protection.import(history, stopped.now()).map_err(import_failure)?;
+    stopped.pin(protection)?;
+    match protection.key(&key).map_err(Failure::unavailable)? {
+        Some(state) if !state.needs_import => Ok(()),
+        _ => Err(Failure::not_safe(format!(
+            "the slashing history says nothing about key {key}, so its share is not kept"
+        ))
+        .into()),
+    }
+}
+
+fn read(path: &Path, most: u64) -> eyre::Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let mut content = Vec::new();
+    File::open(path).map_err(unreadable)?.take(most.saturating_add(1)).read_to_end(&mut content).map_err(unreadable)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > most) {
+        return Err(Failure::usage(format!("{} is longer than {most} bytes", path.display())).into());
+    }
+    Ok(content)
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8], path: &Path) -> eyre::Result<T> {
+    let wrong = |error| Failure::usage(format!("{} is no share of a dealt key: {error}", path.display()));
+    Ok(serde_json::from_slice(json).map_err(wrong)?)
+}
+
+/// Gives the shares of dealt keys the ids that the chain knows the keys by.
+///
+/// # Errors
+/// Chain or database; what was adopted stays.
+pub async fn adopt(store: &Store, chain: &ChainView, signer: Address) -> eyre::Result<()> {
+    for share in store.dealt_shares()? {
+        let group_key = PublicKey::from_compressed(&share.group_key)?;
+        let Some(key_id) = chain.reader().key_of_group_key(keccak256(group_key.to_eip2537())).await? else { continue };
+        if store.shares(key_id)?.iter().any(|known| known.group_key == share.group_key) {
+            continue;
+        }
+        // Believed only because it rebuilds the root on-chain.
+        let live = match chain.reader().live_key(key_id).await {
+            Err(ChainError::NotFound(_)) => continue,
+            live => live?,
+        };
+        let seat = live.member_of_signer(signer).map(|member| member.index);
+        let is_ours = seat == Some(share.index)
+            && live.keys.share_key(share.index).is_some_and(|key| key.to_compressed() == share.share_key);
+        if is_ours {
+            store.adopt_dealt(key_id, &share)?;
+            tracing::info!(key_id, group_key = %group_key, "a dealt key is on the chain");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::{InitArgs, init};
+    use serde_json::json;
+    use stkr_core::splitter::Splitter;
+    use stkr_core::{ShareIndex, Threshold};
+    use stkr_duties::ForkSchedule;
+    use stkr_node::exit::Exit;
+    use stkr_protocol::dealt::{DealtKey, DealtMember};
+
+    const SECRET: [u8; 32] = [0x31; 32];
+
+    /// A server that was just made, and what a dealer gives it.
+    struct Given {
+        folder: tempfile::TempDir,
+        config: PathBuf,
+    }
+
+    impl Given {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let deployment = folder.path().join("deployment.json");
+            let address = |byte: u8| format!("0x{}", hex::encode([byte; 20]));
+            let json = json!({
+                "chainId": 560_048, "accessManager": address(1), "serverRegistry": address(2),
+                "providerRegistry": address(3), "keyRegistry": address(4), "micropools": address(5),
+                "depositContract": address(6), "genesisForkVersion": "0x10000910", "deployedBlock": 1,
+            });
+            std::fs::write(&deployment, json.to_string()).unwrap();
+            let args = InitArgs {
+                dir: folder.path().join("server"),
+                config: None,
+                deployment,
+                network: None,
+                listen: "127.0.0.1:0".parse().unwrap(),
+                endpoint: "https://127.0.0.1:9000".to_owned(),
+                rpc: vec!["http://127.0.0.1:1".parse().unwrap(), "http://127.0.0.1:2".parse().unwrap()],
+                rpc_file: None,
+                beacon_schedule: None,
+                min_endpoints: 2,
+            };
+            let config = init(&args).unwrap().config;
+            Self { folder, config }
+        }
+
+        fn config(&self) -> ServerConfig {
+            config::load::<ServerConfig>(&self.config).unwrap()
+        }
+
+        fn write(&self, name: &str, content: &[u8]) -> PathBuf {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        }
+
+        /// The history of `key`, as its validator client exported it after a block of `slot`.
+        fn history(&self, key: &[u8; 48], slot: u64) -> Vec<u8> {
+            let root = ForkSchedule::by_name("hoodi").unwrap().genesis_validators_root();
+            json!({
+                "metadata": {"interchange_format_version": "5", "genesis_validators_root": root},
+                "data": [{
+                    "pubkey": format!("0x{}", hex::encode(key)),
+                    "signed_blocks": [{"slot": slot.to_string()}],
+                    "signed_attestations": [{"source_epoch": "5", "target_epoch": "6"}],
+                }],
+            })
+            .to_string()
+            .into_bytes()
+        }
+
+        /// This server's share, at the second place of four, sealed with the import key that it prints.
+        fn share(&self, history: &[u8]) -> DealtShare {
+            let domain = domain_of(&self.config()).unwrap();
+            let import = import_key(&self.config).unwrap();
+            let us = import.signer(&domain).unwrap();
+            let splitter = Splitter::split(&SECRET, Threshold::new(3, 4).unwrap()).unwrap();
+            let signers = [Address::repeat_byte(1), us, Address::repeat_byte(3), Address::repeat_byte(4)];
+            let members = (splitter.keys().share_keys().iter().zip(signers).zip(1..))
+                .map(|((key, signer), server_id)| DealtMember { server_id, signer, share_key: key.to_compressed() })
+                .collect();
+            let mut key = DealtKey {
+                chain_id: domain.chain_id,
+                key_registry: domain.key_registry,
+                owner: Address::repeat_byte(9),
+                threshold: 3,
+                members,
+                group_key: splitter.keys().group_key().to_compressed(),
+                history_hash: keccak256(history),
+                possession: [0; 96],
+            };
+            key.possession = splitter.prove_possession(&key.digest().unwrap().0).to_compressed();
+            let index = ShareIndex::new(2).unwrap();
+            let sealing = key.check(&domain).unwrap().domain;
+            let sealed = splitter.seal_share(&sealing, index, &import.public_key).unwrap();
+            DealtShare { key, index, one_time_key: sealed.one_time_key, ciphertext: sealed.ciphertext }
+        }
+
+        fn import(&self, share: &DealtShare, history: &[u8]) -> eyre::Result<DealtAcknowledgement> {
+            import_share(&ImportShareArgs {
+                config: self.config.clone(),
+                share: self.write("share.json", serde_json::to_string(share).unwrap().as_bytes()),
+                slashing_history: self.write("history.json", history),
+            })
+        }
+
+        fn refused(&self, share: &DealtShare, history: &[u8], exit: Exit, words: &str) {
+            let error = self.import(share, history).unwrap_err();
+            assert!(error.to_string().contains(words), "{error:#}");
+            assert_eq!(stkr_node::exit::exit_of(&error), exit, "{error:#}");
+        }
+
+        fn stopped(&self) -> Stopped {
+            Stopped::of(&self.config()).unwrap()
+        }
+    }
+
+    fn group_key() -> [u8; 48] {
+        SecretShare::from_bytes(ShareIndex::new(1).unwrap(), &SECRET).unwrap().public_key().to_compressed()
+    }
+
+    #[test]
+    fn a_share_comes_in_with_its_history_and_is_acknowledged() {
+        let given = Given::new();
+        let history = given.history(&group_key(), 77);
+        let share = given.share(&history);
+        let acknowledgement = given.import(&share, &history).unwrap();
+        assert!(acknowledgement.is_of(&share.key, share.key.digest().unwrap()));
+        assert_eq!(given.import(&share, &history).unwrap(), acknowledgement, "again it is the same");
+
+        let stopped = given.stopped();
+        let rows = stopped.store.dealt_shares().unwrap();
+        assert_eq!((rows.len(), rows[0].share_key), (1, share.key.members[1].share_key));
+        let known = stopped.open().unwrap().key(&group_key().into()).unwrap().unwrap();
+        assert_eq!(known.high.slot, Some(77), "what the whole key signed counts as signed here");
+        assert_eq!(known.high.epochs.map(|epochs| epochs.target_epoch), Some(6));
+    }
+
+    #[test]
+    fn without_the_history_of_the_split_nothing_is_imported() {
+        let given = Given::new();
+        let history = given.history(&group_key(), 77);
+        let share = given.share(&history);
+        let less = given.history(&group_key(), 7);
+        given.refused(&share, &less, Exit::Unsafe, "not the slashing history that the key was split with");
+        given.refused(&share, b"", Exit::Unsafe, "not the slashing history that the key was split with");
+        // A dealer that leaves the key out of the history that the split names.
+        let silent = given.history(&[0xab; 48], 77);
+        let share = given.share(&silent);
+        given.refused(&share, &silent, Exit::Unsafe, "says nothing about key");
+        let stopped = given.stopped();
+        assert!(stopped.store.all_shares().unwrap().is_empty());
+        assert!(stopped.open().unwrap().key(&group_key().into()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_share_for_another_server_or_that_was_changed_is_refused() {
+        let given = Given::new();
+        let history = given.history(&group_key(), 77);
+        let share = given.share(&history);
+        let other = DealtShare { index: ShareIndex::new(3).unwrap(), ..share.clone() };
+        given.refused(&other, &history, Exit::Usage, "is not for this server");
+        let mut changed = share.clone();
+        changed.ciphertext[31] ^= 1;
+        given.refused(&changed, &history, Exit::Usage, "what was decrypted is");
+        let mut changed = share.clone();
+        changed.key.owner = Address::ZERO;
+        given.refused(&changed, &history, Exit::Usage, "the group key did not sign");
+        assert!(given.stopped().store.all_shares().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_second_share_of_one_key_is_refused_before_its_history_is_taken() {
+        let given = Given::new();
+        let history = given.history(&group_key(), 77);
+        given.import(&given.share(&history), &history).unwrap();
+        // Another split of the same key: with both polynomials' shares a server would hold two shares of one key.
+        let later = given.history(&group_key(), 99);
+        let error = given.import(&given.share(&later), &later).unwrap_err();
+        assert!(error.to_string().contains("second share"), "{error:#}");
+        let known = given.stopped().open().unwrap().key(&group_key().into()).unwrap().unwrap();
+        assert_eq!(known.high.slot, Some(77));
+    }
+}
