@@ -60,7 +60,7 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     assert!(key.contains("shares      3 of 4") && key.contains("live since  20"), "{key}");
     let shown = done(&chain, &["key", "show", "1"]);
     assert_eq!((shown["committee"].as_array().unwrap().len(), &shown["state"]), (4, &"live".into()));
-    assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 4);
+    assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 5);
     let provider = done(&chain, &["pool", "show", "1"])["provider"].as_str().unwrap().to_owned();
     let history = text(&chain, &["provider", "show", &provider]);
     assert!(history.starts_with("provider 0x") && history.lines().count() == 5, "{history}");

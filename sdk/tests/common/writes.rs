@@ -28,6 +28,14 @@ sol! {
     interface IManager {
         function grantRole(uint64 roleId, address account, uint32 executionDelay) external;
     }
+    struct DealtAcknowledgement {
+        address owner;
+        uint8 threshold;
+        bytes32 pointsHash;
+        bytes32 committeeHash;
+        bytes32 historyHash;
+    }
+
     struct Acknowledgement {
         uint256 keyId;
         uint16 attempt;
@@ -76,6 +84,7 @@ pub(crate) async fn walk(
     walk.key_and_deposit().await;
     walk.foreign_deposit(&provider).await;
     walk.ways_out(&provider).await;
+    walk.dealt_key().await;
     walk.governance().await;
     walk.leaving().await;
     walk.done
@@ -271,6 +280,74 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let live = stkr.keys().get(key).await.unwrap();
         assert_eq!((live.state, live.public_key), (KeyState::Live, Some(compressed(group_key))));
         dealer
+    }
+
+    /// A key that its owner dealt to the first four servers.
+    async fn dealt_key(&mut self) {
+        let (chain, stkr, owner) = (self.chain, self.chain.stkr().await, self.chain.account().await);
+        let dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [0xd0; 32]);
+        let (share_keys, group_key) = (dealer.keys.share_keys(), dealer.keys.group_key());
+        let points: Vec<u8> = share_keys.iter().chain([&group_key]).flat_map(|key| key.to_eip2537()).collect();
+        let committee: Vec<u32> = (1..=4).collect();
+        let signers: Vec<&PrivateKeySigner> = committee.iter().map(|id| &self.signers[id]).collect();
+        let addresses: Vec<Address> = signers.iter().map(|signer| signer.address()).collect();
+        let domain = eip712_domain! {
+            name: "Stkr",
+            version: "1",
+            chain_id: chain.deployment.chain_id,
+            verifying_contract: chain.deployment.key_registry,
+        };
+        let history = B256::repeat_byte(0x41);
+        let digest = DealtAcknowledgement {
+            owner: owner.address(),
+            threshold: 3,
+            pointsHash: keccak256(&points),
+            committeeHash: keccak256((committee.clone(), addresses.clone()).abi_encode_params()),
+            historyHash: history,
+        }
+        .eip712_signing_hash(&domain);
+        let signatures: Vec<Bytes> = signers
+            .iter()
+            .map(|signer| Bytes::copy_from_slice(&signer.sign_hash_sync(&digest).unwrap().as_bytes()))
+            .collect();
+        let possession = dealer.group_signature(&digest);
+        let lower = |address: Address| format!("0x{}", alloy::hex::encode(address));
+        let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
+        let members: Vec<_> = (committee.iter().zip(&addresses).zip(share_keys))
+            .map(|((id, signer), key)| {
+                json!({"serverId": id.to_string(), "signer": lower(*signer), "shareKey": compressed(key)})
+            })
+            .collect();
+        let key = json!({"chainId": chain.deployment.chain_id.to_string(),
+            "keyRegistry": lower(chain.deployment.key_registry), "owner": lower(owner.address()), "threshold": "3",
+            "members": members, "groupKey": compressed(&group_key), "historyHash": history,
+            "possession": Bytes::copy_from_slice(&possession.to_compressed())});
+        let duty_key = Address::repeat_byte(0xd1);
+        let file = self.folder.join("dealt-key.json");
+        std::fs::write(&file, key.to_string()).unwrap();
+        let mut arguments = format!("key import-dealt --key {} --duty-key {duty_key}", file.display());
+        for (id, signature) in (1..).zip(&signatures) {
+            let file = self.folder.join(format!("dealt-{id}.json"));
+            std::fs::write(&file, json!({"index": id.to_string(), "signature": signature}).to_string()).unwrap();
+            arguments += &format!(" --acknowledgement {}", file.display());
+        }
+        let dealt = stkr_sdk::bindings::KeyRegistry::DealtImport {
+            threshold: 3,
+            committee,
+            points: points.into(),
+            dutyKey: duty_key,
+            historyHash: history,
+            acknowledgements: signatures.concat().into(),
+            possession: possession.to_eip2537().to_vec().into(),
+        };
+        let write = stkr.keys().import_dealt(dealt).unwrap();
+        self.step(&owner, write.unsigned(), &arguments).await;
+        let id = u64::try_from(stkr.keys().list().await.unwrap().len()).unwrap();
+        assert_eq!(stkr.keys().get(id).await.unwrap().state, KeyState::Live);
+        let write = stkr.keys().set_duty_key(id, owner.address());
+        self.step(&owner, write.unsigned(), &format!("key set-duty-key {id} {}", owner.address())).await;
+        self.step(&owner, stkr.keys().retire_dealt(id).unsigned(), &format!("key retire {id}")).await;
+        assert_eq!(stkr.keys().get(id).await.unwrap().state, KeyState::Retired);
     }
 
     async fn order_deposit(&mut self, pool: u64) {
