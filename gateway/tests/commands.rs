@@ -1,4 +1,5 @@
 //! The program as an operator meets it, without a chain: what it makes, what it refuses, and with which exit code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
