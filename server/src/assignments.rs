@@ -41,18 +41,21 @@ struct Entry {
 pub struct Assignments(Mutex<HashMap<u64, Entry>>);
 
 impl Assignments {
-    /// What the chain said of a key at a block of at most [`LASTS`] ago.
+    /// What the chain said of a key at a block of at most [`LASTS`] ago, if that is known here.
+    pub fn known(&self, key_id: u64) -> Option<(DutyFacts, Askers)> {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let entry = entries.get_mut(&key_id).filter(|entry| entry.is_believed(now))?;
+        entry.used = now;
+        Some((entry.facts, entry.askers(now)))
+    }
+
+    /// Asks the chain, and remembers the answer.
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known, or if this server has no seat.
-    pub async fn get(&self, key_id: u64, chain: &ChainView, signer: Address) -> Result<(DutyFacts, Askers), Refusal> {
+    pub async fn read(&self, key_id: u64, chain: &ChainView, signer: Address) -> Result<(DutyFacts, Askers), Refusal> {
         let now = Instant::now();
-        if let Some(entry) = self.lock().get_mut(&key_id)
-            && now.duration_since(entry.read) < LASTS
-        {
-            entry.used = now;
-            return Ok((entry.facts, entry.askers(now)));
-        }
         let facts = chain.duty_facts(key_id, signer).await?;
         let current = chain.duty_assignment(key_id).await?;
         let mut entries = self.lock();
@@ -98,6 +101,10 @@ impl Entry {
         (self.facts, self.current, self.read) = (facts, current, now);
     }
 
+    fn is_believed(&self, now: Instant) -> bool {
+        now.duration_since(self.read) < LASTS
+    }
+
     fn askers(&self, now: Instant) -> Askers {
         let previous = self.previous.filter(|(_, until)| now < *until).map(|(duty_key, _)| duty_key);
         Askers { current: self.current, previous }
@@ -140,5 +147,17 @@ mod tests {
         assert_eq!(entry.askers(now + OVERLAP / 2).previous, None, "the key went to another provider");
         entry.learn(entry.facts, None, now);
         assert_eq!(entry.askers(now), Askers { current: None, previous: None });
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_for_a_while_is_no_longer_believed() {
+        let now = Instant::now();
+        let mut entry = entry(now);
+        assert!(entry.is_believed(now + LASTS - Duration::from_millis(1)));
+        assert!(!entry.is_believed(now + LASTS));
+        entry.used = now + LASTS;
+        assert!(!entry.is_believed(now + LASTS), "requests alone keep nothing alive");
+        entry.learn(entry.facts, entry.current, now + LASTS);
+        assert!(entry.is_believed(now + LASTS));
     }
 }

@@ -104,9 +104,13 @@ impl Duties {
 
     /// A key without a share costs no look at the chain: strangers must not be able to spend the operator's RPC quota.
     async fn look_up(&self, request: DutyRequest, parts: Parts<'_>) -> Result<Known, Refusal> {
-        signing::known_key(parts.store, request.key_id)?;
-        let signer = parts.keys.signer.address();
-        let (facts, askers) = self.assignments.get(request.key_id, parts.chain, signer).await?;
+        let (facts, askers) = match self.assignments.known(request.key_id) {
+            Some(known) => known,
+            None => {
+                signing::known_key(parts.store, request.key_id)?;
+                self.assignments.read(request.key_id, parts.chain, parts.keys.signer.address()).await?
+            }
+        };
         Ok((request, facts, askers))
     }
 

@@ -166,10 +166,35 @@ async fn what_register_args_prints_registers_the_server_and_a_certificate_that_i
     }
 }
 
+/// Puts a share of a key into the database of a server that does not run: without one it asks no chain.
+fn give_share(made: &harness::Made, key_id: u64) {
+    let config = stkr_node::config::load::<stkr_server::config::ServerConfig>(made.config().as_ref()).unwrap();
+    let keys = stkr_server::setup::load_keys(&config.files).unwrap();
+    let deployment = stkr_chain::Deployment::load(&config.chain.deployment).unwrap();
+    let owner = stkr_server::store::Owner {
+        signer: keys.signer.address(),
+        chain_id: deployment.chain_id,
+        key_registry: deployment.key_registry,
+    };
+    let dealt = stkr_core::testing::TrustedDealer::deal(stkr_core::Threshold::new(3, 4).unwrap(), [3; 32]);
+    let share = &dealt.shares[0];
+    let row = stkr_server::store::ShareRow {
+        attempt: 0,
+        index: share.index(),
+        share_key: share.public_key().to_compressed(),
+        group_key: dealt.keys.group_key().to_compressed(),
+        keystore: keys.store_key.seal_share(share).unwrap().to_json().unwrap(),
+    };
+    let store = stkr_server::store::Store::open(&config.files.database, &owner, 0).unwrap();
+    let step = stkr_server::store::Step { share: Some(row), ..stkr_server::store::Step::default() };
+    store.record(key_id, 0, &B256::ZERO, step).unwrap();
+}
+
 #[tokio::test]
 async fn a_chain_that_goes_away_makes_requests_unavailable_and_not_signed() {
     let mut chain = Chain::start().await;
     let made = server_on(&chain);
+    give_share(&made, 1);
     let server = run(&made, &[]);
     let client = client(fingerprint(&made));
     chain.stop();
