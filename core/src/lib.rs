@@ -62,6 +62,7 @@ pub mod keystore;
 mod lagrange;
 mod points;
 mod polynomial;
+mod same_message;
 mod share;
 #[cfg(any(test, feature = "splitter"))]
 pub mod splitter;
@@ -71,6 +72,7 @@ mod threshold;
 
 pub use combine::{CombineError, Combined, CommitteeKeys, CommitteeKeysError, interpolate};
 pub use points::{PointError, PublicKey, Signature, verify};
+pub use same_message::verify_same_message;
 pub use share::{PartialSignature, SecretShare, ShareError};
 pub use threshold::{IndexError, MAX_MEMBERS, ShareIndex, Threshold, ThresholdError};
 

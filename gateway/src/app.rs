@@ -26,6 +26,7 @@ use crate::metrics::GatewayMetrics;
 use crate::recorder::Recorder;
 use crate::signing::Signing;
 use crate::store::{Keeper, SCHEMA, Store};
+use crate::verifier::Verifier;
 
 /// Bounds of the transport: all requests come from one machine, over connections that stay open between two slots.
 const LIMITS: Limits = Limits {
@@ -68,6 +69,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         schedule: schedule.clone(),
         ring: ring.clone(),
         recorder: Recorder::start(protection.clone(), schedule.clone())?,
+        verifier: Verifier::start()?,
         keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
         metrics: metrics.clone(),
         suspects: Arc::new(Mutex::new(store.suspects().map_err(Failure::not_safe)?)),

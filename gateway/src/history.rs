@@ -30,6 +30,7 @@ pub enum ProtectionCommand {
         #[arg(long)]
         config: PathBuf,
         /// Interchange file
+        #[arg(long)]
         file: PathBuf,
     },
     /// Write the history of all keys as an EIP-3076 interchange file
@@ -38,6 +39,7 @@ pub enum ProtectionCommand {
         #[arg(long)]
         config: PathBuf,
         /// File to write; it must not exist
+        #[arg(long)]
         file: PathBuf,
     },
     /// Delete old records; the watermarks rise over them, so nothing becomes signable

@@ -16,6 +16,7 @@
 //! | [`api`], [`accept`] | Web3Signer's ETH2 API and the batch call |
 //! | [`signing`] | from a request to a verified signature or a refusal with a reason |
 //! | [`recorder`] | slashing protection, committed in groups |
+//! | [`verifier`] | combined signatures over one root, verified together |
 //! | [`line`](mod@line) | the queue of one server: what waits travels in one call |
 //! | [`keys`], [`follow`] | which keys are served, as the chain assigns them |
 //! | [`store`] | requests, envelopes and evidence, kept and bounded |
@@ -35,3 +36,4 @@ pub mod recorder;
 pub mod setup;
 pub mod signing;
 pub mod store;
+pub mod verifier;

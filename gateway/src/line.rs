@@ -4,16 +4,21 @@
 //! where a call per request would cost it one each.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use stkr_node::client::{ClientError, ServerClient};
 use stkr_node::collector::Ask;
+use stkr_node::rate::RateLimit;
 use stkr_protocol::api::{MAX_BATCH, MAX_BODY, SignBatch};
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for one server: what a slow one can make the gateway hold.
 const WAITING: usize = 8_192;
+/// Calls to one server: at once, and per second from then on. Below what a server allows one client unless its operator says
+/// otherwise (200 and 50): a burst of calls travels in fewer, larger ones instead of being refused.
+const CALLS: (u32, u32) = (150, 45);
 /// Bytes of a request beside its duty: names, key id, assignment, signature.
 const FRAME: usize = 512;
 
@@ -69,7 +74,7 @@ impl Ask for Line {
 }
 
 async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
-    let mut held = None;
+    let (mut held, mut pace) = (None, Pace::default());
     loop {
         let first = match held.take() {
             Some(first) => first,
@@ -78,9 +83,28 @@ async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
                 None => return,
             },
         };
+        // What comes during the pause travels along.
+        while let Err(pause) = pace.take(Instant::now()) {
+            tokio::time::sleep(pause).await;
+        }
         let (batch, over) = fill(first, &mut queue);
         held = over;
         deliver(&client, batch).await;
+    }
+}
+
+/// Keeps calls to one server within [`CALLS`].
+struct Pace(RateLimit);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(RateLimit::new(CALLS.0, CALLS.1, 1))
+    }
+}
+
+impl Pace {
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.0.take([0; 32], now)
     }
 }
 
@@ -156,5 +180,19 @@ mod tests {
         }
         let first = queue.try_recv().unwrap();
         assert_eq!(fill(first, &mut queue).0.len(), MAX_BATCH);
+    }
+
+    #[test]
+    fn calls_stay_within_what_a_server_allows_one_client() {
+        // A server's own limit, as its configuration has it unless the operator says otherwise.
+        let mut server = RateLimit::new(200, 50, 1);
+        let (mut pace, mut now, start) = (Pace::default(), Instant::now(), Instant::now());
+        for _ in 0..2_000 {
+            while let Err(pause) = pace.take(now) {
+                now += pause.max(Duration::from_micros(1));
+            }
+            assert_eq!(server.take([0; 32], now), Ok(()));
+        }
+        assert!(now.duration_since(start) < Duration::from_secs(60), "and are not held up for long");
     }
 }

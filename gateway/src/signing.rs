@@ -18,6 +18,7 @@ use crate::line::Line;
 use crate::metrics::GatewayMetrics;
 use crate::recorder::{RecordError, Recorder};
 use crate::store::{Keeper, Kept, Record};
+use crate::verifier::Verifier;
 
 /// Pause before members whose connection broke are asked a second time, because too few others answered.
 const SECOND_TRY: Duration = Duration::from_millis(100);
@@ -116,6 +117,8 @@ pub struct Signing {
     pub ring: KeyRing,
     /// Slashing protection.
     pub recorder: Recorder,
+    /// Verifies combined signatures.
+    pub verifier: Verifier,
     /// Keeps requests and envelopes.
     pub keeper: Keeper,
     /// Metrics.
@@ -162,7 +165,7 @@ impl Signing {
         let suspects = self.suspects_of(&key);
         let collection = Collection::new(asked, key.committee.clone(), suspects);
         let mut collector = Collector::new(collection, key.seats.clone());
-        let outcome = collect(&mut collector).await;
+        let outcome = collect(&mut collector, &self.verifier).await;
         self.finish(key, wanted, collector);
         outcome
     }
@@ -232,13 +235,13 @@ impl Signing {
     }
 }
 
-async fn collect(collector: &mut Collector<Line>) -> Result<Signature, SignError> {
-    let mut progress = collector.round().await;
+async fn collect(collector: &mut Collector<Line>, verifier: &Verifier) -> Result<Signature, SignError> {
+    let mut progress = collector.round_with(verifier).await;
     // A kept-open connection that the other side closed breaks on its first use; one more try costs nobody anything.
     let broke = |trouble: &MemberTrouble| matches!(trouble.trouble, Trouble::Unreachable(_));
     if matches!(progress, Progress::Waiting { .. }) && collector.troubles().any(|trouble| broke(&trouble)) {
         tokio::time::sleep(SECOND_TRY).await;
-        progress = collector.round().await;
+        progress = collector.round_with(verifier).await;
     }
     match progress {
         Progress::Done(done) => Ok(done.signature),

@@ -1,4 +1,5 @@
 //! The program as an operator meets it, without a chain: what it makes, what it refuses, and with which exit code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,20 +134,20 @@ fn a_history_is_imported_shown_pruned_and_exported() {
     let made = Made::new();
     let pubkey = format!("0x{}", "ab".repeat(48));
     let file = write(&made.path("history.json"), &pubkey, 10);
-    let (code, printed, said) = made.protection("import", &[&file]);
+    let (code, printed, said) = made.protection("import", &["--file", &file]);
     assert_eq!((code, &printed["registered"]), (Some(0), &json!(1)), "{said}");
     let (_, status, _) = made.protection("status", &[]);
     assert_eq!((&status[0]["pubkey"], &status[0]["high"]["targetEpoch"]), (&json!(pubkey), &json!("10")));
     assert_eq!(made.protection("prune", &[]).0, Some(0));
     let out = made.text("out.json");
-    let (code, printed, said) = made.protection("export", &[&out]);
+    let (code, printed, said) = made.protection("export", &["--file", &out]);
     assert_eq!((code, &printed["keys"]), (Some(0), &json!(1)), "{said}");
-    assert_eq!(made.protection("export", &[&out]).0, Some(2), "nothing is overwritten");
+    assert_eq!(made.protection("export", &["--file", &out]).0, Some(2), "nothing is overwritten");
     let exported: Value = serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
     assert_eq!(exported["data"][0]["pubkey"], json!(pubkey));
     let foreign = std::fs::read_to_string(&file).unwrap().replace("05050505", "06060606");
     std::fs::write(&file, foreign).unwrap();
-    assert_eq!(made.protection("import", &[&file]).0, Some(1), "of another network");
+    assert_eq!(made.protection("import", &["--file", &file]).0, Some(1), "of another network");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_lost_history_is_unsafe_until_it_is_imported_even_without_its_witness() {
         let (code, _, said) = made.protection("status", &[]);
         assert!(code == Some(4) && said.contains("must not sign"), "{said}");
         let file = write(&made.path("history.json"), &format!("0x{}", "ab".repeat(48)), 10);
-        let (code, _, said) = made.protection("import", &[&file]);
+        let (code, _, said) = made.protection("import", &["--file", &file]);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(made.protection("status", &[]).0, Some(0));
     }

@@ -1,4 +1,5 @@
 //! What a validator client gets from a gateway, whatever its servers do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 

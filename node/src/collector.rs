@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use stkr_core::ShareIndex;
+use stkr_core::{PublicKey, ShareIndex, Signature};
 use stkr_protocol::collection::{Answer, Collection, Evidence, NoAnswer, Progress};
 use stkr_protocol::sign::{Refusal, SignRequest, SignResponse};
 
@@ -27,6 +27,12 @@ impl Ask for ServerClient {
         let client = self.clone();
         Box::pin(async move { client.sign_one(&request).await })
     }
+}
+
+/// Somebody who verifies combined signatures, and may verify several over one message together.
+pub trait Verify: Send + Sync {
+    /// Whether `signature` is that of `key` over `message`. No is also the answer of one who cannot say.
+    fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool>;
 }
 
 /// A member of the committee and how to reach it.
@@ -119,6 +125,27 @@ impl<C: Ask> Collector<C> {
         self.ask_missing();
         while let Some((index, answer)) = self.pending.next().await {
             self.take(index, answer);
+            let progress = self.poll();
+            if matches!(progress, Progress::Done(_)) {
+                return progress;
+            }
+        }
+        self.poll()
+    }
+
+    /// The same, with the combined signature verified by `verifier`. If that says no, the collection verifies for itself
+    /// and finds out who is wrong.
+    pub async fn round_with(&mut self, verifier: &impl Verify) -> Progress {
+        self.ask_missing();
+        while let Some((index, answer)) = self.pending.next().await {
+            self.take(index, answer);
+            if let Some(candidate) = self.collection.candidate() {
+                let key = self.collection.committee().keys().group_key();
+                let message = self.collection.asked().subject().signing_root().0;
+                if verifier.verify(key, message, candidate).await {
+                    self.collection.accept(candidate);
+                }
+            }
             let progress = self.poll();
             if matches!(progress, Progress::Done(_)) {
                 return progress;

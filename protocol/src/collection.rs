@@ -248,6 +248,26 @@ impl Collection {
         }
     }
 
+    /// The combination of the first t partials that count, not verified yet; nothing while there are fewer, or once the
+    /// signature is there. For callers who verify many together: [`Collection::poll`] needs none of this.
+    #[must_use]
+    pub fn candidate(&self) -> Option<Signature> {
+        if self.signature.is_some() {
+            return None;
+        }
+        let partials: Vec<PartialSignature> = self.counted.values().map(|(partial, _)| *partial).collect();
+        stkr_core::interpolate(self.committee.keys.threshold(), &partials).ok()
+    }
+
+    /// Takes a [candidate](Collection::candidate) as the signature.
+    ///
+    /// # Warning
+    /// The caller has verified it, under the group key and over the signing root. Of a wrong candidate say nothing:
+    /// [`Collection::poll`] finds out who is wrong.
+    pub const fn accept(&mut self, verified: Signature) {
+        self.signature = Some(verified);
+    }
+
     /// Combines if there is enough to combine.
     pub fn poll(&mut self) -> Progress {
         if self.signature.is_none() {

@@ -23,6 +23,7 @@ use stkr_gateway::metrics::GatewayMetrics;
 use stkr_gateway::recorder::Recorder;
 use stkr_gateway::signing::Signing;
 use stkr_gateway::store::{Keeper, SCHEMA, Store};
+use stkr_gateway::verifier::Verifier;
 use stkr_node::client::{Patience, Peer, ServerClient};
 use stkr_node::collector::Seat;
 use stkr_node::database::Database;
@@ -345,6 +346,7 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>) -> Arc<App> {
         schedule: schedule.clone(),
         ring: KeyRing::default(),
         recorder: Recorder::start(protection.clone(), schedule.clone()).unwrap(),
+        verifier: Verifier::start().unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
         suspects: Arc::default(),
