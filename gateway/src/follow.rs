@@ -425,3 +425,73 @@ impl Stale {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+    use stkr_node::database::Database;
+    use stkr_protection::{Attestation, Conflict, Duty, Request, Verdict};
+
+    use super::*;
+    use crate::store::SCHEMA;
+
+    struct World {
+        _folder: tempfile::TempDir,
+        protection: Protection,
+        schedule: ForkSchedule,
+        store: Store,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let schedule = ForkSchedule::mainnet();
+            let path = folder.path().join("protection.sqlite");
+            let protection = Protection::create(&path, schedule.genesis_validators_root()).unwrap();
+            let database = Database::open(&folder.path().join("gateway.sqlite"), &SCHEMA).unwrap();
+            Self { _folder: folder, protection, schedule, store: Store::new(Arc::new(database)) }
+        }
+
+        fn hand_over(&self, came: &[Pubkey], left: &[Pubkey]) {
+            hand_over(&self.protection, &self.schedule, &self.store, came, left).unwrap();
+        }
+
+        /// What the history says to a vote `ahead` of the present epoch.
+        fn vote(&self, pubkey: Pubkey, ahead: u64) -> Verdict {
+            let now = clock::now(&self.schedule).epoch;
+            let (source_epoch, target_epoch) = (now + ahead - 1, now + ahead);
+            let duty = Duty::Attestation(Attestation { source_epoch, target_epoch, signing_root: B256::ZERO });
+            let later = stkr_protection::Now { slot: u64::MAX, epoch: u64::MAX };
+            self.protection.check_and_record(&[Request { pubkey, duty }], later).unwrap()[0]
+        }
+    }
+
+    #[test]
+    fn of_a_key_that_appears_everything_up_to_now_counts_as_signed() {
+        let (world, key) = (World::new(), Pubkey::repeat_byte(1));
+        world.hand_over(&[key], &[]);
+        assert!(matches!(world.vote(key, 0), Verdict::Slashable(Conflict::LowTarget { .. })));
+        // One more than the next epoch: the clock may move on meanwhile.
+        assert_eq!(world.vote(key, 2), Verdict::Safe);
+        assert_eq!(world.store.served().unwrap(), BTreeSet::from([key]));
+    }
+
+    #[test]
+    fn a_key_that_left_signs_nothing_and_one_that_comes_back_nothing_old() {
+        let (world, key) = (World::new(), Pubkey::repeat_byte(1));
+        world.protection.register(&[key], Some(stkr_protection::Now { slot: 320, epoch: 10 })).unwrap();
+        world.hand_over(&[key], &[]);
+        let low = world.protection.key(&key).unwrap().unwrap().low.epochs.unwrap();
+        assert_eq!(low.target_epoch, 10, "an imported history stands for itself");
+        world.hand_over(&[], &[key]);
+        assert_eq!(world.vote(key, 2), Verdict::Inactive);
+        assert!(world.store.served().unwrap().is_empty());
+        world.hand_over(&[key], &[]);
+        let state = world.protection.key(&key).unwrap().unwrap();
+        let low = state.low.epochs.unwrap();
+        assert!(state.active && low.target_epoch + 1 >= clock::now(&world.schedule).epoch, "others may have signed");
+        assert_eq!(world.vote(key, 2), Verdict::Safe);
+        // A start that was cut off between the two databases is made up for.
+        world.hand_over(&[key], &[Pubkey::repeat_byte(9)]);
+    }
+}

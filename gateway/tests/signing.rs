@@ -5,6 +5,11 @@ mod common;
 
 use common::{Behaviour, EPOCH, Gateway, http, until};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use stkr_gateway::api::router;
+use stkr_node::http::{Limits, serve_tls};
+use stkr_node::shutdown::{Reason, Shutdown};
+use stkr_node::tls::{self, Identity};
 use stkr_protocol::sign::RefusalKind;
 
 fn reason(answer: &Value) -> &str {
@@ -268,6 +273,37 @@ async fn keys_come_and_go_and_before_the_chain_was_read_nothing_is_claimed() {
     gateway.app.protection.deactivate(&[gateway.pubkey]).unwrap();
     let (status, answer) = gateway.sign(&vote).await;
     assert!(status == 503 && reason(&answer).contains("deactivated"), "{status} {answer}");
+}
+
+#[tokio::test]
+async fn a_validator_client_without_a_certificate_may_come_over_tls() {
+    let gateway = Gateway::start();
+    let identity = Identity::generate("localhost").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url =
+        format!("https://localhost:{}/api/v1/eth2/sign/{}", listener.local_addr().unwrap().port(), gateway.pubkey);
+    let (stop, app, config) = (Shutdown::default(), gateway.app.clone(), tls::open_server_config(&identity).unwrap());
+    let ending = stop.clone();
+    tokio::spawn(async move {
+        let metrics = app.signing.metrics.registry.clone();
+        serve_tls(listener, router(app), config, &metrics, Limits::default(), ending).await
+    });
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(identity.certificate_der().to_vec().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let client = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(client).build().unwrap();
+    let vote = gateway.vote(EPOCH - 2, EPOCH - 1, 1);
+    match client.post(&url).json(&vote).send().await {
+        Ok(answer) => {
+            let answer = (answer.status().as_u16(), answer.json().await.unwrap());
+            gateway.assert_signed(&vote, &answer);
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+    stop.trigger(Reason::Internal);
 }
 
 #[tokio::test]
