@@ -4,6 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use stkr_node::exit::Exit;
 
 use crate::failure::Failure;
 
@@ -18,9 +19,9 @@ impl Output {
         Self { json }
     }
 
-    /// Text as it is. A reader that went away (`| head`) is no error.
+    /// Text as it is.
     pub(crate) fn text(&self, text: &str) {
-        let _ = write!(std::io::stdout(), "{text}");
+        put(text);
     }
 
     /// One result: JSON of `value`, or what `table` makes of it.
@@ -41,10 +42,8 @@ impl Output {
 
     /// One line of a stream of results, flushed.
     pub(crate) fn line(&self, value: &Value, text: impl FnOnce() -> String) {
-        let line = if self.json { value.to_string() } else { text() };
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{line}");
-        let _ = out.flush();
+        let line = if self.json { value.to_string() } else { shown(&text()) };
+        put(&with_newline(line));
     }
 
     /// A remark for people that is not a result.
@@ -66,6 +65,24 @@ impl Output {
     }
 }
 
+/// Prints, and ends the program if it cannot: what is lost on its way to a full disk must not look done, and nobody reads what
+/// comes after a reader that went away (`| head`), which is no failure.
+fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    eprintln!("error: the result cannot be written: {error}\nhint: see where standard output goes, and run it again");
+    std::process::exit(Exit::Unavailable.code().into());
+}
+
+/// Text from the chain, made fit for a terminal: whoever wrote it must not move the cursor or forge a line.
+fn shown(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 fn with_newline(mut text: String) -> String {
     if !text.ends_with('\n') {
         text.push('\n');
@@ -82,6 +99,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return "nothing to show".to_owned();
     }
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let widths: Vec<usize> = headings
         .iter()
         .enumerate()
@@ -103,7 +121,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 /// Names and values of one thing, below each other.
 pub(crate) fn record(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name:<width$}  {}", shown(value))).collect();
     lines.join("\n")
 }
 
@@ -152,6 +170,15 @@ mod tests {
         let text = table(&["ID", "STATE"], &[vec!["1".into(), "Open".into()], vec!["1000".into(), "Full".into()]]);
         assert_eq!(text, "ID    STATE\n1     Open\n1000  Full");
         assert_eq!(table(&["ID"], &[]), "nothing to show");
+    }
+
+    #[test]
+    fn text_of_strangers_forges_no_row_and_no_escape_sequence() {
+        let name = "https://x:1\u{1b}[31m\nfake".to_owned();
+        let escaped = r"https://x:1\u{1b}[31m\u{a}fake";
+        assert_eq!(table(&["ENDPOINT"], &[vec![name.clone()]]), format!("ENDPOINT\n{escaped}"));
+        assert_eq!(record(&[("endpoint", name.clone())]), format!("endpoint  {escaped}"));
+        assert_eq!(shown(&name), escaped);
     }
 
     #[test]

@@ -75,9 +75,10 @@ fn start(command: Command) -> eyre::Result<()> {
         Command::Protection(command) => print(&command.run()?),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "stkr-gateway", &mut std::io::stdout().lock());
-            Ok(())
+            // It panics if it cannot write.
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "stkr-gateway", &mut script);
+            Ok(std::io::stdout().lock().write_all(&script)?)
         }
     }
 }

@@ -562,6 +562,11 @@ impl Engine {
         }
         let collections: Vec<CollectionStatus> =
             self.collections.values().map(|running| running.worker.state().status.clone()).collect();
+        let servers = self.server_lines();
+        let down = servers.iter().filter_map(|server| {
+            server.problem.as_ref().map(|problem| format!("server {}: {problem}", server.server_id))
+        });
+        self.problems.extend(down);
         let endpoints = self.parts.endpoints.iter().map(|endpoint| endpoint.name().to_owned()).collect();
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -580,7 +585,7 @@ impl Engine {
             ceremonies,
             collections,
             intents: self.intent_lines()?,
-            servers: self.server_lines(),
+            servers,
         };
         self.parts.shared.publish(status, lists, clock);
         Ok(())

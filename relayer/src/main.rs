@@ -65,8 +65,10 @@ fn start(command: Command) -> eyre::Result<()> {
         }
         Command::Openapi => Ok(writeln!(out, "{}", openapi_json()?)?),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "stkr-relayer", &mut out);
-            Ok(())
+            // It panics if it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "stkr-relayer", &mut script);
+            Ok(out.write_all(&script)?)
         }
         Command::Run { config, log_format, exit_with_parent } => {
             drop(out);

@@ -14,6 +14,7 @@ use stkr_chain::{
     bindings::ServerRegistry,
     types::{ServerKind, ServerStatus},
 };
+use url::Url;
 
 use crate::{
     amount::with_unit,
@@ -128,7 +129,7 @@ impl<'a, P: Provider> Servers<'a, P> {
     /// # Errors
     /// [`StkrError::Invalid`] for an endpoint, fingerprint, proof or bond that the registry cannot take.
     pub fn register(&self, with: Registration) -> Result<Write<'a, P, u32>, StkrError> {
-        check_endpoint(&with.endpoint)?;
+        check_endpoint(&with.endpoint, with.kind == ServerKind::Online)?;
         check_fingerprint(with.kind, with.tls_fingerprint)?;
         check_proof(&with.signer_proof, "signer proof")?;
         check_positive(with.bond, "a bond")?;
@@ -156,7 +157,8 @@ impl<'a, P: Provider> Servers<'a, P> {
     /// # Errors
     /// [`StkrError::Invalid`] for an endpoint the registry cannot take.
     pub fn set_endpoint(&self, id: u32, tls_fingerprint: B256, endpoint: &str) -> Result<Write<'a, P>, StkrError> {
-        check_endpoint(endpoint)?;
+        // Offline servers have no certificate.
+        check_endpoint(endpoint, !tls_fingerprint.is_zero())?;
         let call = ServerRegistry::setEndpointCall { id, tlsFingerprint: tls_fingerprint, endpoint: endpoint.into() };
         Ok(self.write("changing the endpoint", &call, nothing))
     }
@@ -250,14 +252,26 @@ fn registered_id(receipt: &TransactionReceipt) -> Option<u32> {
     receipt.decoded_log::<ServerRegistry::ServerRegistered>().map(|event| event.data.id)
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), StkrError> {
+/// The registry takes any text. What no relayer could call (`stkr_node::tls::endpoint_url`) is refused here.
+fn check_endpoint(endpoint: &str, online: bool) -> Result<(), StkrError> {
+    let refused = |what: String| Err(StkrError::invalid(what, "give it as https://host:port"));
     if endpoint.is_empty() || endpoint.len() > MAX_ENDPOINT {
-        return Err(StkrError::invalid(
-            format!("the endpoint has {} bytes; it must have 1 to {MAX_ENDPOINT}", endpoint.len()),
-            "give it as https://host:port",
-        ));
+        return refused(format!("the endpoint has {} bytes; it must have 1 to {MAX_ENDPOINT}", endpoint.len()));
+    }
+    if endpoint.chars().any(char::is_control) {
+        return refused("the endpoint has control characters".to_owned());
+    }
+    if online && !is_callable(endpoint) {
+        return refused(format!("nobody can call the endpoint {endpoint} over TLS"));
     }
     Ok(())
+}
+
+/// `https://host` or `https://host:port`, nothing before and nothing behind.
+fn is_callable(endpoint: &str) -> bool {
+    let Ok(url) = Url::parse(endpoint) else { return false };
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    url.scheme() == "https" && url.has_host() && bare && url.username().is_empty() && url.password().is_none()
 }
 
 fn check_fingerprint(kind: ServerKind, fingerprint: B256) -> Result<(), StkrError> {
@@ -283,4 +297,23 @@ pub(crate) fn check_proof(proof: &Bytes, name: &str) -> Result<(), StkrError> {
 /// A value beyond the enum the SDK was built with: another version is deployed.
 pub(crate) fn unknown_enum(error: impl core::fmt::Display) -> StkrError {
     StkrError::Unsafe { reason: format!("the deployed contracts are not those this program was built for: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_nobody_can_call_is_refused_before_it_costs_anything() {
+        for good in ["https://127.0.0.1:9000", "https://server.example", "https://[::1]:9000/"] {
+            check_endpoint(good, true).unwrap();
+        }
+        for bad in ["http://x:1", "foo", "https://a:1/x", "https://u@a:1", "https://<script>:1", "https://a:1?x", ""] {
+            assert!(check_endpoint(bad, true).is_err(), "{bad}");
+        }
+        for online in [true, false] {
+            assert!(check_endpoint("https://x:1\u{1b}[31m\nline", online).is_err());
+        }
+        check_endpoint("the safe of partner 7", false).unwrap();
+    }
 }

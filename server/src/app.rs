@@ -1,7 +1,7 @@
 //! The server without its sockets: what it does for each request.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub struct App {
     readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
     /// 0 before the registry knows us.
     server_id: AtomicU32,
+    /// Whether the registry names another certificate than the one this server presents.
+    other_certificate: AtomicBool,
 }
 
 impl std::fmt::Debug for App {
@@ -126,6 +128,7 @@ impl App {
             advances: tokio::sync::Semaphore::new(ADVANCES),
             readiness: tokio::sync::Mutex::default(),
             server_id: AtomicU32::new(0),
+            other_certificate: AtomicBool::new(false),
         })
     }
 
@@ -158,6 +161,11 @@ impl App {
         }
         self.counted.shares.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
         Ok(all.len())
+    }
+
+    /// Remembers whether the registry names another certificate: then nobody connects.
+    pub fn set_other_certificate(&self, other: bool) {
+        self.other_certificate.store(other, Ordering::Relaxed);
     }
 
     /// Remembers the id under which the registry knows this server.
@@ -449,6 +457,9 @@ impl App {
         }
         if self.server_id.load(Ordering::Relaxed) == 0 {
             reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));
+        }
+        if self.other_certificate.load(Ordering::Relaxed) {
+            reasons.push(("certificate", "the registry names another certificate, so nobody connects".to_owned()));
         }
         reasons
     }

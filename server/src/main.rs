@@ -98,8 +98,10 @@ fn execute(command: Command) -> eyre::Result<()> {
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "stkr-server", &mut std::io::stdout().lock());
-            Ok(())
+            // It panics if it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "stkr-server", &mut script);
+            Ok(std::io::stdout().lock().write_all(&script)?)
         }
     }
 }

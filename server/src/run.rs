@@ -209,15 +209,19 @@ async fn follow_registration(app: Arc<App>, fingerprint: tls::Fingerprint, pause
 }
 
 async fn compare_fingerprint(app: &App, id: u32, fingerprint: tls::Fingerprint) {
-    match app.chain().reader().server(id).await {
-        Ok(server) if server.tls_fingerprint.0 == fingerprint.0 => {}
-        Ok(server) => tracing::error!(
+    let registered = match app.chain().reader().server(id).await {
+        Ok(server) => server.tls_fingerprint,
+        Err(error) => return tracing::debug!(error = %error, "server could not be read"),
+    };
+    let other = registered.0 != fingerprint.0;
+    app.set_other_certificate(other);
+    if other {
+        tracing::error!(
             server_id = id,
             fingerprint = %fingerprint,
-            error = %format!("the registry says {}", server.tls_fingerprint),
+            error = %format!("the registry says {registered}"),
             what_to_do = "register the new certificate with setEndpoint, or bring the old one back: nobody can connect",
             "presented certificate is not the registered one"
-        ),
-        Err(error) => tracing::debug!(error = %error, "server could not be read"),
+        );
     }
 }

@@ -49,6 +49,8 @@ struct Profile {
 
 /// Builds all tests and runs them; every failure is reported, not just the first.
 pub(crate) fn test() -> Result<()> {
+    // End-to-end tests start all programs, and a build of tests makes only some of them.
+    run::build_binaries()?;
     let programs = build()?;
     let (slow, fast): (Vec<_>, Vec<_>) = programs.into_iter().partition(Program::is_end_to_end);
     ensure!(!slow.is_empty() && !fast.is_empty(), "cargo built no tests");

@@ -167,6 +167,16 @@ async fn what_register_args_prints_registers_the_server_and_a_certificate_that_i
         assert!(Instant::now() < until, "nobody can connect and the server does not say so:\n{log}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let ready = client.get(server.url("/readyz")).send().await.unwrap();
+        let (status, ready) = (ready.status(), ready.json::<serde_json::Value>().await.unwrap());
+        if status == 503 && ready["reasons"][0]["check"] == "certificate" {
+            break;
+        }
+        assert!(Instant::now() < until, "nobody can connect and it is ready: {ready}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Puts a share of key `key_id` into the database of a server that does not run.
