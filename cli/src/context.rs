@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use stkr_chain::{ChainError, Endpoint};
 use stkr_node::{
-    config::{self, Preset},
+    config::{self, Preset, is_keyless},
     secrets,
 };
 use stkr_sdk::{Deployment, Stkr, Write, amount};
@@ -254,12 +254,7 @@ fn rpc(global: &Global, config: &Config) -> Result<Option<RpcUrl>, Failure> {
 /// An argument is visible to every process on the machine, and keys of RPC providers are in user, path or query.
 fn keyless(text: &RpcUrl) -> Result<RpcUrl, Failure> {
     let url = parse_url(text)?;
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && matches!(url.path(), "" | "/")
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if plain {
+    if is_keyless(&url) {
         return Ok(text.clone());
     }
     Err(Failure::usage(

@@ -235,7 +235,7 @@ impl ProgramConfig for GatewayConfig {
                 "write a number from 100 to 30000, and keep at least one request",
             ));
         }
-        Ok(())
+        self.log.check()
     }
 }
 

@@ -92,7 +92,7 @@ fn new_config(args: &InitArgs) -> eyre::Result<GatewayConfig> {
         Some(name) => Preset::by_name(name).map_err(Failure::usage)?,
     };
     config.chain.deployment = std::path::absolute(&args.deployment)?;
-    config.chain.rpc_urls.clone_from(&args.rpc);
+    config.chain.rpc_urls = config::rpc_arguments(&args.rpc).map_err(Failure::usage)?;
     config.chain.rpc_urls_file = args.rpc_file.as_ref().map(std::path::absolute).transpose()?;
     config.beacon.schedule = args.schedule.as_ref().map(std::path::absolute).transpose()?;
     config.listen.address = args.listen;

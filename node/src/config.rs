@@ -374,6 +374,26 @@ pub fn rpc_host(url: &Url) -> String {
     url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// Whether a URL has no user, path, query or fragment, which is where API keys are.
+#[must_use]
+pub fn is_keyless(url: &Url) -> bool {
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    anonymous && matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none()
+}
+
+/// RPC URLs that were given as arguments, none of which may hold an API key: every process on the machine sees arguments.
+///
+/// # Errors
+/// The sentence for whoever gave one, without the URL.
+pub fn rpc_arguments(urls: &[Url]) -> Result<Vec<Url>, &'static str> {
+    if urls.iter().all(is_keyless) {
+        return Ok(urls.to_vec());
+    }
+    Err(
+        "--rpc takes no URL with a user, a path or a query: an argument is visible to everybody on the machine, and that is where API keys are; write the URLs to a file with mode 0600 and give --rpc-file",
+    )
+}
+
 impl ChainConfig {
     /// Documentation of the keys.
     pub fn docs() -> [Doc; 6] {
@@ -629,6 +649,13 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// # Errors
+    /// A filter that does not parse.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::logs::parse_filter(&self.filter).map_err(|error| ConfigError::value("log.filter", error.to_string()))?;
+        Ok(())
+    }
+
     /// Documentation of the keys.
     pub fn docs() -> [Doc; 2] {
         [
@@ -685,6 +712,26 @@ mod tests {
             "genesisForkVersion": "0x53746b72",
             "deployedBlock": 1
         })
+    }
+
+    #[test]
+    fn an_rpc_url_with_room_for_a_key_is_no_argument() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let plain = [url("http://127.0.0.1:8545"), url("wss://rpc.example/")];
+        assert_eq!(rpc_arguments(&plain).unwrap(), plain);
+        for keyed in
+            ["https://a.example/v2/k3y", "https://k3y@a.example", "https://a.example/?k3y", "https://a.example#k3y"]
+        {
+            let refused = rpc_arguments(&[plain[0].clone(), url(keyed)]).unwrap_err();
+            assert!(refused.contains("--rpc-file") && !refused.contains("k3y"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_that_does_not_parse_is_found_before_the_program_runs() {
+        LogConfig::default().check().unwrap();
+        let broken = LogConfig { filter: "info,==".to_owned(), ..LogConfig::default() };
+        assert!(broken.check().unwrap_err().to_string().contains("log.filter"));
     }
 
     #[test]

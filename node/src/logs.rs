@@ -94,7 +94,7 @@ pub enum LogError {
 /// # Errors
 /// A filter that does not parse; a second call.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(filter).map_err(|_| LogError::BadFilter(filter.to_owned()))?;
+    let filter = parse_filter(filter)?;
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_ours_or_a_warning));
     let plain = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     match format {
@@ -102,6 +102,10 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
         LogFormat::Json => registry.with(plain.json().flatten_event(true)).try_init(),
     }
     .map_err(|_| LogError::Started)
+}
+
+pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(filter).map_err(|_| LogError::BadFilter(filter.to_owned()))
 }
 
 /// Below a warning only our own crates speak, whatever the filter says: HTTP and RPC libraries print whole URLs and bodies

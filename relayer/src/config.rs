@@ -87,7 +87,7 @@ impl ProgramConfig for RelayerConfig {
             ));
         }
         stkr_node::secrets::read_hex32(&self.gas.key_file)?;
-        Ok(())
+        self.log.check()
     }
 }
 

@@ -203,9 +203,11 @@ impl ProgramConfig for ServerConfig {
         secrets::read_hex32(&self.files.signer_key)?;
         secrets::read_text(&self.files.store_password)?;
         secrets::read(&self.files.store_keystore)?;
-        tls::Identity::load(&self.files.tls_certificate, &self.files.tls_key)
+        let identity = tls::Identity::load(&self.files.tls_certificate, &self.files.tls_key)
             .map_err(|error| ConfigError::value("files.tls_key", error.to_string()))?;
-        Ok(())
+        tls::server_config(&identity)
+            .map_err(|error| ConfigError::value("files.tls_certificate", error.to_string()))?;
+        self.log.check()
     }
 }
 

@@ -103,6 +103,11 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
             Failure::usage(format!("{} exists already; init makes new servers only", config_path.display())).into()
         );
     }
+    // It is written last: without its folder, everything else would stand in the way of the next try.
+    let folder = config_path.parent().filter(|folder| !folder.as_os_str().is_empty() && *folder != args.dir);
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::usage(format!("{} is no folder; make it, then run init again", folder.display())).into());
+    }
     let schedule = config.schedule().map_err(Failure::usage)?;
     secrets::create_private_folder(&args.dir)?;
     let mut resolved = config.clone();
@@ -137,7 +142,7 @@ fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
         Some(name) => Preset::by_name(name).map_err(Failure::usage)?,
     };
     config.chain.deployment = std::path::absolute(&args.deployment)?;
-    config.chain.rpc_urls.clone_from(&args.rpc);
+    config.chain.rpc_urls = config::rpc_arguments(&args.rpc).map_err(Failure::usage)?;
     config.chain.rpc_urls_file = args.rpc_file.as_ref().map(std::path::absolute).transpose()?;
     config.chain.min_endpoints = args.min_endpoints;
     config.beacon.schedule = args.beacon_schedule.as_ref().map(std::path::absolute).transpose()?;

@@ -179,6 +179,60 @@ async fn what_register_args_prints_registers_the_server_and_a_certificate_that_i
     }
 }
 
+#[test]
+fn init_leaves_nothing_behind_that_its_next_try_stumbles_over_and_takes_no_key_of_a_provider() {
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = folder.path().join("deployment.json");
+    std::fs::write(&deployment, deployment_of_no_chain().to_string()).unwrap();
+    let (dir, config) = (folder.path().join("server"), folder.path().join("later/server.toml"));
+    let init = |rpc: &str| {
+        let paths = [&dir, &deployment, &config].map(|path| path.to_str().unwrap());
+        let output = stkr_server(&[
+            "init",
+            "--dir",
+            paths[0],
+            "--deployment",
+            paths[1],
+            "--config",
+            paths[2],
+            "--endpoint",
+            "https://a:1",
+            "--rpc",
+            rpc,
+            "--min-endpoints",
+            "1",
+        ]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = init("https://rpc.example/v2/k3y");
+    assert!(code == Some(2) && said.contains("--rpc-file") && !said.contains("k3y"), "{said}");
+    let (code, said) = init(NOWHERE);
+    assert!(code == Some(2) && said.contains("is no folder; make it, then run init again"), "{said}");
+    assert!(!dir.exists());
+    std::fs::create_dir(folder.path().join("later")).unwrap();
+    assert_eq!(init(NOWHERE), (Some(0), String::new()));
+}
+
+#[test]
+fn config_check_refuses_what_the_program_would_refuse_at_its_start() {
+    let made = init(&deployment_of_no_chain(), NOWHERE);
+    let check = || {
+        let output = stkr_server(&["config", "check", "--config", &made.config()]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check(), (Some(0), String::new()));
+    made.edit_config("filter = \"info\"", "filter = \"info,==\"");
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains("log.filter"), "{said}");
+    made.edit_config("filter = \"info,==\"", "filter = \"info\"");
+    let other = init(&deployment_of_no_chain(), NOWHERE);
+    let certificate =
+        |made: &Made| stkr_node::config::load::<ServerConfig>(made.config().as_ref()).unwrap().files.tls_certificate;
+    std::fs::copy(certificate(&other), certificate(&made)).unwrap();
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains("files.tls_certificate"), "{said}");
+}
+
 /// Puts a share of key `key_id` into the database of a server that does not run.
 fn give_share(made: &Made, key_id: i64) {
     let config = stkr_node::config::load::<ServerConfig>(std::path::Path::new(&made.config())).unwrap();
@@ -237,8 +291,11 @@ async fn no_secret_is_in_anything_the_server_ever_prints_and_every_log_field_is_
     let mut chain = Chain::start().await;
     // Whoever pays for an endpoint has the key in the user part, the query or the path.
     let rpc = chain.url.replace("http://", "http://PLANTED-RPC-USER:PLANTED-RPC-PASSWORD@");
-    let made = init(&deployment(&chain), &format!("{rpc}/?key=PLANTED-RPC-KEY"));
+    let made = init(&deployment(&chain), &chain.url);
     let mut outputs = made.printed.to_string();
+    // As `Url` writes it.
+    let written = format!("{}/", chain.url.trim_end_matches('/'));
+    made.edit_config(&written, &format!("{rpc}/?key=PLANTED-RPC-KEY"));
     made.edit_config("filter = \"info\"", "filter = \"trace\"");
 
     let server = run(&made, &[]);
