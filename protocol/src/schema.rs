@@ -56,16 +56,16 @@ pub struct Web3SignerRequest;
 impl PartialSchema for Web3SignerRequest {
     fn schema() -> RefOr<Schema> {
         let kinds = stkr_duties::DutyKind::ALL.iter().filter(|kind| **kind != stkr_duties::DutyKind::Deposit);
-        let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
-        let kind = text.enum_values(Some(kinds.map(|kind| kind.name())));
+        let kinds: Vec<_> = kinds.map(|kind| kind.name()).collect();
+        // No more of it is described: a duty that does not read is refused by itself, the rest of its batch is answered.
         ObjectBuilder::new()
-            .property("type", kind)
-            .required("type")
+            .schema_type(SchemaType::Type(Type::Object))
             .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
-            .description(Some(
-                "Request object of Web3Signer's ETH2 API: the member of its type, fork_info where the type has it, \
-                 signingRoot and proofs if wanted.",
-            ))
+            .description(Some(format!(
+                "Request object of Web3Signer's ETH2 API: type ({}), the member of its type, fork_info where the type has \
+                 it, signingRoot and proofs if wanted.",
+                kinds.join(", ")
+            )))
             .into()
     }
 }

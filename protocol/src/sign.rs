@@ -204,6 +204,9 @@ impl<'de> Deserialize<'de> for DutyText {
         if text.get().len() > MAX_DUTY {
             return Err(D::Error::custom(format!("a duty of more than {MAX_DUTY} bytes")));
         }
+        if !text.get().starts_with('{') {
+            return Err(D::Error::custom("a duty is a JSON object"));
+        }
         Ok(Self(text))
     }
 }

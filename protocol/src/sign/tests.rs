@@ -85,11 +85,16 @@ fn a_duty_request_has_the_documented_form_and_only_its_own_members() {
 #[test]
 fn a_duty_longer_than_its_bound_is_refused_unread() {
     let mut request = serde_json::to_value(asked(&vote(1)).request()).unwrap();
-    request["duty"] = "x".repeat(MAX_DUTY - 2).into();
+    // {"a":""} has eight bytes.
+    request["duty"] = json!({ "a": "x".repeat(MAX_DUTY - 8) });
     assert!(serde_json::from_str::<SignRequest>(&request.to_string()).is_ok(), "read later, by who knows the preset");
-    request["duty"] = "x".repeat(MAX_DUTY - 1).into();
+    request["duty"] = json!({ "a": "x".repeat(MAX_DUTY - 7) });
     let error = serde_json::from_str::<SignRequest>(&request.to_string()).unwrap_err();
     assert!(error.to_string().contains("524288 bytes"), "{error}");
+    for other in [json!("{}"), json!([vote(1)]), Value::Null] {
+        request["duty"] = other;
+        assert!(serde_json::from_str::<SignRequest>(&request.to_string()).is_err(), "no object");
+    }
 }
 
 #[test]
