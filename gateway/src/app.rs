@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use eyre::WrapErr as _;
 use rusqlite::Connection;
-use stkr_chain::{
-    ChainError, ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust,
-};
+use stkr_chain::{ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust};
 use stkr_node::client::Patience;
-use stkr_node::config::{Preset, rpc_host};
+use stkr_node::config::Preset;
 use stkr_node::database::Database;
-use stkr_node::exit::{Exit, Failure};
+use stkr_node::endpoints::usable_endpoints;
+use stkr_node::exit::Failure;
 use stkr_node::http::{Limits, print_ready, serve_plain, serve_tls};
 use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
@@ -55,7 +54,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let duty_keys: Vec<_> = config.duty_keys().map_err(Failure::usage)?.into_iter().map(Arc::new).collect();
     let identity = config.listen.identity().map_err(Failure::usage)?;
     // A wrong chain must not even open the databases.
-    let endpoints = endpoints(&config, &deployment).await?;
+    let endpoints = usable_endpoints(&config.chain.common(), &deployment).await?;
     let database = Database::open(&config.storage.database, &SCHEMA);
     let database = Arc::new(database.map_err(|error| Failure::new(error.exit(), error))?);
     let store = Store::new(database.clone());
@@ -138,33 +137,4 @@ fn event_log(
     let store = stkr_chain::Store::new(Arc::new(Lent(database)));
     let log = EventLog::open(store, endpoints.to_vec(), deployment.clone(), options).map_err(Failure::not_safe)?;
     Ok(log)
-}
-
-/// Connects to every endpoint and checks that it serves this deployment. One that cannot be reached now is left out; one
-/// that serves another chain is a mistake to be mended.
-async fn endpoints(config: &GatewayConfig, deployment: &Deployment) -> eyre::Result<Vec<Endpoint>> {
-    let mut good = Vec::new();
-    let mut last = String::from("none is configured");
-    for url in config.chain.common().endpoints().map_err(Failure::usage)? {
-        let checked = async {
-            let endpoint = Endpoint::connect(&url).await?;
-            deployment.check_chain(&endpoint).await?;
-            Ok::<_, ChainError>(endpoint)
-        };
-        match checked.await {
-            Ok(endpoint) => good.push(endpoint),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(rpc = rpc_host(&url), error = %error, "an RPC endpoint cannot be used now and is left out");
-                last = error.to_string();
-            }
-            Err(error) => {
-                let exit = if error.is_wrong_deployment() { Exit::Unsafe } else { Exit::Usage };
-                return Err(Failure::new(exit, format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
-            }
-        }
-    }
-    if good.is_empty() {
-        return Err(Failure::unavailable(format!("no RPC endpoint can be used: {last}")).into());
-    }
-    Ok(good)
 }

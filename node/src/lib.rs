@@ -9,6 +9,7 @@ pub mod client;
 pub mod collector;
 pub mod config;
 pub mod database;
+pub mod endpoints;
 pub mod exit;
 pub mod http;
 pub mod logs;

@@ -12,10 +12,11 @@ use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::endpoint::ask_contract;
 use stkr_chain::errors::ContractError;
 use stkr_chain::intents::{IntentOptions, Intents, Superseded};
-use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection};
-use stkr_node::config::{Preset, rpc_host};
+use stkr_chain::{Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection};
+use stkr_node::config::Preset;
 use stkr_node::database::{Database, Schema};
-use stkr_node::exit::{Exit, Failure};
+use stkr_node::endpoints::usable_endpoints;
+use stkr_node::exit::Failure;
 use stkr_node::http::{Limits, print_ready, serve_plain};
 use stkr_node::secrets;
 use stkr_node::shutdown::{Reason, Shutdown};
@@ -56,7 +57,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         .map_err(|_| Failure::usage("gas.key_file holds no secp256k1 secret key"))?;
     drop(secret);
     // A wrong chain must not even open the database.
-    let endpoints = endpoints(&config, &deployment).await?;
+    let endpoints = usable_endpoints(&config.chain.common(), &deployment).await?;
     let database = Database::open(&config.storage.database, &SCHEMA);
     let database = Arc::new(database.map_err(|error| Failure::new(error.exit(), error))?);
     let evidence_window = evidence_window(&endpoints, &deployment).await?;
@@ -90,35 +91,6 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     serving.await?.wrap_err("serving HTTP")?;
     tracing::info!("stkr-relayer ends");
     outcome.map_err(|error| Failure::not_safe(error).into())
-}
-
-/// Connects to every endpoint and checks that it serves this deployment. One that cannot be reached now is left out; one
-/// that serves another chain is a mistake to be mended.
-async fn endpoints(config: &RelayerConfig, deployment: &Deployment) -> eyre::Result<Vec<Endpoint>> {
-    let mut good = Vec::new();
-    let mut last = String::from("none is configured");
-    for url in config.chain.common().endpoints().map_err(Failure::usage)? {
-        let checked = async {
-            let endpoint = Endpoint::connect(&url).await?;
-            deployment.check_chain(&endpoint).await?;
-            Ok::<_, ChainError>(endpoint)
-        };
-        match checked.await {
-            Ok(endpoint) => good.push(endpoint),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(rpc = rpc_host(&url), error = %error, "an RPC endpoint cannot be used now and is left out");
-                last = error.to_string();
-            }
-            Err(error) => {
-                let exit = if error.is_wrong_deployment() { Exit::Unsafe } else { Exit::Usage };
-                return Err(Failure::new(exit, format!("RPC endpoint {}: {error}", rpc_host(&url))).into());
-            }
-        }
-    }
-    if good.is_empty() {
-        return Err(Failure::unavailable(format!("no RPC endpoint can be used: {last}")).into());
-    }
-    Ok(good)
 }
 
 async fn evidence_window(endpoints: &[Endpoint], deployment: &Deployment) -> eyre::Result<u64> {
