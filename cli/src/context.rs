@@ -1,5 +1,7 @@
 //! Arguments, environment and configuration file, put together into a client and an account.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use alloy::{
@@ -294,13 +296,32 @@ async fn connect(text: &RpcUrl) -> Result<DynProvider, Failure> {
 
 /// A JSON file that another program wrote: `what` it must be, and `hint` at where it comes from.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Failure> {
-    let wrong = |reason: String| Failure::usage(format!("{} is not {what}: {reason}", path.display()), hint.to_owned());
-    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-    if length > MAX_FILE {
-        return Err(wrong("it is too long".into()));
+    serde_json::from_slice(&read_file(path, what, hint)?).map_err(|error| is_not(path, what, hint, &error))
+}
+
+/// The same with any number of values one after another, as a program prints them in lines.
+pub(crate) fn read_json_lines<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    what: &str,
+    hint: &str,
+) -> Result<Vec<T>, Failure> {
+    let text = read_file(path, what, hint)?;
+    let values = serde_json::Deserializer::from_slice(&text).into_iter();
+    values.collect::<Result<_, _>>().map_err(|error| is_not(path, what, hint, &error))
+}
+
+fn read_file(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, Failure> {
+    let unreadable = |error: std::io::Error| is_not(path, what, hint, &error);
+    let mut text = Vec::new();
+    File::open(path).map_err(unreadable)?.take(MAX_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
+        return Err(is_not(path, what, hint, &"it is too long"));
     }
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
+    Ok(text)
+}
+
+fn is_not(path: &Path, what: &str, hint: &str, reason: &dyn std::fmt::Display) -> Failure {
+    Failure::usage(format!("{} is not {what}: {reason}", path.display()), hint.to_owned())
 }
 
 /// Wei that `gas` costs.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! import-key     -> the dealer encrypts this server's share to it
-//! import-share   share + slashing history -> history into slashing protection, share into the database, acknowledgement
+//! import-share   shares + slashing history -> history into slashing protection, shares into the database, acknowledgements
 //! run            with every new block: does the chain know the key by now? Then its share answers for the key's id.
 //! ```
 //! The history comes first: whatever is interrupted, there is never a share whose history is missing.
@@ -21,8 +21,8 @@ use stkr_core::{PublicKey, SecretShare};
 use stkr_node::config;
 use stkr_node::exit::Failure;
 use stkr_protection::{Protection, Pubkey};
-use stkr_protocol::ProtocolDomain;
-use stkr_protocol::dealt::{DealtAcknowledgement, DealtShare, ImportKey};
+use stkr_protocol::dealt::{CheckedDealtKey, DealtAcknowledgement, DealtShare, ImportKey};
+use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::chain::ChainView;
 use crate::config::ServerConfig;
@@ -41,9 +41,10 @@ pub struct ImportShareArgs {
     /// Configuration file
     #[arg(long)]
     pub config: PathBuf,
-    /// The share that `stkr key split` made for this server
-    pub share: PathBuf,
-    /// What the key signed so far (EIP-3076): the slashing-history.json of the split. Without it nothing is imported
+    /// Shares that `stkr key split` made for this server; several if all keys were split with one slashing history
+    #[arg(required = true)]
+    pub shares: Vec<PathBuf>,
+    /// What the keys signed so far (EIP-3076): the slashing-history.json of the split. Without it nothing is imported
     #[arg(long, value_name = "FILE")]
     pub slashing_history: PathBuf,
 }
@@ -71,79 +72,112 @@ fn domain_of(config: &ServerConfig) -> eyre::Result<ProtocolDomain> {
     Ok(ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry })
 }
 
-/// Imports a share with its history.
+/// Imports shares with their history: all or, before anything is kept, none.
 ///
 /// # Errors
-/// Usage for files that are not for this server; unsafe for a history that is not the split's, says nothing about the key or
-/// contradicts itself, and for a second share of one key. Then nothing of the share is kept.
-pub fn import_share(args: &ImportShareArgs) -> eyre::Result<DealtAcknowledgement> {
+/// Usage for files that are not for this server; unsafe for a history that is not the split's, says nothing about a key or
+/// contradicts itself, and for a second share of one key. Then nothing of the shares is kept.
+pub fn import_shares(args: &ImportShareArgs) -> eyre::Result<Vec<DealtAcknowledgement>> {
     let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
-    let file: DealtShare = parse(&read(&args.share, MAX_SHARE_FILE)?, &args.share)?;
-    let checked = file.key.check(&domain_of(&config)?).map_err(Failure::usage)?;
     let signer = load_signer(&config.files)?.address();
-    if file.key.index_of(signer) != Some(file.index) {
-        return Err(Failure::usage(format!(
-            "{} is not for this server, whose signer is {signer}",
-            args.share.display()
-        ))
-        .into());
-    }
     let history = read(&args.slashing_history, MAX_HISTORY)?;
-    check_history(&history, file.key.history_hash)?;
+    let mut given = Vec::with_capacity(args.shares.len());
+    for path in &args.shares {
+        given.push(read_share(path, &domain_of(&config)?, signer, keccak256(&history))?);
+    }
     let keys = load_keys(&config.files)?;
     let import = import_secret(&keys.store_key)?;
-    let share =
-        open_share(&checked.domain, &checked.keys, file.index, &import, &file.sealed()).map_err(Failure::usage)?;
+    let rows: Vec<_> = given
+        .iter()
+        .map(|share| row_of(&share.open(&import)?, share.file.key.group_key, &keys.store_key))
+        .collect::<eyre::Result<_>>()?;
 
     let stopped = Stopped::of(&config)?;
-    let row = row_of(&share, &checked.keys.group_key(), &keys.store_key)?;
-    refuse_second(&stopped.store, &row)?;
+    refuse_second(&stopped.store, &rows)?;
     let protection = stopped.open()?;
-    import_history(&stopped, &protection, &history, row.group_key.into())?;
-    stopped.store.keep_dealt(&row).map_err(|error| store_failure(&error))?;
-    Ok(DealtAcknowledgement::sign(&keys.signer, file.index, checked.digest))
-}
-
-/// Every member imports the bytes that the group key signed for: none of them knows less than another.
-fn check_history(history: &[u8], expected: B256) -> eyre::Result<()> {
-    if keccak256(history) == expected {
-        return Ok(());
+    import_history(&stopped, &protection, &history, &rows)?;
+    for row in &rows {
+        stopped.store.keep_dealt(row).map_err(|error| store_failure(&error))?;
     }
-    let sentence = "this is not the slashing history that the key was split with; take the slashing-history.json of the same split, unchanged";
-    Err(Failure::not_safe(sentence).into())
+    Ok(given.iter().map(|share| share.acknowledge(&keys.signer)).collect())
 }
 
-fn row_of(share: &SecretShare, group_key: &PublicKey, store_key: &StoreKey) -> eyre::Result<ShareRow> {
+/// A share's file that is for this server and whose public half is its dealer's.
+struct GivenShare {
+    file: DealtShare,
+    checked: CheckedDealtKey,
+}
+
+fn read_share(path: &Path, domain: &ProtocolDomain, signer: Address, history: B256) -> eyre::Result<GivenShare> {
+    let file: DealtShare = parse(&read(path, MAX_SHARE_FILE)?, path)?;
+    let checked = file.key.check(domain).map_err(Failure::usage)?;
+    if file.key.index_of(signer) != Some(file.index) {
+        let sentence = format!("{} is not for this server, whose signer is {signer}", path.display());
+        return Err(Failure::usage(sentence).into());
+    }
+    // Every member imports the bytes that the group key signed for: none of them knows less than another.
+    if file.key.history_hash != history {
+        let sentence = format!(
+            "this is not the slashing history that the key of {} was split with; take the slashing-history.json of the same split, unchanged",
+            path.display()
+        );
+        return Err(Failure::not_safe(sentence).into());
+    }
+    Ok(GivenShare { file, checked })
+}
+
+impl GivenShare {
+    fn open(&self, import: &OneTimeSecret) -> eyre::Result<SecretShare> {
+        let (domain, keys) = (&self.checked.domain, &self.checked.keys);
+        let opened = open_share(domain, keys, self.file.index, import, &self.file.sealed());
+        Ok(opened.map_err(Failure::usage)?)
+    }
+
+    fn acknowledge(&self, signer: &SignerKey) -> DealtAcknowledgement {
+        DealtAcknowledgement::sign(signer, self.file.index, self.checked.digest)
+    }
+}
+
+fn row_of(share: &SecretShare, group_key: [u8; 48], store_key: &StoreKey) -> eyre::Result<ShareRow> {
     let keystore = store_key.seal_share(share)?;
     Ok(ShareRow {
         attempt: 0,
         index: share.index(),
         share_key: share.public_key().to_compressed(),
-        group_key: group_key.to_compressed(),
+        group_key,
         keystore: keystore.to_json()?,
     })
 }
 
 /// Before the history, so that a refusal leaves nothing.
-fn refuse_second(store: &Store, row: &ShareRow) -> eyre::Result<()> {
+fn refuse_second(store: &Store, rows: &[ShareRow]) -> eyre::Result<()> {
     let stored = store.all_shares().map_err(|error| store_failure(&error))?;
-    let other = stored.iter().find(|(_, other)| other.group_key == row.group_key && other.share_key != row.share_key);
-    match other {
-        Some((key_id, _)) => Err(store_failure(&StoreError::SecondShare { key_id: *key_id }).into()),
-        None => Ok(()),
+    for (position, row) in rows.iter().enumerate() {
+        let clashes = |other: &ShareRow| other.group_key == row.group_key && other.share_key != row.share_key;
+        if let Some((key_id, _)) = stored.iter().find(|(_, other)| clashes(other)) {
+            return Err(store_failure(&StoreError::SecondShare { key_id: *key_id }).into());
+        }
+        if rows.iter().take(position).any(clashes) {
+            let key = Pubkey::from(row.group_key);
+            return Err(Failure::usage(format!("two of the files hold different shares of key {key}; give one")).into());
+        }
     }
+    Ok(())
 }
 
-fn import_history(stopped: &Stopped, protection: &Protection, history: &[u8], key: Pubkey) -> eyre::Result<()> {
+fn import_history(stopped: &Stopped, protection: &Protection, history: &[u8], rows: &[ShareRow]) -> eyre::Result<()> {
     protection.import(history, stopped.now()).map_err(import_failure)?;
     stopped.pin(protection)?;
-    match protection.key(&key).map_err(Failure::unavailable)? {
-        Some(state) if !state.needs_import => Ok(()),
-        _ => Err(Failure::not_safe(format!(
-            "the slashing history says nothing about key {key}, so its share is not kept"
-        ))
-        .into()),
+    for key in rows.iter().map(|row| Pubkey::from(row.group_key)) {
+        match protection.key(&key).map_err(Failure::unavailable)? {
+            Some(state) if !state.needs_import => {}
+            _ => {
+                let sentence = format!("the slashing history says nothing about key {key}, so no share is kept");
+                return Err(Failure::not_safe(sentence).into());
+            }
+        }
     }
+    Ok(())
 }
 
 fn read(path: &Path, most: u64) -> eyre::Result<Vec<u8>> {
@@ -261,10 +295,14 @@ mod tests {
 
         /// This server's share, at the second place of four, sealed with the import key that it prints.
         fn share(&self, history: &[u8]) -> DealtShare {
+            self.share_of(&SECRET, history)
+        }
+
+        fn share_of(&self, secret: &[u8; 32], history: &[u8]) -> DealtShare {
             let domain = domain_of(&self.config()).unwrap();
             let import = import_key(&self.config).unwrap();
             let us = import.signer(&domain).unwrap();
-            let splitter = Splitter::split(&SECRET, Threshold::new(3, 4).unwrap()).unwrap();
+            let splitter = Splitter::split(secret, Threshold::new(3, 4).unwrap()).unwrap();
             let signers = [Address::repeat_byte(1), us, Address::repeat_byte(3), Address::repeat_byte(4)];
             let members = (splitter.keys().share_keys().iter().zip(signers).zip(1..))
                 .map(|((key, signer), server_id)| DealtMember { server_id, signer, share_key: key.to_compressed() })
@@ -287,9 +325,16 @@ mod tests {
         }
 
         fn import(&self, share: &DealtShare, history: &[u8]) -> eyre::Result<DealtAcknowledgement> {
-            import_share(&ImportShareArgs {
+            Ok(self.import_all(std::slice::from_ref(share), history)?.remove(0))
+        }
+
+        fn import_all(&self, shares: &[DealtShare], history: &[u8]) -> eyre::Result<Vec<DealtAcknowledgement>> {
+            let files = shares.iter().enumerate().map(|(at, share)| {
+                self.write(&format!("share-{at}.json"), serde_json::to_string(share).unwrap().as_bytes())
+            });
+            import_shares(&ImportShareArgs {
                 config: self.config.clone(),
-                share: self.write("share.json", serde_json::to_string(share).unwrap().as_bytes()),
+                shares: files.collect(),
                 slashing_history: self.write("history.json", history),
             })
         }
@@ -306,7 +351,11 @@ mod tests {
     }
 
     fn group_key() -> [u8; 48] {
-        SecretShare::from_bytes(ShareIndex::new(1).unwrap(), &SECRET).unwrap().public_key().to_compressed()
+        public_key(&SECRET)
+    }
+
+    fn public_key(secret: &[u8; 32]) -> [u8; 48] {
+        SecretShare::from_bytes(ShareIndex::new(1).unwrap(), secret).unwrap().public_key().to_compressed()
     }
 
     #[test]
@@ -324,6 +373,34 @@ mod tests {
         let known = stopped.open().unwrap().key(&group_key().into()).unwrap().unwrap();
         assert_eq!(known.high.slot, Some(77), "what the whole key signed counts as signed here");
         assert_eq!(known.high.epochs.map(|epochs| epochs.target_epoch), Some(6));
+    }
+
+    #[test]
+    fn the_shares_of_many_keys_come_in_with_one_history_or_none_does() {
+        let given = Given::new();
+        let other = [0x32; 32];
+        let mut history: serde_json::Value = serde_json::from_slice(&given.history(&group_key(), 77)).unwrap();
+        let second: serde_json::Value = serde_json::from_slice(&given.history(&public_key(&other), 78)).unwrap();
+        history["data"].as_array_mut().unwrap().push(second["data"][0].clone());
+        let history = history.to_string().into_bytes();
+        let shares = [given.share_of(&SECRET, &history), given.share_of(&other, &history)];
+
+        let mut stranger = shares[1].clone();
+        stranger.index = ShareIndex::new(3).unwrap();
+        let again = given.share_of(&other, &history);
+        for wrong in [vec![shares[0].clone(), stranger], vec![shares[0].clone(), shares[1].clone(), again]] {
+            let error = given.import_all(&wrong, &history).unwrap_err();
+            assert_eq!(stkr_node::exit::exit_of(&error), Exit::Usage, "{error:#}");
+            assert!(given.stopped().store.all_shares().unwrap().is_empty());
+        }
+
+        let acknowledgements = given.import_all(&shares, &history).unwrap();
+        for (acknowledgement, share) in acknowledgements.iter().zip(&shares) {
+            assert!(acknowledgement.is_of(&share.key, share.key.digest().unwrap()));
+        }
+        assert_eq!(given.stopped().store.dealt_shares().unwrap().len(), 2);
+        let known = given.stopped().open().unwrap().key(&public_key(&other).into()).unwrap().unwrap();
+        assert_eq!(known.high.slot, Some(78));
     }
 
     #[test]

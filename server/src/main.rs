@@ -94,7 +94,7 @@ fn execute(command: Command) -> eyre::Result<()> {
         Command::Protection(command) => command.run(),
         Command::Evidence { config } => protection::print_evidence(&config),
         Command::ImportKey { config } => print(&dealt::import_key(&config)?),
-        Command::ImportShare(args) => print(&dealt::import_share(&args)?),
+        Command::ImportShare(args) => dealt::import_shares(&args)?.iter().try_for_each(print),
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {

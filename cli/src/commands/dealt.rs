@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     args::SplitArgs,
-    context::{Context, read_json},
+    context::{Context, read_json, read_json_lines},
     failure::Failure,
     output::record,
 };
@@ -313,16 +313,16 @@ fn in_order(key: &DealtKey, digest: B256, files: &[PathBuf]) -> Result<Vec<[u8; 
     let hint = "give what `stkr-server import-share` printed, once for every server of the key";
     let mut found = vec![None; key.members.len()];
     for file in files {
-        let acknowledgement: DealtAcknowledgement = read_json(file, "the acknowledgement of a server", hint)?;
-        let slot = found.get_mut(acknowledgement.index.position());
-        match slot.filter(|_| acknowledgement.is_of(key, digest)) {
-            Some(slot) => *slot = Some(acknowledgement.signature),
-            None => {
-                return Err(Failure::usage(
-                    format!("{} is not the acknowledgement of this key by the server that it names", file.display()),
-                    hint,
-                ));
-            }
+        // A server that imported the shares of many keys printed a line for each.
+        let given: Vec<DealtAcknowledgement> = read_json_lines(file, "the acknowledgement of a server", hint)?;
+        let Some(ours) = given.into_iter().find(|acknowledgement| acknowledgement.is_of(key, digest)) else {
+            return Err(Failure::usage(
+                format!("{} is not the acknowledgement of this key by the server that it names", file.display()),
+                hint,
+            ));
+        };
+        if let Some(slot) = found.get_mut(ours.index.position()) {
+            *slot = Some(ours.signature);
         }
     }
     (found.iter().zip(&key.members))
