@@ -24,7 +24,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Start a whole network on this machine and take a pool from 64 stakes to its deposit.
+    /// Start a whole network on this machine and take a pool from 64 stakes to its deposit; with `--lodestar` a validator
+    /// client that signs through it.
     #[command(disable_help_flag = true)]
     Devnet {
         /// See `cargo xtask devnet --help`.

@@ -108,6 +108,11 @@ pub(crate) fn node_packages_of_tests() -> Result<()> {
     node_packages_of(&root().join("tests/lodestar/ssz"))
 }
 
+/// Lodestar: 274 MB that only `devnet --lodestar` needs.
+pub(crate) fn node_packages_of_lodestar() -> Result<()> {
+    node_packages_of(&root().join("tests/lodestar/client"))
+}
+
 fn node_packages_of(folder: &Path) -> Result<()> {
     let lock = folder.join("package-lock.json");
     let lock = std::fs::read(&lock).wrap_err_with(|| lock.display().to_string())?;
@@ -150,12 +155,26 @@ pub(crate) fn abi(check: bool) -> Result<()> {
 /// Builds what a devnet needs, then becomes the devnet: one process, so that a signal to it reaches the network.
 pub(crate) fn devnet(args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
+    let mut devnet = prepared_devnet(args)?;
+    Err(devnet.exec()).wrap_err_with(|| format!("start {}", describe(&devnet)))
+}
+
+/// Sixteen validators sign through the network with a stock validator client, and their chain finalises.
+pub(crate) fn lodestar() -> Result<()> {
+    run_command(&mut prepared_devnet(&["--lodestar", "--once"].map(str::to_owned))?)
+}
+
+fn prepared_devnet(args: &[String]) -> Result<Command> {
+    if args.iter().any(|arg| arg == "--lodestar") {
+        node_packages_of_lodestar()?;
+    }
     node_packages()?;
     build_binaries()?;
     build_contracts()?;
     let here = std::env::current_exe().wrap_err("where this program is")?;
-    let devnet = here.with_file_name("devnet");
-    Err(command(&devnet.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", devnet.display()))
+    let mut devnet = command(&here.with_file_name("devnet").to_string_lossy())?;
+    devnet.args(args);
+    Ok(devnet)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("contracts: unit, fuzz, invariants", contracts),
         ("contracts: gas snapshots and budgets", gas),
         ("abi/ against the contracts", || run::abi(true)),
+        ("lodestar: a validator client whose chain finalises", run::lodestar),
         ("crates: unit, conformance, end to end", crates::test),
     ];
     let long: &[Step] = &[

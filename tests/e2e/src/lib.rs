@@ -3,13 +3,17 @@
 
 pub mod anvil;
 pub mod by_hand;
+pub mod dealt;
 pub mod door;
 pub mod events;
+pub mod gateway;
+pub mod lodestar;
 pub mod network;
 pub mod process;
 pub mod solidity;
 
 pub use anvil::Anvil;
 pub use door::Door;
+pub use gateway::Gateway;
 pub use network::{Network, Options, Server};
 pub use process::Process;

@@ -58,6 +58,17 @@ pub struct Process {
 impl Process {
     /// Starts `exe args…` in `dir`, stdout to `line` and `dir/NAME.out`, stderr to `dir/NAME.log` (both appended).
     pub fn start(name: &str, exe: &Path, args: &[String], dir: &Path) -> Result<Self> {
+        Self::start_with(name, exe, args, dir, &[])
+    }
+
+    /// The same with variables added to its environment.
+    pub fn start_with(
+        name: &str,
+        exe: &Path,
+        args: &[String],
+        dir: &Path,
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir).wrap_err_with(|| format!("make {}", dir.display()))?;
         let log = dir.join(format!("{name}.log"));
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
@@ -66,6 +77,7 @@ impl Process {
             .arg(exe)
             .args(args)
             .current_dir(dir)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)

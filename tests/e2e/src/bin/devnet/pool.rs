@@ -1,16 +1,14 @@
-//! `cargo xtask devnet`: the product's main path on a real chain with real parts, step by step.
-#![allow(clippy::print_stdout, reason = "the last line on stdout is this program's result")]
+//! A pool from 64 stakes to its deposit.
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, Bytes, U256};
 use alloy::rpc::types::TransactionReceipt;
-use clap::Parser;
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde::Serialize;
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use stkr_adversary::foreign_deposit;
 use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools};
@@ -19,36 +17,12 @@ use stkr_e2e::network::write_secret;
 use stkr_e2e::process::workspace_root;
 use stkr_e2e::{Network, Options};
 
+use crate::{Args, Progress};
+
 /// t and n of the devnet's validator keys: the default of the product.
 const THRESHOLD: (u8, u8) = (3, 4);
 const STAKERS: u32 = 64;
 const CHALLENGE_WINDOW_SECONDS: u64 = 12 * 3600;
-
-#[derive(Parser)]
-#[command(name = "cargo xtask devnet", about = "A whole network on this machine, from 64 stakes to a deposit")]
-struct Args {
-    /// Stop after the checker and print one JSON line; exit 0 only if the checker agrees.
-    #[arg(long)]
-    once: bool,
-    /// Print the JSON line, too, and stay up.
-    #[arg(long, conflicts_with = "once")]
-    keep: bool,
-    /// Where the network keeps its files; a fresh folder under target/devnet unless given.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Milliseconds between blocks.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-    block_ms: u64,
-    /// Print the line without running the checker (the checker's own test feeds it tampered ones).
-    #[arg(long, hide = true)]
-    unchecked: bool,
-}
-
-#[derive(Serialize)]
-struct Step {
-    name: &'static str,
-    ms: u128,
-}
 
 #[derive(Serialize)]
 struct ProcessLine {
@@ -72,41 +46,7 @@ struct Gas {
     topup: u64,
 }
 
-/// Times steps and says on stderr what happens.
-#[derive(Default)]
-struct Progress {
-    steps: Vec<Step>,
-}
-
-impl Progress {
-    fn done(&mut self, name: &'static str, since: Instant, detail: &str) {
-        let ms = since.elapsed().as_millis();
-        eprintln!("[{}] {name}: {detail} ({ms} ms)", self.steps.len() + 1);
-        self.steps.push(Step { name, ms });
-    }
-}
-
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("devnet: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => workspace_root().join("target/devnet").join(std::process::id().to_string()),
-    };
-    std::fs::create_dir_all(&dir)?;
-    // One thread starts every process, and they die with it (see `leash`): it must live as long as the network.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(devnet(args, &dir.canonicalize()?))
-}
-
-async fn devnet(args: &Args, dir: &Path) -> Result<()> {
+pub(crate) async fn run(args: &Args, dir: &Path) -> Result<()> {
     let mut progress = Progress::default();
     let mut gas = Gas::default();
 
