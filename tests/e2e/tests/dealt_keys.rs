@@ -1,0 +1,156 @@
+//! A validator key that existed whole: split by its owner, served by the gateway whose duty key the owner names, by another one
+//! when the owner names that, and by none after the owner gave it up.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloy::primitives::{Address, B256, Bytes};
+use eyre::{Result, ensure, eyre};
+use serde_json::{Value, json};
+use stkr_core::Signature;
+use stkr_duties::{Preset, SigningRequest};
+use stkr_e2e::anvil::GENESIS_FORK_VERSION;
+use stkr_e2e::dealt::{Deal, interop_secret, public_key};
+use stkr_e2e::lodestar::{Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH};
+use stkr_e2e::network::{http, output};
+use stkr_e2e::process::binary;
+use stkr_e2e::{Gateway, Network, Options};
+
+/// How old the chain is at the start, in epochs.
+const AGE: u64 = 50;
+
+/// One network with one dealt key.
+struct Dealt {
+    network: Network,
+    genesis: Genesis,
+    genesis_time: u64,
+    pubkey: String,
+}
+
+impl Dealt {
+    fn now(&self) -> Result<u64> {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - self.genesis_time;
+        Ok(seconds / SECONDS_PER_SLOT / SLOTS_PER_EPOCH)
+    }
+
+    /// A vote in the first slot of `target`.
+    fn vote(&self, target: u64) -> Value {
+        let [previous, current] = &self.genesis.versions;
+        let root = B256::repeat_byte(1);
+        json!({
+            "type": "ATTESTATION",
+            "fork_info": {
+                "fork": {"previous_version": previous, "current_version": current, "epoch": "0"},
+                "genesis_validators_root": self.genesis.validators_root,
+            },
+            "attestation": {
+                "slot": (target * SLOTS_PER_EPOCH).to_string(), "index": "0", "beacon_block_root": root,
+                "source": {"epoch": (target - 1).to_string(), "root": root},
+                "target": {"epoch": target.to_string(), "root": root},
+            },
+        })
+    }
+
+    async fn ask(&self, gateway: &Gateway, request: &Value) -> Result<(u16, Value)> {
+        let url = format!("{}/api/v1/eth2/sign/{}", gateway.url, self.pubkey);
+        let answer = http().post(url).json(request).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
+    /// The answer is the whole key's signature: what it would have signed itself.
+    fn check(&self, request: &Value, answer: &Value) -> Result<()> {
+        let hex = answer["signature"].as_str().ok_or_else(|| eyre!("{answer}"))?;
+        let signature = Signature::from_compressed(&hex.parse::<Bytes>()?)?;
+        let schedule = self.network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
+        let request = SigningRequest::decode(request.to_string().as_bytes(), Preset::Minimal)?;
+        let root = request.verify(&schedule)?.0;
+        ensure!(stkr_core::verify(&public_key(&interop_secret(0)?)?, &root, &signature), "a wrong signature");
+        Ok(())
+    }
+
+    /// The owner's `stkr key …`.
+    fn owner(&self, words: &[&str], dealer: &Path) -> Result<String> {
+        let mut command = Command::new(binary("stkr")?);
+        command.args(["--rpc", &self.network.anvil.url, "--deployment"]).arg(&self.network.deployment_file);
+        output(command.arg("key").args(words).arg("--key-file").arg(dealer.join("owner.key")))
+    }
+
+    async fn serves(&self, gateway: &Gateway, serves: bool) -> Result<()> {
+        let expected = if serves { vec![self.pubkey.clone()] } else { Vec::new() };
+        let what = if serves { "the key appears" } else { "the key vanishes" };
+        self.network.until(what, || async { Ok(gateway.public_keys().await? == expected) }).await
+    }
+}
+
+#[tokio::test]
+async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_does() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options { servers: 4, relayers: 0, block_ms: 300, ..Options::new(dir.path()) };
+    let mut network = Network::deploy(options).await?;
+    let versions = [GENESIS_FORK_VERSION, "0x01746b72"].map(str::to_owned);
+    let genesis = Genesis { validators_root: B256::repeat_byte(7), versions };
+    let age = AGE * SLOTS_PER_EPOCH * SECONDS_PER_SLOT;
+    let genesis_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - age;
+    let schedule = dir.path().join("beacon.toml");
+    std::fs::write(&schedule, genesis.schedule(genesis_time))?;
+    network.beacon_schedule = Some(schedule.clone());
+    network.init_servers().await?;
+    network.register_servers().await?;
+    network.approve_servers().await?;
+
+    let mut first = Gateway::init(&network, &dir.path().join("first"), &schedule)?;
+    let mut second = Gateway::init(&network, &dir.path().join("second"), &schedule)?;
+    let owner = network.account("10").await?;
+    let dealer = dir.path().join("dealer");
+    let deal = Deal {
+        owner: &owner,
+        duty_key: first.duty_key,
+        threshold: 3,
+        genesis_validators_root: genesis.validators_root,
+        dir: dealer.clone(),
+    };
+    let history = deal.make(&network, &[interop_secret(0)?])?.display().to_string();
+    for gateway in [&first, &second] {
+        gateway.command(&["protection", "import", "--file", &history])?;
+    }
+    for position in 0..network.servers.len() {
+        network.start_server(position)?;
+    }
+    let pubkey = format!("0x{}", hex::encode(public_key(&interop_secret(0)?)?.to_compressed()));
+    let dealt = Dealt { network, genesis, genesis_time, pubkey };
+    first.start()?;
+    second.start()?;
+    dealt.serves(&first, true).await?;
+    dealt.serves(&second, false).await?;
+
+    // A key that the chain knows since a moment ago: servers follow the finalized block.
+    let vote = dealt.vote(dealt.now()?);
+    let signed = || async { Ok(dealt.ask(&first, &vote).await?.0 == 200) };
+    dealt.network.until("the servers have found the key", signed).await?;
+    dealt.check(&vote, &dealt.ask(&first, &vote).await?.1)?;
+    assert_eq!(dealt.ask(&second, &vote).await?.0, 404);
+
+    // Another gateway: the first one loses the key by itself, and the servers sign for the second. What it signs comes after
+    // what the key signed before, which only the servers know.
+    dealt.owner(&["set-duty-key", "1", &second.duty_key.to_string()], &dealer)?;
+    dealt.serves(&first, false).await?;
+    dealt.serves(&second, true).await?;
+    assert_eq!(dealt.ask(&first, &vote).await?.0, 404);
+    let later = || async {
+        let vote = dealt.vote(dealt.now()?);
+        let (status, answer) = dealt.ask(&second, &vote).await?;
+        if status == 200 {
+            dealt.check(&vote, &answer)?;
+        }
+        Ok(status == 200)
+    };
+    dealt.network.until("the second gateway signs", later).await?;
+
+    dealt.owner(&["retire", "1"], &dealer)?;
+    dealt.serves(&second, false).await?;
+    assert_eq!(dealt.ask(&second, &dealt.vote(dealt.now()?)).await?.0, 404);
+    let refused = dealt.owner(&["set-duty-key", "1", &Address::repeat_byte(5).to_string()], &dealer).unwrap_err();
+    assert!(refused.to_string().contains("key 1 is Retired"), "{refused}");
+    Ok(())
+}
