@@ -17,6 +17,9 @@ use stkr_core::{PublicKey, SecretShare, ShareIndex};
 /// Order of the BLS12-381 scalar field.
 const ORDER: &str = "0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001";
 
+/// Password of the whole keys' keystores.
+pub const PASSWORD: &str = "PLANTED-DEALER-PASSWORD";
+
 /// The secret key of an interop validator: `int(SHA256(index as 32 bytes, little-endian), little-endian) mod r`, big-endian
 /// (eth2.0-pm, interop/mocked_start).
 pub fn interop_secret(index: u64) -> Result<[u8; 32]> {
@@ -99,10 +102,10 @@ impl Deal<'_> {
     fn write_keystores(&self, secrets: &[[u8; 32]]) -> Result<PathBuf> {
         let folder = self.dir.join("whole");
         std::fs::create_dir_all(&folder)?;
-        write_secret(&folder.join("password"), "a password of the test\n")?;
+        write_secret(&folder.join("password"), &format!("{PASSWORD}\n"))?;
         for (key, secret) in secrets.iter().enumerate() {
             let (kdf, public) = (Kdf::Pbkdf2 { c: 1024 }, public_key(secret)?);
-            let keystore = Keystore::encrypt(secret, "a password of the test", kdf, Some(&public), "", None)?;
+            let keystore = Keystore::encrypt(secret, PASSWORD, kdf, Some(&public), "", None)?;
             write_secret(&folder.join(format!("{key}.json")), &keystore.to_json()?)?;
         }
         write_secret(&folder.join("owner.key"), &format!("{}\n", self.owner.to_bytes()))?;

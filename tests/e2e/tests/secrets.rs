@@ -1,20 +1,24 @@
 //! Secrets are planted everywhere and looked for in everything that any program says: at the most talkative log level,
 //! over a whole ceremony and deposit, with a chain that goes away at the end, because errors talk most.
 
-use alloy::primitives::U256;
 use alloy::primitives::utils::parse_ether;
+use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, WrapErr as _, ensure, eyre};
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, ShareIndex};
+use stkr_e2e::anvil::GENESIS_FORK_VERSION;
+use stkr_e2e::dealt::{self, Deal, interop_secret, public_key};
+use stkr_e2e::lodestar::{Genesis, SLOTS_PER_EPOCH};
 use stkr_e2e::network::write_secret;
 use stkr_e2e::process::{binary, workspace_root};
-use stkr_e2e::{Network, Options};
+use stkr_e2e::{Gateway, Network, Options};
 use stkr_node::tls::{self, Identity};
 use stkr_server::config::ServerConfig;
 use stkr_server::seal::Sealer;
@@ -431,5 +435,166 @@ fn commands(network: &Network, hay: &mut Haystack, needles: &mut Needles, dir: &
     command.args(init).args(rest).arg("--deployment").arg(&network.deployment_file);
     hay.run(&mut command)?;
     server_secrets(needles, "a spare server", &stkr_node::config::load(&spare.join("server.toml"))?)?;
+    Ok(())
+}
+
+// ---- duties
+
+/// Every file below a folder.
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files_below(&path, found)? } else { found.push(path) }
+    }
+    Ok(())
+}
+
+/// A vote of the first slot of `epoch`, of the age before Electra.
+fn vote(genesis: &Genesis, epoch: u64) -> Value {
+    let root = B256::repeat_byte(1);
+    let [previous, current] = &genesis.versions;
+    json!({
+        "type": "ATTESTATION",
+        "fork_info": {
+            "fork": {"previous_version": previous, "current_version": current, "epoch": "0"},
+            "genesis_validators_root": genesis.validators_root,
+        },
+        "attestation": {
+            "slot": (epoch * SLOTS_PER_EPOCH).to_string(), "index": "0", "beacon_block_root": root,
+            "source": {"epoch": (epoch - 1).to_string(), "root": root},
+            "target": {"epoch": epoch.to_string(), "root": root},
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_that_is_said() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (mut hay, mut needles) = (Haystack::default(), Needles::default());
+    needles.text("RPC key", RPC_KEY);
+    needles.text("RPC password", RPC_PASSWORD);
+    let whole = interop_secret(3)?;
+    needles.bytes("the whole key", &whole);
+    needles.text("password of the whole key", dealt::PASSWORD);
+
+    let options = Options { servers: 4, relayers: 0, block_ms: 300, ..Options::new(dir.path()) };
+    let mut network = Network::deploy(options).await?;
+    let versions = [GENESIS_FORK_VERSION, "0x01746b72"].map(str::to_owned);
+    let genesis = Genesis { validators_root: B256::repeat_byte(7), versions };
+    let genesis_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - 800;
+    let schedule = dir.path().join("beacon.toml");
+    std::fs::write(&schedule, genesis.schedule(genesis_time))?;
+    network.beacon_schedule = Some(schedule.clone());
+    network.init_servers().await?;
+    network.register_servers().await?;
+    network.approve_servers().await?;
+    let mut gateway = Gateway::init(&network, &dir.path().join("gateway"), &schedule)?;
+    let duty_key = stkr_node::secrets::read_hex32(&gateway.dir.join("secrets/duty.key"))?;
+    needles.bytes("duty key", duty_key.as_slice());
+    let anvil = network.anvil.url.clone();
+    let mut servers = Vec::new();
+    for position in 0..network.servers.len() {
+        talk(&network.servers[position].config, &anvil)?;
+        let config = network.server_config(position)?;
+        let store_key = server_secrets(&mut needles, &format!("server {}", position + 1), &config)?;
+        needles.bytes(
+            format!("import secret of server {}", position + 1),
+            &*store_key.derive("stkr/server/import-key/v1"),
+        );
+        servers.push((config, store_key));
+    }
+    talk(&gateway.config, &anvil)?;
+
+    let owner = network.account("10").await?;
+    let deal = Deal {
+        owner: &owner,
+        duty_key: gateway.duty_key,
+        threshold: 3,
+        genesis_validators_root: genesis.validators_root,
+        dir: dir.path().join("dealer"),
+    };
+    let history = deal.make(&network, &[whole])?.display().to_string();
+    hay.add("protection import", gateway.command(&["protection", "import", "--file", &history])?);
+    for position in 0..network.servers.len() {
+        network.start_server(position)?;
+    }
+    gateway.start()?;
+    let pubkey = format!("0x{}", hex::encode(public_key(&whole)?.to_compressed()));
+    let expected = vec![pubkey.clone()];
+    network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
+
+    let url = format!("{}/api/v1/eth2/sign/{pubkey}", gateway.url);
+    let ask = |request: Value| {
+        let url = url.clone();
+        async move {
+            let answer = stkr_e2e::network::http().post(url).json(&request).send().await?;
+            eyre::Ok((answer.status().as_u16(), answer.text().await?))
+        }
+    };
+    network.until("a signature", || async { Ok(ask(vote(&genesis, 40)).await?.0 == 200) }).await?;
+    let mut conflict = vote(&genesis, 40);
+    conflict["attestation"]["beacon_block_root"] = json!(B256::repeat_byte(2));
+    for (request, status) in [(vote(&genesis, 40), 200), (conflict, 412), (json!({"type": "ATTESTATION"}), 400)] {
+        let (found, said) = ask(request).await?;
+        assert_eq!(found, status, "{said}");
+        hay.add("the gateway's answer", said);
+    }
+
+    // Each share is in one database, encrypted.
+    for (index, (config, store_key)) in (1..).zip(&servers) {
+        let question = "SELECT keystore, share_key FROM share WHERE key_id = 1";
+        let (keystore, share_key): (String, Vec<u8>) =
+            database(config)?.query_row(question, [], |found| Ok((found.get(0)?, found.get(1)?)))?;
+        let share_key = PublicKey::from_compressed(&share_key)?;
+        let share = store_key.open_share(&Keystore::from_json(&keystore)?, ShareIndex::new(index)?, &share_key)?;
+        needles.bytes(format!("share {index}"), share.to_bytes().as_slice());
+    }
+    ask_gateway(&gateway, &mut hay).await?;
+    network.anvil.process.kill();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ask_gateway(&gateway, &mut hay).await?;
+    gateway.terminate()?;
+    let account = owner.address().to_string();
+    for words in [["protection", "status"].as_slice(), &["config", "check"], &["register-args", "--provider", &account]]
+    {
+        hay.add(format!("stkr-gateway {words:?}"), gateway.command(words)?);
+    }
+
+    let mut files = Vec::new();
+    files_below(dir.path(), &mut files)?;
+    for path in files {
+        let is_secret = path.components().any(|part| part.as_os_str() == "secrets")
+            || path.ends_with("dealer/owner.key")
+            || path.extension().is_some_and(|ending| ending == "toml");
+        if !is_secret {
+            hay.add(path.display().to_string(), std::fs::read(&path)?);
+        }
+    }
+    for said in ["a dealt key is on the chain", "not signed", "\"ready\":true", "history.json", "share-1.json"]
+    {
+        assert!(hay.contains(said) || hay.0.iter().any(|(who, _)| who.ends_with(said)), "nobody says {said}");
+    }
+    let leaks = hay.leaks(&needles);
+    assert!(leaks.is_empty(), "{}", leaks.join("\n"));
+    Ok(())
+}
+
+/// Every path of a gateway.
+async fn ask_gateway(gateway: &Gateway, hay: &mut Haystack) -> Result<()> {
+    for path in [
+        "/api/v1/eth2/publicKeys",
+        "/upcheck",
+        "/healthcheck",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/v1/requests",
+        "/v1/evidence",
+        "/openapi.json",
+        "/nowhere",
+    ] {
+        let said = stkr_e2e::network::http().get(format!("{}{path}", gateway.url)).send().await?.bytes().await?;
+        hay.add(format!("the gateway at {path}"), said);
+    }
     Ok(())
 }
