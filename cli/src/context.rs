@@ -336,7 +336,7 @@ fn plain(value: &Value) -> String {
 fn no_signer() -> Failure {
     Failure::usage(
         "no account was given to sign with",
-        "give --keystore and --password-file, or --key-file; or --unsigned for a wallet, or --from with --dry-run",
+        "give --keystore and --password-file, or --key-file; or --from with --unsigned for a wallet, or with --dry-run",
     )
 }
 

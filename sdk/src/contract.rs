@@ -11,6 +11,7 @@ use stkr_chain::{
     errors::ContractError as RawError,
     types::{KeyState, PoolState, ServerStatus},
 };
+use time::OffsetDateTime;
 
 use crate::amount::with_unit;
 
@@ -114,21 +115,17 @@ impl ContractError {
             Self::ERC6909InsufficientBalance(e) => {
                 format!("{} holds {} in pool {}, not {}", e.sender, with_unit(e.balance), e.id, with_unit(e.needed))
             }
-            Self::WrongPoolState(e) => {
-                format!("pool {} is {}, which does not allow this", e.poolId, state_name::<PoolState>(e.state))
-            }
+            Self::WrongPoolState(e) => wrong_state::<PoolState>("pool", &e.poolId, e.state),
             Self::NotProvider(e) => format!("{} is not a registered provider", e.caller),
             Self::WrongInsurance(e) => {
                 format!("the insurance is {} and must be exactly {}", with_unit(e.sent), with_unit(e.required))
             }
             Self::NothingToPay(e) => format!("pool {} has nothing to pay to {}", e.poolId, e.account),
-            Self::TooEarly(e) => format!("pool {} does not allow this before unix time {}", e.poolId, e.deadline),
+            Self::TooEarly(e) => format!("pool {} does not allow this before {}", e.poolId, moment(e.deadline.to())),
             Self::KeyAlreadyRequested(e) => format!("pool {} has requested key {} already", e.poolId, e.keyId),
             Self::UnknownServer(e) => format!("there is no server {}", e.id),
             Self::NotOperator(e) => format!("{} is not the operator of server {}", e.caller, e.id),
-            Self::WrongServerStatus(e) => {
-                format!("server {} is {}, which does not allow this", e.id, state_name::<ServerStatus>(e.status))
-            }
+            Self::WrongServerStatus(e) => wrong_state::<ServerStatus>("server", &e.id, e.status),
             Self::BondTooSmall(e) => {
                 format!("a bond of {} is below the {} that is needed", with_unit(e.bond), with_unit(e.required))
             }
@@ -138,8 +135,10 @@ impl ContractError {
                 format!("the signer proof was made by {}, not by signer {} for this operator", e.recovered, e.signer)
             }
             Self::BondLocked(e) => format!(
-                "the bond of server {} is locked: it holds {} seats and unbonds at unix time {}",
-                e.id, e.seats, e.unbondingEnds
+                "the bond of server {} is locked: it holds {} seats and unbonds at {}",
+                e.id,
+                e.seats,
+                moment(e.unbondingEnds.to())
             ),
             Self::AccessManagedUnauthorized(e) => format!("{} is not governance and may not do this", e.caller),
             Self::AccessManagedRequiredDelay(e) => {
@@ -155,9 +154,7 @@ impl ContractError {
                     e.recovered, e.dutyKey
                 )
             }
-            Self::WrongKeyState(e) => {
-                format!("key {} is {}, which does not allow this", e.keyId, state_name::<KeyState>(e.state))
-            }
+            Self::WrongKeyState(e) => wrong_state::<KeyState>("key", &e.keyId, e.state),
             Self::NotEnoughActiveServers(e) => {
                 format!("{} servers are active and the committee needs {}", e.active, e.needed)
             }
@@ -195,8 +192,25 @@ fn gap_hint(gap: U256, minimum: U256) -> String {
     format!("stake {} more or {} less", with_unit(gap), with_unit(minimum.saturating_sub(gap)))
 }
 
-fn state_name<T: TryFrom<u8> + fmt::Display>(value: u8) -> String {
-    T::try_from(value).map_or_else(|_| format!("in state {value}"), |state| state.to_string())
+/// State 0 of everything is that there is none.
+fn wrong_state<T: TryFrom<u8> + fmt::Display>(thing: &str, id: &impl fmt::Display, state: u8) -> String {
+    if state == 0 {
+        return format!("there is no {thing} {id}");
+    }
+    let state = T::try_from(state).map_or_else(|_| format!("in state {state}"), |state| state.to_string());
+    format!("{thing} {id} is {state}, which does not allow this")
+}
+
+/// A moment of the chain (unix seconds) for people.
+fn moment(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    moment.map_or_else(
+        || format!("unix time {seconds}"),
+        |at| {
+            let (hour, minute, second) = at.to_hms();
+            format!("{} {hour:02}:{minute:02}:{second:02} UTC", at.date())
+        },
+    )
 }
 
 #[cfg(test)]
@@ -223,6 +237,14 @@ mod tests {
         assert_eq!(error.to_string(), "pool 3 is Full, which does not allow this");
         let error = ContractError::WrongPoolState(pools::WrongPoolState { poolId: U256::from(3), state: 99 });
         assert_eq!(error.to_string(), "pool 3 is in state 99, which does not allow this");
+        let error = ContractError::WrongPoolState(pools::WrongPoolState { poolId: U256::from(3), state: 0 });
+        assert_eq!(error.to_string(), "there is no pool 3");
+    }
+
+    #[test]
+    fn moments_are_dates_and_not_seconds() {
+        assert_eq!(moment(1_606_824_023), "2020-12-01 12:00:23 UTC");
+        assert_eq!(moment(u64::MAX), format!("unix time {}", u64::MAX));
     }
 
     #[test]

@@ -570,8 +570,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
             hay.add(path.display().to_string(), std::fs::read(&path)?);
         }
     }
-    for said in ["a dealt key is on the chain", "not signed", "\"ready\":true", "history.json", "share-1.json"]
-    {
+    for said in ["a dealt key is on the chain", "not signed", "\"ready\":true", "history.json", "share-1.json"] {
         assert!(hay.contains(said) || hay.0.iter().any(|(who, _)| who.ends_with(said)), "nobody says {said}");
     }
     let leaks = hay.leaks(&needles);
