@@ -3,10 +3,10 @@
 
 pub mod anvil;
 pub mod by_hand;
-pub mod dealt;
+pub mod deal;
 pub mod door;
 pub mod events;
-pub mod gateway;
+pub mod gateway_process;
 pub mod lodestar;
 pub mod network;
 pub mod process;
@@ -14,6 +14,6 @@ pub mod solidity;
 
 pub use anvil::Anvil;
 pub use door::Door;
-pub use gateway::Gateway;
+pub use gateway_process::GatewayProcess;
 pub use network::{Network, Options, Server};
 pub use process::Process;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use stkr_core::Signature;
 use stkr_duties::{Preset, SigningRequest};
 use stkr_e2e::anvil::GENESIS_FORK_VERSION;
-use stkr_e2e::dealt::{Deal, interop_secret, public_key};
+use stkr_e2e::deal::{Deal, interop_secret, public_key};
 use stkr_e2e::lodestar::{Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH};
 use stkr_e2e::network::{http, output};
 use stkr_e2e::process::binary;
-use stkr_e2e::{Gateway, Network, Options};
+use stkr_e2e::{GatewayProcess, Network, Options};
 
 /// How old the chain is at the start, in epochs.
 const AGE: u64 = 50;
@@ -52,7 +52,7 @@ impl Dealt {
         })
     }
 
-    async fn ask(&self, gateway: &Gateway, request: &Value) -> Result<(u16, Value)> {
+    async fn ask(&self, gateway: &GatewayProcess, request: &Value) -> Result<(u16, Value)> {
         let url = format!("{}/api/v1/eth2/sign/{}", gateway.url, self.pubkey);
         let answer = http().post(url).json(request).send().await?;
         Ok((answer.status().as_u16(), answer.json().await?))
@@ -76,7 +76,7 @@ impl Dealt {
         output(command.arg("key").args(words).arg("--key-file").arg(dealer.join("owner.key")))
     }
 
-    async fn serves(&self, gateway: &Gateway, serves: bool) -> Result<()> {
+    async fn serves(&self, gateway: &GatewayProcess, serves: bool) -> Result<()> {
         let expected = if serves { vec![self.pubkey.clone()] } else { Vec::new() };
         let what = if serves { "the key appears" } else { "the key vanishes" };
         self.network.until(what, || async { Ok(gateway.public_keys().await? == expected) }).await
@@ -99,8 +99,8 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
     network.register_servers().await?;
     network.approve_servers().await?;
 
-    let mut first = Gateway::init(&network, &dir.path().join("first"), &schedule)?;
-    let mut second = Gateway::init(&network, &dir.path().join("second"), &schedule)?;
+    let mut first = GatewayProcess::init(&network, &dir.path().join("first"), &schedule)?;
+    let mut second = GatewayProcess::init(&network, &dir.path().join("second"), &schedule)?;
     let owner = network.account("10").await?;
     let dealer = dir.path().join("dealer");
     let deal = Deal {

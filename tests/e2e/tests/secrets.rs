@@ -14,11 +14,11 @@ use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, ShareIndex};
 use stkr_e2e::anvil::GENESIS_FORK_VERSION;
-use stkr_e2e::dealt::{self, Deal, interop_secret, public_key};
+use stkr_e2e::deal::{self, Deal, interop_secret, public_key};
 use stkr_e2e::lodestar::{Genesis, SLOTS_PER_EPOCH};
 use stkr_e2e::network::write_secret;
 use stkr_e2e::process::{binary, workspace_root};
-use stkr_e2e::{Gateway, Network, Options};
+use stkr_e2e::{GatewayProcess, Network, Options};
 use stkr_node::tls::{self, Identity};
 use stkr_server::config::ServerConfig;
 use stkr_server::seal::Sealer;
@@ -475,7 +475,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
     needles.text("RPC password", RPC_PASSWORD);
     let whole = interop_secret(3)?;
     needles.bytes("the whole key", &whole);
-    needles.text("password of the whole key", dealt::PASSWORD);
+    needles.text("password of the whole key", deal::PASSWORD);
 
     let options = Options { servers: 4, relayers: 0, block_ms: 300, ..Options::new(dir.path()) };
     let mut network = Network::deploy(options).await?;
@@ -488,7 +488,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
     network.init_servers().await?;
     network.register_servers().await?;
     network.approve_servers().await?;
-    let mut gateway = Gateway::init(&network, &dir.path().join("gateway"), &schedule)?;
+    let mut gateway = GatewayProcess::init(&network, &dir.path().join("gateway"), &schedule)?;
     let duty_key = stkr_node::secrets::read_hex32(&gateway.dir.join("secrets/duty.key"))?;
     needles.bytes("duty key", duty_key.as_slice());
     let anvil = network.anvil.url.clone();
@@ -579,7 +579,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
 }
 
 /// Every path of a gateway.
-async fn ask_gateway(gateway: &Gateway, hay: &mut Haystack) -> Result<()> {
+async fn ask_gateway(gateway: &GatewayProcess, hay: &mut Haystack) -> Result<()> {
     for path in [
         "/api/v1/eth2/publicKeys",
         "/upcheck",

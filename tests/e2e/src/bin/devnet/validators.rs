@@ -8,11 +8,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stkr_e2e::dealt::{Deal, export_history, interop_secret, public_key};
+use stkr_e2e::deal::{Deal, export_history, interop_secret, public_key};
 use stkr_e2e::lodestar::{self, BeaconNode, Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH, VALIDATORS};
 use stkr_e2e::network::output;
 use stkr_e2e::process::{Process, workspace_root};
-use stkr_e2e::{Gateway, Network, Options, anvil};
+use stkr_e2e::{GatewayProcess, Network, Options, anvil};
 
 use crate::{Args, Progress};
 
@@ -40,7 +40,7 @@ const DUTIES: [&str; 8] = [
 /// Everything that runs.
 struct Chain {
     network: Network,
-    gateway: Gateway,
+    gateway: GatewayProcess,
     node: BeaconNode,
     client: Process,
 }
@@ -99,7 +99,7 @@ async fn start(args: &Args, dir: &Path, progress: &mut Progress) -> Result<Chain
     progress.done("network", begin, &detail);
 
     let begin = Instant::now();
-    let gateway = Gateway::init(&network, &dir.join("gateway"), &schedule)?;
+    let gateway = GatewayProcess::init(&network, &dir.join("gateway"), &schedule)?;
     deal(&network, &gateway, &genesis, dir).await?;
     let detail = format!("{VALIDATORS} keys split {} of {}, the whole keys deleted", THRESHOLD.0, THRESHOLD.1);
     progress.done("keys_dealt", begin, &detail);
@@ -107,7 +107,7 @@ async fn start(args: &Args, dir: &Path, progress: &mut Progress) -> Result<Chain
 }
 
 /// The interop keys are split; servers and gateway take their (empty) history along.
-async fn deal(network: &Network, gateway: &Gateway, genesis: &Genesis, dir: &Path) -> Result<()> {
+async fn deal(network: &Network, gateway: &GatewayProcess, genesis: &Genesis, dir: &Path) -> Result<()> {
     let owner = network.account("10").await?;
     anvil::fund(&network.provider()?, owner.address(), parse_ether("100")?).await?;
     let secrets: Vec<[u8; 32]> = (0..VALIDATORS).map(interop_secret).collect::<Result<_>>()?;
@@ -125,7 +125,7 @@ async fn deal(network: &Network, gateway: &Gateway, genesis: &Genesis, dir: &Pat
 
 async fn bring_up(
     mut network: Network,
-    mut gateway: Gateway,
+    mut gateway: GatewayProcess,
     (schedule, genesis): (&Path, &Genesis),
     progress: &mut Progress,
 ) -> Result<Chain> {

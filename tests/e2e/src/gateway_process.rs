@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// A gateway; it listens on another free port after every start.
 #[derive(Debug)]
-pub struct Gateway {
+pub struct GatewayProcess {
     /// Its own folder.
     pub dir: PathBuf,
     /// Its configuration file.
@@ -25,7 +25,7 @@ pub struct Gateway {
     pub process: Option<Process>,
 }
 
-impl Gateway {
+impl GatewayProcess {
     /// `stkr-gateway init` for the chain of `network` and the beacon chain of `schedule`.
     pub fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<Self> {
         let mut command = Command::new(binary("stkr-gateway")?);
