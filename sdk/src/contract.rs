@@ -13,7 +13,7 @@ use stkr_chain::{
 };
 use time::OffsetDateTime;
 
-use crate::amount::with_unit;
+use crate::{amount::with_unit, governance::IAccessManager as governance};
 
 macro_rules! contract_errors {
     ($($contract:ident { $($name:ident)+ })+) => {
@@ -77,6 +77,10 @@ contract_errors! {
         NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed NotKeyOwner CommitteeNotAscending BadPossession
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
+    governance {
+        AccessManagerAlreadyScheduled AccessManagerNotScheduled AccessManagerNotReady AccessManagerExpired
+        AccessManagerUnauthorizedAccount AccessManagerUnauthorizedCall
+    }
 }
 
 impl fmt::Display for ContractError {
@@ -144,6 +148,12 @@ impl ContractError {
             Self::AccessManagedRequiredDelay(e) => {
                 format!("governance has to announce this and then wait {} s", e.delay)
             }
+            Self::AccessManagerUnauthorizedCall(e) => format!("{} is not governance and may not do this", e.caller),
+            Self::AccessManagerUnauthorizedAccount(e) => format!("{} may not do this", e.msgsender),
+            Self::AccessManagerAlreadyScheduled(_) => "governance has announced this already".to_owned(),
+            Self::AccessManagerNotScheduled(_) => "governance has not announced this".to_owned(),
+            Self::AccessManagerNotReady(_) => "governance has announced this, and its delay is not over".to_owned(),
+            Self::AccessManagerExpired(_) => "governance announced this too long ago".to_owned(),
             Self::UnknownProvider(e) => format!("{} is not a registered provider", e.provider),
             Self::ProviderExists(e) => format!("{} is a provider already", e.provider),
             Self::DutyKeyTaken(e) if e.provider.is_zero() => "the zero address cannot be a duty key".to_owned(),
@@ -173,13 +183,20 @@ impl ContractError {
             Self::PositionTooSmall(_) => "move everything, or leave at least the minimum on both sides".into(),
             Self::NotProvider(_) | Self::UnknownProvider(_) => "register the account as a provider first".into(),
             Self::BondTooSmall(e) => format!("send at least {}", with_unit(e.required)),
-            Self::AccessManagedUnauthorized(_) => "sign with the governance account".into(),
-            Self::AccessManagedRequiredDelay(_) => {
+            Self::AccessManagedUnauthorized(_)
+            | Self::AccessManagerUnauthorizedCall(_)
+            | Self::AccessManagerUnauthorizedAccount(_) => "sign with the governance account".into(),
+            Self::AccessManagedRequiredDelay(_)
+            | Self::AccessManagerNotScheduled(_)
+            | Self::AccessManagerExpired(_) => {
                 "send it with --schedule first, and again without it when the delay is over".into()
             }
-            Self::TooEarly(_) | Self::SeedNotReady(_) | Self::NotExpired(_) | Self::BondLocked(_) => {
-                "wait and try again".into()
-            }
+            Self::TooEarly(_)
+            | Self::SeedNotReady(_)
+            | Self::NotExpired(_)
+            | Self::BondLocked(_)
+            | Self::AccessManagerAlreadyScheduled(_)
+            | Self::AccessManagerNotReady(_) => "wait and try again".into(),
             Self::BadThreshold(_) => "use for example 3 of 4, 5 of 7 or 7 of 10".into(),
             Self::BadSignerProof(_) => "make the proof for the account that sends the transaction".into(),
             _ => "look at the state of what you are changing; nothing was changed".into(),
@@ -239,6 +256,21 @@ mod tests {
         assert_eq!(error.to_string(), "pool 3 is in state 99, which does not allow this");
         let error = ContractError::WrongPoolState(pools::WrongPoolState { poolId: U256::from(3), state: 0 });
         assert_eq!(error.to_string(), "there is no pool 3");
+    }
+
+    #[test]
+    fn what_governance_may_not_do_yet_is_said_in_words() {
+        let stranger = governance::AccessManagerUnauthorizedCall {
+            caller: Address::repeat_byte(1),
+            target: Address::repeat_byte(2),
+            selector: [3; 4].into(),
+        };
+        let error = ContractError::from(RawError::decode(&stranger.abi_encode()));
+        assert!(error.to_string().ends_with("is not governance and may not do this"), "{error}");
+        assert_eq!(error.hint(), "sign with the governance account");
+        let early = governance::AccessManagerNotReady { operationId: [1; 32].into() };
+        let error = ContractError::from(RawError::decode(&early.abi_encode()));
+        assert_eq!(error.to_string(), "governance has announced this, and its delay is not over");
     }
 
     #[test]

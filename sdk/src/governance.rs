@@ -12,7 +12,14 @@ pub(crate) const GOVERNANCE: u64 = 1;
 sol! {
     /// The part of OpenZeppelin's AccessManager that governance sends itself, and what tells who governs.
     #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
     interface IAccessManager {
+        error AccessManagerAlreadyScheduled(bytes32 operationId);
+        error AccessManagerNotScheduled(bytes32 operationId);
+        error AccessManagerNotReady(bytes32 operationId);
+        error AccessManagerExpired(bytes32 operationId);
+        error AccessManagerUnauthorizedAccount(address msgsender, uint64 roleId);
+        error AccessManagerUnauthorizedCall(address caller, address target, bytes4 selector);
         event RoleGranted(uint64 indexed roleId, address indexed account, uint32 delay, uint48 since, bool newMember);
         event OperationScheduled(
             bytes32 indexed operationId,
