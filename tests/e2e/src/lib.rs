@@ -3,13 +3,16 @@
 
 pub mod anvil;
 pub mod by_hand;
+pub mod dealt;
 pub mod door;
 pub mod events;
 pub mod network;
 pub mod process;
+pub mod slashable;
 pub mod solidity;
 
 pub use anvil::Anvil;
+pub use dealt::DealtNetwork;
 pub use door::Door;
 pub use network::{Network, Options, Server};
 pub use process::Process;

@@ -1,6 +1,7 @@
 //! Processes of a devnet: started on a leash, read line by line, ended by id.
 
 use eyre::{Context, Result, bail, eyre};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -58,6 +59,17 @@ pub struct Process {
 impl Process {
     /// Starts `exe args…` in `dir`, stdout to `line` and `dir/NAME.out`, stderr to `dir/NAME.log` (both appended).
     pub fn start(name: &str, exe: &Path, args: &[String], dir: &Path) -> Result<Self> {
+        Self::start_with(name, exe, args, dir, &[])
+    }
+
+    /// The same, with more variables in its environment.
+    pub fn start_with(
+        name: &str,
+        exe: &Path,
+        args: &[String],
+        dir: &Path,
+        environment: &[(String, OsString)],
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir).wrap_err_with(|| format!("make {}", dir.display()))?;
         let log = dir.join(format!("{name}.log"));
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
@@ -66,6 +78,7 @@ impl Process {
             .arg(exe)
             .args(args)
             .current_dir(dir)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
