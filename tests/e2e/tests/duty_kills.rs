@@ -282,13 +282,13 @@ impl Bench {
                 None => (self.dealt.export("stkr-gateway", &self.dealt.gateway.config)?, Vec::new()),
             };
             let history: BTreeSet<Signed> = read_interchange(&history)?.into_iter().collect();
-            for signed in shown.iter().chain(&kept) {
-                ensure!(history.contains(signed), "process {who} signed {signed:?} and its database does not know");
-            }
-            let all: BTreeSet<Signed> = shown.into_iter().chain(kept).chain(history).collect();
+            let all: BTreeSet<Signed> = shown.iter().chain(&kept).chain(&history).copied().collect();
             ensure!(!all.is_empty(), "process {who} signed nothing");
             if let Some(pair) = slashable_pair(all.iter().copied()) {
                 return Err(eyre!("process {who} is slashable: {pair:?}"));
+            }
+            for signed in shown.iter().chain(&kept) {
+                ensure!(history.contains(signed), "process {who} signed {signed:?} and its database does not know");
             }
             if who < GATEWAY {
                 all.iter().for_each(|signed| *roots.entry(*signed).or_default() += 1);
