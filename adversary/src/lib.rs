@@ -4,7 +4,9 @@
 //! Each attack has what a real attacker would have and nothing more: the files of the servers it controls, the public
 //! chain, and sockets.
 
+pub mod accomplice;
 pub mod foreign;
+pub mod split_view;
 pub mod two_faced;
 pub mod wrong_share;
 

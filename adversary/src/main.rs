@@ -23,10 +23,26 @@ enum Fault {
         #[arg(long)]
         index: u8,
     },
+    /// Sign every duty that anybody asks for, under the server's own share and without slashing protection.
+    Accomplice {
+        /// Configuration of the honest server to replace.
+        #[arg(long)]
+        config: PathBuf,
+        /// The key.
+        #[arg(long)]
+        key_id: u64,
+    },
 }
 
 fn main() -> Result<()> {
     stkr_node::tls::install_provider()?;
-    let Fault::WrongShare { config, index } = Args::parse().fault;
-    tokio::runtime::Runtime::new()?.block_on(stkr_adversary::wrong_share::serve(&config, ShareIndex::new(index)?))
+    let fault = Args::parse().fault;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        match fault {
+            Fault::WrongShare { config, index } => {
+                stkr_adversary::wrong_share::serve(&config, ShareIndex::new(index)?).await
+            }
+            Fault::Accomplice { config, key_id } => stkr_adversary::accomplice::serve(&config, key_id).await,
+        }
+    })
 }

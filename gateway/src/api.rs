@@ -21,6 +21,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stkr_core::Signature;
+use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, ProblemDetail, metrics_response, standard};
 use stkr_protection::Protection;
 use stkr_protocol::api::MAX_BATCH;
@@ -110,6 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
 /// A web page in a browser on this machine reaches the loopback interface too (directly, or by DNS rebinding). No validator
 /// client sends `Origin`, every browser does with a POST.
 async fn no_web_page(request: Request, next: Next) -> Response {
+    kill_point!("gateway.received");
     if request.headers().contains_key(header::ORIGIN) {
         let reason = "the request comes from a web page (it has an Origin header)";
         return Problem::denied(StatusCode::FORBIDDEN, reason, "use a validator client or curl").into_response();
@@ -155,6 +157,7 @@ async fn sign(
     JsonBody(request): JsonBody<Box<RawValue>>,
 ) -> Result<Response, Problem> {
     let signature = app.signing.sign(&identifier, request.get().as_bytes()).await.map_err(|error| problem(&error))?;
+    kill_point!("gateway.before_reply");
     let signature = shown(&signature);
     Ok(match negotiate(accept(&headers), Form::Json) {
         Form::Json => Json(Signed { signature }).into_response(),

@@ -57,10 +57,20 @@ pub enum FollowError {
 }
 
 impl FollowError {
-    /// Whether waiting cannot cure it: a final block that vanished, a broken event log.
-    const fn is_final(&self) -> bool {
-        matches!(self, Self::Chain(ChainError::FinalBlockVanished { .. } | ChainError::Database(_)))
+    /// Whether waiting cannot cure it: a final block that vanished, a broken event log. A disk that is full or fails is
+    /// repaired some time; until then the keys stay as they were, and slashing protection judges for itself.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Chain(ChainError::FinalBlockVanished { .. }) => true,
+            Self::Chain(ChainError::Database(error)) => !is_of_the_disk(error),
+            _ => false,
+        }
     }
+}
+
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DiskFull, ReadOnly, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | DatabaseBusy | DiskFull | ReadOnly | SystemIoFailure))
 }
 
 /// What a follower works with.
@@ -474,6 +484,17 @@ mod tests {
         // One more than the next epoch: the clock may move on meanwhile.
         assert_eq!(world.vote(key, 2), Verdict::Safe);
         assert_eq!(world.store.served().unwrap(), BTreeSet::from([key]));
+    }
+
+    #[test]
+    fn a_full_disk_does_not_end_the_gateway_and_a_broken_event_log_does() {
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        database.execute_batch("CREATE TABLE log (row BLOB); PRAGMA max_page_count = 3;").unwrap();
+        let full = database.execute("INSERT INTO log VALUES (zeroblob(100000))", []).unwrap_err();
+        let broken = database.execute("INSERT INTO no_such_table VALUES (1)", []).unwrap_err();
+        let of_log = |error| FollowError::Chain(ChainError::Database(error));
+        assert!(full.to_string().contains("full"), "{full}");
+        assert_eq!((of_log(full).is_final(), of_log(broken).is_final()), (false, true));
     }
 
     #[test]

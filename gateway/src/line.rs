@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use stkr_kill_points::kill_point;
 use stkr_node::client::{ClientError, ServerClient};
 use stkr_node::collector::Ask;
 use stkr_node::rate::RateLimit;
@@ -129,7 +130,10 @@ fn fill(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> (Vec<Waiting>, O
 
 async fn deliver(client: &ServerClient, batch: Vec<Waiting>) {
     let requests = batch.iter().map(|waiting| (*waiting.request).clone()).collect();
-    match client.sign(&SignBatch { requests }).await {
+    kill_point!("gateway.before_call");
+    let answered = client.sign(&SignBatch { requests }).await;
+    kill_point!("gateway.answered");
+    match answered {
         Ok(replies) => {
             for (waiting, reply) in batch.into_iter().zip(replies) {
                 let _ = waiting.reply.send(Ok(reply));

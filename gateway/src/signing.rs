@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use stkr_core::{ShareIndex, Signature};
 use stkr_duties::{DecodeError, Duty, DutyError, DutyKind, ForkSchedule, SigningRequest, Slashable};
+use stkr_kill_points::kill_point;
 use stkr_node::collector::{Collector, MemberTrouble, Trouble};
 use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
 use stkr_protocol::ProtocolDomain;
@@ -157,15 +158,20 @@ impl Signing {
 
     async fn sign_request(&self, identifier: &str, request: SigningRequest) -> Result<Signature, SignError> {
         let key = self.key(identifier)?;
+        kill_point!("gateway.decoded");
         let wanted = self.check(&key, request)?;
+        kill_point!("gateway.checked");
         self.record(&key, &wanted).await?;
+        kill_point!("gateway.recorded");
         let ids = (key.key_id, key.assignment);
         let asked =
             Asked::duty(ids, &wanted.request, &self.schedule, &self.domain, &key.duty_key).map_err(SignError::Ask)?;
+        kill_point!("gateway.duty_key_signed");
         let suspects = self.suspects_of(&key);
         let collection = Collection::new(asked, key.committee.clone(), suspects);
         let mut collector = Collector::new(collection, key.seats.clone());
         let outcome = collect(&mut collector, &self.verifier).await;
+        kill_point!("gateway.collected");
         self.finish(key, wanted, collector);
         outcome
     }

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
+use stkr_kill_points::kill_point;
 use stkr_node::database::{Database, Schema};
 use stkr_protection::{InstanceId, Pubkey};
 use stkr_protocol::sign::{SignRequest, SignedPartial};
@@ -331,7 +332,10 @@ fn write(store: &Store, most_requests: u32, waiting: &Receiver<Errand>, lost: &C
             }
             next = if records.len() < GROUP { waiting.try_recv().ok() } else { None };
         }
-        if let Err(error) = store.keep(&records, most_requests) {
+        kill_point!("gateway.requests_unwritten");
+        let kept = store.keep(&records, most_requests);
+        kill_point!("gateway.requests_written");
+        if let Err(error) = kept {
             lost.inc_by(u64::try_from(records.len()).unwrap_or(u64::MAX));
             tracing::error!(error = %error, count = records.len(), "requests and envelopes could not be kept");
         }

@@ -19,13 +19,13 @@ use axum::Router;
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{ConnectInfo, FromRequest, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
 use axum_server::tls::TlsInfo;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -231,6 +231,7 @@ struct Guard {
 
 /// Adds body limit, deadline, panic catcher, metrics and JSON fallbacks to a router. Call it last.
 pub fn standard(router: Router, metrics: Arc<Metrics>, timeout: Duration) -> Router {
+    let router = if stkr_kill_points::ARMED { router.layer(from_fn(half_an_answer)) } else { router };
     router
         .fallback(|| async {
             Problem::denied(StatusCode::NOT_FOUND, "there is no such path here", "see /openapi.json for all paths")
@@ -243,6 +244,26 @@ pub fn standard(router: Router, metrics: Arc<Metrics>, timeout: Duration) -> Rou
             )
         })
         .layer(from_fn_with_state(Guard { metrics, timeout, bodies: Budget::new(BODIES.0, BODIES.1) }, guard))
+}
+
+/// The kill point between the two halves of an answer to a POST: the client has seen the first.
+async fn half_an_answer(request: Request, next: Next) -> Response {
+    let is_post = request.method() == Method::POST;
+    let response = next.run(request).await;
+    if !is_post || !stkr_kill_points::reached("http.half_an_answer") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let whole = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let half = whole.slice(..whole.len() / 2);
+    let rest = async {
+        // Long enough for the first half to leave.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stkr_kill_points::die();
+        Ok::<_, io::Error>(whole)
+    };
+    let halves = futures::stream::once(async { Ok(half) }).chain(futures::stream::once(rest));
+    Response::from_parts(parts, Body::from_stream(halves))
 }
 
 async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use alloy_primitives::B256;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use stkr_kill_points::kill_point;
 
 use crate::InstanceId;
 use crate::duty::{
@@ -117,6 +118,7 @@ impl Store {
                 .prepare_cached("UPDATE meta SET generation = generation + 1 RETURNING generation")?
                 .query_row([], |row| row.get(0))?;
             transaction.commit()?;
+            kill_point!("protection.committed");
             self.note(generation.unsigned_abs())?;
         }
         Ok(value)
@@ -124,14 +126,19 @@ impl Store {
 
     pub(crate) fn check_and_record(&mut self, batch: &[Request], now: Now) -> Result<Vec<Verdict>, Unavailable> {
         let now = now.bounded();
-        self.write(|transaction| {
+        kill_point!("protection.asked");
+        let verdicts = self.write(|transaction| {
+            kill_point!("protection.begun");
             let verdicts = batch
                 .iter()
                 .map(|request| check_and_insert(transaction, request, now))
                 .collect::<Result<Vec<_>, Unavailable>>()?;
             let changed = verdicts.contains(&Verdict::Safe);
+            kill_point!("protection.written");
             Ok((verdicts, changed))
-        })
+        });
+        kill_point!("protection.noted");
+        verdicts
     }
 
     pub(crate) fn register(&mut self, keys: &[Pubkey], now: Option<Now>) -> Result<usize, Unavailable> {

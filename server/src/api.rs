@@ -10,6 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
+use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
 use utoipa::{OpenApi, ToSchema};
@@ -52,6 +53,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
 }
 
 async fn rate_limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    kill_point!("server.received");
     match app.admit(client_fingerprint(request.extensions()), client_address(request.extensions())) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -96,7 +98,10 @@ async fn advance(
     )
 )]
 async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>) -> axum::Json<SignReplies> {
-    axum::Json(app.sign(batch).await)
+    kill_point!("server.decoded");
+    let replies = app.sign(batch).await;
+    kill_point!("server.before_reply");
+    axum::Json(replies)
 }
 
 /// Who this server is

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt as _;
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
+use stkr_kill_points::kill_point;
 use stkr_protection::{Request, Verdict};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::envelope::DutyKind;
@@ -91,14 +92,18 @@ impl Duties {
             .collect()
             .await;
         let judged = self.judge(known, parts, now).await;
+        kill_point!("server.judged");
         let allowed = self.protect(judged, now).await;
+        kill_point!("server.recorded");
         let answers = sign(allowed, parts).await;
+        kill_point!("server.signed");
         for ((kind, judged, answer), request) in answers.iter().zip(signatures) {
             count(parts.counted, kind, answer);
             if let Some(judged) = judged {
                 self.keep(judged, request, answer, parts.counted, now);
             }
         }
+        kill_point!("server.evidence_queued");
         answers.into_iter().map(|(_, _, answer)| answer).collect()
     }
 
@@ -225,6 +230,7 @@ async fn sign(
             let answer = match ready {
                 Ok((judged, share)) => {
                     let partial = share.sign(&judged.subject.signing_root().0);
+                    kill_point!("server.before_envelope");
                     SignResponse::Signed(SignedPartial::new(&judged.subject, &domain, &keys.signer, 0, &partial))
                 }
                 Err(refusal) => SignResponse::refused(refusal),

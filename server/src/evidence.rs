@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stkr_kill_points::kill_point;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{DutyRow, Store};
@@ -64,7 +65,13 @@ async fn write(store: Arc<Store>, most: u64, mut queue: mpsc::Receiver<Message>)
             }
         }
         let database = Arc::clone(&store);
-        let written = tokio::task::spawn_blocking(move || database.keep_duties(&rows, most)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            kill_point!("server.evidence_unwritten");
+            let kept = database.keep_duties(&rows, most);
+            kill_point!("server.evidence_written");
+            kept
+        })
+        .await;
         if let Ok(Err(error)) = written {
             tracing::error!(error = %error, "requests for duties could not be kept");
         }

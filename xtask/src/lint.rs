@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Rooms of the house from the ground up; a crate may depend on crates of lower floors only. Crates that share a
 /// floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["stkr-core"],
+    &["stkr-core", "stkr-kill-points"],
     &["stkr-duties"],
     &["stkr-protocol"],
     &["stkr-protection", "stkr-chain"],
@@ -67,6 +67,15 @@ fn layers(cargo: &str) -> Result<()> {
     if !splitters.is_empty() {
         bail!("only stkr-cli splits whole keys (feature `splitter`), not {}", splitters.join(", "));
     }
+    let armed = armed(&metadata.packages);
+    if !armed.is_empty() {
+        bail!("only stkr-e2e arms kill points (feature `armed`), not {}", armed.join(", "));
+    }
+    let manifest = run::root().join("Cargo.toml");
+    let manifest = std::fs::read_to_string(&manifest).wrap_err_with(|| manifest.display().to_string())?;
+    if manifest.contains("debug-assertions") {
+        bail!("Cargo.toml changes debug-assertions: a release that has them could have kill points");
+    }
     eprintln!("layers: {} crates, every dependency points down", metadata.packages.len());
     Ok(())
 }
@@ -111,6 +120,19 @@ fn splitters(packages: &[Package]) -> Vec<&str> {
     let others = packages.iter().filter(|package| package.name != "stkr-cli");
     others
         .filter(|package| forwards(package) || package.dependencies.iter().any(enables))
+        .map(|package| package.name.as_str())
+        .collect()
+}
+
+/// Crates besides the end-to-end tests that arm kill points, even in tests of their own, or have a feature that would.
+fn armed(packages: &[Package]) -> Vec<&str> {
+    let arms = |dependency: &Dependency| {
+        dependency.name == "stkr-kill-points" && dependency.features.iter().any(|feature| feature == "armed")
+    };
+    let forwards = |package: &Package| package.features.values().flatten().any(|target| target.ends_with("/armed"));
+    let others = packages.iter().filter(|package| package.name != "stkr-e2e");
+    others
+        .filter(|package| forwards(package) || package.dependencies.iter().any(arms))
         .map(|package| package.name.as_str())
         .collect()
 }
@@ -160,6 +182,20 @@ mod tests {
         let mut forwarder = package("stkr-node", "stkr-core", Some("dev"));
         forwarder.features.insert("extra".into(), vec!["stkr-core/splitter".into()]);
         assert_eq!(splitters(&[forwarder]), ["stkr-node"]);
+    }
+
+    #[test]
+    fn only_the_end_to_end_tests_may_arm_kill_points() {
+        let with = |name: &str, kind: Option<&str>| {
+            let mut package = package(name, "stkr-kill-points", kind);
+            package.dependencies[0].features = vec!["armed".into()];
+            package
+        };
+        let packages = [with("stkr-e2e", None), with("stkr-node", Some("dev")), with("stkr-server", None)];
+        assert_eq!(armed(&packages), ["stkr-node", "stkr-server"]);
+        let mut forwarder = package("stkr-gateway", "stkr-core", Some("dev"));
+        forwarder.features.insert("extra".into(), vec!["stkr-kill-points/armed".into()]);
+        assert_eq!(armed(&[forwarder]), ["stkr-gateway"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bench;
 mod bite;
 mod crates;
 mod halmos;
+mod kills;
 mod lint;
 mod python;
 mod run;

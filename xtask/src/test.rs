@@ -1,13 +1,13 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
-use crate::{bite, crates, halmos, run, schemathesis, slither};
+use crate::{bite, crates, halmos, kills, run, schemathesis, slither};
 use eyre::{Result, bail, ensure};
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also the long ones: static analysis, symbolic execution, requests from the descriptions of the APIs, every defence
-    /// taken out once.
+    /// Also the long ones: static analysis, symbolic execution, requests from the descriptions of the APIs, a thousand
+    /// kills, every defence taken out once.
     #[arg(long)]
     full: bool,
     /// Only the steps whose name contains this, e.g. `slither`.
@@ -32,6 +32,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
+        ("kills: 1,000 at named points", kills::run),
+        ("kills: a release has no such points", kills::release),
         ("every defence bites", || bite::run(&bite::Args::all())),
     ];
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));

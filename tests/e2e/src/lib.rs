@@ -4,15 +4,18 @@
 pub mod anvil;
 pub mod by_hand;
 pub mod deal;
+pub mod dealt;
 pub mod door;
 pub mod events;
 pub mod gateway_process;
 pub mod lodestar;
 pub mod network;
 pub mod process;
+pub mod slashable;
 pub mod solidity;
 
 pub use anvil::Anvil;
+pub use dealt::DealtNetwork;
 pub use door::Door;
 pub use gateway_process::GatewayProcess;
 pub use network::{Network, Options, Server};

@@ -58,11 +58,10 @@ fn lodestar(name: &str, dir: &Path, args: &[String]) -> Result<Process> {
         words.extend([format!("--params.{name}"), value]);
     }
     words.extend(["--logFile", "none"].map(str::to_owned));
-    let environment = [
-        ("NODE_OPTIONS", format!("--require {}", home.join("polyfill.cjs").display())),
-        ("NODE_BACKEND", "js".to_owned()),
-        ("LODESTAR_PRESET", "minimal".to_owned()),
-    ];
+    let polyfill = format!("--require {}", home.join("polyfill.cjs").display());
+    let environment =
+        [("NODE_OPTIONS", polyfill.as_str()), ("NODE_BACKEND", "js"), ("LODESTAR_PRESET", "minimal")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.into()));
     Process::start_with(name, &node()?, &words, dir, &environment)
 }
 

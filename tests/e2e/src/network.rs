@@ -10,6 +10,7 @@ use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde::Deserialize;
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,6 +56,8 @@ pub struct Server {
     pub config: PathBuf,
     /// `https://127.0.0.1:PORT`.
     pub endpoint: String,
+    /// What its process finds in its environment besides.
+    pub environment: Vec<(String, OsString)>,
     /// None while it is down.
     pub process: Option<Process>,
 }
@@ -172,7 +175,15 @@ impl Network {
             let operator = self.account("100").await?;
             let dir = self.options.dir.join(format!("server-{number}"));
             let (config, endpoint) = self.init_server(&dir)?;
-            self.servers.push(Server { id: 0, operator, dir, config, endpoint, process: None });
+            self.servers.push(Server {
+                id: 0,
+                operator,
+                dir,
+                config,
+                endpoint,
+                environment: Vec::new(),
+                process: None,
+            });
         }
         Ok(())
     }
@@ -239,7 +250,8 @@ impl Network {
         let name = format!("server-{}", position + 1);
         server.process = None;
         let args = ["run".into(), "--config".into(), server.config.display().to_string()];
-        let mut process = Process::start(&name, &binary("stkr-server")?, &args, &server.dir)?;
+        let (exe, environment) = (binary("stkr-server")?, &server.environment);
+        let mut process = Process::start_with(&name, &exe, &args, &server.dir, environment)?;
         process.line(PATIENCE, |line| line.contains("\"ready\":true"))?;
         server.process = Some(process);
         Ok(())

@@ -1,6 +1,7 @@
 //! Processes of a devnet: started on a leash, read line by line, ended by id.
 
 use eyre::{Context, Result, bail, eyre};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -61,13 +62,13 @@ impl Process {
         Self::start_with(name, exe, args, dir, &[])
     }
 
-    /// The same with variables added to its environment.
+    /// The same, with more variables in its environment.
     pub fn start_with(
         name: &str,
         exe: &Path,
         args: &[String],
         dir: &Path,
-        environment: &[(&str, String)],
+        environment: &[(String, OsString)],
     ) -> Result<Self> {
         std::fs::create_dir_all(dir).wrap_err_with(|| format!("make {}", dir.display()))?;
         let log = dir.join(format!("{name}.log"));

@@ -1,0 +1,86 @@
+//! A server that signs whatever it is asked for, under its real share: one of the f of the quorum bound.
+
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use eyre::{Result, WrapErr as _, eyre};
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use stkr_chain::Deployment;
+use stkr_core::keystore::{Keystore, StoreKey};
+use stkr_core::{PublicKey, SecretShare, ShareIndex};
+use stkr_duties::ForkSchedule;
+use stkr_node::http::{self, Limits};
+use stkr_node::metrics::Metrics;
+use stkr_node::shutdown::Shutdown;
+use stkr_node::{config, secrets, tls};
+use stkr_protocol::api::{SignBatch, SignReplies};
+use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::{ProtocolDomain, SignerKey};
+use stkr_server::config::ServerConfig;
+
+struct Accomplice {
+    domain: ProtocolDomain,
+    schedule: ForkSchedule,
+    key: SignerKey,
+    share: SecretShare,
+}
+
+/// Serves in the place of the honest server whose configuration this is: same certificate, signer key, port and share of key
+/// `key_id`, no slashing protection and no question who asks. Ends with the process.
+///
+/// # Errors
+/// When the configuration or its files cannot be used, or the port is taken.
+pub async fn serve(config: &Path, key_id: u64) -> Result<()> {
+    let config: ServerConfig = config::load(config)?;
+    let deployment = Deployment::load(&config.chain.deployment)?;
+    let accomplice = Arc::new(Accomplice {
+        domain: ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry },
+        schedule: config.schedule()?.ok_or_else(|| eyre!("the server knows no beacon chain"))?,
+        key: SignerKey::from_bytes(&*secrets::read_hex32(&config.files.signer_key)?)?,
+        share: own_share(&config, key_id)?,
+    });
+    let identity = tls::Identity::load(&config.files.tls_certificate, &config.files.tls_key)?;
+    let metrics = Arc::new(Metrics::new("stkr-adversary", env!("CARGO_PKG_VERSION")));
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/v1/sign", post(move |Json(batch): Json<SignBatch>| async move { Json(answer(&accomplice, &batch)) }));
+    let router = http::standard(router, Arc::clone(&metrics), Duration::from_secs(10));
+    let listener = std::net::TcpListener::bind(config.listen.address).wrap_err("listen")?;
+    listener.set_nonblocking(true)?;
+    http::print_ready(listener.local_addr()?)?;
+    let shutdown = Shutdown::install(false)?;
+    Ok(http::serve_tls(listener, router, tls::server_config(&identity)?, &metrics, Limits::default(), shutdown).await?)
+}
+
+/// The share that this server's own files hold.
+fn own_share(config: &ServerConfig, key_id: u64) -> Result<SecretShare> {
+    let password = secrets::read_text(&config.files.store_password)?;
+    let wrapped = Keystore::from_json(&std::fs::read_to_string(&config.files.store_keystore)?)?;
+    let store_key = StoreKey::open(&wrapped, &password)?;
+    let database = Connection::open_with_flags(&config.files.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let sql = "SELECT share_index, share_key, keystore FROM share WHERE key_id = ?1";
+    let (index, share_key, keystore): (u8, [u8; 48], String) = database
+        .query_row(sql, [i64::try_from(key_id)?], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .wrap_err_with(|| format!("the share of key {key_id} in {}", config.files.database.display()))?;
+    let share_key = PublicKey::from_compressed(&share_key)?;
+    Ok(store_key.open_share(&Keystore::from_json(&keystore)?, ShareIndex::new(index)?, &share_key)?)
+}
+
+fn answer(accomplice: &Accomplice, batch: &SignBatch) -> SignReplies {
+    let sign = |request: &SignRequest| {
+        let SignRequest::Duty(duty) = request else {
+            return SignResponse::refused(Refusal::denied("this adversary signs duties only", "Nothing."));
+        };
+        match duty.check(&accomplice.schedule) {
+            Ok(checked) => {
+                let subject = checked.subject();
+                let partial = accomplice.share.sign(&subject.signing_root().0);
+                SignResponse::Signed(SignedPartial::new(subject, &accomplice.domain, &accomplice.key, 0, &partial))
+            }
+            Err(refusal) => SignResponse::refused(refusal),
+        }
+    };
+    SignReplies { responses: batch.requests.iter().map(sign).collect() }
+}
