@@ -11,7 +11,10 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksReply,
+    WatermarksRequest,
+};
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
 
@@ -258,6 +261,23 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two.
     pub async fn info(&self) -> Result<Info, ClientError> {
         self.get("/v1/info").await
+    }
+
+    /// `POST /v1/watermarks`: how far this server has signed for the keys, according to itself; one reply per key, in order.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two; replies about other keys are a [`ClientError::BadAnswer`].
+    pub async fn watermarks(&self, key_ids: &[u64]) -> Result<Vec<WatermarksReply>, ClientError> {
+        let request = WatermarksRequest { key_ids: key_ids.to_vec() };
+        let replies: WatermarksReplies = self.post("/v1/watermarks", &request).await?;
+        let fits = |(asked, reply): (&u64, &WatermarksReply)| match reply {
+            WatermarksReply::Known(marks) => marks.key_id == *asked,
+            WatermarksReply::Refused(_) => true,
+        };
+        if replies.responses.len() != key_ids.len() || !key_ids.iter().zip(&replies.responses).all(fits) {
+            return Err(self.bad_answer("it is about other keys"));
+        }
+        Ok(replies.responses)
     }
 
     /// POSTs `request` as JSON and reads a JSON answer.

@@ -10,6 +10,7 @@ use eyre::WrapErr as _;
 use stkr_chain::{ChainError, ChainReader, Deployment, Trust};
 use stkr_node::config::{self, rpc_host};
 use stkr_node::exit::{Exit, Failure};
+use stkr_node::history;
 use stkr_node::http::{Limits, print_ready, serve_tls};
 use stkr_node::logs::{self, LogFormat};
 use stkr_node::shutdown::Shutdown;
@@ -23,7 +24,6 @@ use crate::desk::Desk;
 use crate::duties::Duties;
 use crate::duty::Policy;
 use crate::evidence::Evidence;
-use crate::protection;
 use crate::setup::load_keys;
 use crate::store::{Owner, Store, StoreError};
 
@@ -120,7 +120,7 @@ fn build_duties(config: &ServerConfig, store: &Arc<Store>) -> eyre::Result<Optio
         tracing::info!("no beacon chain is configured, so no duty is signed");
         return Ok(None);
     };
-    let desk = Desk::start(protection::open(&config.files.protection, &schedule, store)?)?;
+    let desk = Desk::start(history::open(&config.files.protection, &schedule, &**store)?)?;
     let policy = Policy { schedule, sign_unproven_blocks: config.beacon.sign_unproven_blocks };
     let evidence = Evidence::start(Arc::clone(store), config.limits.evidence_rows);
     Ok(Some(Duties::new(policy, desk, evidence)))
