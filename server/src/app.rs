@@ -15,9 +15,11 @@ use stkr_node::metrics::Metrics;
 use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, Watermarks, WatermarksReplies, WatermarksReply,
+};
 use stkr_protocol::ceremony::Phase;
-use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial};
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
@@ -27,6 +29,7 @@ use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::seal::Sealer;
 use crate::signing::{self, Facts};
 use crate::store::{Store, StoreError};
+use crate::watermarks;
 
 /// Clients the rate limit remembers.
 const RATE_LIMIT_CLIENTS: usize = 4096;
@@ -282,6 +285,31 @@ impl App {
         }
     }
 
+    /// `POST /v1/watermarks`: one answer per key, in order.
+    pub async fn watermarks(&self, key_ids: Vec<u64>) -> WatermarksReplies {
+        let look = |key_id| async move {
+            let said = match &self.duties {
+                Some(duties) => duties.watermarks(key_id, self.parts()).await,
+                None => self.watermarks_of_nothing(key_id).await,
+            };
+            said.map_or_else(|refusal| WatermarksReply::Refused(Refused { refusal }), WatermarksReply::Known)
+        };
+        let responses = futures::stream::iter(key_ids).map(look).buffered(PARALLEL_READS).collect().await;
+        WatermarksReplies { responses }
+    }
+
+    /// A server that knows no beacon chain signs no duties.
+    async fn watermarks_of_nothing(&self, key_id: u64) -> Result<Watermarks, Refusal> {
+        signing::known_key(&self.store, key_id)?;
+        let facts = self.chain.duty_facts(key_id, self.signer()).await?;
+        let assignment = self.chain.duty_assignment(key_id).await?;
+        Ok(watermarks::of(key_id, &facts, None, assignment))
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts { store: &self.store, keys: &self.keys, chain: &self.chain, counted: &self.counted }
+    }
+
     fn count_shares(&self) {
         if let Ok([_, shares, _]) = self.store.counts() {
             self.counted.shares.set(shares);
@@ -317,8 +345,7 @@ impl App {
             let refusal = Refusal::denied(reason, "The operator has to set beacon.schedule in its configuration.");
             return vec![SignResponse::refused(refusal); requests.len()];
         };
-        let parts = Parts { store: &self.store, keys: &self.keys, chain: &self.chain, counted: &self.counted };
-        duties.sign(requests, parts).await
+        duties.sign(requests, self.parts()).await
     }
 
     fn count(&self, responses: &[SignResponse]) {
