@@ -22,6 +22,7 @@ use crate::config::GatewayConfig;
 use crate::follow::{Bell, Follower, Parts};
 use crate::keys::KeyRing;
 use crate::metrics::GatewayMetrics;
+use crate::quiet::{Quiet, Watchman};
 use crate::recorder::Recorder;
 use crate::signing::Signing;
 use crate::store::{Keeper, SCHEMA, Store};
@@ -62,11 +63,17 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
 
     let metrics = GatewayMetrics::default();
     let (ring, bell) = (KeyRing::default(), Bell::default());
+    let quiet = Quiet::new(config.doppelganger.quiet_epochs, schedule.clone());
+    if !quiet.is_on() {
+        tracing::warn!("no quiet period: nothing will be noticed of another gateway with the same duty key");
+    }
     let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     let signing = Signing {
         domain,
         schedule: schedule.clone(),
         ring: ring.clone(),
+        quiet: quiet.clone(),
+        high_watermark: config.high_watermark,
         recorder: Recorder::start(protection.clone(), schedule.clone())?,
         verifier: Verifier::start()?,
         keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
@@ -85,10 +92,13 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         patience: Patience { connect: patience, answer: patience },
         protection: protection.clone(),
         store: store.clone(),
-        ring,
+        ring: ring.clone(),
+        quiet: quiet.clone(),
         metrics: metrics.clone(),
         pause,
     };
+    let watchman = Watchman { quiet, ring, store: store.clone(), metrics: metrics.clone() };
+    tokio::spawn(watchman.run(shutdown.clone()));
     let app = Arc::new(App { signing, bell: bell.clone(), store, protection });
     serve(&config, app, identity, Follower::new(parts, bell), shutdown).await
 }

@@ -15,6 +15,7 @@ use stkr_chain::{ChainError, ChainReader, DutyAssignment, EventLog, EventQuery, 
 use stkr_duties::ForkSchedule;
 use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
 use stkr_node::collector::Seat;
+use stkr_node::history::watermark;
 use stkr_node::shutdown::Shutdown;
 use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protection::{KeyError, Protection, Pubkey, Unavailable};
@@ -27,6 +28,7 @@ use crate::clock;
 use crate::keys::{KeyRing, Keys, ServedKey};
 use crate::line::Line;
 use crate::metrics::GatewayMetrics;
+use crate::quiet::{Newcomer, Quiet};
 use crate::store::{Store, StoreError};
 
 /// Questions to the endpoint at once.
@@ -86,6 +88,8 @@ pub struct Parts {
     pub store: Store,
     /// Where requests look keys up.
     pub ring: KeyRing,
+    /// Which of them may sign.
+    pub quiet: Quiet,
     /// Metrics.
     pub metrics: GatewayMetrics,
     /// Pause between looks.
@@ -348,8 +352,15 @@ impl Follower {
         }
         let (protection, schedule, store) =
             (self.parts.protection.clone(), self.parts.schedule.clone(), self.parts.store.clone());
-        let (joining, leaving) = (came.clone(), left.clone());
-        tokio::task::spawn_blocking(move || hand_over(&protection, &schedule, &store, &joining, &leaving)).await??;
+        let (joining, leaving, all) = (came.clone(), left.clone(), keys.clone());
+        let (quiet, known) = (self.parts.quiet.clone(), self.served.is_some().then_some(before));
+        let admitted = tokio::task::spawn_blocking(move || {
+            // First, for handing over closes histories.
+            let admitted = admit(&protection, &schedule, &store, &quiet, &all, known.as_ref())?;
+            hand_over(&protection, &schedule, &store, &joining, &leaving)?;
+            Ok::<_, FollowError>(admitted)
+        });
+        admitted.await??.apply(&self.parts.quiet, &left);
         for pubkey in &came {
             tracing::info!(%pubkey, "a key is served");
         }
@@ -358,6 +369,7 @@ impl Follower {
         }
         self.parts.metrics.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
         self.parts.ring.replace(keys);
+        self.parts.quiet.wake();
         self.served = Some(now);
         Ok(())
     }
@@ -378,6 +390,64 @@ impl Follower {
         let assignment = assignment.number;
         Some((*pubkey, Arc::new(ServedKey { pubkey: *pubkey, key_id, assignment, duty_key, committee, seats })))
     }
+}
+
+/// Which keys may sign, and which have to wait first.
+#[derive(Debug, Default)]
+struct Admitted {
+    clear: Vec<Pubkey>,
+    wait: Vec<Newcomer>,
+}
+
+impl Admitted {
+    fn apply(self, quiet: &Quiet, left: &[Pubkey]) {
+        left.iter().for_each(|pubkey| quiet.forget(pubkey));
+        self.clear.into_iter().for_each(|pubkey| quiet.clear(pubkey));
+        for key in self.wait {
+            tracing::info!(pubkey = %key.pubkey, "the quiet period of a key begins");
+            quiet.wait(key);
+        }
+    }
+}
+
+/// A key that gets a new assignment while this gateway watches is fenced: servers refuse whoever asked before. Any other may be
+/// served by a second gateway with our duty key, also one whose number grew while we were away.
+///
+/// `before` is what was served until now, `None` in the first look after a start.
+fn admit(
+    protection: &Protection,
+    schedule: &ForkSchedule,
+    store: &Store,
+    quiet: &Quiet,
+    keys: &Keys,
+    before: Option<&BTreeSet<Pubkey>>,
+) -> Result<Admitted, FollowError> {
+    let (cleared, watched) = (store.cleared()?, before.is_some());
+    let earlier = store.served()?;
+    // Before genesis nobody can have signed anything.
+    let free = !quiet.is_on() || clock::since_genesis(schedule).is_none();
+    let (mut admitted, mut remember) = (Admitted::default(), Vec::new());
+    for (pubkey, key) in keys {
+        let number = cleared.get(pubkey).copied();
+        let is_new = number.is_none_or(|number| number < key.assignment);
+        let is_fenced = watched && is_new && (!quiet.knows(pubkey) || quiet.is_clear(pubkey));
+        if free || is_fenced {
+            admitted.clear.push(*pubkey);
+            remember.push((*pubkey, key.assignment));
+        } else if !quiet.knows(pubkey) {
+            let own = protection.key(pubkey)?.map(|state| watermark(state.high)).unwrap_or_default();
+            let same = number == Some(key.assignment) && !watched && earlier.contains(pubkey);
+            let threshold = key.committee.keys().threshold();
+            let needed = usize::from(threshold.n().saturating_sub(threshold.t())).saturating_add(1);
+            let recent = same && quiet.is_recent(own.target_epoch);
+            admitted.wait.push(Newcomer { pubkey: *pubkey, number: key.assignment, needed, own, recent });
+        }
+    }
+    remember.retain(|(pubkey, number)| cleared.get(pubkey) != Some(number));
+    if !remember.is_empty() {
+        store.set_cleared(&remember)?;
+    }
+    Ok(admitted)
 }
 
 /// A key that comes: new ones begin with everything up to now as signed (another provider may have signed it); ones that
@@ -464,6 +534,69 @@ mod tests {
             let later = stkr_protection::Now { slot: u64::MAX, epoch: u64::MAX };
             self.protection.check_and_record(&[Request { pubkey, duty }], later).unwrap()[0]
         }
+    }
+
+    impl World {
+        /// Key ring with a 3-of-4 key under this assignment.
+        fn keys(assignment: u64) -> (Pubkey, Keys) {
+            let dealt = stkr_core::testing::TrustedDealer::deal(stkr_core::Threshold::new(3, 4).unwrap(), [1; 32]);
+            let pubkey = Pubkey::from(dealt.keys.group_key().to_compressed());
+            let domain = ProtocolDomain { chain_id: 1, key_registry: alloy::primitives::Address::repeat_byte(1) };
+            let members = (1..=4).map(|id| MemberId { server_id: id, signer: SignerKey::random().unwrap().address() });
+            let committee = Committee::new(domain, 0, dealt.keys.clone(), members.collect()).unwrap();
+            let duty_key = Arc::new(SignerKey::random().unwrap());
+            let key = ServedKey { pubkey, key_id: 1, assignment, duty_key, committee, seats: Vec::new() };
+            (pubkey, Keys::from([(pubkey, Arc::new(key))]))
+        }
+
+        fn admit(&self, quiet: &Quiet, keys: &Keys, before: Option<&[Pubkey]>) -> (usize, Vec<bool>) {
+            let before = before.map(|keys| keys.iter().copied().collect());
+            let admitted = admit(&self.protection, &self.schedule, &self.store, quiet, keys, before.as_ref()).unwrap();
+            let found = (admitted.clear.len(), admitted.wait.iter().map(|key| key.recent).collect());
+            admitted.apply(quiet, &[]);
+            found
+        }
+
+        fn quiet(&self, epochs: u64) -> Quiet {
+            Quiet::new(epochs, Arc::new(self.schedule.clone()))
+        }
+    }
+
+    #[test]
+    fn only_an_assignment_that_is_new_while_the_gateway_watches_saves_the_quiet_period() {
+        let world = World::new();
+        let (key, keys) = World::keys(5);
+        // After a start it may be anybody's, however it came about.
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]));
+        assert_eq!(world.admit(&world.quiet(0), &keys, None), (1, vec![]), "switched off");
+        world.store.set_cleared(&[(key, 4)]).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "the number grew while we were away");
+        assert_eq!(world.admit(&world.quiet(2), &keys, Some(&[])), (1, vec![]), "it grew before our eyes");
+        assert_eq!(world.store.cleared().unwrap(), BTreeMap::from([(key, 5)]));
+        // The same number again, after another duty key had it for a while.
+        assert_eq!(world.admit(&world.quiet(2), &keys, Some(&[])), (0, vec![false]));
+        // A key that waits goes on waiting when its number grows: a twin gets the new number too.
+        let quiet = world.quiet(2);
+        assert_eq!(world.admit(&quiet, &keys, None), (0, vec![false]));
+        assert_eq!(world.admit(&quiet, &World::keys(6).1, Some(&[key])), (0, vec![]));
+        assert!(!quiet.is_clear(&key));
+    }
+
+    #[test]
+    fn a_restart_is_prompt_only_after_a_vote_of_our_own_that_is_not_old() {
+        let world = World::new();
+        let (key, keys) = World::keys(5);
+        let now = clock::now(&world.schedule);
+        world.store.set_cleared(&[(key, 5)]).unwrap();
+        world.store.set_served(&[key], &[]).unwrap();
+        let old = stkr_protection::Now { slot: now.slot - 320, epoch: now.epoch - 10 };
+        world.protection.register(&[key], Some(old)).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]));
+        world.vote(key, 0);
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![true]));
+        assert_eq!(world.admit(&world.quiet(2), &World::keys(6).1, None), (0, vec![false]), "another assignment");
+        world.store.set_served(&[], &[key]).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "it had left");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::network::EthereumWallet;
-use alloy::primitives::{B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes};
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
@@ -76,11 +76,10 @@ impl Answer {
     }
 }
 
-/// `stkr-gateway init`, and the provider that registers its duty key.
-pub async fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<(PathBuf, PrivateKeySigner)> {
-    let gateway = binary("stkr-gateway")?;
+/// `stkr-gateway init`: its configuration file.
+pub fn make(network: &Network, dir: &Path, schedule: &Path) -> Result<PathBuf> {
     output(
-        Command::new(&gateway)
+        Command::new(binary("stkr-gateway")?)
             .args(["init", "--listen", "127.0.0.1:0", "--rpc", &network.anvil.url, "--dir"])
             .arg(dir)
             .arg("--deployment")
@@ -88,14 +87,24 @@ pub async fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<(Pat
             .arg("--schedule")
             .arg(schedule),
     )?;
-    let config = dir.join("gateway.toml");
-    let provider = network.account("10").await?;
-    let account = provider.address().to_string();
-    let printed =
-        output(Command::new(&gateway).args(["register-args", "--provider", &account, "--config"]).arg(&config))?;
+    Ok(dir.join("gateway.toml"))
+}
+
+/// What `stkr-gateway register-args` prints for the duty key at `position`: its address, and its proof.
+pub fn duty_key(config: &Path, provider: Address, position: usize) -> Result<(Address, Bytes)> {
+    let account = provider.to_string();
+    let mut command = Command::new(binary("stkr-gateway")?);
+    let printed = output(command.args(["register-args", "--provider", &account, "--config"]).arg(config))?;
     let args: Value = serde_json::from_str(&printed)?;
-    let text = |name: &str| args[0][name].as_str().map(str::to_owned).ok_or_else(|| eyre!("no {name}: {args}"));
-    let (duty_key, proof) = (text("dutyKey")?.parse()?, text("proof")?.parse::<Bytes>()?);
+    let text = |name: &str| args[position][name].as_str().map(str::to_owned).ok_or_else(|| eyre!("no {name}: {args}"));
+    Ok((text("dutyKey")?.parse()?, text("proof")?.parse::<Bytes>()?))
+}
+
+/// `stkr-gateway init`, and the provider that registers its duty key.
+pub async fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<(PathBuf, PrivateKeySigner)> {
+    let config = make(network, dir, schedule)?;
+    let provider = network.account("10").await?;
+    let (duty_key, proof) = duty_key(&config, provider.address(), 0)?;
     let wallet = EthereumWallet::from(provider.clone());
     network.stkr().await?.providers().register(duty_key, proof)?.send_with(&wallet).await?;
     Ok((config, provider))
