@@ -21,6 +21,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stkr_core::Signature;
+use stkr_node::clock::Clock;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, ProblemDetail, metrics_response, standard};
 use stkr_protection::Protection;
 use stkr_protocol::api::MAX_BATCH;
@@ -52,6 +53,8 @@ pub struct App {
     pub store: Store,
     /// Slashing protection, to see whether it can be written.
     pub protection: Arc<Protection>,
+    /// This machine's clock, as servers see it.
+    pub clock: Clock,
 }
 
 /// Description of the API; `docs/openapi/gateway.json` is generated from it.
@@ -349,7 +352,7 @@ pub struct Health {
 /// One thing looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Check {
-    /// `chain`, `slashing-protection` or `doppelganger`.
+    /// `chain`, `slashing-protection`, `doppelganger` or `clock`.
     pub id: &'static str,
     /// `UP` or `DOWN`.
     pub status: &'static str,
@@ -375,6 +378,7 @@ impl App {
             check("chain", self.chain_trouble()),
             check("slashing-protection", history),
             check("doppelganger", stopped),
+            check("clock", self.clock.trouble()),
         ]
     }
 
@@ -580,7 +584,9 @@ mod tests {
         let handbook = std::fs::read_to_string(handbook).unwrap_or_default();
         let example = stkr_node::config::example::<crate::config::GatewayConfig>().unwrap();
         assert!(handbook.contains(example.trim()), "docs/gateway.md has another configuration");
-        for (name, help) in crate::metrics::GatewayMetrics::default().registry.catalogue() {
+        let registry = crate::metrics::GatewayMetrics::default().registry;
+        Clock::new(&registry);
+        for (name, help) in registry.catalogue() {
             assert!(
                 handbook.contains(&format!("| `{name}` | {help} |")),
                 "docs/gateway.md lacks | `{name}` | {help} |"

@@ -1,12 +1,14 @@
 //! Puts a gateway together from its configuration and runs it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eyre::WrapErr as _;
 use rusqlite::Connection;
 use stkr_chain::{ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust};
-use stkr_node::client::Patience;
+use stkr_node::client::{Patience, ServerClient};
+use stkr_node::clock::Clock;
 use stkr_node::config::Preset;
 use stkr_node::database::Database;
 use stkr_node::endpoints::usable_endpoints;
@@ -35,6 +37,9 @@ const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(60),
     grace: Duration::from_secs(10),
 };
+
+/// Pause between two looks at the clocks of servers.
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
 /// Lends the gateway's connection to the event log.
 struct Lent(Arc<Database>);
@@ -99,8 +104,23 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
     };
     let watchman = Watchman { quiet, ring, store: store.clone(), metrics: metrics.clone() };
     tokio::spawn(watchman.run(shutdown.clone()));
-    let app = Arc::new(App { signing, bell: bell.clone(), store, protection });
+    let clock = Clock::new(&metrics.registry);
+    tokio::spawn(clock.clone().watch(CLOCK_PAUSE, shutdown.clone(), {
+        let ring = signing.ring.clone();
+        move || clocks_of_servers(ring.clone())
+    }));
+    let app = Arc::new(App { signing, bell: bell.clone(), store, protection, clock });
     serve(&config, app, identity, Follower::new(parts, bell), shutdown).await
+}
+
+/// Seconds by which our clock is ahead of that of each server of our keys.
+async fn clocks_of_servers(ring: KeyRing) -> Vec<f64> {
+    let keys = ring.keys().unwrap_or_default();
+    let seats = keys.values().flat_map(|key| &key.seats);
+    let clients = seats.filter_map(|seat| Some((seat.server_id, seat.client.as_ref().ok()?.client().clone())));
+    let clients: BTreeMap<u32, ServerClient> = clients.collect();
+    let asked = clients.into_values().map(|client| async move { client.clock_offset().await.ok().flatten() });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 async fn serve(

@@ -6,7 +6,7 @@
 //! and who can mend it.
 
 use std::error::Error as StdError;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use stkr_protocol::api::{
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
 
+use crate::clock;
 use crate::http::{ProblemBody, ProblemKind};
 use crate::tls::{self, EndpointError, Fingerprint, HandshakeFault, Identity, TlsError};
 
@@ -280,6 +281,19 @@ impl ServerClient {
         Ok(replies.responses)
     }
 
+    /// Seconds by which our clock is ahead of this server's ([`clock::offset`]); nothing if the answer has no date or took too
+    /// long.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn clock_offset(&self) -> Result<Option<f64>, ClientError> {
+        let sent = SystemTime::now();
+        let answer = self.http.get(self.url("/v1/info")?).send().await.map_err(|error| self.transport(&error))?;
+        let offset = clock::offset(sent, SystemTime::now(), answer.headers());
+        self.read(answer).await?;
+        Ok(offset)
+    }
+
     /// POSTs `request` as JSON and reads a JSON answer.
     ///
     /// # Errors
@@ -445,6 +459,13 @@ mod tests {
                 "/version",
                 get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }),
             )
+            .route(
+                "/v1/info",
+                get(|| async {
+                    let later = SystemTime::now() + Duration::from_secs(3_600);
+                    ([(header::DATE, httpdate::fmt_http_date(later))], "{}")
+                }),
+            )
             .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
             .route("/slow", get(std::future::pending::<()>))
             .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
@@ -492,6 +513,13 @@ mod tests {
         assert_eq!(client.get::<String>("/version").await.unwrap(), "HTTP/2.0");
         let request = serde_json::json!({"messages": [1, 2]});
         assert_eq!(client.post::<_, Json>("/echo", &request).await.unwrap(), request);
+    }
+
+    #[tokio::test]
+    async fn the_date_of_an_answer_says_how_far_our_clock_is_off() {
+        let server = start();
+        let offset = client(&server).clock_offset().await.unwrap().unwrap();
+        assert!((offset + 3_600.0).abs() < 2.0, "its clock is an hour ahead: {offset}");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod client;
+pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod database;

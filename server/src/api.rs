@@ -154,7 +154,7 @@ pub struct Readiness {
 /// One reason.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Unready {
-    /// `rpc`, `database`, `protection` or `registered`.
+    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
     check: &'static str,
     /// In words.
     reason: String,

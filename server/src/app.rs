@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use futures::StreamExt as _;
 use stkr_core::PublicKey;
 use stkr_core::keystore::{Keystore, StoreKey};
+use stkr_node::clock::Clock;
 use stkr_node::http::Problem;
 use stkr_node::metrics::Metrics;
 use stkr_node::rate::RateLimit;
@@ -68,6 +69,7 @@ pub struct App {
     ceremony: Arc<tokio::sync::Mutex<()>>,
     advances: tokio::sync::Semaphore,
     readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
+    clock: Clock,
     /// 0 before the registry knows us.
     server_id: AtomicU32,
     /// Whether the registry names another certificate than the one this server presents.
@@ -112,6 +114,7 @@ impl App {
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
         let counted = ServerMetrics::new(&metrics);
+        let clock = Clock::new(&metrics);
         let rate = |times: u32| {
             let (burst, per_second) = (burst.saturating_mul(times), requests_per_second.saturating_mul(times));
             Mutex::new(RateLimit::new(burst, per_second, RATE_LIMIT_CLIENTS))
@@ -130,6 +133,7 @@ impl App {
             ceremony: Arc::default(),
             advances: tokio::sync::Semaphore::new(ADVANCES),
             readiness: tokio::sync::Mutex::default(),
+            clock,
             server_id: AtomicU32::new(0),
             other_certificate: AtomicBool::new(false),
         })
@@ -138,6 +142,11 @@ impl App {
     /// Metrics registry.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// This machine's clock, as its RPC endpoints see it.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The chain.
@@ -481,6 +490,9 @@ impl App {
         }
         if let Some(Err(error)) = self.duties.as_ref().map(|duties| duties.desk().check_writable()) {
             reasons.push(("protection", error.to_string()));
+        }
+        if let Some(reason) = self.clock.trouble() {
+            reasons.push(("clock", reason));
         }
         if self.server_id.load(Ordering::Relaxed) == 0 {
             reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));

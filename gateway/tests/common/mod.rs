@@ -27,6 +27,7 @@ use stkr_gateway::signing::Signing;
 use stkr_gateway::store::{Keeper, SCHEMA, Store};
 use stkr_gateway::verifier::Verifier;
 use stkr_node::client::{Patience, Peer, ServerClient};
+use stkr_node::clock::Clock;
 use stkr_node::collector::Seat;
 use stkr_node::database::Database;
 use stkr_node::http::{JsonBody, Limits, serve_plain, serve_tls};
@@ -367,7 +368,8 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWaterma
         metrics,
         suspects: Arc::default(),
     };
-    Arc::new(App { signing, bell: Bell::default(), store, protection })
+    let clock = Clock::new(&signing.metrics.registry);
+    Arc::new(App { signing, bell: Bell::default(), store, protection, clock })
 }
 
 pub(crate) fn http() -> reqwest::Client {
