@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::{ChainError, ChainReader, DutyAssignment, EventLog, EventQuery, LiveKey, LoggedEvent, StkrEvent};
@@ -35,6 +35,10 @@ use crate::store::{Store, StoreError};
 const QUESTIONS: usize = 16;
 /// Blocks after which every assignment is read again, whatever the events say: an epoch.
 const READ_ALL_EVERY: u64 = 32;
+/// How long the gateway goes on with a duty key that another of its keys has replaced within one assignment. Servers see the
+/// new one a block or two later or sooner than this gateway does, and serve the old one for two minutes more: signing with
+/// the new one at once would be refused by those that have not seen it.
+const LINGER: Duration = Duration::from_secs(24);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -142,6 +146,37 @@ pub struct Follower {
     assignments: BTreeMap<u64, DutyAssignment>,
     lines: BTreeMap<u32, (Peer, Result<Line, ClientError>)>,
     served: Option<BTreeSet<Pubkey>>,
+    duty_keys: BTreeMap<u64, DutyKeys>,
+}
+
+/// With which duty key a key is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DutyKeys {
+    named: DutyAssignment,
+    /// The one before, and until when it signs.
+    before: Option<(Address, Instant)>,
+}
+
+impl DutyKeys {
+    /// What follows from what was known before. A new number comes with another provider: nothing of the one before counts.
+    fn next(known: Option<Self>, named: DutyAssignment, now: Instant) -> Self {
+        let before = match known {
+            Some(known) if known.named == named => known.before.filter(|(_, until)| now < *until),
+            Some(known) if known.named.number == named.number => {
+                now.checked_add(LINGER).map(|until| (known.named.duty_key, until))
+            }
+            _ => None,
+        };
+        Self { named, before }
+    }
+
+    fn signer(&self) -> Address {
+        self.before.map_or(self.named.duty_key, |(before, _)| before)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.before.is_some_and(|(_, until)| now >= until)
+    }
 }
 
 /// What has to be read again.
@@ -165,6 +200,7 @@ impl Follower {
             assignments: BTreeMap::new(),
             lines: BTreeMap::new(),
             served: None,
+            duty_keys: BTreeMap::new(),
         }
     }
 
@@ -212,7 +248,8 @@ impl Follower {
         let tip = self.parts.log.tip()?.map_or(0, |tip| tip.number);
         self.parts.metrics.head.set(i64::try_from(tip).unwrap_or(i64::MAX));
         stale.all |= read_all || self.read_all.is_none_or(|last| tip >= last.saturating_add(READ_ALL_EVERY));
-        if stale == Stale::default() {
+        let now = Instant::now();
+        if stale == Stale::default() && !self.duty_keys.values().any(|keys| keys.is_over(now)) {
             return Ok(());
         }
         // From here on a failure must not leave the news unread.
@@ -264,7 +301,7 @@ impl Follower {
             self.assignments.clear();
         }
         for (id, assignment) in read {
-            let ours = assignment.filter(|it| self.duty_key(it).is_some());
+            let ours = assignment.filter(|it| self.duty_key(it.duty_key).is_some());
             match ours {
                 Some(assignment) => self.assignments.insert(id, assignment),
                 None => self.assignments.remove(&id),
@@ -273,8 +310,18 @@ impl Follower {
         Ok(())
     }
 
-    fn duty_key(&self, assignment: &DutyAssignment) -> Option<Arc<SignerKey>> {
-        self.parts.duty_keys.iter().find(|key| key.address() == assignment.duty_key).cloned()
+    fn duty_key(&self, address: Address) -> Option<Arc<SignerKey>> {
+        self.parts.duty_keys.iter().find(|key| key.address() == address).cloned()
+    }
+
+    /// With which duty keys to sign from now on.
+    fn choose_duty_keys(&mut self) {
+        let now = Instant::now();
+        let next = |(id, named): (&u64, &DutyAssignment)| {
+            let known = self.duty_keys.get(id).copied();
+            (*id, DutyKeys::next(known, *named, now))
+        };
+        self.duty_keys = self.assignments.iter().map(next).collect();
     }
 
     /// Committees of keys that are ours and not known yet; after a reorg a key id may have got another.
@@ -336,6 +383,7 @@ impl Follower {
 
     /// Hands the keys over: slashing protection first, then requests may find them.
     async fn serve(&mut self) -> Result<(), FollowError> {
+        self.choose_duty_keys();
         let keys: Keys =
             self.assignments.iter().filter_map(|(id, assignment)| self.served_key(*id, assignment)).collect();
         let now: BTreeSet<Pubkey> = keys.keys().copied().collect();
@@ -376,7 +424,7 @@ impl Follower {
 
     fn served_key(&self, key_id: u64, assignment: &DutyAssignment) -> Option<(Pubkey, Arc<ServedKey>)> {
         let (pubkey, committee) = self.live.get(&key_id)?;
-        let duty_key = self.duty_key(assignment)?;
+        let duty_key = self.duty_key(self.duty_keys.get(&key_id)?.signer())?;
         let unknown = |id: u32| ClientError::Setup(format!("server {id} has no endpoint on the chain"));
         let seats = committee.keys().threshold().indices().zip(committee.members()).map(|(index, member)| {
             let line = self
@@ -560,6 +608,22 @@ mod tests {
         fn quiet(&self, epochs: u64) -> Quiet {
             Quiet::new(epochs, Arc::new(self.schedule.clone()))
         }
+    }
+
+    #[test]
+    fn a_duty_key_that_is_replaced_signs_a_while_longer_within_its_assignment_only() {
+        let named = |key: u8, number| DutyAssignment { duty_key: Address::repeat_byte(key), number };
+        let now = Instant::now();
+        let first = DutyKeys::next(None, named(1, 5), now);
+        assert_eq!(first.signer(), Address::repeat_byte(1));
+        let second = DutyKeys::next(Some(first), named(2, 5), now);
+        assert_eq!((second.signer(), second.is_over(now)), (Address::repeat_byte(1), false));
+        // Read again with every look: that prolongs nothing.
+        let again = DutyKeys::next(Some(second), named(2, 5), now + LINGER / 2);
+        assert_eq!(again, second);
+        assert!(again.is_over(now + LINGER));
+        assert_eq!(DutyKeys::next(Some(again), named(2, 5), now + LINGER).signer(), Address::repeat_byte(2));
+        assert_eq!(DutyKeys::next(Some(first), named(2, 6), now).signer(), Address::repeat_byte(2), "another provider");
     }
 
     #[test]

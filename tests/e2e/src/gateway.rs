@@ -1,5 +1,6 @@
 //! A provider's gateway before a network whose servers know a beacon chain, and a validator client's view of it.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,10 +49,31 @@ pub fn schedule_text() -> Result<String> {
 pub struct Gateway {
     /// Its process.
     pub process: Process,
-    /// `http://127.0.0.1:PORT`.
-    pub url: String,
     /// Its configuration file.
     pub config: PathBuf,
+    /// What its validator client knows.
+    pub client: Client,
+}
+
+impl Deref for Gateway {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// A validator client with one key.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Of the gateway: `http://127.0.0.1:PORT`.
+    pub url: String,
     /// The beacon chain.
     pub schedule: ForkSchedule,
     /// Compressed group key, `0x` and hex.
@@ -120,6 +142,19 @@ pub fn start(config: &Path, dir: &Path) -> Result<(Process, String)> {
 }
 
 impl Gateway {
+    /// A gateway of this key before the network.
+    pub fn new(
+        (process, url): (Process, String),
+        config: PathBuf,
+        schedule: &ForkSchedule,
+        group_key: PublicKey,
+    ) -> Self {
+        let client = Client { url, schedule: schedule.clone(), pubkey: hex_of(&group_key), group_key };
+        Self { process, config, client }
+    }
+}
+
+impl Client {
     /// Epoch of now.
     pub fn epoch(&self) -> Result<u64> {
         let slot = self.schedule.slot_at_time(unix_seconds()?).ok_or_else(|| eyre!("before genesis"))?;
@@ -141,6 +176,12 @@ impl Gateway {
             "target": {"epoch": target.to_string(), "root": root},
         });
         self.request("ATTESTATION", "attestation", data)
+    }
+
+    /// A sync committee message: a duty with a slot that nobody is slashed for.
+    pub fn message(&self, slot: u64) -> Value {
+        let data = json!({"beacon_block_root": B256::repeat_byte(1), "slot": slot.to_string()});
+        self.request("SYNC_COMMITTEE_MESSAGE", "sync_committee_message", data)
     }
 
     /// The RANDAO reveal of an epoch: a duty that nobody is slashed for.

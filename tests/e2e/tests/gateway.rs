@@ -4,7 +4,7 @@ use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, Bytes};
 use eyre::{Result, eyre};
 use serde_json::{Value, json};
-use stkr_e2e::gateway::{Gateway, hex_of, init, key_of, network, start};
+use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
 use stkr_e2e::network::{PATIENCE, http};
 use stkr_protocol::SignerKey;
 
@@ -14,12 +14,11 @@ async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does()
     let (mut network, schedule_file) = network(dir.path()).await?;
     let schedule = network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
     let (config, provider) = init(&network, &dir.path().join("gateway"), &schedule_file).await?;
-    let (process, url) = start(&config, dir.path())?;
+    let started = start(&config, dir.path())?;
 
     // The gateway runs before there is any key; the key appears by itself.
     let (committee, _, group_key) = key_of(&network, &provider).await?;
-    let pubkey = hex_of(&group_key);
-    let mut gateway = Gateway { process, url, config, schedule, pubkey, group_key };
+    let mut gateway = Gateway::new(started, config, &schedule, group_key);
     let expected = vec![gateway.pubkey.clone()];
     network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
 
@@ -70,7 +69,7 @@ async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does()
 
     // A restart forgets nothing, also with SIGKILL.
     gateway.process.kill();
-    (gateway.process, gateway.url) = start(&gateway.config, dir.path())?;
+    (gateway.process, gateway.client.url) = start(&gateway.config, dir.path())?;
     network.until("the key is there again", || async { Ok(gateway.public_keys().await? == expected) }).await?;
     // Its last vote may be so old by now that it has to see first that nobody else signs.
     network.until("it signs again", || async { Ok(gateway.sign(winner).await?.status != 503) }).await?;
