@@ -656,7 +656,7 @@ mod tests {
         let old = stkr_protection::Now { slot: now.slot - 320, epoch: now.epoch - 10 };
         world.protection.register(&[key], Some(old)).unwrap();
         assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]));
-        world.vote(key, 0);
+        assert_eq!(world.vote(key, 0), Verdict::Safe);
         assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![true]));
         assert_eq!(world.admit(&world.quiet(2), &World::keys(6).1, None), (0, vec![false]), "another assignment");
         world.store.set_served(&[], &[key]).unwrap();

@@ -389,7 +389,7 @@ fn questions(served: &[Arc<ServedKey>]) -> Questions {
     questions
 }
 
-/// What counts of a server's answers: its history is whole, and it speaks of the key and the seat it was asked about.
+/// What counts of a server's answers.
 async fn said_by(client: &ServerClient, keys: &[(Arc<ServedKey>, u8)]) -> Vec<(Pubkey, Watermark)> {
     let mut said = Vec::new();
     for keys in keys.chunks(MAX_BATCH) {
@@ -401,18 +401,27 @@ async fn said_by(client: &ServerClient, keys: &[(Arc<ServedKey>, u8)]) -> Vec<(P
                 return said;
             }
         };
-        for ((key, index), reply) in keys.iter().zip(replies) {
-            let WatermarksReply::Known(marks) = reply else { continue };
-            if marks.may_sign && marks.pubkey == key.pubkey.0 && marks.index.get() == *index {
-                said.push((key.pubkey, marks.high));
-            }
-        }
+        let counted = keys
+            .iter()
+            .zip(replies)
+            .filter_map(|((key, index), reply)| Some((key.pubkey, counted(&reply, &key.pubkey, *index)?)));
+        said.extend(counted);
     }
     said
 }
 
+/// What counts of a reply: it is about this key and seat, and the server vouches for its history. One that has lost it would
+/// seem to be silent.
+fn counted(reply: &WatermarksReply, pubkey: &Pubkey, index: u8) -> Option<Watermark> {
+    let WatermarksReply::Known(marks) = reply else { return None };
+    let is_it = marks.pubkey == pubkey.0 && marks.index.get() == index;
+    (is_it && marks.may_sign).then_some(marks.high)
+}
+
 #[cfg(test)]
 mod tests {
+    use stkr_protocol::api::Watermarks;
+
     use super::*;
 
     const KEY: Pubkey = Pubkey::repeat_byte(1);
@@ -461,6 +470,25 @@ mod tests {
             blocks.hear(server, Watermark { slot: Some(1_010), ..mark(9) }, 2, 1_010);
         }
         assert_eq!(blocks.judge(2, 1_010, LENGTH), Verdict::Somebody);
+    }
+
+    #[test]
+    fn a_server_that_has_lost_its_history_or_speaks_of_another_key_says_nothing() {
+        let marks = Watermarks {
+            key_id: 1,
+            pubkey: KEY.0,
+            index: stkr_core::ShareIndex::new(2).unwrap(),
+            may_sign: true,
+            reason: None,
+            low: Watermark::default(),
+            high: mark(7),
+            assignment: None,
+        };
+        let known = |marks: &Watermarks| WatermarksReply::Known(marks.clone());
+        assert_eq!(counted(&known(&marks), &KEY, 2), Some(mark(7)));
+        assert_eq!(counted(&known(&marks), &KEY, 3), None);
+        assert_eq!(counted(&known(&marks), &Pubkey::repeat_byte(2), 2), None);
+        assert_eq!(counted(&known(&Watermarks { may_sign: false, ..marks }), &KEY, 2), None);
     }
 
     #[test]

@@ -466,6 +466,19 @@ mod tests {
                     ([(header::DATE, httpdate::fmt_http_date(later))], "{}")
                 }),
             )
+            .route(
+                "/v1/watermarks",
+                post(|body: axum::body::Bytes| async move {
+                    let asked: WatermarksRequest = serde_json::from_slice(&body).unwrap();
+                    let reply = |key_id: u64| serde_json::json!({
+                        "keyId": key_id.max(2).to_string(), "pubkey": format!("0x{}", "01".repeat(48)), "index": "1",
+                        "maySign": true, "reason": null, "assignment": null,
+                        "low": {"slot": null, "sourceEpoch": null, "targetEpoch": null},
+                        "high": {"slot": "7", "sourceEpoch": null, "targetEpoch": null},
+                    });
+                    json(serde_json::json!({"responses": asked.key_ids.into_iter().map(reply).collect::<Vec<_>>()}).to_string())
+                }),
+            )
             .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
             .route("/slow", get(std::future::pending::<()>))
             .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
@@ -513,6 +526,16 @@ mod tests {
         assert_eq!(client.get::<String>("/version").await.unwrap(), "HTTP/2.0");
         let request = serde_json::json!({"messages": [1, 2]});
         assert_eq!(client.post::<_, Json>("/echo", &request).await.unwrap(), request);
+    }
+
+    #[tokio::test]
+    async fn watermarks_of_another_key_are_not_taken_for_those_that_were_asked_for() {
+        let server = start();
+        let client = client(&server);
+        let replies = client.watermarks(&[2, 3]).await.unwrap();
+        let WatermarksReply::Known(marks) = &replies[1] else { panic!("{replies:?}") };
+        assert_eq!((marks.key_id, marks.high.slot, marks.high.target_epoch), (3, Some(7), None));
+        assert_eq!(client.watermarks(&[1, 3]).await.unwrap_err().kind(), "bad_answer", "it speaks of key 2");
     }
 
     #[tokio::test]
