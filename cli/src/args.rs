@@ -451,6 +451,11 @@ pub(crate) enum KeyCommand {
         /// Key id
         id: u64,
     },
+    /// Ask every server of a key how far it has signed: from when on another validator client or gateway may sign
+    SafeToMove {
+        /// Key id, or the validator's public key (48 bytes, hex)
+        key: String,
+    },
     /// Draw the committee of a requested key
     Draw {
         /// Key id

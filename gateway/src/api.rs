@@ -6,8 +6,8 @@
 //! | 400 | no request of the documented form, another chain or root |
 //! | 403 | the servers deny it by policy, or it comes from a web page |
 //! | 404 | no key of this gateway |
-//! | 412 | slashable, here or at the servers |
-//! | 503 | fewer than t good answers; chain or slashing protection cannot be used; the same request may succeed later |
+//! | 412 | slashable, here or at the servers; at or beyond the high watermark |
+//! | 503 | the quiet period runs, or another gateway signs with the duty key; fewer than t good answers; chain or slashing protection cannot be used; the same request may succeed later |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stkr_core::Signature;
 use stkr_kill_points::kill_point;
+use stkr_node::clock::Clock;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, ProblemDetail, metrics_response, standard};
 use stkr_protection::Protection;
 use stkr_protocol::api::MAX_BATCH;
@@ -31,6 +32,7 @@ use utoipa::{OpenApi, ToSchema};
 use crate::accept::{Form, negotiate};
 use crate::clock::unix_seconds;
 use crate::follow::{Bell, Look};
+use crate::quiet::{QuietError, WHAT_TO_DO};
 use crate::signing::{SignError, Signing};
 use crate::store::{Row, Store, StoreError, Table};
 
@@ -52,6 +54,8 @@ pub struct App {
     pub store: Store,
     /// Slashing protection, to see whether it can be written.
     pub protection: Arc<Protection>,
+    /// This machine's clock, as servers see it.
+    pub clock: Clock,
 }
 
 /// Description of the API; `docs/openapi/gateway.json` is generated from it.
@@ -65,6 +69,7 @@ pub struct App {
         sign,
         sign_batch,
         public_keys,
+        high_watermark,
         upcheck,
         healthcheck,
         reload,
@@ -94,6 +99,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/eth2/sign/{identifier}", post(sign))
         .route("/api/v1/eth2/sign", post(sign_batch))
         .route("/api/v1/eth2/publicKeys", get(public_keys))
+        .route("/api/v1/eth2/highWatermark", get(high_watermark))
         .route("/upcheck", get(upcheck))
         .route("/healthcheck", get(healthcheck))
         .route("/reload", post(reload).get(reload_status))
@@ -144,10 +150,10 @@ fn shown(signature: &Signature) -> String {
         (status = 400, description = "No request of the documented form, another chain or another root", body = ProblemBody),
         (status = 403, description = "The servers deny it by policy (an exit that nobody ordered, income for another address), or the request comes from a web page", body = ProblemBody),
         (status = 404, description = "The chain does not assign this key to this gateway", body = ProblemBody),
-        (status = 412, description = "Slashable: refused, and nothing was signed", body = ProblemBody),
+        (status = 412, description = "Slashable, or at or beyond the high watermark: refused, and nothing was signed", body = ProblemBody),
         (status = 413, description = "Body above 1 MiB", body = ProblemBody),
         (status = 415, description = "Body not declared as application/json", body = ProblemBody),
-        (status = 503, description = "Fewer than t good answers (it says who is missing), chain not read yet, or slashing protection not usable; ask again", body = ProblemBody),
+        (status = 503, description = "Fewer than t good answers (it says who is missing), chain not read yet, slashing protection not usable, the quiet period after a start, or another gateway with the same duty key; ask again", body = ProblemBody),
     )
 )]
 async fn sign(
@@ -184,6 +190,16 @@ fn problem(error: &SignError) -> Problem {
             "look for a second validator client with this key, or a clock that is wrong",
         ),
         SignError::Refused { .. } => (StatusCode::FORBIDDEN, "each refusal says what would have to change"),
+        SignError::Beyond { .. } => (
+            StatusCode::PRECONDITION_FAILED,
+            "sign it where the key moves to, or take high_watermark out of the configuration",
+        ),
+        SignError::Quiet(QuietError::Stopped { .. }) => return unavailable(reason, WHAT_TO_DO),
+        SignError::Quiet(QuietError::Waits { seconds, .. }) => {
+            let mut problem = unavailable(reason, "wait; it ends by itself");
+            problem.retry_after = Some(*seconds);
+            return problem;
+        }
         SignError::NotCovered(_) => return unavailable(reason, "import its history: stkr-gateway protection import"),
         SignError::Protection(_) => return unavailable(reason, "look at the disk and the logs; nothing was signed"),
         SignError::NoChain => return unavailable(reason, "wait, or look at the RPC endpoints"),
@@ -287,6 +303,28 @@ async fn public_keys(State(app): State<Arc<App>>) -> Result<Json<Vec<String>>, P
     Ok(Json(keys.keys().map(ToString::to_string).collect()))
 }
 
+/// Slot and epoch at which this gateway stops, in Web3Signer's form.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HighWatermark {
+    /// No vote with this target epoch or a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// No block of this slot or a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+}
+
+/// Where the operator has this gateway stop; an empty object where nowhere
+#[utoipa::path(
+    get,
+    path = "/api/v1/eth2/highWatermark",
+    responses((status = 200, description = "Epoch and slot, decimal", body = HighWatermark))
+)]
+async fn high_watermark(State(app): State<Arc<App>>) -> Json<HighWatermark> {
+    let mark = app.signing.high_watermark;
+    Json(HighWatermark { epoch: mark.epoch.map(|it| it.to_string()), slot: mark.slot.map(|it| it.to_string()) })
+}
+
 /// Whether the process answers
 #[utoipa::path(
     get,
@@ -317,7 +355,7 @@ pub struct Health {
 /// One thing looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Check {
-    /// `chain` or `slashing-protection`.
+    /// `chain`, `slashing-protection`, `doppelganger` or `clock`.
     pub id: &'static str,
     /// `UP` or `DOWN`.
     pub status: &'static str,
@@ -336,7 +374,15 @@ impl App {
             Err(error) => Some(error.to_string()),
         };
         let check = |id, reason: Option<String>| Check { id, status: up(reason.is_none()), reason };
-        vec![check("chain", self.chain_trouble()), check("slashing-protection", history)]
+        let stopped: Vec<String> = self.signing.quiet.stopped().iter().map(ToString::to_string).collect();
+        let stopped = (!stopped.is_empty())
+            .then(|| format!("another gateway signs with the same duty key for {}: {WHAT_TO_DO}", stopped.join(", ")));
+        vec![
+            check("chain", self.chain_trouble()),
+            check("slashing-protection", history),
+            check("doppelganger", stopped),
+            check("clock", self.clock.trouble()),
+        ]
     }
 
     fn chain_trouble(&self) -> Option<String> {
@@ -541,7 +587,9 @@ mod tests {
         let handbook = std::fs::read_to_string(handbook).unwrap_or_default();
         let example = stkr_node::config::example::<crate::config::GatewayConfig>().unwrap();
         assert!(handbook.contains(example.trim()), "docs/gateway.md has another configuration");
-        for (name, help) in crate::metrics::GatewayMetrics::default().registry.catalogue() {
+        let registry = crate::metrics::GatewayMetrics::default().registry;
+        Clock::new(&registry);
+        for (name, help) in registry.catalogue() {
             assert!(
                 handbook.contains(&format!("| `{name}` | {help} |")),
                 "docs/gateway.md lacks | `{name}` | {help} |"

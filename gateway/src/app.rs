@@ -1,16 +1,19 @@
 //! Puts a gateway together from its configuration and runs it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eyre::WrapErr as _;
 use rusqlite::Connection;
 use stkr_chain::{ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust};
-use stkr_node::client::Patience;
+use stkr_node::client::{Patience, ServerClient};
+use stkr_node::clock::Clock;
 use stkr_node::config::Preset;
 use stkr_node::database::Database;
 use stkr_node::endpoints::usable_endpoints;
 use stkr_node::exit::Failure;
+use stkr_node::history;
 use stkr_node::http::{Limits, print_ready, serve_plain, serve_tls};
 use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
@@ -19,9 +22,9 @@ use stkr_protocol::ProtocolDomain;
 use crate::api::{self, App};
 use crate::config::GatewayConfig;
 use crate::follow::{Bell, Follower, Parts};
-use crate::history;
 use crate::keys::KeyRing;
 use crate::metrics::GatewayMetrics;
+use crate::quiet::{Quiet, Watchman};
 use crate::recorder::Recorder;
 use crate::signing::Signing;
 use crate::store::{Keeper, SCHEMA, Store};
@@ -34,6 +37,9 @@ const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(60),
     grace: Duration::from_secs(10),
 };
+
+/// Pause between two looks at the clocks of servers.
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
 /// Lends the gateway's connection to the event log.
 struct Lent(Arc<Database>);
@@ -62,11 +68,17 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
 
     let metrics = GatewayMetrics::default();
     let (ring, bell) = (KeyRing::default(), Bell::default());
+    let quiet = Quiet::new(config.doppelganger.quiet_epochs, schedule.clone());
+    if !quiet.is_on() {
+        tracing::warn!("no quiet period: nothing will be noticed of another gateway with the same duty key");
+    }
     let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     let signing = Signing {
         domain,
         schedule: schedule.clone(),
         ring: ring.clone(),
+        quiet: quiet.clone(),
+        high_watermark: config.high_watermark,
         recorder: Recorder::start(protection.clone(), schedule.clone())?,
         verifier: Verifier::start()?,
         keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
@@ -85,12 +97,30 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         patience: Patience { connect: patience, answer: patience },
         protection: protection.clone(),
         store: store.clone(),
-        ring,
+        ring: ring.clone(),
+        quiet: quiet.clone(),
         metrics: metrics.clone(),
         pause,
     };
-    let app = Arc::new(App { signing, bell: bell.clone(), store, protection });
+    let watchman = Watchman { quiet, ring, store: store.clone(), metrics: metrics.clone() };
+    tokio::spawn(watchman.run(shutdown.clone()));
+    let clock = Clock::new(&metrics.registry);
+    tokio::spawn(clock.clone().watch(CLOCK_PAUSE, shutdown.clone(), {
+        let ring = signing.ring.clone();
+        move || clocks_of_servers(ring.clone())
+    }));
+    let app = Arc::new(App { signing, bell: bell.clone(), store, protection, clock });
     serve(&config, app, identity, Follower::new(parts, bell), shutdown).await
+}
+
+/// Seconds by which our clock is ahead of that of each server of our keys.
+async fn clocks_of_servers(ring: KeyRing) -> Vec<f64> {
+    let keys = ring.keys().unwrap_or_default();
+    let seats = keys.values().flat_map(|key| &key.seats);
+    let clients = seats.filter_map(|seat| Some((seat.server_id, seat.client.as_ref().ok()?.client().clone())));
+    let clients: BTreeMap<u32, ServerClient> = clients.collect();
+    let asked = clients.into_values().map(|client| async move { client.clock_offset().await.ok().flatten() });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 async fn serve(

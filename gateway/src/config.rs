@@ -10,6 +10,8 @@ use stkr_node::tls::Identity;
 use stkr_node::{secrets, tls};
 use stkr_protocol::SignerKey;
 
+/// Longest quiet period, epochs: nearly two hours.
+const MOST_QUIET_EPOCHS: u64 = 16;
 /// Duty keys at once: the present one and, while one replaces the other, the next.
 const MOST_DUTY_KEYS: usize = 2;
 
@@ -23,6 +25,10 @@ pub struct GatewayConfig {
     pub beacon: BeaconConfig,
     /// Duty keys.
     pub duty: DutyConfig,
+    /// Watching out for a second gateway.
+    pub doppelganger: DoppelgangerConfig,
+    /// Where it stops.
+    pub high_watermark: HighWatermarkConfig,
     /// Where it serves.
     pub listen: GatewayListen,
     /// Its files.
@@ -54,6 +60,32 @@ impl Default for DutyConfig {
     fn default() -> Self {
         Self { key_files: vec!["secrets/duty.key".into()] }
     }
+}
+
+/// `[doppelganger]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoppelgangerConfig {
+    /// Epochs of silence before a key signs; 0 for none.
+    pub quiet_epochs: u64,
+}
+
+impl Default for DoppelgangerConfig {
+    fn default() -> Self {
+        Self { quiet_epochs: 2 }
+    }
+}
+
+/// `[high_watermark]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HighWatermarkConfig {
+    /// No vote with this target epoch or a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// No block of this slot or a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u64>,
 }
 
 /// `[listen]`.
@@ -193,6 +225,16 @@ impl ProgramConfig for GatewayConfig {
                 "Duty keys (secp256k1, 32 bytes in hex, mode 0600): the one registered on-chain, and the next one while you\nreplace it. Whoever holds it can ask the servers for your validators' signatures.",
             ),
             Doc::new(
+                "doppelganger.quiet_epochs",
+                "Epochs for which a key signs no duty with a slot after a start, until it is known that no other gateway signs\nwith the same duty key. At most 16; 0 switches it off.",
+            ),
+            Doc::unset(
+                "high_watermark.epoch",
+                "Signs no attestation with this target epoch or a later one, for a planned move.",
+                "123456",
+            ),
+            Doc::unset("high_watermark.slot", "Signs no block of this slot or a later one.", "3950592"),
+            Doc::new(
                 "listen.address",
                 "Where validator clients find it. Whoever reaches this port gets signatures: keep it on the loopback\ninterface, or use TLS and a firewall. Port 0 takes a free one (the ready line on stdout says which).",
             ),
@@ -234,6 +276,12 @@ impl ProgramConfig for GatewayConfig {
                 "limits.server_ms",
                 "write a number from 100 to 30000, and keep at least one request",
             ));
+        }
+        if self.doppelganger.quiet_epochs > MOST_QUIET_EPOCHS {
+            return Err(ConfigError::value("doppelganger.quiet_epochs", "write a number from 0 to 16; 2 is usual"));
+        }
+        if self.high_watermark.epoch.is_some() != self.high_watermark.slot.is_some() {
+            return Err(ConfigError::value("high_watermark", "epoch and slot go together; give both or none"));
         }
         self.log.check()
     }

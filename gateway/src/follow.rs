@@ -6,15 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::{ChainError, ChainReader, DutyAssignment, EventLog, EventQuery, LiveKey, LoggedEvent, StkrEvent};
 use stkr_duties::ForkSchedule;
 use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
 use stkr_node::collector::Seat;
+use stkr_node::history::watermark;
 use stkr_node::shutdown::Shutdown;
 use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protection::{KeyError, Protection, Pubkey, Unavailable};
@@ -27,12 +28,17 @@ use crate::clock;
 use crate::keys::{KeyRing, Keys, ServedKey};
 use crate::line::Line;
 use crate::metrics::GatewayMetrics;
+use crate::quiet::{Newcomer, Quiet};
 use crate::store::{Store, StoreError};
 
 /// Questions to the endpoint at once.
 const QUESTIONS: usize = 16;
 /// Blocks after which every assignment is read again, whatever the events say: an epoch.
 const READ_ALL_EVERY: u64 = 32;
+/// How long the gateway goes on with a duty key that another of its keys has replaced within one assignment. Servers see the
+/// new one a block or two later or sooner than this gateway does, and serve the old one for two minutes more: signing with
+/// the new one at once would be refused by those that have not seen it.
+const LINGER: Duration = Duration::from_secs(24);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -96,6 +102,8 @@ pub struct Parts {
     pub store: Store,
     /// Where requests look keys up.
     pub ring: KeyRing,
+    /// Which of them may sign.
+    pub quiet: Quiet,
     /// Metrics.
     pub metrics: GatewayMetrics,
     /// Pause between looks.
@@ -148,6 +156,37 @@ pub struct Follower {
     assignments: BTreeMap<u64, DutyAssignment>,
     lines: BTreeMap<u32, (Peer, Result<Line, ClientError>)>,
     served: Option<BTreeSet<Pubkey>>,
+    duty_keys: BTreeMap<u64, DutyKeys>,
+}
+
+/// With which duty key a key is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DutyKeys {
+    named: DutyAssignment,
+    /// The one before, and until when it signs.
+    before: Option<(Address, Instant)>,
+}
+
+impl DutyKeys {
+    /// What follows from what was known before. A new number comes with another provider: nothing of the one before counts.
+    fn next(known: Option<Self>, named: DutyAssignment, now: Instant) -> Self {
+        let before = match known {
+            Some(known) if known.named == named => known.before.filter(|(_, until)| now < *until),
+            Some(known) if known.named.number == named.number => {
+                now.checked_add(LINGER).map(|until| (known.named.duty_key, until))
+            }
+            _ => None,
+        };
+        Self { named, before }
+    }
+
+    fn signer(&self) -> Address {
+        self.before.map_or(self.named.duty_key, |(before, _)| before)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.before.is_some_and(|(_, until)| now >= until)
+    }
 }
 
 /// What has to be read again.
@@ -171,6 +210,7 @@ impl Follower {
             assignments: BTreeMap::new(),
             lines: BTreeMap::new(),
             served: None,
+            duty_keys: BTreeMap::new(),
         }
     }
 
@@ -218,7 +258,8 @@ impl Follower {
         let tip = self.parts.log.tip()?.map_or(0, |tip| tip.number);
         self.parts.metrics.head.set(i64::try_from(tip).unwrap_or(i64::MAX));
         stale.all |= read_all || self.read_all.is_none_or(|last| tip >= last.saturating_add(READ_ALL_EVERY));
-        if stale == Stale::default() {
+        let now = Instant::now();
+        if stale == Stale::default() && !self.duty_keys.values().any(|keys| keys.is_over(now)) {
             return Ok(());
         }
         // From here on a failure must not leave the news unread.
@@ -270,7 +311,7 @@ impl Follower {
             self.assignments.clear();
         }
         for (id, assignment) in read {
-            let ours = assignment.filter(|it| self.duty_key(it).is_some());
+            let ours = assignment.filter(|it| self.duty_key(it.duty_key).is_some());
             match ours {
                 Some(assignment) => self.assignments.insert(id, assignment),
                 None => self.assignments.remove(&id),
@@ -279,8 +320,18 @@ impl Follower {
         Ok(())
     }
 
-    fn duty_key(&self, assignment: &DutyAssignment) -> Option<Arc<SignerKey>> {
-        self.parts.duty_keys.iter().find(|key| key.address() == assignment.duty_key).cloned()
+    fn duty_key(&self, address: Address) -> Option<Arc<SignerKey>> {
+        self.parts.duty_keys.iter().find(|key| key.address() == address).cloned()
+    }
+
+    /// With which duty keys to sign from now on.
+    fn choose_duty_keys(&mut self) {
+        let now = Instant::now();
+        let next = |(id, named): (&u64, &DutyAssignment)| {
+            let known = self.duty_keys.get(id).copied();
+            (*id, DutyKeys::next(known, *named, now))
+        };
+        self.duty_keys = self.assignments.iter().map(next).collect();
     }
 
     /// Committees of keys that are ours and not known yet; after a reorg a key id may have got another.
@@ -342,6 +393,7 @@ impl Follower {
 
     /// Hands the keys over: slashing protection first, then requests may find them.
     async fn serve(&mut self) -> Result<(), FollowError> {
+        self.choose_duty_keys();
         let keys: Keys =
             self.assignments.iter().filter_map(|(id, assignment)| self.served_key(*id, assignment)).collect();
         let now: BTreeSet<Pubkey> = keys.keys().copied().collect();
@@ -358,8 +410,15 @@ impl Follower {
         }
         let (protection, schedule, store) =
             (self.parts.protection.clone(), self.parts.schedule.clone(), self.parts.store.clone());
-        let (joining, leaving) = (came.clone(), left.clone());
-        tokio::task::spawn_blocking(move || hand_over(&protection, &schedule, &store, &joining, &leaving)).await??;
+        let (joining, leaving, all) = (came.clone(), left.clone(), keys.clone());
+        let (quiet, known) = (self.parts.quiet.clone(), self.served.is_some().then_some(before));
+        let admitted = tokio::task::spawn_blocking(move || {
+            // First, for handing over closes histories.
+            let admitted = admit(&protection, &schedule, &store, &quiet, &all, known.as_ref())?;
+            hand_over(&protection, &schedule, &store, &joining, &leaving)?;
+            Ok::<_, FollowError>(admitted)
+        });
+        admitted.await??.apply(&self.parts.quiet, &left);
         for pubkey in &came {
             tracing::info!(%pubkey, "a key is served");
         }
@@ -368,13 +427,14 @@ impl Follower {
         }
         self.parts.metrics.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
         self.parts.ring.replace(keys);
+        self.parts.quiet.wake();
         self.served = Some(now);
         Ok(())
     }
 
     fn served_key(&self, key_id: u64, assignment: &DutyAssignment) -> Option<(Pubkey, Arc<ServedKey>)> {
         let (pubkey, committee) = self.live.get(&key_id)?;
-        let duty_key = self.duty_key(assignment)?;
+        let duty_key = self.duty_key(self.duty_keys.get(&key_id)?.signer())?;
         let unknown = |id: u32| ClientError::Setup(format!("server {id} has no endpoint on the chain"));
         let seats = committee.keys().threshold().indices().zip(committee.members()).map(|(index, member)| {
             let line = self
@@ -388,6 +448,64 @@ impl Follower {
         let assignment = assignment.number;
         Some((*pubkey, Arc::new(ServedKey { pubkey: *pubkey, key_id, assignment, duty_key, committee, seats })))
     }
+}
+
+/// Which keys may sign, and which have to wait first.
+#[derive(Debug, Default)]
+struct Admitted {
+    clear: Vec<Pubkey>,
+    wait: Vec<Newcomer>,
+}
+
+impl Admitted {
+    fn apply(self, quiet: &Quiet, left: &[Pubkey]) {
+        left.iter().for_each(|pubkey| quiet.forget(pubkey));
+        self.clear.into_iter().for_each(|pubkey| quiet.clear(pubkey));
+        for key in self.wait {
+            tracing::info!(pubkey = %key.pubkey, "the quiet period of a key begins");
+            quiet.wait(key);
+        }
+    }
+}
+
+/// A key that gets a new assignment while this gateway watches is fenced: servers refuse whoever asked before. Any other may be
+/// served by a second gateway with our duty key, also one whose number grew while we were away.
+///
+/// `before` is what was served until now, `None` in the first look after a start.
+fn admit(
+    protection: &Protection,
+    schedule: &ForkSchedule,
+    store: &Store,
+    quiet: &Quiet,
+    keys: &Keys,
+    before: Option<&BTreeSet<Pubkey>>,
+) -> Result<Admitted, FollowError> {
+    let (cleared, watched) = (store.cleared()?, before.is_some());
+    let earlier = store.served()?;
+    // Before genesis nobody can have signed anything.
+    let free = !quiet.is_on() || clock::since_genesis(schedule).is_none();
+    let (mut admitted, mut remember) = (Admitted::default(), Vec::new());
+    for (pubkey, key) in keys {
+        let number = cleared.get(pubkey).copied();
+        let is_new = number.is_none_or(|number| number < key.assignment);
+        let is_fenced = watched && is_new && (!quiet.knows(pubkey) || quiet.is_clear(pubkey));
+        if free || is_fenced {
+            admitted.clear.push(*pubkey);
+            remember.push((*pubkey, key.assignment));
+        } else if !quiet.knows(pubkey) {
+            let own = protection.key(pubkey)?.map(|state| watermark(state.high)).unwrap_or_default();
+            let same = number == Some(key.assignment) && !watched && earlier.contains(pubkey);
+            let threshold = key.committee.keys().threshold();
+            let needed = usize::from(threshold.n().saturating_sub(threshold.t())).saturating_add(1);
+            let recent = same && quiet.is_recent(own.target_epoch);
+            admitted.wait.push(Newcomer { pubkey: *pubkey, number: key.assignment, needed, own, recent });
+        }
+    }
+    remember.retain(|(pubkey, number)| cleared.get(pubkey) != Some(number));
+    if !remember.is_empty() {
+        store.set_cleared(&remember)?;
+    }
+    Ok(admitted)
 }
 
 /// A key that comes: new ones begin with everything up to now as signed (another provider may have signed it); ones that
@@ -474,6 +592,85 @@ mod tests {
             let later = stkr_protection::Now { slot: u64::MAX, epoch: u64::MAX };
             self.protection.check_and_record(&[Request { pubkey, duty }], later).unwrap()[0]
         }
+    }
+
+    impl World {
+        /// Key ring with a 3-of-4 key under this assignment.
+        fn keys(assignment: u64) -> (Pubkey, Keys) {
+            let dealt = stkr_core::testing::TrustedDealer::deal(stkr_core::Threshold::new(3, 4).unwrap(), [1; 32]);
+            let pubkey = Pubkey::from(dealt.keys.group_key().to_compressed());
+            let domain = ProtocolDomain { chain_id: 1, key_registry: alloy::primitives::Address::repeat_byte(1) };
+            let members = (1..=4).map(|id| MemberId { server_id: id, signer: SignerKey::random().unwrap().address() });
+            let committee = Committee::new(domain, 0, dealt.keys.clone(), members.collect()).unwrap();
+            let duty_key = Arc::new(SignerKey::random().unwrap());
+            let key = ServedKey { pubkey, key_id: 1, assignment, duty_key, committee, seats: Vec::new() };
+            (pubkey, Keys::from([(pubkey, Arc::new(key))]))
+        }
+
+        fn admit(&self, quiet: &Quiet, keys: &Keys, before: Option<&[Pubkey]>) -> (usize, Vec<bool>) {
+            let before = before.map(|keys| keys.iter().copied().collect());
+            let admitted = admit(&self.protection, &self.schedule, &self.store, quiet, keys, before.as_ref()).unwrap();
+            let found = (admitted.clear.len(), admitted.wait.iter().map(|key| key.recent).collect());
+            admitted.apply(quiet, &[]);
+            found
+        }
+
+        fn quiet(&self, epochs: u64) -> Quiet {
+            Quiet::new(epochs, Arc::new(self.schedule.clone()))
+        }
+    }
+
+    #[test]
+    fn a_duty_key_that_is_replaced_signs_a_while_longer_within_its_assignment_only() {
+        let named = |key: u8, number| DutyAssignment { duty_key: Address::repeat_byte(key), number };
+        let now = Instant::now();
+        let first = DutyKeys::next(None, named(1, 5), now);
+        assert_eq!(first.signer(), Address::repeat_byte(1));
+        let second = DutyKeys::next(Some(first), named(2, 5), now);
+        assert_eq!((second.signer(), second.is_over(now)), (Address::repeat_byte(1), false));
+        // Read again with every look: that prolongs nothing.
+        let again = DutyKeys::next(Some(second), named(2, 5), now + LINGER / 2);
+        assert_eq!(again, second);
+        assert!(again.is_over(now + LINGER));
+        assert_eq!(DutyKeys::next(Some(again), named(2, 5), now + LINGER).signer(), Address::repeat_byte(2));
+        assert_eq!(DutyKeys::next(Some(first), named(2, 6), now).signer(), Address::repeat_byte(2), "another provider");
+    }
+
+    #[test]
+    fn only_an_assignment_that_is_new_while_the_gateway_watches_saves_the_quiet_period() {
+        let world = World::new();
+        let (key, keys) = World::keys(5);
+        // After a start it may be anybody's, however it came about.
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]));
+        assert_eq!(world.admit(&world.quiet(0), &keys, None), (1, vec![]), "switched off");
+        world.store.set_cleared(&[(key, 4)]).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "the number grew while we were away");
+        assert_eq!(world.admit(&world.quiet(2), &keys, Some(&[])), (1, vec![]), "it grew before our eyes");
+        assert_eq!(world.store.cleared().unwrap(), BTreeMap::from([(key, 5)]));
+        // The same number again, after another duty key had it for a while.
+        assert_eq!(world.admit(&world.quiet(2), &keys, Some(&[])), (0, vec![false]));
+        // A key that waits goes on waiting when its number grows: a twin gets the new number too.
+        let quiet = world.quiet(2);
+        assert_eq!(world.admit(&quiet, &keys, None), (0, vec![false]));
+        assert_eq!(world.admit(&quiet, &World::keys(6).1, Some(&[key])), (0, vec![]));
+        assert!(!quiet.is_clear(&key));
+    }
+
+    #[test]
+    fn a_restart_is_prompt_only_after_a_vote_of_our_own_that_is_not_old() {
+        let world = World::new();
+        let (key, keys) = World::keys(5);
+        let now = clock::now(&world.schedule);
+        world.store.set_cleared(&[(key, 5)]).unwrap();
+        world.store.set_served(&[key], &[]).unwrap();
+        let old = stkr_protection::Now { slot: now.slot - 320, epoch: now.epoch - 10 };
+        world.protection.register(&[key], Some(old)).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]));
+        assert_eq!(world.vote(key, 0), Verdict::Safe);
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![true]));
+        assert_eq!(world.admit(&world.quiet(2), &World::keys(6).1, None), (0, vec![false]), "another assignment");
+        world.store.set_served(&[], &[key]).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "it had left");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`api`], [`accept`] | Web3Signer's ETH2 API and the batch call |
 //! | [`signing`] | from a request to a verified signature or a refusal with a reason |
+//! | [`quiet`] | nothing is signed before it is known that no other gateway signs with the same duty key |
 //! | [`recorder`] | slashing protection, committed in groups |
 //! | [`verifier`] | combined signatures over one root, verified together |
 //! | [`line`](mod@line) | the queue of one server: what waits travels in one call |
@@ -32,6 +33,7 @@ pub mod history;
 pub mod keys;
 pub mod line;
 pub mod metrics;
+pub mod quiet;
 pub mod recorder;
 pub mod setup;
 pub mod signing;

@@ -43,6 +43,7 @@ impl Waiting {
 pub struct Line {
     waiting: mpsc::Sender<Waiting>,
     host: Arc<str>,
+    client: ServerClient,
 }
 
 impl Line {
@@ -51,8 +52,14 @@ impl Line {
     pub fn open(client: ServerClient) -> Self {
         let (waiting, queue) = mpsc::channel(WAITING);
         let host = client.host().into();
-        tokio::spawn(carry(client, queue));
-        Self { waiting, host }
+        tokio::spawn(carry(client.clone(), queue));
+        Self { waiting, host, client }
+    }
+
+    /// The client itself, for what does not wait in the queue.
+    #[must_use]
+    pub const fn client(&self) -> &ServerClient {
+        &self.client
     }
 
     /// Requests that wait for the next call.

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser};
 use clap_complete::Shell;
 use stkr_gateway::config::GatewayConfig;
-use stkr_gateway::history::ProtectionCommand;
 use stkr_gateway::setup::{DutyArgs, InitArgs};
-use stkr_gateway::{api, app, setup};
+use stkr_gateway::{api, app, history, setup};
 use stkr_node::config::{self, ConfigCommand};
 use stkr_node::exit::{self, Exit, Failure};
+use stkr_node::history::HistoryCommand;
 use stkr_node::logs::{self, LogFormat};
 use stkr_node::shutdown::Shutdown;
 use stkr_node::tls;
@@ -49,7 +49,7 @@ enum Command {
     Config(ConfigCommand),
     /// Slashing protection of a stopped gateway
     #[command(subcommand)]
-    Protection(ProtectionCommand),
+    Protection(HistoryCommand),
     /// Print the OpenAPI document
     Openapi,
     /// Print shell completions
@@ -72,7 +72,7 @@ fn start(command: Command) -> eyre::Result<()> {
         Command::RegisterArgs(args) => print(&setup::register_args(&args)?),
         Command::Run { config, log_format, exit_with_parent } => run(&config, log_format, exit_with_parent),
         Command::Config(command) => command.run::<GatewayConfig>(),
-        Command::Protection(command) => print(&command.run()?),
+        Command::Protection(command) => history::run(&command)?.iter().try_for_each(print),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {
             // It panics if it cannot write.

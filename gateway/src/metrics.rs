@@ -22,6 +22,10 @@ pub struct GatewayMetrics {
     pub seconds: Histogram,
     /// Served now.
     pub keys: Gauge,
+    /// In their quiet period.
+    pub quiet_keys: Gauge,
+    /// Signed for by somebody else with the same duty key.
+    pub stopped_keys: Gauge,
     /// Newest block taken in.
     pub head: Gauge,
     /// Failed looks at the chain.
@@ -48,6 +52,16 @@ impl Default for GatewayMetrics {
                 seconds,
             ),
             keys: registry.register("gateway_keys", "Keys served now", Gauge::default()),
+            quiet_keys: registry.register(
+                "gateway_quiet_keys",
+                "Keys that sign nothing with a slot yet: their quiet period runs",
+                Gauge::default(),
+            ),
+            stopped_keys: registry.register(
+                "gateway_stopped_keys",
+                "Keys that are stopped because another gateway signs with the same duty key",
+                Gauge::default(),
+            ),
             head: registry.register("gateway_head_block", "Newest block taken in", Gauge::default()),
             chain_failures: registry.register(
                 "gateway_chain_failures",

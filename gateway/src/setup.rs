@@ -11,13 +11,12 @@ use stkr_chain::Deployment;
 use stkr_node::config::{self, Preset, ProgramConfig as _, render};
 use stkr_node::database::Database;
 use stkr_node::exit::Failure;
+use stkr_node::history;
 use stkr_node::secrets;
-use stkr_protection::Protection;
 use stkr_protocol::{SignerKey, registration};
 use url::Url;
 
 use crate::config::GatewayConfig;
-use crate::history::open_failure;
 use crate::store::{SCHEMA, Store};
 
 /// Arguments of `init`.
@@ -73,9 +72,7 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
     let schedule = resolved.schedule().map_err(Failure::usage)?;
     secrets::create_private_folder(&args.dir)?;
     let duty_key = make_duty_key(&resolved)?;
-    let created = Protection::create(&resolved.storage.protection, schedule.genesis_validators_root());
-    let protection = created.map_err(|error| open_failure(&error))?;
-    open_store(&resolved)?.set_instance(protection.instance())?;
+    drop(history::create(&resolved.storage.protection, &schedule, &open_store(&resolved)?)?);
     std::fs::write(&path, render(&config)?).wrap_err("writing the configuration")?;
     Ok(Initialised {
         duty_key: duty_key.address(),

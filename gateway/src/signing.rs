@@ -14,9 +14,11 @@ use stkr_protocol::ProtocolDomain;
 use stkr_protocol::collection::{Collection, Progress};
 use stkr_protocol::sign::{AskError, Asked, RefusalKind};
 
+use crate::config::HighWatermarkConfig;
 use crate::keys::{KeyRing, ServedKey};
 use crate::line::Line;
 use crate::metrics::GatewayMetrics;
+use crate::quiet::{Quiet, QuietError};
 use crate::recorder::{RecordError, Recorder};
 use crate::store::{Keeper, Kept, Record};
 use crate::verifier::Verifier;
@@ -48,6 +50,17 @@ pub enum SignError {
     /// The duty cannot be sent.
     #[error("the duty cannot be asked for: {0}")]
     Ask(AskError),
+    /// Nobody knows yet whether somebody else signs, or somebody does.
+    #[error(transparent)]
+    Quiet(#[from] QuietError),
+    /// At or beyond the high watermark that the operator has set.
+    #[error("{what} is at or beyond the high watermark of this gateway, {mark}")]
+    Beyond {
+        /// The duty's slot or epoch.
+        what: String,
+        /// The mark.
+        mark: String,
+    },
     /// Our own history says no.
     #[error("{0}")]
     Conflict(Verdict),
@@ -97,6 +110,9 @@ impl SignError {
             Self::NoChain => "no_chain",
             Self::Malformed(_) | Self::Duty(_) | Self::OtherValidator(_) | Self::Ask(_) => "malformed",
             Self::OrderedOnly(_) => "ordered_only",
+            Self::Quiet(QuietError::Waits { .. }) => "quiet",
+            Self::Quiet(QuietError::Stopped { .. }) => "doppelganger",
+            Self::Beyond { .. } => "beyond_watermark",
             Self::Conflict(_) => "slashable",
             Self::NotCovered(_) => "not_covered",
             Self::Protection(_) => "protection",
@@ -116,6 +132,10 @@ pub struct Signing {
     pub schedule: Arc<ForkSchedule>,
     /// Keys served.
     pub ring: KeyRing,
+    /// Keys that wait until it is known that nobody else signs.
+    pub quiet: Quiet,
+    /// Where the operator has this gateway stop.
+    pub high_watermark: HighWatermarkConfig,
     /// Slashing protection.
     pub recorder: Recorder,
     /// Verifies combined signatures.
@@ -132,6 +152,22 @@ pub struct Signing {
 struct Wanted {
     request: SigningRequest,
     root: B256,
+}
+
+impl HighWatermarkConfig {
+    /// Refuses what is at or beyond the mark, as Web3Signer does.
+    fn check(&self, duty: &Duty) -> Result<(), SignError> {
+        let beyond = |what: String, mark: String| Err(SignError::Beyond { what, mark });
+        match (duty.slashable(), self.slot, self.epoch) {
+            (Some(Slashable::Block { slot }), Some(mark), _) if slot.0 >= mark => {
+                beyond(format!("slot {}", slot.0), format!("slot {mark}"))
+            }
+            (Some(Slashable::Attestation { target, .. }), _, Some(mark)) if target.0 >= mark => {
+                beyond(format!("target epoch {}", target.0), format!("epoch {mark}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Signing {
@@ -160,6 +196,12 @@ impl Signing {
         let key = self.key(identifier)?;
         kill_point!("gateway.decoded");
         let wanted = self.check(&key, request)?;
+        // Before slashing protection: what is not asked for must not look signed. RANDAO reveals, exits and registrations
+        // conflict with nothing.
+        if wanted.request.duty.slot().is_some() {
+            self.quiet.check(&key.pubkey)?;
+        }
+        self.high_watermark.check(&wanted.request.duty)?;
         kill_point!("gateway.checked");
         self.record(&key, &wanted).await?;
         kill_point!("gateway.recorded");

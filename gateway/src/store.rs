@@ -5,7 +5,7 @@
 //! slashable duties (attestations, blocks) are kept in full; a wrong partial is kept whatever the duty was. Both are bounded:
 //! the oldest go first. They are written off the hot path, in groups; a crash may lose the last few.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -24,7 +24,7 @@ use crate::clock::unix_seconds;
 pub const SCHEMA: Schema = Schema {
     name: "gateway database",
     application_id: 0x5347_7761, // "SGwa"
-    migrations: &[stkr_chain::SCHEMA, TABLES],
+    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED],
 };
 
 const TABLES: &str = "
@@ -50,6 +50,14 @@ CREATE TABLE evidence (
     server_id INTEGER NOT NULL,
     request TEXT NOT NULL,
     envelopes TEXT NOT NULL
+) STRICT;
+";
+
+const CLEARED: &str = "
+-- keys that may sign, and the assignment under which they were found to be signed for by nobody else
+CREATE TABLE cleared_keys (
+    pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48),
+    number INTEGER NOT NULL
 ) STRICT;
 ";
 
@@ -186,6 +194,39 @@ impl Store {
             }
             for key in came {
                 transaction.execute("INSERT OR IGNORE INTO served_keys (pubkey) VALUES (?1)", [key.0])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Keys that were let sign, with the number of the assignment, also before a restart.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn cleared(&self) -> Result<BTreeMap<Pubkey, u64>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached("SELECT pubkey, number FROM cleared_keys")?;
+        let row = |row: &rusqlite::Row<'_>| Ok((Pubkey::from(row.get::<_, [u8; 48]>(0)?), row.get::<_, i64>(1)?));
+        let found: Vec<(Pubkey, i64)> = rows.query_map([], row)?.collect::<Result<_, _>>()?;
+        let number = |(pubkey, number): (Pubkey, i64)| {
+            let number = u64::try_from(number).map_err(|error| StoreError::Row(error.to_string()))?;
+            Ok((pubkey, number))
+        };
+        found.into_iter().map(number).collect()
+    }
+
+    /// Remembers that keys may sign under these assignments.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_cleared(&self, keys: &[(Pubkey, u64)]) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            for (pubkey, number) in keys {
+                let number = i64::try_from(*number).unwrap_or(i64::MAX);
+                transaction.execute(
+                    "INSERT OR REPLACE INTO cleared_keys (pubkey, number) VALUES (?1, ?2)",
+                    params![pubkey.0, number],
+                )?;
             }
             Ok(())
         })

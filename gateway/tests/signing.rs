@@ -7,6 +7,7 @@ use common::{Behaviour, EPOCH, Gateway, http, until};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stkr_gateway::api::router;
+use stkr_gateway::config::HighWatermarkConfig;
 use stkr_node::http::{Limits, serve_tls};
 use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
@@ -326,4 +327,50 @@ async fn status_paths_answer_as_web3signer_does() {
     assert!(metrics.contains("stkr_gateway_requests_total{duty=\"ATTESTATION\",outcome=\"signed\"} 1"), "{metrics}");
     let described: Value = serde_json::from_str(&gateway.get("/openapi.json").await.1).unwrap();
     assert!(described["paths"]["/api/v1/eth2/sign/{identifier}"]["post"].is_object());
+}
+
+#[tokio::test]
+async fn in_its_quiet_period_a_key_signs_what_has_no_slot_and_records_nothing() {
+    let gateway = Gateway::start();
+    gateway.app.signing.quiet.forget(&gateway.pubkey);
+    let vote = gateway.vote(EPOCH - 2, EPOCH - 1, 1);
+    let slot = ((EPOCH - 1) * 32).to_string();
+    let selection = gateway.request("AGGREGATION_SLOT", "aggregation_slot", json!({"slot": slot}));
+    let root = format!("0x{}", "11".repeat(32));
+    let message = json!({"beacon_block_root": root, "slot": slot});
+    let sync = gateway.request("SYNC_COMMITTEE_MESSAGE", "sync_committee_message", message);
+    for request in [&vote, &selection, &sync] {
+        let (status, answer) = gateway.sign(request).await;
+        assert_eq!((status, answer["refusal"]["kind"].as_str()), (503, Some("unavailable")), "{answer}");
+        assert!(reason(&answer).contains("signs nothing for it until"), "{answer}");
+    }
+    assert_eq!(gateway.app.protection.key(&gateway.pubkey).unwrap().unwrap().high.epochs, None);
+    assert!(gateway.servers.iter().all(|server| server.calls().is_empty()), "the duty key signed something");
+    let answer = http().post(gateway.sign_url()).json(&vote).send().await.unwrap();
+    assert_eq!(answer.headers()["retry-after"], (2 * 32 * 12).to_string().as_str());
+    let reveal = gateway.request("RANDAO_REVEAL", "randao_reveal", json!({"epoch": EPOCH.to_string()}));
+    gateway.assert_signed(&reveal, &gateway.sign(&reveal).await);
+    gateway.app.signing.quiet.clear(gateway.pubkey);
+    gateway.assert_signed(&vote, &gateway.sign(&vote).await);
+}
+
+#[tokio::test]
+async fn nothing_is_signed_at_or_beyond_the_high_watermark() {
+    let mark = HighWatermarkConfig { epoch: Some(EPOCH - 1), slot: Some((EPOCH - 1) * 32) };
+    let gateway = Gateway::stopping_at(mark);
+    let (status, answer) = gateway.get("/api/v1/eth2/highWatermark").await;
+    let mark = json!({"epoch": (EPOCH - 1).to_string(), "slot": ((EPOCH - 1) * 32).to_string()});
+    assert_eq!((status, serde_json::from_str(&answer).ok()), (200, Some(mark)), "{answer}");
+    let (status, answer) = gateway.sign(&gateway.vote(EPOCH - 2, EPOCH - 1, 1)).await;
+    assert!(status == 412 && reason(&answer).contains("beyond the high watermark"), "{answer}");
+    let block = json!({"version": "FULU", "block_header": {
+        "slot": ((EPOCH - 1) * 32).to_string(), "proposer_index": "1", "parent_root": format!("0x{}", "11".repeat(32)),
+        "state_root": format!("0x{}", "11".repeat(32)), "body_root": format!("0x{}", "11".repeat(32)),
+    }});
+    let (status, answer) = gateway.sign(&gateway.request("BLOCK_V2", "beacon_block", block)).await;
+    assert!(status == 412 && reason(&answer).contains("beyond the high watermark"), "{answer}");
+    let before = gateway.vote(EPOCH - 3, EPOCH - 2, 1);
+    gateway.assert_signed(&before, &gateway.sign(&before).await);
+    let (_, none) = Gateway::start().get("/api/v1/eth2/highWatermark").await;
+    assert_eq!(none, "{}");
 }

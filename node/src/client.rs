@@ -6,15 +6,19 @@
 //! and who can mend it.
 
 use std::error::Error as StdError;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksReply,
+    WatermarksRequest,
+};
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
 
+use crate::clock;
 use crate::http::{ProblemBody, ProblemKind};
 use crate::tls::{self, EndpointError, Fingerprint, HandshakeFault, Identity, TlsError};
 
@@ -260,6 +264,36 @@ impl ServerClient {
         self.get("/v1/info").await
     }
 
+    /// `POST /v1/watermarks`: how far this server has signed for the keys, according to itself; one reply per key, in order.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two; replies about other keys are a [`ClientError::BadAnswer`].
+    pub async fn watermarks(&self, key_ids: &[u64]) -> Result<Vec<WatermarksReply>, ClientError> {
+        let request = WatermarksRequest { key_ids: key_ids.to_vec() };
+        let replies: WatermarksReplies = self.post("/v1/watermarks", &request).await?;
+        let fits = |(asked, reply): (&u64, &WatermarksReply)| match reply {
+            WatermarksReply::Known(marks) => marks.key_id == *asked,
+            WatermarksReply::Refused(_) => true,
+        };
+        if replies.responses.len() != key_ids.len() || !key_ids.iter().zip(&replies.responses).all(fits) {
+            return Err(self.bad_answer("it is about other keys"));
+        }
+        Ok(replies.responses)
+    }
+
+    /// Seconds by which our clock is ahead of this server's ([`clock::offset`]); nothing if the answer has no date or took too
+    /// long.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn clock_offset(&self) -> Result<Option<f64>, ClientError> {
+        let sent = SystemTime::now();
+        let answer = self.http.get(self.url("/v1/info")?).send().await.map_err(|error| self.transport(&error))?;
+        let offset = clock::offset(sent, SystemTime::now(), answer.headers());
+        self.read(answer).await?;
+        Ok(offset)
+    }
+
     /// POSTs `request` as JSON and reads a JSON answer.
     ///
     /// # Errors
@@ -425,6 +459,26 @@ mod tests {
                 "/version",
                 get(|request: axum::extract::Request| async move { json(format!("\"{:?}\"", request.version())) }),
             )
+            .route(
+                "/v1/info",
+                get(|| async {
+                    let later = SystemTime::now() + Duration::from_secs(3_600);
+                    ([(header::DATE, httpdate::fmt_http_date(later))], "{}")
+                }),
+            )
+            .route(
+                "/v1/watermarks",
+                post(|body: axum::body::Bytes| async move {
+                    let asked: WatermarksRequest = serde_json::from_slice(&body).unwrap();
+                    let reply = |key_id: u64| serde_json::json!({
+                        "keyId": key_id.max(2).to_string(), "pubkey": format!("0x{}", "01".repeat(48)), "index": "1",
+                        "maySign": true, "reason": null, "assignment": null,
+                        "low": {"slot": null, "sourceEpoch": null, "targetEpoch": null},
+                        "high": {"slot": "7", "sourceEpoch": null, "targetEpoch": null},
+                    });
+                    json(serde_json::json!({"responses": asked.key_ids.into_iter().map(reply).collect::<Vec<_>>()}).to_string())
+                }),
+            )
             .route("/echo", post(|body: axum::body::Bytes| async move { json(body) }))
             .route("/slow", get(std::future::pending::<()>))
             .route("/declared", get(|| async { json(vec![b' '; MAX_ANSWER_BYTES + 1]) }))
@@ -472,6 +526,23 @@ mod tests {
         assert_eq!(client.get::<String>("/version").await.unwrap(), "HTTP/2.0");
         let request = serde_json::json!({"messages": [1, 2]});
         assert_eq!(client.post::<_, Json>("/echo", &request).await.unwrap(), request);
+    }
+
+    #[tokio::test]
+    async fn watermarks_of_another_key_are_not_taken_for_those_that_were_asked_for() {
+        let server = start();
+        let client = client(&server);
+        let replies = client.watermarks(&[2, 3]).await.unwrap();
+        let WatermarksReply::Known(marks) = &replies[1] else { panic!("{replies:?}") };
+        assert_eq!((marks.key_id, marks.high.slot, marks.high.target_epoch), (3, Some(7), None));
+        assert_eq!(client.watermarks(&[1, 3]).await.unwrap_err().kind(), "bad_answer", "it speaks of key 2");
+    }
+
+    #[tokio::test]
+    async fn the_date_of_an_answer_says_how_far_our_clock_is_off() {
+        let server = start();
+        let offset = client(&server).clock_offset().await.unwrap().unwrap();
+        assert!((offset + 3_600.0).abs() < 2.0, "its clock is an hour ahead: {offset}");
     }
 
     #[tokio::test]

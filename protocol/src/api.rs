@@ -10,7 +10,7 @@ use crate::{
     json,
     messages::SignedMessage,
     schema,
-    sign::{SignRequest, SignResponse},
+    sign::{Refused, SignRequest, SignResponse},
 };
 
 /// Largest body of a request, bytes; larger ones are refused before they are read.
@@ -118,4 +118,95 @@ pub struct Info {
     /// The KeyRegistry.
     #[schema(value_type = schema::Account)]
     pub registry: Address,
+}
+
+/// `POST /v1/watermarks`: how far a server has signed for some keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatermarksRequest {
+    /// The keys; each is answered on its own.
+    #[serde(with = "json::DecimalsOf::<MAX_BATCH>")]
+    #[schema(value_type = Vec<schema::U64>, max_items = 256)]
+    pub key_ids: Vec<u64>,
+}
+
+/// Answer to [`WatermarksRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatermarksReplies {
+    /// One per key, in order.
+    #[serde(deserialize_with = "json::ListOf::<MAX_BATCH>::deserialize")]
+    pub responses: Vec<WatermarksReply>,
+}
+
+/// About one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum WatermarksReply {
+    /// What the server knows.
+    Known(Watermarks),
+    /// It has no share of it, or cannot say now.
+    Refused(Refused),
+}
+
+/// How far one server has signed for a validator. Nobody signs this: it is as good as the connection it comes over, and as the
+/// server that says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Watermarks {
+    /// The key.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub key_id: u64,
+    /// Compressed group key.
+    #[serde(with = "json::array")]
+    #[schema(value_type = schema::Hex48)]
+    pub pubkey: [u8; 48],
+    /// The server's share.
+    #[serde(with = "json::index")]
+    #[schema(value_type = schema::Index)]
+    pub index: ShareIndex,
+    /// Whether its slashing protection lets it sign for the key: it knows the key and vouches for its history.
+    pub may_sign: bool,
+    /// Why it does not; null if it does.
+    #[serde(deserialize_with = "json::text::optional")]
+    pub reason: Option<String>,
+    /// At or below these nothing is signed any more.
+    pub low: Watermark,
+    /// The latest that may have been signed.
+    pub high: Watermark,
+    /// For whom it signs now; null for nobody.
+    pub assignment: Option<Serving>,
+}
+
+/// Slot of a block and epochs of an attestation (EIP-3076); null where nothing was signed and nothing is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Watermark {
+    /// For blocks.
+    #[serde(with = "json::optional_decimal")]
+    #[schema(value_type = Option<schema::U64>)]
+    pub slot: Option<u64>,
+    /// For the sources of attestations.
+    #[serde(with = "json::optional_decimal")]
+    #[schema(value_type = Option<schema::U64>)]
+    pub source_epoch: Option<u64>,
+    /// For their targets.
+    #[serde(with = "json::optional_decimal")]
+    #[schema(value_type = Option<schema::U64>)]
+    pub target_epoch: Option<u64>,
+}
+
+/// Who may ask for duties, as `KeyRegistry.dutyAssignment` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Serving {
+    /// Signs the requests.
+    #[serde(with = "json::address")]
+    #[schema(value_type = schema::Account)]
+    pub duty_key: Address,
+    /// Number that the requests name.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub number: u64,
 }

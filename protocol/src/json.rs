@@ -134,6 +134,39 @@ pub(crate) mod decimal {
     }
 }
 
+/// At most MAX integers as decimal strings.
+pub(crate) struct DecimalsOf<const MAX: usize>;
+
+impl<const MAX: usize> DecimalsOf<MAX> {
+    pub(crate) fn serialize<S: Serializer, T: std::fmt::Display>(list: &[T], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: std::str::FromStr>(from: D) -> Result<Vec<T>, D::Error> {
+        let texts: Vec<String> = ListOf::<MAX>::deserialize(from)?;
+        texts.iter().map(|text| decimal::parse(text).map_err(D::Error::custom)).collect()
+    }
+}
+
+/// An integer as a decimal string, or null.
+pub(crate) mod optional_decimal {
+    use std::{fmt::Display, str::FromStr};
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer, T: Display>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => decimal::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: FromStr>(from: D) -> Result<Option<T>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| decimal::parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}
+
 /// Share indices as decimal strings.
 pub(crate) mod index {
     use stkr_core::ShareIndex;
@@ -222,6 +255,8 @@ pub(crate) mod text {
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+
     use super::*;
 
     #[derive(Deserialize, Debug)]
@@ -234,6 +269,8 @@ mod tests {
     struct Three(#[serde(deserialize_with = "ListOf::<3>::deserialize")] Vec<u8>);
     #[derive(Deserialize, Debug)]
     struct Text(#[serde(with = "text")] String);
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Maybe(#[serde(with = "optional_decimal")] Option<u64>);
 
     #[test]
     fn integers_have_one_spelling() {
@@ -242,6 +279,17 @@ mod tests {
         for wrong in ["\"\"", "\"00\"", "\"01\"", "\"+1\"", "\"-1\"", "\" 1\"", "\"1.0\"", "\"0x1\"", "\"65536\"", "1"]
         {
             assert!(serde_json::from_str::<Integer>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_integer_that_may_be_missing_is_null_or_has_one_spelling() {
+        for (value, text) in [(Maybe(None), "null"), (Maybe(Some(0)), "\"0\""), (Maybe(Some(7)), "\"7\"")] {
+            assert_eq!(serde_json::to_string(&value).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Maybe>(text).unwrap(), value);
+        }
+        for wrong in ["\"\"", "\"07\"", "7", "\"null\""] {
+            assert!(serde_json::from_str::<Maybe>(wrong).is_err(), "{wrong}");
         }
     }
 

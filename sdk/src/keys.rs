@@ -10,6 +10,7 @@ use alloy::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use stkr_chain::{
+    DutyAssignment,
     bindings::KeyRegistry,
     reader::committee_hash,
     types::{KeyKind, KeyState},
@@ -97,6 +98,40 @@ impl<'a, P: Provider> Keys<'a, P> {
             .ok_or_else(|| StkrError::NotReady { reason: format!("key {id} is not finalised yet") })?;
         let group_key = group_key_of(id, &finalised.points)?;
         Ok(Bytes::copy_from_slice(&group_key.to_eip2537()))
+    }
+
+    /// Id of the key with this group key.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`], [`StkrError::Rpc`].
+    pub async fn id_of(&self, group_key: &PublicKey) -> Result<u64, StkrError> {
+        let hash = keccak256(group_key.to_eip2537());
+        let id = self.0.key_registry().keyOfGroupKey(hash).call().await.map_err(call("looking up a group key"))?;
+        let compressed = Bytes::copy_from_slice(&group_key.to_compressed());
+        let unknown = || StkrError::NotFound { what: format!("key with the public key {compressed}") };
+        u64::try_from(id).ok().filter(|id| *id != 0).ok_or_else(unknown)
+    }
+
+    /// Who may ask for duties of the key now; nothing where nobody may: it is not Live, or its provider or owner names no duty
+    /// key.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn duty_assignment(&self, id: u64) -> Result<Option<DutyAssignment>, StkrError> {
+        let answer = self.0.key_registry().dutyAssignment(U256::from(id)).call().await;
+        let answer = answer.map_err(call("reading who may ask for duties"))?;
+        let assignment = DutyAssignment { duty_key: answer.dutyKey, number: answer.number };
+        Ok((!assignment.duty_key.is_zero()).then_some(assignment))
+    }
+
+    /// Owner of a dealt key; nothing for any other.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn dealt_owner(&self, id: u64) -> Result<Option<Address>, StkrError> {
+        let answer = self.0.key_registry().dealtKey(U256::from(id)).call().await;
+        let owner = answer.map_err(call("reading the owner of a dealt key"))?.owner;
+        Ok((!owner.is_zero()).then_some(owner))
     }
 
     /// Whether signing `signing_root` with the key was ever ordered.

@@ -64,7 +64,7 @@ pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
-    Deployment, Endpoint, PoolInfo, bindings,
+    Deployment, DutyAssignment, Endpoint, PoolInfo, bindings,
     types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
 };
 pub use stkr_core::{PublicKey, Signature};

@@ -12,7 +12,9 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksRequest,
+};
 use utoipa::{OpenApi, ToSchema};
 
 use crate::app::App;
@@ -24,7 +26,7 @@ use crate::app::App;
         title = "stkr-server",
         description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
     ),
-    paths(advance, sign, info, livez, readyz, metrics, openapi)
+    paths(advance, sign, watermarks, info, livez, readyz, metrics, openapi)
 )]
 pub struct Api;
 
@@ -41,6 +43,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
     let limited = Router::new()
         .route("/v1/ceremonies/advance", post(advance))
         .route("/v1/sign", post(sign))
+        .route("/v1/watermarks", post(watermarks))
         .route("/v1/info", get(info))
         .layer(from_fn_with_state(app.clone(), rate_limit));
     let router = limited
@@ -104,6 +107,27 @@ async fn sign(State(app): State<Arc<App>>, JsonBody(batch): JsonBody<SignBatch>)
     axum::Json(replies)
 }
 
+/// How far this server has signed for validators, and for whom it signs; one answer per key, in order
+#[utoipa::path(
+    post,
+    path = "/v1/watermarks",
+    request_body = WatermarksRequest,
+    responses(
+        (status = 200, description = "Low and high watermarks of its slashing protection, and who may ask; or refusals", body = WatermarksReplies),
+        (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
+        (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 415, description = "Body not declared as application/json", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "No answer in time; call again", body = ProblemBody),
+    )
+)]
+async fn watermarks(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<WatermarksRequest>,
+) -> axum::Json<WatermarksReplies> {
+    axum::Json(app.watermarks(request.key_ids).await)
+}
+
 /// Who this server is
 #[utoipa::path(
     get,
@@ -135,7 +159,7 @@ pub struct Readiness {
 /// One reason.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Unready {
-    /// `rpc`, `database`, `protection` or `registered`.
+    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
     check: &'static str,
     /// In words.
     reason: String,
@@ -192,8 +216,16 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&super::openapi_json().unwrap()).unwrap();
         let mut paths: Vec<_> = json["paths"].as_object().unwrap().keys().map(String::as_str).collect();
         paths.sort_unstable();
-        let expected =
-            ["/livez", "/metrics", "/openapi.json", "/readyz", "/v1/ceremonies/advance", "/v1/info", "/v1/sign"];
+        let expected = [
+            "/livez",
+            "/metrics",
+            "/openapi.json",
+            "/readyz",
+            "/v1/ceremonies/advance",
+            "/v1/info",
+            "/v1/sign",
+            "/v1/watermarks",
+        ];
         assert_eq!(paths, expected);
         for schema in ["AdvanceRequest", "AdvanceResponse", "SignBatch", "SignReplies", "Info", "ProblemBody"] {
             assert!(json["components"]["schemas"][schema].is_object(), "{schema}");

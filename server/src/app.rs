@@ -10,14 +10,17 @@ use axum::http::StatusCode;
 use futures::StreamExt as _;
 use stkr_core::PublicKey;
 use stkr_core::keystore::{Keystore, StoreKey};
+use stkr_node::clock::Clock;
 use stkr_node::http::Problem;
 use stkr_node::metrics::Metrics;
 use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, Watermarks, WatermarksReplies, WatermarksReply,
+};
 use stkr_protocol::ceremony::Phase;
-use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial};
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony};
@@ -27,6 +30,7 @@ use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::seal::Sealer;
 use crate::signing::{self, Facts};
 use crate::store::{Store, StoreError};
+use crate::watermarks;
 
 /// Clients the rate limit remembers.
 const RATE_LIMIT_CLIENTS: usize = 4096;
@@ -65,6 +69,7 @@ pub struct App {
     ceremony: Arc<tokio::sync::Mutex<()>>,
     advances: tokio::sync::Semaphore,
     readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
+    clock: Clock,
     /// 0 before the registry knows us.
     server_id: AtomicU32,
     /// Whether the registry names another certificate than the one this server presents.
@@ -109,6 +114,7 @@ impl App {
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
         let counted = ServerMetrics::new(&metrics);
+        let clock = Clock::new(&metrics);
         let rate = |times: u32| {
             let (burst, per_second) = (burst.saturating_mul(times), requests_per_second.saturating_mul(times));
             Mutex::new(RateLimit::new(burst, per_second, RATE_LIMIT_CLIENTS))
@@ -127,6 +133,7 @@ impl App {
             ceremony: Arc::default(),
             advances: tokio::sync::Semaphore::new(ADVANCES),
             readiness: tokio::sync::Mutex::default(),
+            clock,
             server_id: AtomicU32::new(0),
             other_certificate: AtomicBool::new(false),
         })
@@ -135,6 +142,11 @@ impl App {
     /// Metrics registry.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// This machine's clock, as its RPC endpoints see it.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The chain.
@@ -282,6 +294,31 @@ impl App {
         }
     }
 
+    /// `POST /v1/watermarks`: one answer per key, in order.
+    pub async fn watermarks(&self, key_ids: Vec<u64>) -> WatermarksReplies {
+        let look = |key_id| async move {
+            let said = match &self.duties {
+                Some(duties) => duties.watermarks(key_id, self.parts()).await,
+                None => self.watermarks_of_nothing(key_id).await,
+            };
+            said.map_or_else(|refusal| WatermarksReply::Refused(Refused { refusal }), WatermarksReply::Known)
+        };
+        let responses = futures::stream::iter(key_ids).map(look).buffered(PARALLEL_READS).collect().await;
+        WatermarksReplies { responses }
+    }
+
+    /// A server that knows no beacon chain signs no duties.
+    async fn watermarks_of_nothing(&self, key_id: u64) -> Result<Watermarks, Refusal> {
+        signing::known_key(&self.store, key_id)?;
+        let facts = self.chain.duty_facts(key_id, self.signer()).await?;
+        let assignment = self.chain.duty_assignment(key_id).await?;
+        Ok(watermarks::of(key_id, &facts, None, assignment))
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts { store: &self.store, keys: &self.keys, chain: &self.chain, counted: &self.counted }
+    }
+
     fn count_shares(&self) {
         if let Ok([_, shares, _]) = self.store.counts() {
             self.counted.shares.set(shares);
@@ -317,8 +354,7 @@ impl App {
             let refusal = Refusal::denied(reason, "The operator has to set beacon.schedule in its configuration.");
             return vec![SignResponse::refused(refusal); requests.len()];
         };
-        let parts = Parts { store: &self.store, keys: &self.keys, chain: &self.chain, counted: &self.counted };
-        duties.sign(requests, parts).await
+        duties.sign(requests, self.parts()).await
     }
 
     fn count(&self, responses: &[SignResponse]) {
@@ -454,6 +490,9 @@ impl App {
         }
         if let Some(Err(error)) = self.duties.as_ref().map(|duties| duties.desk().check_writable()) {
             reasons.push(("protection", error.to_string()));
+        }
+        if let Some(reason) = self.clock.trouble() {
+            reasons.push(("clock", reason));
         }
         if self.server_id.load(Ordering::Relaxed) == 0 {
             reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));

@@ -26,9 +26,10 @@ use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::chain::ChainView;
 use crate::config::ServerConfig;
-use crate::protection::{Stopped, import_failure, store_failure};
+use crate::protection::{Stopped, store_failure};
 use crate::setup::{load_keys, load_signer};
 use crate::store::{ShareRow, Store, StoreError};
+use stkr_node::history::{Memory as _, import_failure};
 
 /// Longest file with a share: 64 members with 200 bytes each, in hex, and room for line ends.
 const MAX_SHARE_FILE: u64 = 64 << 10;
@@ -167,7 +168,7 @@ fn refuse_second(store: &Store, rows: &[ShareRow]) -> eyre::Result<()> {
 
 fn import_history(stopped: &Stopped, protection: &Protection, history: &[u8], rows: &[ShareRow]) -> eyre::Result<()> {
     protection.import(history, stopped.now()).map_err(import_failure)?;
-    stopped.pin(protection)?;
+    stopped.store.set_instance(protection.instance())?;
     for key in rows.iter().map(|row| Pubkey::from(row.group_key)) {
         match protection.key(&key).map_err(Failure::unavailable)? {
             Some(state) if !state.needs_import => {}

@@ -8,7 +8,7 @@
 //! While one batch is on its way to the disk the next ones queue up, so that the more is asked for, the more share an fsync.
 
 use std::sync::Arc;
-use stkr_protection::{KeyState, Now, Protection, Pubkey, Request, Unavailable, Verdict};
+use stkr_protection::{Now, Protection, Pubkey, Request, Unavailable, Verdict};
 use stkr_protocol::sign::Refusal;
 use tokio::sync::{mpsc, oneshot};
 
@@ -65,12 +65,9 @@ impl Desk {
         self.protection.register(keys, None)
     }
 
-    /// What is known of a key.
-    ///
-    /// # Errors
-    /// That of the database.
-    pub fn key(&self, key: &Pubkey) -> Result<Option<KeyState>, Unavailable> {
-        self.protection.key(key)
+    /// The database itself, for what blocks on the disk.
+    pub fn protection(&self) -> Arc<Protection> {
+        Arc::clone(&self.protection)
     }
 
     /// Whether signatures could be recorded now.

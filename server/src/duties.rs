@@ -14,6 +14,7 @@ use stkr_core::{PublicKey, SecretShare, ShareIndex};
 use stkr_kill_points::kill_point;
 use stkr_protection::{Request, Verdict};
 use stkr_protocol::ProtocolDomain;
+use stkr_protocol::api::Watermarks;
 use stkr_protocol::envelope::DutyKind;
 use stkr_protocol::sign::{DutyRequest, Refusal, SignResponse, SignedPartial};
 
@@ -26,6 +27,7 @@ use crate::evidence::Evidence;
 use crate::metrics::{DutyLabel, ServerMetrics};
 use crate::signing;
 use crate::store::{DutyRow, Store};
+use crate::watermarks;
 
 /// First reads of keys that one batch makes at once.
 const PARALLEL_READS: usize = 8;
@@ -77,6 +79,21 @@ impl Duties {
         self.assignments.refresh(chain).await;
     }
 
+    /// What slashing protection knows of a key, and for whom this server signs with it.
+    ///
+    /// # Errors
+    /// The refusal to answer with: no such key, the chain or the database cannot be read.
+    pub async fn watermarks(&self, key_id: u64, parts: Parts<'_>) -> Result<Watermarks, Refusal> {
+        let (facts, askers) = self.assigned(key_id, parts).await?;
+        let (protection, pubkey) = (self.desk.protection(), facts.group_key.to_compressed());
+        let known = tokio::task::spawn_blocking(move || protection.key(&pubkey.into())).await.map_err(|_| bug())?;
+        let state = known.map_err(|error| {
+            tracing::error!(error = %error, "slashing protection could not be read");
+            Refusal::unavailable("this server's slashing protection cannot be read", "Ask again.")
+        })?;
+        Ok(watermarks::of(key_id, &facts, state, askers.current))
+    }
+
     /// Waits until all evidence is written.
     pub async fn flush(&self) {
         self.evidence.flush().await;
@@ -109,14 +126,18 @@ impl Duties {
 
     /// A key without a share costs no look at the chain: strangers must not be able to spend the operator's RPC quota.
     async fn look_up(&self, request: DutyRequest, parts: Parts<'_>) -> Result<Known, Refusal> {
-        let (facts, askers) = match self.assignments.known(request.key_id) {
-            Some(known) => known,
-            None => {
-                signing::known_key(parts.store, request.key_id)?;
-                self.assignments.read(request.key_id, parts.chain, parts.keys.signer.address()).await?
-            }
-        };
+        let (facts, askers) = self.assigned(request.key_id, parts).await?;
         Ok((request, facts, askers))
+    }
+
+    async fn assigned(&self, key_id: u64, parts: Parts<'_>) -> Result<(DutyFacts, Askers), Refusal> {
+        match self.assignments.known(key_id) {
+            Some(known) => Ok(known),
+            None => {
+                signing::known_key(parts.store, key_id)?;
+                self.assignments.read(key_id, parts.chain, parts.keys.signer.address()).await
+            }
+        }
     }
 
     async fn judge(

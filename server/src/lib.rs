@@ -10,6 +10,7 @@
 //! | [`duty`], [`assignments`] | whether to sign a duty; who may ask for it |
 //! | [`desk`], [`protection`] | slashing protection behind a queue; its commands |
 //! | [`duties`], [`evidence`] | a batch of duties from request to answer; what is kept of it |
+//! | [`watermarks`] | how far it has signed for a key, for who asks |
 //! | [`app`] | all of it behind one type, without sockets |
 //! | [`api`], [`run`] | HTTP, and the daemon |
 //!
@@ -36,3 +37,4 @@ pub mod seal;
 pub mod setup;
 pub mod signing;
 pub mod store;
+pub mod watermarks;

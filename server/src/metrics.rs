@@ -94,6 +94,7 @@ mod tests {
     fn the_handbook_lists_every_metric_and_every_log_field() {
         let metrics = Metrics::new("stkr-server", "0");
         ServerMetrics::new(&metrics);
+        stkr_node::clock::Clock::new(&metrics);
         let handbook =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md")).unwrap_or_default();
         let catalogue = metrics.catalogue();

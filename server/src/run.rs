@@ -3,17 +3,21 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::eips::BlockNumberOrTag;
 use eyre::WrapErr as _;
-use stkr_chain::{ChainError, ChainReader, Deployment, Trust};
+use stkr_chain::{ChainError, ChainReader, Deployment, Endpoint, Trust};
+use stkr_node::clock::Dates;
 use stkr_node::config::{self, rpc_host};
 use stkr_node::exit::{Exit, Failure};
+use stkr_node::history;
 use stkr_node::http::{Limits, print_ready, serve_tls};
 use stkr_node::logs::{self, LogFormat};
 use stkr_node::shutdown::Shutdown;
 use stkr_node::tls::{self, Identity};
+
+use url::Url;
 
 use crate::api;
 use crate::app::App;
@@ -23,9 +27,11 @@ use crate::desk::Desk;
 use crate::duties::Duties;
 use crate::duty::Policy;
 use crate::evidence::Evidence;
-use crate::protection;
 use crate::setup::load_keys;
 use crate::store::{Owner, Store, StoreError};
+
+/// Pause between two looks at the clocks of RPC endpoints, which may cost the operator something.
+const CLOCK_PAUSE: Duration = Duration::from_secs(300);
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -81,6 +87,11 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
         Duration::from_millis(config.chain.poll_ms),
     ));
     let assignments = tokio::spawn(follow_assignments(app.clone(), Duration::from_millis(config.chain.poll_ms)));
+    let urls = config.chain.endpoints().map_err(Failure::usage)?;
+    let dates = Dates::new().map_err(Failure::unavailable)?;
+    let (reader, stop) = (app.chain().reader().clone(), shutdown.clone());
+    let ask = move || clocks_of_endpoints(dates.clone(), urls.clone(), reader.clone());
+    tokio::spawn(app.clock().clone().watch(CLOCK_PAUSE, stop, ask));
     tracing::info!(address = %address, signer = %app.signer(), fingerprint = %identity.fingerprint(), "serving");
     let tls = tls::server_config(&identity).map_err(Failure::usage)?;
     print_ready(address)?;
@@ -120,7 +131,7 @@ fn build_duties(config: &ServerConfig, store: &Arc<Store>) -> eyre::Result<Optio
         tracing::info!("no beacon chain is configured, so no duty is signed");
         return Ok(None);
     };
-    let desk = Desk::start(protection::open(&config.files.protection, &schedule, store)?)?;
+    let desk = Desk::start(history::open(&config.files.protection, &schedule, &**store)?)?;
     let policy = Policy { schedule, sign_unproven_blocks: config.beacon.sign_unproven_blocks };
     let evidence = Evidence::start(Arc::clone(store), config.limits.evidence_rows);
     Ok(Some(Duties::new(policy, desk, evidence)))
@@ -143,6 +154,24 @@ async fn connect(config: &ServerConfig, deployment: Deployment) -> eyre::Result<
         Failure::new(exit, error)
     })?;
     Ok(reader)
+}
+
+/// Seconds by which our clock is ahead of that of each RPC endpoint: by the date of its answers, or where it sends none, by its
+/// newest block. That shows only a clock that is behind, for a block may be late and is never early.
+async fn clocks_of_endpoints(dates: Dates, urls: Vec<Url>, reader: ChainReader) -> Vec<f64> {
+    let look = |(url, endpoint): (Url, Endpoint)| {
+        let dates = dates.clone();
+        async move {
+            if let Some(offset) = dates.of(&url).await {
+                return Some(offset);
+            }
+            let block = endpoint.block(BlockNumberOrTag::Latest).await.ok()??;
+            let made = UNIX_EPOCH.checked_add(Duration::from_secs(block.timestamp))?;
+            Some(made.duration_since(SystemTime::now()).map_or(0.0, |early| -early.as_secs_f64()))
+        }
+    };
+    let looks = urls.into_iter().zip(reader.endpoints().iter().cloned()).map(look);
+    futures::future::join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn newest_block(reader: &ChainReader) -> eyre::Result<u64> {

@@ -17,7 +17,6 @@ use url::Url;
 
 use crate::app::Keys;
 use crate::config::{FilesConfig, ServerConfig};
-use crate::protection;
 use crate::store::{Owner, Store};
 
 /// Arguments of `init`.
@@ -119,7 +118,7 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
     let store = Store::open(&resolved.files.database, &owner, 0)?;
     if let Some(schedule) = schedule {
         // No key of this server has ever signed: it has none.
-        drop(protection::create_new(&resolved.files.protection, &schedule, &store)?);
+        drop(stkr_node::history::create(&resolved.files.protection, &schedule, &store)?);
     }
     drop(store);
     write_config(&config_path, &config, args)?;

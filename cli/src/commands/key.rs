@@ -9,7 +9,7 @@ use stkr_sdk::{KeyInfo, KeyState, PublicKey};
 
 use crate::{
     args::KeyCommand,
-    commands::dealt,
+    commands::{dealt, safe_to_move},
     context::{Context, read_json},
     failure::Failure,
     output::{record, table, time},
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
             context.output.show(&key, show);
             Ok(())
         }
+        KeyCommand::SafeToMove { key } => safe_to_move::run(&key, context).await,
         KeyCommand::Draw { id, signing } => {
             let client = context.client().await?;
             let write = client.keys().draw(id).await?;

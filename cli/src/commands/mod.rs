@@ -5,6 +5,7 @@ mod key;
 mod pool;
 mod position;
 mod provider;
+mod safe_to_move;
 mod server;
 mod verify;
 mod watch;

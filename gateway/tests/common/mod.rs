@@ -16,15 +16,18 @@ use stkr_core::testing::TrustedDealer;
 use stkr_core::{SecretShare, Threshold};
 use stkr_duties::ForkSchedule;
 use stkr_gateway::api::{App, router};
+use stkr_gateway::config::HighWatermarkConfig;
 use stkr_gateway::follow::Bell;
 use stkr_gateway::keys::{KeyRing, Keys, ServedKey};
 use stkr_gateway::line::Line;
 use stkr_gateway::metrics::GatewayMetrics;
+use stkr_gateway::quiet::Quiet;
 use stkr_gateway::recorder::Recorder;
 use stkr_gateway::signing::Signing;
 use stkr_gateway::store::{Keeper, SCHEMA, Store};
 use stkr_gateway::verifier::Verifier;
 use stkr_node::client::{Patience, Peer, ServerClient};
+use stkr_node::clock::Clock;
 use stkr_node::collector::Seat;
 use stkr_node::database::Database;
 use stkr_node::http::{JsonBody, Limits, serve_plain, serve_tls};
@@ -232,8 +235,19 @@ impl Gateway {
         gateway
     }
 
+    /// The same with a high watermark.
+    pub(crate) fn stopping_at(mark: HighWatermarkConfig) -> Self {
+        let gateway = Self::with(schedule(), mark);
+        gateway.serve([gateway.pubkey]);
+        gateway
+    }
+
     /// Before the chain was read for the first time.
     pub(crate) fn unread(schedule: ForkSchedule) -> Self {
+        Self::with(schedule, HighWatermarkConfig::default())
+    }
+
+    fn with(schedule: ForkSchedule, mark: HighWatermarkConfig) -> Self {
         tls::install_provider().unwrap();
         let schedule = Arc::new(schedule);
         let duty_key = Arc::new(SignerKey::random().unwrap());
@@ -258,7 +272,7 @@ impl Gateway {
             seats: seats.collect(),
         });
         let folder = tempfile::tempdir().unwrap();
-        let app = app(folder.path(), &schedule);
+        let app = app(folder.path(), &schedule, mark);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (running, served_app) = (Shutdown::default(), app.clone());
@@ -281,6 +295,7 @@ impl Gateway {
     pub(crate) fn serve(&self, pubkeys: impl IntoIterator<Item = Pubkey>) {
         let pubkeys: Vec<Pubkey> = pubkeys.into_iter().collect();
         self.app.protection.register(&pubkeys, None).unwrap();
+        pubkeys.iter().for_each(|pubkey| self.app.signing.quiet.clear(*pubkey));
         let key = |pubkey: &Pubkey| (*pubkey, Arc::new(ServedKey { pubkey: *pubkey, ..(*self.served).clone() }));
         self.app.signing.ring.replace(pubkeys.iter().map(key).collect::<Keys>());
     }
@@ -335,7 +350,7 @@ impl Gateway {
     }
 }
 
-fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>) -> Arc<App> {
+fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWatermarkConfig) -> Arc<App> {
     let database = Arc::new(Database::open(&folder.join("gateway.sqlite"), &SCHEMA).unwrap());
     let store = Store::new(database);
     let created = Protection::create(&folder.join("protection.sqlite"), schedule.genesis_validators_root());
@@ -345,13 +360,16 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>) -> Arc<App> {
         domain: DOMAIN,
         schedule: schedule.clone(),
         ring: KeyRing::default(),
+        quiet: Quiet::new(2, schedule.clone()),
+        high_watermark: mark,
         recorder: Recorder::start(protection.clone(), schedule.clone()).unwrap(),
         verifier: Verifier::start().unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
         suspects: Arc::default(),
     };
-    Arc::new(App { signing, bell: Bell::default(), store, protection })
+    let clock = Clock::new(&signing.metrics.registry);
+    Arc::new(App { signing, bell: Bell::default(), store, protection, clock })
 }
 
 pub(crate) fn http() -> reqwest::Client {

@@ -123,6 +123,45 @@ async fn readiness_names_what_is_missing_and_liveness_does_not_care() {
     assert_eq!(served, stkr_server::api::openapi_json().unwrap());
 }
 
+/// An RPC endpoint that passes everything on and whose clock is an hour ahead.
+async fn hour_ahead(chain: &Chain) -> String {
+    let (url, client) = (chain.url.clone(), reqwest::Client::builder().no_proxy().build().unwrap());
+    let pass_on = move |body: axum::body::Bytes| async move {
+        let answer = client.post(url).header("content-type", "application/json").body(body).send().await.unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(3_600);
+        let headers = [("date", httpdate::fmt_http_date(later)), ("content-type", "application/json".to_owned())];
+        (headers, answer.bytes().await.unwrap())
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(axum::routing::post(pass_on));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_makes_the_server_unready_and_is_warned_of_once() {
+    stkr_node::tls::install_provider().unwrap();
+    let chain = Chain::start().await;
+    let made = init(&deployment(&chain), &hour_ahead(&chain).await);
+    let server = run(&made, &[]);
+    let client = client(fingerprint(&made));
+    let until = Instant::now() + Duration::from_secs(60);
+    let reason = loop {
+        let ready: serde_json::Value = client.get(server.url("/readyz")).send().await.unwrap().json().await.unwrap();
+        let reasons = ready["reasons"].as_array().unwrap();
+        if let Some(clock) = reasons.iter().find(|reason| reason["check"] == "clock") {
+            break clock["reason"].as_str().unwrap().to_owned();
+        }
+        assert!(Instant::now() < until, "{ready}\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(reason.contains("behind others'"), "{reason}");
+    let metrics = client.get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("stkr_clock_offset_seconds -3"), "{metrics}");
+    assert_eq!(server.log().matches("the clock is wrong").count(), 1);
+}
+
 #[tokio::test]
 async fn what_register_args_prints_registers_the_server_and_a_certificate_that_is_not_registered_is_an_error() {
     let chain = Chain::start().await;

@@ -7,6 +7,7 @@ pub mod deal;
 pub mod dealt;
 pub mod door;
 pub mod events;
+pub mod gateway;
 pub mod gateway_process;
 pub mod lodestar;
 pub mod network;

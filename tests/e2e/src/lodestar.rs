@@ -59,8 +59,7 @@ fn lodestar(name: &str, dir: &Path, args: &[String]) -> Result<Process> {
     }
     words.extend(["--logFile", "none"].map(str::to_owned));
     let polyfill = format!("--require {}", home.join("polyfill.cjs").display());
-    let environment =
-        [("NODE_OPTIONS", polyfill.as_str()), ("NODE_BACKEND", "js"), ("LODESTAR_PRESET", "minimal")];
+    let environment = [("NODE_OPTIONS", polyfill.as_str()), ("NODE_BACKEND", "js"), ("LODESTAR_PRESET", "minimal")];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.into()));
     Process::start_with(name, &node()?, &words, dir, &environment)
 }

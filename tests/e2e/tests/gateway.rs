@@ -1,174 +1,12 @@
 //! A validator client's view: a key that a ceremony made signs through the gateway's HTTP, whatever goes down.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, Bytes};
-use alloy::signers::local::PrivateKeySigner;
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, eyre};
 use serde_json::{Value, json};
-use stkr_chain::bindings::{KeyRegistry, Micropools};
-use stkr_core::{PublicKey, Signature};
-use stkr_duties::{ForkSchedule, SigningRequest};
-use stkr_e2e::network::{PATIENCE, http, output};
-use stkr_e2e::process::{Process, binary};
-use stkr_e2e::{Network, Options};
+use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
+use stkr_e2e::network::{PATIENCE, http};
 use stkr_protocol::SignerKey;
-
-/// Minimal preset: an epoch has 8 slots.
-const SECONDS_PER_EPOCH: u64 = 8;
-/// The chain of the test is so old at its start, in epochs.
-const AGE: u64 = 100;
-
-fn unix_seconds() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
-}
-
-fn schedule_text() -> Result<String> {
-    let forks = ["phase0", "altair", "bellatrix", "capella", "deneb", "electra", "fulu"];
-    let fork = |(at, name): (usize, &&str)| {
-        let first = if at == 0 { "53".to_owned() } else { format!("0{at}") };
-        format!("{{ name = \"{name}\", version = \"0x{first}746b72\", epoch = 0 }}")
-    };
-    let forks: Vec<String> = forks.iter().enumerate().map(fork).collect();
-    Ok(format!(
-        "preset = \"minimal\"\ngenesis_validators_root = \"{}\"\ngenesis_time = {}\nseconds_per_slot = 1\nforks = [{}]\n",
-        B256::repeat_byte(7),
-        unix_seconds()? - AGE * SECONDS_PER_EPOCH,
-        forks.join(", "),
-    ))
-}
-
-/// A gateway of one provider.
-struct Gateway {
-    process: Process,
-    url: String,
-    config: PathBuf,
-    schedule: ForkSchedule,
-    pubkey: String,
-    group_key: PublicKey,
-}
-
-#[derive(Clone, Debug)]
-struct Answer {
-    status: u16,
-    body: Value,
-}
-
-impl Answer {
-    fn reason(&self) -> &str {
-        self.body["refusal"]["reason"].as_str().unwrap_or_default()
-    }
-}
-
-/// `stkr-gateway init`, and the provider that registers its duty key.
-async fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<(PathBuf, PrivateKeySigner)> {
-    let gateway = binary("stkr-gateway")?;
-    output(
-        Command::new(&gateway)
-            .args(["init", "--listen", "127.0.0.1:0", "--rpc", &network.anvil.url, "--dir"])
-            .arg(dir)
-            .arg("--deployment")
-            .arg(&network.deployment_file)
-            .arg("--schedule")
-            .arg(schedule),
-    )?;
-    let config = dir.join("gateway.toml");
-    let provider = network.account("10").await?;
-    let account = provider.address().to_string();
-    let printed =
-        output(Command::new(&gateway).args(["register-args", "--provider", &account, "--config"]).arg(&config))?;
-    let args: Value = serde_json::from_str(&printed)?;
-    let text = |name: &str| args[0][name].as_str().map(str::to_owned).ok_or_else(|| eyre!("no {name}: {args}"));
-    let (duty_key, proof) = (text("dutyKey")?.parse()?, text("proof")?.parse::<Bytes>()?);
-    let wallet = EthereumWallet::from(provider.clone());
-    network.stkr().await?.providers().register(duty_key, proof)?.send_with(&wallet).await?;
-    Ok((config, provider))
-}
-
-fn start(config: &Path, dir: &Path) -> Result<(Process, String)> {
-    let args = ["run".into(), "--config".into(), config.display().to_string()];
-    let mut process = Process::start("gateway", &binary("stkr-gateway")?, &args, dir)?;
-    let ready: Value = serde_json::from_str(&process.line(PATIENCE, |line| line.contains("\"ready\":true"))?)?;
-    let address = ready["address"].as_str().ok_or_else(|| eyre!("{ready}"))?;
-    Ok((process, format!("http://{address}")))
-}
-
-impl Gateway {
-    fn epoch(&self) -> Result<u64> {
-        let slot = self.schedule.slot_at_time(unix_seconds()?).ok_or_else(|| eyre!("before genesis"))?;
-        Ok(self.schedule.epoch_at(slot).0)
-    }
-
-    fn request(&self, kind: &str, member: &str, payload: Value) -> Value {
-        let fork = json!({"previous_version": "0x05746b72", "current_version": "0x06746b72", "epoch": "0"});
-        json!({"type": kind, "fork_info": {"fork": fork, "genesis_validators_root": B256::repeat_byte(7)}, member: payload})
-    }
-
-    /// A vote in the first slot of `target`.
-    fn vote(&self, target: u64, root: u8) -> Value {
-        let root = B256::repeat_byte(root);
-        let data = json!({
-            "slot": (target * 8).to_string(), "index": "0", "beacon_block_root": root,
-            "source": {"epoch": (target - 1).to_string(), "root": root},
-            "target": {"epoch": target.to_string(), "root": root},
-        });
-        self.request("ATTESTATION", "attestation", data)
-    }
-
-    fn reveal(&self, epoch: u64) -> Value {
-        self.request("RANDAO_REVEAL", "randao_reveal", json!({"epoch": epoch.to_string()}))
-    }
-
-    async fn sign_with(&self, pubkey: &str, request: &Value) -> Result<Answer> {
-        let url = format!("{}/api/v1/eth2/sign/{pubkey}", self.url);
-        let answer = http().post(url).json(request).send().await?;
-        Ok(Answer { status: answer.status().as_u16(), body: answer.json().await? })
-    }
-
-    async fn sign(&self, request: &Value) -> Result<Answer> {
-        self.sign_with(&self.pubkey, request).await
-    }
-
-    async fn public_keys(&self) -> Result<Vec<String>> {
-        Ok(http().get(format!("{}/api/v1/eth2/publicKeys", self.url)).send().await?.json().await?)
-    }
-
-    /// The answer is the validator key's signature over the request's root.
-    fn check(&self, request: &Value, answer: &Answer) -> Result<()> {
-        ensure!(answer.status == 200, "{answer:?}");
-        let hex = answer.body["signature"].as_str().ok_or_else(|| eyre!("{answer:?}"))?;
-        let signature = Signature::from_compressed(&hex.parse::<Bytes>()?)?;
-        let request = SigningRequest::decode(request.to_string().as_bytes(), self.schedule.preset())?;
-        ensure!(
-            stkr_core::verify(&self.group_key, &request.verify(&self.schedule)?.0, &signature),
-            "a wrong signature"
-        );
-        Ok(())
-    }
-
-    async fn signs(&self, request: &Value) -> Result<()> {
-        self.check(request, &self.sign(request).await?)
-    }
-}
-
-/// A network whose servers know a beacon chain, with a relayer that makes keys.
-async fn network(dir: &Path) -> Result<(Network, PathBuf)> {
-    let mut network = Network::deploy(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await?;
-    let schedule = dir.join("beacon.toml");
-    std::fs::write(&schedule, schedule_text()?)?;
-    network.beacon_schedule = Some(schedule.clone());
-    network.init_servers().await?;
-    network.register_servers().await?;
-    network.approve_servers().await?;
-    for position in 0..network.servers.len() {
-        network.start_server(position)?;
-    }
-    network.add_relayer(0).await?;
-    Ok((network, schedule))
-}
 
 #[tokio::test]
 async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does() -> Result<()> {
@@ -176,19 +14,11 @@ async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does()
     let (mut network, schedule_file) = network(dir.path()).await?;
     let schedule = network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
     let (config, provider) = init(&network, &dir.path().join("gateway"), &schedule_file).await?;
-    let (process, url) = start(&config, dir.path())?;
+    let started = start(&config, dir.path())?;
 
     // The gateway runs before there is any key; the key appears by itself.
-    let (pool, _) = network.open_pool(&provider, 3, 4).await?;
-    network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key_id = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key_id).await?;
-    let group_key = PublicKey::from_eip2537(&finalised.inner.points[4 * 128..])?;
-    let pubkey = Bytes::from(group_key.to_compressed().to_vec()).to_string();
-    let committee: Vec<usize> =
-        finalised.inner.committee.iter().map(|id| network.position_of(*id)).collect::<Result<_>>()?;
-    let mut gateway = Gateway { process, url, config, schedule, pubkey, group_key };
+    let (committee, _, group_key) = key_of(&network, &provider).await?;
+    let mut gateway = Gateway::new(started, config, &schedule, group_key);
     let expected = vec![gateway.pubkey.clone()];
     network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
 
@@ -239,8 +69,10 @@ async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does()
 
     // A restart forgets nothing, also with SIGKILL.
     gateway.process.kill();
-    (gateway.process, gateway.url) = start(&gateway.config, dir.path())?;
+    (gateway.process, gateway.client.url) = start(&gateway.config, dir.path())?;
     network.until("the key is there again", || async { Ok(gateway.public_keys().await? == expected) }).await?;
+    // Its last vote may be so old by now that it has to see first that nobody else signs.
+    network.until("it signs again", || async { Ok(gateway.sign(winner).await?.status != 503) }).await?;
     let (again, conflict) = (gateway.sign(winner).await?, gateway.sign(&gateway.vote(target, 9)).await?);
     gateway.check(winner, &again)?;
     assert_eq!(conflict.status, 412, "{conflict:?}");

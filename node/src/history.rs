@@ -1,0 +1,366 @@
+//! Slashing protection from the command line, for every program that has one: thin over `stkr-protection`, which has the rules.
+//!
+//! Every command needs the program stopped: the database belongs to one process at a time. The program's own database remembers
+//! which life of it was used last ([`Memory`]): without that, database and witness could both be replaced by an older pair, or
+//! vanish, unnoticed.
+
+use std::fs::{File, OpenOptions};
+use std::io::BufReader;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use stkr_duties::ForkSchedule;
+use stkr_protection::{
+    BackupError, ExportError, ExportReport, ImportError, ImportReport, InstanceId, KeyError, KeyState, Now, OpenError,
+    Protection, Pubkey, Quarantine, ReleaseError,
+};
+use stkr_protocol::api::Watermark;
+
+use crate::exit::{Exit, Failure};
+
+/// What a program remembers of its slashing protection, in another database.
+pub trait Memory {
+    /// The life used last; `None` if none ever was.
+    ///
+    /// # Errors
+    /// With the exit class of the cause.
+    fn instance(&self) -> Result<Option<InstanceId>, Failure>;
+
+    /// The next start expects this life of the database and no other.
+    ///
+    /// # Errors
+    /// With the exit class of the cause.
+    fn set_instance(&self, instance: InstanceId) -> Result<(), Failure>;
+
+    /// Keys that the program signs for, as it knows without its slashing protection.
+    ///
+    /// # Errors
+    /// With the exit class of the cause.
+    fn keys(&self) -> Result<Vec<Pubkey>, Failure>;
+}
+
+/// `protection ...` of a stopped program.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum HistoryCommand {
+    /// Say what is known of every key, as JSON lines
+    Status(On),
+    /// Write the history as an EIP-3076 interchange file
+    Export {
+        /// Which program
+        #[command(flatten)]
+        on: On,
+        /// New file
+        #[arg(long)]
+        file: PathBuf,
+        /// Only this validator (48 bytes, hex); repeat it for more
+        #[arg(long = "pubkey")]
+        pubkeys: Vec<Pubkey>,
+    },
+    /// Merge an EIP-3076 interchange file into the history; puts a database back in service that was lost or restored
+    Import {
+        /// Which program
+        #[command(flatten)]
+        on: On,
+        /// Interchange file
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Take everything up to now as signed, for all keys: where no interchange file exists
+    CloseHistory(On),
+    /// Delete old records; nothing can be signed afterwards that could not be before
+    Prune {
+        /// Which program
+        #[command(flatten)]
+        on: On,
+        /// Epochs to keep
+        #[arg(long, default_value_t = 512)]
+        keep_epochs: u64,
+    },
+    /// Copy the database; the copy does not sign before an import
+    Backup {
+        /// Which program
+        #[command(flatten)]
+        on: On,
+        /// New file
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Put a backup where the database shall be; import what was signed since before it signs
+    Restore {
+        /// Which program
+        #[command(flatten)]
+        on: On,
+        /// The backup
+        #[arg(long)]
+        file: PathBuf,
+    },
+}
+
+/// Which program.
+#[derive(Clone, Debug, clap::Args)]
+pub struct On {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+impl HistoryCommand {
+    /// The configuration file it names.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        let (Self::Status(on)
+        | Self::CloseHistory(on)
+        | Self::Export { on, .. }
+        | Self::Import { on, .. }
+        | Self::Prune { on, .. }
+        | Self::Backup { on, .. }
+        | Self::Restore { on, .. }) = self;
+        &on.config
+    }
+
+    /// Runs it on a stopped program; what it prints, one JSON object per line.
+    ///
+    /// # Errors
+    /// With the exit class of the cause.
+    pub fn run(&self, history: &History<'_>) -> Result<Vec<Value>, Failure> {
+        let done = match self {
+            Self::Status(_) => return status(&history.open()?),
+            Self::Export { file, pubkeys, .. } => export(&history.open()?, file, pubkeys)?,
+            Self::Import { file, .. } => history.import(file)?,
+            Self::CloseHistory(_) => history.close()?,
+            Self::Prune { keep_epochs, .. } => history.prune(*keep_epochs)?,
+            Self::Backup { file, .. } => {
+                history.open()?.backup(file).map_err(backup_failure)?;
+                json!({ "backup": file })
+            }
+            Self::Restore { file, .. } => {
+                stkr_protection::restore(file, history.path, history.schedule.genesis_validators_root())
+                    .map_err(open_failure)?;
+                json!({ "restored": history.path, "next": "protection import" })
+            }
+        };
+        Ok(vec![done])
+    }
+}
+
+/// The slashing protection of a stopped program.
+pub struct History<'a> {
+    /// The database.
+    pub path: &'a Path,
+    /// The beacon chain it is of.
+    pub schedule: &'a ForkSchedule,
+    /// Latest slot and epoch that count as reached.
+    pub now: Now,
+    /// The program's other memory.
+    pub memory: &'a dyn Memory,
+}
+
+impl std::fmt::Debug for History<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("path", &self.path).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Makes the database of a new program and remembers it.
+///
+/// # Errors
+/// When there is or was one.
+pub fn create(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result<Protection, Failure> {
+    let protection = Protection::create(path, schedule.genesis_validators_root()).map_err(open_failure)?;
+    memory.set_instance(protection.instance())?;
+    Ok(protection)
+}
+
+/// Opens the database for signing.
+///
+/// # Errors
+/// With the sentence of [`OpenError`] and its exit class.
+pub fn open(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result<Protection, Failure> {
+    let expected = memory.instance()?;
+    let protection = Protection::open(path, schedule.genesis_validators_root(), expected).map_err(open_failure)?;
+    if expected.is_none() {
+        // The program's own database is new; the witness vouches for this file.
+        memory.set_instance(protection.instance())?;
+    }
+    Ok(protection)
+}
+
+impl History<'_> {
+    /// As [`open`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(&self) -> Result<Protection, Failure> {
+        open(self.path, self.schedule, self.memory)
+    }
+
+    fn quarantine(&self) -> Result<Quarantine, Failure> {
+        let expected = self.memory.instance()?;
+        Quarantine::open(self.path, self.schedule.genesis_validators_root(), expected).map_err(open_failure)
+    }
+
+    /// The database if it may sign; `None` if it has to go through the quarantine first.
+    fn in_service(&self) -> Result<Option<Protection>, Failure> {
+        match Protection::open(self.path, self.schedule.genesis_validators_root(), self.memory.instance()?) {
+            Ok(protection) => Ok(Some(protection)),
+            Err(OpenError::NeedsImport { .. }) => Ok(None),
+            Err(error) => Err(open_failure(error)),
+        }
+    }
+
+    fn import(&self, file: &Path) -> Result<Value, Failure> {
+        let open = || {
+            let read = |error| Failure::usage(format!("cannot read {}: {error}", file.display()));
+            File::open(file).map(BufReader::new).map_err(read)
+        };
+        let (report, protection) = match self.in_service()? {
+            Some(protection) => (protection.import(open()?, self.now).map_err(import_failure)?, protection),
+            None => {
+                let mut quarantine = self.quarantine()?;
+                let report = quarantine.import(open()?, self.now).map_err(import_failure)?;
+                (report, quarantine.release().map_err(release_failure)?)
+            }
+        };
+        self.memory.set_instance(protection.instance())?;
+        Ok(imported(report))
+    }
+
+    fn close(&self) -> Result<Value, Failure> {
+        let failure = |error| match error {
+            KeyError::Unregistered(_) => Failure::usage(error),
+            KeyError::Unavailable(_) => Failure::unavailable(error),
+        };
+        let protection = match self.in_service()? {
+            Some(protection) => {
+                let keys = protection.keys().map_err(Failure::unavailable)?;
+                let keys: Vec<Pubkey> = keys.into_iter().map(|key| key.pubkey).collect();
+                protection.close_history(&keys, self.now).map_err(failure)?;
+                protection
+            }
+            None => {
+                let mut quarantine = self.quarantine()?;
+                quarantine.close_history(self.now).map_err(failure)?;
+                let protection = quarantine.release().map_err(release_failure)?;
+                // Keys that the lost file knew and this one does not: everything up to now counts as signed for them too.
+                protection.register(&self.memory.keys()?, Some(self.now)).map_err(Failure::unavailable)?;
+                protection
+            }
+        };
+        self.memory.set_instance(protection.instance())?;
+        Ok(json!({ "closedUpTo": { "slot": self.now.slot.to_string(), "epoch": self.now.epoch.to_string() } }))
+    }
+
+    fn prune(&self, keep_epochs: u64) -> Result<Value, Failure> {
+        let epoch = self.now.epoch.saturating_sub(keep_epochs);
+        let keep = Now { slot: epoch.saturating_mul(self.schedule.preset().slots_per_epoch()), epoch };
+        let deleted = self.open()?.prune(keep).map_err(Failure::unavailable)?;
+        Ok(json!({ "deleted": deleted, "keptFromEpoch": epoch.to_string() }))
+    }
+}
+
+/// A watermark as every program says it.
+#[must_use]
+pub fn watermark(mark: stkr_protection::Watermark) -> Watermark {
+    Watermark {
+        slot: mark.slot,
+        source_epoch: mark.epochs.map(|epochs| epochs.source_epoch),
+        target_epoch: mark.epochs.map(|epochs| epochs.target_epoch),
+    }
+}
+
+/// One key of `status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyLine {
+    pubkey: Pubkey,
+    active: bool,
+    needs_import: bool,
+    low: Watermark,
+    high: Watermark,
+}
+
+fn status(protection: &Protection) -> Result<Vec<Value>, Failure> {
+    let line = |key: KeyState| {
+        let KeyState { pubkey, active, needs_import, low, high } = key;
+        let line = KeyLine { pubkey, active, needs_import, low: watermark(low), high: watermark(high) };
+        serde_json::to_value(line).map_err(Failure::refused)
+    };
+    protection.keys().map_err(Failure::unavailable)?.into_iter().map(line).collect()
+}
+
+fn export(protection: &Protection, file: &Path, pubkeys: &[Pubkey]) -> Result<Value, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", file.display()));
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(cannot)?;
+    let keys = if pubkeys.is_empty() { None } else { Some(pubkeys) };
+    let report = protection.export(&mut new, keys).map_err(|error| match error {
+        ExportError::Write(_) | ExportError::Unavailable(_) => Failure::unavailable(error),
+        ExportError::Unregistered(_) => Failure::usage(error),
+        ExportError::NeedsImport(_) => Failure::not_safe(error),
+    })?;
+    new.sync_all().map_err(Failure::unavailable)?;
+    let ExportReport { keys, blocks, attestations, left_out } = report;
+    Ok(json!({ "exported": file, "keys": keys, "blocks": blocks, "attestations": attestations, "leftOut": left_out }))
+}
+
+/// `contradictory`: keys with records that contradict the history, all of which count as signed. `vouched`: keys that may sign
+/// again. `outdated`: keys of which the file knows less than the database, still in doubt.
+fn imported(report: ImportReport) -> Value {
+    let ImportReport { keys, registered, blocks, attestations, contradictory, vouched, outdated } = report;
+    json!({
+        "keys": keys,
+        "registered": registered,
+        "blocks": blocks,
+        "attestations": attestations,
+        "contradictory": contradictory,
+        "vouched": vouched,
+        "outdated": outdated,
+    })
+}
+
+/// How a program ends that cannot open the database.
+#[must_use]
+pub fn open_failure(error: OpenError) -> Failure {
+    let exit = match &error {
+        OpenError::Exists { .. } | OpenError::Trusted { .. } => Exit::Usage,
+        OpenError::InUse { .. }
+        | OpenError::ReadOnly { .. }
+        | OpenError::NotDurable { .. }
+        | OpenError::Random(_)
+        | OpenError::Io { .. }
+        | OpenError::Unavailable(_)
+        | OpenError::Sqlite(_) => Exit::Unavailable,
+        OpenError::NotFound { .. }
+        | OpenError::NeedsImport { .. }
+        | OpenError::OtherNetwork { .. }
+        | OpenError::TooNew { .. }
+        | OpenError::Foreign { .. }
+        | OpenError::Damaged { .. } => Exit::Unsafe,
+    };
+    Failure::new(exit, error)
+}
+
+/// How a program ends that cannot take in an interchange file.
+#[must_use]
+pub fn import_failure(error: ImportError) -> Failure {
+    match error {
+        ImportError::File(_) | ImportError::FarFuture { .. } => Failure::usage(error),
+        ImportError::Unavailable(_) => Failure::unavailable(error),
+    }
+}
+
+fn release_failure(error: ReleaseError) -> Failure {
+    match error {
+        ReleaseError::NothingImported => Failure::not_safe(error),
+        ReleaseError::File(error) => open_failure(error),
+        ReleaseError::Unavailable(_) => Failure::unavailable(error),
+    }
+}
+
+fn backup_failure(error: BackupError) -> Failure {
+    match error {
+        BackupError::File(error) => open_failure(error),
+        BackupError::Unavailable(_) => Failure::unavailable(error),
+    }
+}
