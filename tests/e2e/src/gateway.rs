@@ -3,7 +3,6 @@
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256, Bytes};
@@ -11,38 +10,19 @@ use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
 use stkr_chain::bindings::{KeyRegistry, Micropools};
-use stkr_core::{PublicKey, Signature};
+use stkr_core::PublicKey;
 use stkr_duties::{ForkSchedule, SigningRequest};
 
-use crate::network::{PATIENCE, http, output};
+use crate::beacon::{GENESIS_VALIDATORS_ROOT, schedule_text, unix_seconds};
+use crate::gateway_process::{self, Answer};
+use crate::network::output;
 use crate::process::{Process, binary};
-use crate::{Network, Options};
+use crate::{GatewayProcess, Network, Options};
 
 /// Minimal preset: an epoch has 8 slots.
 pub const SECONDS_PER_EPOCH: u64 = 8;
 /// The chain of the test is so old at its start, in epochs.
 pub const AGE: u64 = 100;
-
-/// Unix time, seconds.
-pub fn unix_seconds() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
-}
-
-/// A beacon chain with slots of a second, in Fulu since its genesis [`AGE`] epochs ago.
-pub fn schedule_text() -> Result<String> {
-    let forks = ["phase0", "altair", "bellatrix", "capella", "deneb", "electra", "fulu"];
-    let fork = |(at, name): (usize, &&str)| {
-        let first = if at == 0 { "53".to_owned() } else { format!("0{at}") };
-        format!("{{ name = \"{name}\", version = \"0x{first}746b72\", epoch = 0 }}")
-    };
-    let forks: Vec<String> = forks.iter().enumerate().map(fork).collect();
-    Ok(format!(
-        "preset = \"minimal\"\ngenesis_validators_root = \"{}\"\ngenesis_time = {}\nseconds_per_slot = 1\nforks = [{}]\n",
-        B256::repeat_byte(7),
-        unix_seconds()? - AGE * SECONDS_PER_EPOCH,
-        forks.join(", "),
-    ))
-}
 
 /// A gateway of one provider that serves one key.
 #[derive(Debug)]
@@ -82,34 +62,9 @@ pub struct Client {
     pub group_key: PublicKey,
 }
 
-/// What a gateway answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// JSON.
-    pub body: Value,
-}
-
-impl Answer {
-    /// Reason of a refusal, empty for a signature.
-    pub fn reason(&self) -> &str {
-        self.body["refusal"]["reason"].as_str().unwrap_or_default()
-    }
-}
-
 /// `stkr-gateway init`: its configuration file.
 pub fn make(network: &Network, dir: &Path, schedule: &Path) -> Result<PathBuf> {
-    output(
-        Command::new(binary("stkr-gateway")?)
-            .args(["init", "--listen", "127.0.0.1:0", "--rpc", &network.anvil.url, "--dir"])
-            .arg(dir)
-            .arg("--deployment")
-            .arg(&network.deployment_file)
-            .arg("--schedule")
-            .arg(schedule),
-    )?;
-    Ok(dir.join("gateway.toml"))
+    Ok(GatewayProcess::init(network, dir, schedule)?.config)
 }
 
 /// What `stkr-gateway register-args` prints for the duty key at `position`: its address, and its proof.
@@ -134,11 +89,7 @@ pub async fn init(network: &Network, dir: &Path, schedule: &Path) -> Result<(Pat
 
 /// Starts a gateway that was initialised and waits until it serves; its process and its URL.
 pub fn start(config: &Path, dir: &Path) -> Result<(Process, String)> {
-    let args = ["run".into(), "--config".into(), config.display().to_string()];
-    let mut process = Process::start("gateway", &binary("stkr-gateway")?, &args, dir)?;
-    let ready: Value = serde_json::from_str(&process.line(PATIENCE, |line| line.contains("\"ready\":true"))?)?;
-    let address = ready["address"].as_str().ok_or_else(|| eyre!("{ready}"))?;
-    Ok((process, format!("http://{address}")))
+    gateway_process::launch(config, dir, &[])
 }
 
 impl Gateway {
@@ -164,7 +115,7 @@ impl Client {
     /// A request object of Web3Signer.
     pub fn request(&self, kind: &str, member: &str, payload: Value) -> Value {
         let fork = json!({"previous_version": "0x05746b72", "current_version": "0x06746b72", "epoch": "0"});
-        json!({"type": kind, "fork_info": {"fork": fork, "genesis_validators_root": B256::repeat_byte(7)}, member: payload})
+        json!({"type": kind, "fork_info": {"fork": fork, "genesis_validators_root": GENESIS_VALIDATORS_ROOT}, member: payload})
     }
 
     /// A vote in the first slot of `target`.
@@ -191,9 +142,7 @@ impl Client {
 
     /// Asks for a signature of another key.
     pub async fn sign_with(&self, pubkey: &str, request: &Value) -> Result<Answer> {
-        let url = format!("{}/api/v1/eth2/sign/{pubkey}", self.url);
-        let answer = http().post(url).json(request).send().await?;
-        Ok(Answer { status: answer.status().as_u16(), body: answer.json().await? })
+        gateway_process::ask(&self.url, pubkey, request).await
     }
 
     /// Asks for a signature.
@@ -203,19 +152,15 @@ impl Client {
 
     /// The keys it says it serves.
     pub async fn public_keys(&self) -> Result<Vec<String>> {
-        Ok(http().get(format!("{}/api/v1/eth2/publicKeys", self.url)).send().await?.json().await?)
+        gateway_process::public_keys(&self.url).await
     }
 
     /// The answer is the validator key's signature over the request's root.
     pub fn check(&self, request: &Value, answer: &Answer) -> Result<()> {
-        ensure!(answer.status == 200, "{answer:?}");
-        let hex = answer.body["signature"].as_str().ok_or_else(|| eyre!("{answer:?}"))?;
-        let signature = Signature::from_compressed(&hex.parse::<Bytes>()?)?;
+        let signature = answer.signature()?;
         let request = SigningRequest::decode(request.to_string().as_bytes(), self.schedule.preset())?;
-        ensure!(
-            stkr_core::verify(&self.group_key, &request.verify(&self.schedule)?.0, &signature),
-            "a wrong signature"
-        );
+        let root = request.verify(&self.schedule)?.0;
+        ensure!(stkr_core::verify(&self.group_key, &root, &signature), "a wrong signature");
         Ok(())
     }
 
@@ -229,7 +174,8 @@ impl Client {
 pub async fn network(dir: &Path) -> Result<(Network, PathBuf)> {
     let mut network = Network::deploy(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await?;
     let schedule = dir.join("beacon.toml");
-    std::fs::write(&schedule, schedule_text()?)?;
+    let genesis_time = unix_seconds()? - AGE * SECONDS_PER_EPOCH;
+    std::fs::write(&schedule, schedule_text("minimal", genesis_time, 1))?;
     network.beacon_schedule = Some(schedule.clone());
     network.init_servers().await?;
     network.register_servers().await?;

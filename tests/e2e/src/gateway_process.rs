@@ -3,12 +3,14 @@
 use crate::Network;
 use crate::network::{PATIENCE, http, output};
 use crate::process::{Process, binary};
-use alloy::primitives::Address;
+use alloy::primitives::{Address, Bytes};
 use eyre::{Context, Result, ensure, eyre};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use stkr_core::Signature;
 
 /// A gateway; it listens on another free port after every start.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct GatewayProcess {
     pub config: PathBuf,
     /// Address of its duty key.
     pub duty_key: Address,
+    /// What its process finds in its environment besides.
+    pub environment: Vec<(String, OsString)>,
     /// `http://127.0.0.1:PORT` of the last start; empty before the first.
     pub url: String,
     /// None while it is down.
@@ -34,17 +38,26 @@ impl GatewayProcess {
         let made: Value = serde_json::from_str(&output(&mut command)?).wrap_err("what init printed")?;
         let duty_key = made["dutyKey"].as_str().ok_or_else(|| eyre!("no duty key: {made}"))?.parse()?;
         let (dir, config) = (dir.to_path_buf(), dir.join("gateway.toml"));
-        Ok(Self { dir, config, duty_key, url: String::new(), process: None })
+        Ok(Self { dir, config, duty_key, environment: Vec::new(), url: String::new(), process: None })
+    }
+
+    /// Replaces a line of its configuration; an error if there is no such line.
+    pub fn configure(&self, line: &str, by: &str) -> Result<()> {
+        let config = std::fs::read_to_string(&self.config)?;
+        ensure!(config.contains(line), "{} has no {line}", self.config.display());
+        Ok(std::fs::write(&self.config, config.replace(line, by))?)
+    }
+
+    /// Lets keys sign at once after a start, for tests of something else.
+    pub fn without_quiet_period(&self) -> Result<()> {
+        self.configure("quiet_epochs = 2", "quiet_epochs = 0")
     }
 
     /// Starts it (or starts it again) and waits until it serves.
     pub fn start(&mut self) -> Result<()> {
         self.process = None;
-        let args = ["run".into(), "--config".into(), self.config.display().to_string()];
-        let mut process = Process::start("gateway", &binary("stkr-gateway")?, &args, &self.dir)?;
-        let ready: Value = serde_json::from_str(&process.line(PATIENCE, |line| line.contains("\"ready\":true"))?)?;
-        self.url = format!("http://{}", ready["address"].as_str().ok_or_else(|| eyre!("{ready}"))?);
-        self.process = Some(process);
+        let (process, url) = launch(&self.config, &self.dir, &self.environment)?;
+        (self.process, self.url) = (Some(process), url);
         Ok(())
     }
 
@@ -61,9 +74,20 @@ impl GatewayProcess {
         output(Command::new(binary("stkr-gateway")?).args(words).arg("--config").arg(&self.config))
     }
 
+    /// GETs JSON.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        let reply = http().get(format!("{}{path}", self.url)).send().await?;
+        Ok(Answer { status: reply.status().as_u16(), body: reply.json().await? })
+    }
+
+    /// Asks for a signature, as a validator client does; `pubkey` is `0x` and hex.
+    pub async fn ask(&self, pubkey: &str, request: &Value) -> Result<Answer> {
+        ask(&self.url, pubkey, request).await
+    }
+
     /// The validator keys that it serves now.
     pub async fn public_keys(&self) -> Result<Vec<String>> {
-        Ok(http().get(format!("{}/api/v1/eth2/publicKeys", self.url)).send().await?.json().await?)
+        public_keys(&self.url).await
     }
 
     /// How often it answered so far, by duty (`ATTESTATION`, …) and outcome (`signed`, or the kind of the refusal).
@@ -71,6 +95,50 @@ impl GatewayProcess {
         let text = http().get(format!("{}/metrics", self.url)).send().await?.text().await?;
         text.lines().filter_map(|line| line.strip_prefix("stkr_gateway_requests_total{")).map(answer).collect()
     }
+}
+
+/// What a gateway answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Reason of a refusal, empty for a signature.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.body["refusal"]["reason"].as_str().unwrap_or_default()
+    }
+
+    /// The signature, where it is one.
+    pub fn signature(&self) -> Result<Signature> {
+        ensure!(self.status == 200, "{self:?}");
+        let hex = self.body["signature"].as_str().ok_or_else(|| eyre!("{self:?}"))?;
+        Ok(Signature::from_compressed(&hex.parse::<Bytes>()?)?)
+    }
+}
+
+/// Asks the gateway at `url` for a signature of a key (`0x` and hex).
+pub async fn ask(url: &str, pubkey: &str, request: &Value) -> Result<Answer> {
+    let answer = http().post(format!("{url}/api/v1/eth2/sign/{pubkey}")).json(request).send().await?;
+    Ok(Answer { status: answer.status().as_u16(), body: answer.json().await? })
+}
+
+/// The keys that the gateway at `url` says it serves.
+pub async fn public_keys(url: &str) -> Result<Vec<String>> {
+    Ok(http().get(format!("{url}/api/v1/eth2/publicKeys")).send().await?.json().await?)
+}
+
+/// Starts a gateway that was initialised and waits until it serves; its process and its URL.
+pub fn launch(config: &Path, dir: &Path, environment: &[(String, OsString)]) -> Result<(Process, String)> {
+    let args = ["run".into(), "--config".into(), config.display().to_string()];
+    let mut process = Process::start_with("gateway", &binary("stkr-gateway")?, &args, dir, environment)?;
+    let ready: Value = serde_json::from_str(&process.line(PATIENCE, |line| line.contains("\"ready\":true"))?)?;
+    let address = ready["address"].as_str().ok_or_else(|| eyre!("{ready}"))?;
+    Ok((process, format!("http://{address}")))
 }
 
 /// `duty="ATTESTATION",outcome="signed"} 5`

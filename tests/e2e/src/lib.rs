@@ -2,6 +2,7 @@
 //! the one that started it.
 
 pub mod anvil;
+pub mod beacon;
 pub mod by_hand;
 pub mod deal;
 pub mod dealt;

@@ -3,17 +3,17 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, B256};
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
-use stkr_core::Signature;
 use stkr_duties::{Preset, SigningRequest};
 use stkr_e2e::anvil::GENESIS_FORK_VERSION;
+use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::deal::{Deal, interop_secret, public_key};
+use stkr_e2e::gateway_process::Answer;
 use stkr_e2e::lodestar::{Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH};
-use stkr_e2e::network::{http, output};
+use stkr_e2e::network::output;
 use stkr_e2e::process::binary;
 use stkr_e2e::{GatewayProcess, Network, Options};
 
@@ -30,7 +30,7 @@ struct Dealt {
 
 impl Dealt {
     fn now(&self) -> Result<u64> {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - self.genesis_time;
+        let seconds = unix_seconds()? - self.genesis_time;
         Ok(seconds / SECONDS_PER_SLOT / SLOTS_PER_EPOCH)
     }
 
@@ -52,20 +52,16 @@ impl Dealt {
         })
     }
 
-    async fn ask(&self, gateway: &GatewayProcess, request: &Value) -> Result<(u16, Value)> {
-        let url = format!("{}/api/v1/eth2/sign/{}", gateway.url, self.pubkey);
-        let answer = http().post(url).json(request).send().await?;
-        Ok((answer.status().as_u16(), answer.json().await?))
+    async fn ask(&self, gateway: &GatewayProcess, request: &Value) -> Result<Answer> {
+        gateway.ask(&self.pubkey, request).await
     }
 
     /// The answer is the whole key's signature: what it would have signed itself.
-    fn check(&self, request: &Value, answer: &Value) -> Result<()> {
-        let hex = answer["signature"].as_str().ok_or_else(|| eyre!("{answer}"))?;
-        let signature = Signature::from_compressed(&hex.parse::<Bytes>()?)?;
+    fn check(&self, request: &Value, answer: &Answer) -> Result<()> {
         let schedule = self.network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
         let request = SigningRequest::decode(request.to_string().as_bytes(), Preset::Minimal)?;
         let root = request.verify(&schedule)?.0;
-        ensure!(stkr_core::verify(&public_key(&interop_secret(0)?)?, &root, &signature), "a wrong signature");
+        ensure!(stkr_core::verify(&public_key(&interop_secret(0)?)?, &root, &answer.signature()?), "a wrong signature");
         Ok(())
     }
 
@@ -91,7 +87,7 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
     let versions = [GENESIS_FORK_VERSION, "0x01746b72"].map(str::to_owned);
     let genesis = Genesis { validators_root: B256::repeat_byte(7), versions };
     let age = AGE * SLOTS_PER_EPOCH * SECONDS_PER_SLOT;
-    let genesis_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - age;
+    let genesis_time = unix_seconds()? - age;
     let schedule = dir.path().join("beacon.toml");
     std::fs::write(&schedule, genesis.schedule(genesis_time))?;
     network.beacon_schedule = Some(schedule.clone());
@@ -112,6 +108,7 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
     };
     let history = deal.make(&network, &[interop_secret(0)?])?.display().to_string();
     for gateway in [&first, &second] {
+        gateway.without_quiet_period()?;
         gateway.command(&["protection", "import", "--file", &history])?;
     }
     for position in 0..network.servers.len() {
@@ -126,30 +123,30 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
 
     // A key that the chain knows since a moment ago: servers follow the finalized block.
     let vote = dealt.vote(dealt.now()?);
-    let signed = || async { Ok(dealt.ask(&first, &vote).await?.0 == 200) };
+    let signed = || async { Ok(dealt.ask(&first, &vote).await?.status == 200) };
     dealt.network.until("the servers have found the key", signed).await?;
-    dealt.check(&vote, &dealt.ask(&first, &vote).await?.1)?;
-    assert_eq!(dealt.ask(&second, &vote).await?.0, 404);
+    dealt.check(&vote, &dealt.ask(&first, &vote).await?)?;
+    assert_eq!(dealt.ask(&second, &vote).await?.status, 404);
 
     // Another gateway: the first one loses the key by itself, and the servers sign for the second. What it signs comes after
     // what the key signed before, which only the servers know.
     dealt.owner(&["set-duty-key", "1", &second.duty_key.to_string()], &dealer)?;
     dealt.serves(&first, false).await?;
     dealt.serves(&second, true).await?;
-    assert_eq!(dealt.ask(&first, &vote).await?.0, 404);
+    assert_eq!(dealt.ask(&first, &vote).await?.status, 404);
     let later = || async {
         let vote = dealt.vote(dealt.now()?);
-        let (status, answer) = dealt.ask(&second, &vote).await?;
-        if status == 200 {
+        let answer = dealt.ask(&second, &vote).await?;
+        if answer.status == 200 {
             dealt.check(&vote, &answer)?;
         }
-        Ok(status == 200)
+        Ok(answer.status == 200)
     };
     dealt.network.until("the second gateway signs", later).await?;
 
     dealt.owner(&["retire", "1"], &dealer)?;
     dealt.serves(&second, false).await?;
-    assert_eq!(dealt.ask(&second, &dealt.vote(dealt.now()?)).await?.0, 404);
+    assert_eq!(dealt.ask(&second, &dealt.vote(dealt.now()?)).await?.status, 404);
     let refused = dealt.owner(&["set-duty-key", "1", &Address::repeat_byte(5).to_string()], &dealer).unwrap_err();
     assert!(refused.to_string().contains("key 1 is Retired"), "{refused}");
     Ok(())

@@ -9,7 +9,7 @@ use std::process::Command;
 use eyre::{Result, WrapErr as _, bail, ensure, eyre};
 use serde_json::Value;
 use stkr_e2e::DealtNetwork;
-use stkr_e2e::dealt::Answer;
+use stkr_e2e::gateway_process::Answer;
 use stkr_e2e::network::PATIENCE;
 use stkr_e2e::process::{Process, binary, workspace_root};
 use stkr_e2e::slashable::{Signed, read_interchange, slashable_pair};

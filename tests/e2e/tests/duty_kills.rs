@@ -162,7 +162,7 @@ impl Bench {
         Ok(())
     }
 
-    fn note_answer(&mut self, duty: &Value, answer: &stkr_e2e::dealt::Answer) -> Result<()> {
+    fn note_answer(&mut self, duty: &Value, answer: &stkr_e2e::gateway_process::Answer) -> Result<()> {
         if answer.status == 200 {
             self.dealt.check(duty, answer)?;
             let signed = self.dealt.signed(duty)?;

@@ -2,7 +2,6 @@
 //! that conflict, whatever is asked at once and whatever happens to the process.
 
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256, Bytes};
@@ -10,6 +9,7 @@ use eyre::{Result, bail, ensure, eyre};
 use serde_json::{Value, json};
 use stkr_core::{CommitteeKeys, PublicKey, Threshold};
 use stkr_duties::{ForkSchedule, SigningRequest};
+use stkr_e2e::beacon::{schedule_text, unix_seconds};
 use stkr_e2e::process::binary;
 use stkr_e2e::{Network, Options};
 use stkr_node::client::ServerClient;
@@ -26,23 +26,6 @@ const AGE: u64 = 1_000;
 
 /// The first assignment of a pool's key.
 const FIRST: u64 = 1;
-
-fn unix_seconds() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
-}
-
-fn schedule_text(genesis_time: u64) -> String {
-    let forks = ["phase0", "altair", "bellatrix", "capella", "deneb", "electra", "fulu"];
-    let versions = ["0x53746b72", "0x01746b72", "0x02746b72", "0x03746b72", "0x04746b72", "0x05746b72", "0x06746b72"];
-    let fork = |(name, version): (&&str, &&str)| format!("{{ name = \"{name}\", version = \"{version}\", epoch = 0 }}");
-    let forks: Vec<String> = forks.iter().zip(&versions).map(fork).collect();
-    format!(
-        "preset = \"mainnet\"\ngenesis_validators_root = \"{}\"\ngenesis_time = {genesis_time}\n\
-         seconds_per_slot = {SECONDS_PER_SLOT}\nforks = [{}]\n",
-        B256::repeat_byte(7),
-        forks.join(", "),
-    )
-}
 
 /// Who asks: a provider with what it knows of its key.
 struct Provider<'a> {
@@ -121,7 +104,7 @@ async fn network(dir: &std::path::Path) -> Result<(Network, ForkSchedule)> {
     let options = Options { servers: 4, relayers: 0, block_ms: 300, ..Options::new(dir) };
     let file = dir.join("beacon.toml");
     let genesis_time = unix_seconds()? - AGE * 32 * SECONDS_PER_SLOT;
-    let text = schedule_text(genesis_time);
+    let text = schedule_text("mainnet", genesis_time, SECONDS_PER_SLOT);
     let mut network = Network::deploy(options).await?;
     std::fs::write(&file, &text)?;
     network.beacon_schedule = Some(file);

@@ -9,11 +9,12 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, ShareIndex};
 use stkr_e2e::anvil::GENESIS_FORK_VERSION;
+use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::deal::{self, Deal, interop_secret, public_key};
 use stkr_e2e::lodestar::{Genesis, SLOTS_PER_EPOCH};
 use stkr_e2e::network::write_secret;
@@ -481,7 +482,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
     let mut network = Network::deploy(options).await?;
     let versions = [GENESIS_FORK_VERSION, "0x01746b72"].map(str::to_owned);
     let genesis = Genesis { validators_root: B256::repeat_byte(7), versions };
-    let genesis_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - 800;
+    let genesis_time = unix_seconds()? - 800;
     let schedule = dir.path().join("beacon.toml");
     std::fs::write(&schedule, genesis.schedule(genesis_time))?;
     network.beacon_schedule = Some(schedule.clone());
@@ -504,6 +505,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
         servers.push((config, store_key));
     }
     talk(&gateway.config, &anvil)?;
+    gateway.without_quiet_period()?;
 
     let owner = network.account("10").await?;
     let deal = Deal {
@@ -523,21 +525,15 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
     let expected = vec![pubkey.clone()];
     network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
 
-    let url = format!("{}/api/v1/eth2/sign/{pubkey}", gateway.url);
-    let ask = |request: Value| {
-        let url = url.clone();
-        async move {
-            let answer = stkr_e2e::network::http().post(url).json(&request).send().await?;
-            eyre::Ok((answer.status().as_u16(), answer.text().await?))
-        }
-    };
-    network.until("a signature", || async { Ok(ask(vote(&genesis, 40)).await?.0 == 200) }).await?;
+    network
+        .until("a signature", || async { Ok(gateway.ask(&pubkey, &vote(&genesis, 40)).await?.status == 200) })
+        .await?;
     let mut conflict = vote(&genesis, 40);
     conflict["attestation"]["beacon_block_root"] = json!(B256::repeat_byte(2));
     for (request, status) in [(vote(&genesis, 40), 200), (conflict, 412), (json!({"type": "ATTESTATION"}), 400)] {
-        let (found, said) = ask(request).await?;
-        assert_eq!(found, status, "{said}");
-        hay.add("the gateway's answer", said);
+        let answer = gateway.ask(&pubkey, &request).await?;
+        assert_eq!(answer.status, status, "{answer:?}");
+        hay.add("the gateway's answer", answer.body.to_string());
     }
 
     // Each share is in one database, encrypted.
