@@ -274,7 +274,7 @@ async fn sign_every_slot(client: Client, stop: Arc<AtomicBool>) -> Result<Seen> 
 
 /// A vote in the first slot of an epoch, a sync committee message in any other.
 async fn until_signed(client: Client, slot: u64) -> Result<(bool, Vec<String>)> {
-    let request = if slot % 8 == 0 { client.vote(slot / 8, 1) } else { client.message(slot) };
+    let request = if slot.is_multiple_of(8) { client.vote(slot / 8, 1) } else { client.message(slot) };
     let until = Instant::now() + Duration::from_secs(12);
     let mut refused = Vec::new();
     while Instant::now() < until {
