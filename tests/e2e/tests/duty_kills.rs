@@ -329,6 +329,10 @@ async fn whatever_point_a_kill_hits_nobody_ever_signs_two_duties_that_conflict()
             .kill(who, &point)
             .await
             .wrap_err_with(|| format!("seed {seed}, kill {kill}: {point} in process {who}"))?;
+        if (kill + 1).is_multiple_of(100) {
+            let (so_far, seconds) = (kill + 1, started.elapsed().as_secs());
+            writeln!(std::io::stderr(), "{so_far} kills after {seconds} s")?;
+        }
         *hits.entry(format!("{} {point}", if is_gateway { "gateway" } else { "server" })).or_default() += 1;
     }
     let seconds = started.elapsed().as_secs_f64();
