@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use stkr_node::client::{ClientError, ServerClient};
 use stkr_node::collector::Ask;
 use stkr_node::rate::RateLimit;
@@ -45,12 +46,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Opens a line; call it inside a runtime.
+    /// Opens a line, `calls` counts its calls; call it inside a runtime.
     #[must_use]
-    pub fn open(client: ServerClient) -> Self {
+    pub fn open(client: ServerClient, calls: Counter) -> Self {
         let (waiting, queue) = mpsc::channel(WAITING);
         let host = client.host().into();
-        tokio::spawn(carry(client, queue));
+        tokio::spawn(carry(client, queue, calls));
         Self { waiting, host }
     }
 
@@ -73,7 +74,7 @@ impl Ask for Line {
     }
 }
 
-async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
+async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>, calls: Counter) {
     let (mut held, mut pace) = (None, Pace::default());
     loop {
         let first = match held.take() {
@@ -89,6 +90,7 @@ async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
         }
         let (batch, over) = fill(first, &mut queue);
         held = over;
+        calls.inc();
         deliver(&client, batch).await;
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use alloy_primitives::{Address, B256};
 use axum::routing::post;
 use axum::{Json, Router};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use stkr_core::testing::TrustedDealer;
 use stkr_core::{SecretShare, Threshold};
@@ -244,7 +245,8 @@ impl Gateway {
             let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
             let peer = Peer { server_id: server.id, endpoint, fingerprint };
             let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
-            let client = ServerClient::new(&client, peer, patience).map(Line::open);
+            let client =
+                ServerClient::new(&client, peer, patience).map(|client| Line::open(client, Counter::default()));
             Seat { index: server.state.share.index(), server_id: server.id, client }
         });
         let members = servers.iter().map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
@@ -345,8 +347,8 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>) -> Arc<App> {
         domain: DOMAIN,
         schedule: schedule.clone(),
         ring: KeyRing::default(),
-        recorder: Recorder::start(protection.clone(), schedule.clone()).unwrap(),
-        verifier: Verifier::start().unwrap(),
+        recorder: Recorder::start(protection.clone(), schedule.clone(), metrics.protection_commits.clone()).unwrap(),
+        verifier: Verifier::start(&metrics.verified, &metrics.verified_groups).unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
         suspects: Arc::default(),
