@@ -5,6 +5,7 @@ pub mod anvil;
 pub mod by_hand;
 pub mod door;
 pub mod events;
+pub mod gateway;
 pub mod network;
 pub mod process;
 pub mod solidity;
