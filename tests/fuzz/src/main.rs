@@ -126,18 +126,17 @@ fn one(target: &mut Target, input: &[u8]) -> Result<bool, String> {
     let region = Region::new(COUNTING);
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));
     let cost = region.change();
+    // A panic first: what its report allocates is no waste of the parser's.
+    let outcome = outcome.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).into())).unwrap_or_default())
+    })?;
     let most = |(fixed, each): (usize, usize)| fixed + each * input.len();
     if cost.bytes_allocated > most(BYTES) || cost.allocations > most(ALLOCATIONS) {
         let (bytes, count) = (cost.bytes_allocated, cost.allocations);
         return Err(format!("{bytes} bytes in {count} allocations for {} bytes of input", input.len()));
     }
-    outcome.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(format!(
-            "panic: {}",
-            text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).into())).unwrap_or_default()
-        ))
-    })
+    outcome
 }
 
 /// An input as text if it is some, else in hex; of a long one the beginning.
@@ -153,6 +152,14 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
     use super::*;
     use crate::mutate::Corpus;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// The allocator counts for the whole process: one test at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn target(check: impl FnMut(&[u8]) -> Result<bool, String> + 'static) -> Target {
         Target { name: "test", corpus: Corpus::Text(vec!["seed".into()]), check: Box::new(check) }
@@ -160,6 +167,7 @@ mod tests {
 
     #[test]
     fn panics_wrong_answers_and_waste_are_findings() {
+        let _alone = alone();
         let mut panics = target(|_| panic!("at the disco"));
         assert!(one(&mut panics, b"").unwrap_err().contains("at the disco"));
         let mut lies = target(|_| Err("another meaning".into()));
@@ -174,6 +182,7 @@ mod tests {
 
     #[test]
     fn a_parser_that_is_never_reached_is_a_failure_and_so_is_one_that_refuses_nothing() {
+        let _alone = alone();
         let args = Args { inputs: 200, seed: None, only: String::new(), part: (0, 1), input: None };
         assert!(fuzz(&mut target(|_| Ok(false)), &args, 1).unwrap_err().to_string().contains("does not reach"));
         assert!(fuzz(&mut target(|_| Ok(true)), &args, 1).is_err());
@@ -191,6 +200,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_inputs() {
+        let _alone = alone();
         let corpus = Corpus::Text(vec!["abcdef".into()]);
         let make = |seed| mutate::input(&corpus, &mut StdRng::seed_from_u64(seed));
         assert!((0..50).all(|seed| make(seed) == make(seed)));
