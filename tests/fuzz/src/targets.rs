@@ -48,17 +48,17 @@ pub(crate) fn all() -> Result<Vec<Target>> {
     let signing = seeds::schedule()?;
     Ok(vec![
         target("web3signer-request", Corpus::Json(requests.clone()), request(signing.clone())),
-        target("web3signer-batch", Corpus::Json(batches(&requests)), Box::new(|input| gateway_batch(input))),
+        target("web3signer-batch", Corpus::Json(batches(&requests)), Box::new(gateway_batch)),
         target("server-batch", Corpus::Json(parties.batches()?), server_batch(signing)),
         target("server-replies", Corpus::Json(parties.replies()?), replies(&parties)?),
         target("dealt-files", Corpus::Json(parties.dealt()?), dealt()),
-        target("interchange", Corpus::Json(seeds::interchanges()?), Box::new(|input| interchange(input))),
-        target("keystore", Corpus::Json(seeds::keystores()?), Box::new(|input| keystore(input))),
+        target("interchange", Corpus::Json(seeds::interchanges()?), Box::new(interchange)),
+        target("keystore", Corpus::Json(seeds::keystores()?), Box::new(keystore)),
         target("gateway-config", Corpus::Lines(seeds::configs::<GatewayConfig>()?), Box::new(config::<GatewayConfig>)),
         target("server-config", Corpus::Lines(seeds::configs::<ServerConfig>()?), Box::new(config::<ServerConfig>)),
-        target("fork-schedule", Corpus::Lines(seeds::schedules()), Box::new(|input| schedule(input))),
-        target("identifier", Corpus::Text(seeds::identifiers()), Box::new(|input| identifier(input))),
-        target("chain-log", Corpus::Binary(seeds::logs(&parties)), Box::new(|input| chain_log(input))),
+        target("fork-schedule", Corpus::Lines(seeds::schedules()), Box::new(schedule)),
+        target("identifier", Corpus::Text(seeds::identifiers()), Box::new(identifier)),
+        target("chain-log", Corpus::Binary(seeds::logs(&parties)), Box::new(chain_log)),
     ])
 }
 
