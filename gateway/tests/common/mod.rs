@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use alloy_primitives::{Address, B256};
 use axum::routing::post;
 use axum::{Json, Router};
-use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use stkr_core::testing::TrustedDealer;
 use stkr_core::{SecretShare, Threshold};
@@ -245,8 +244,8 @@ impl Gateway {
             let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
             let peer = Peer { server_id: server.id, endpoint, fingerprint };
             let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
-            let client =
-                ServerClient::new(&client, peer, patience).map(|client| Line::open(client, Counter::default()));
+            let client = ServerClient::new(&client, peer, patience)
+                .map(|client| Line::open(client, GatewayMetrics::default().calls));
             Seat { index: server.state.share.index(), server_id: server.id, client }
         });
         let members = servers.iter().map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
