@@ -73,7 +73,7 @@ mod threshold;
 pub use combine::{CombineError, Combined, CommitteeKeys, CommitteeKeysError, interpolate};
 pub use points::{PointError, PublicKey, Signature, verify};
 pub use same_message::verify_same_message;
-pub use share::{PartialSignature, SecretShare, ShareError};
+pub use share::{HashedRoot, PartialSignature, SecretShare, ShareError};
 pub use threshold::{IndexError, MAX_MEMBERS, ShareIndex, Threshold, ThresholdError};
 
 /// The operating system gave no randomness; nothing secret can be made.

@@ -18,7 +18,9 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use stkr_core::Signature;
 use stkr_kill_points::kill_point;
@@ -136,12 +138,27 @@ fn shown(signature: &Signature) -> String {
     format!("0x{}", hex::encode(signature.to_compressed()))
 }
 
+/// A request as a validator client sends it, of the chain of the tests that use the description: the description says what
+/// types there are in words, and from those alone nobody makes a request that can be signed.
+pub const EXAMPLE: &str = r#"{
+  "type": "RANDAO_REVEAL",
+  "fork_info": {
+    "fork": { "previous_version": "0x05746b72", "current_version": "0x06746b72", "epoch": "0" },
+    "genesis_validators_root": "0x0707070707070707070707070707070707070707070707070707070707070707"
+  },
+  "randao_reveal": { "epoch": "1" }
+}"#;
+
+fn example() -> Value {
+    serde_json::from_str(EXAMPLE).unwrap_or_default()
+}
+
 /// Sign a duty with a validator key
 #[utoipa::path(
     post,
     path = "/api/v1/eth2/sign/{identifier}",
     params(("identifier" = String, Path, description = "Compressed BLS public key, 48 bytes in hex")),
-    request_body = schema::Web3SignerRequest,
+    request_body(content = schema::Web3SignerRequest, example = example),
     responses(
         (status = 200, description = "The signature: JSON unless the client likes text better", content(
             (Signed = "application/json"),
@@ -230,7 +247,14 @@ pub struct BatchItem {
     pub identifier: String,
     /// What `POST /api/v1/eth2/sign/{identifier}` takes as its body.
     #[schema(value_type = schema::Web3SignerRequest)]
+    #[serde(deserialize_with = "object")]
     pub request: Box<RawValue>,
+}
+
+/// What is no object is no request of any type, and the whole batch is refused with it, as the description has it.
+fn object<'de, D: Deserializer<'de>>(from: D) -> Result<Box<RawValue>, D::Error> {
+    let text = Box::<RawValue>::deserialize(from)?;
+    if text.get().starts_with('{') { Ok(text) } else { Err(D::Error::custom("a request is a JSON object")) }
 }
 
 /// One reply per request, in order.
@@ -573,6 +597,17 @@ async fn openapi() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_with_something_that_is_no_object_is_refused_as_a_whole() {
+        let batch = |request: &str| {
+            serde_json::from_str::<Batch>(&format!(r#"{{"requests":[{{"identifier":"","request":{request}}}]}}"#))
+        };
+        assert_eq!(batch(" {\"type\":1} ").unwrap().requests[0].request.get(), "{\"type\":1}");
+        for other in ["[null]", "null", "1", "\"{}\""] {
+            assert!(batch(other).unwrap_err().to_string().contains("a request is a JSON object"), "{other}");
+        }
+    }
 
     #[test]
     fn the_committed_openapi_file_is_the_generated_one() {

@@ -386,7 +386,10 @@ impl Follower {
                 continue;
             }
             let client = ServerClient::new(&self.parts.identity, peer.clone(), self.parts.patience);
-            self.lines.insert(peer.server_id, (peer, client.map(Line::open)));
+            self.lines.insert(
+                peer.server_id,
+                (peer, client.map(|client| Line::open(client, self.parts.metrics.calls.clone()))),
+            );
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use stkr_kill_points::kill_point;
 use stkr_node::client::{ClientError, ServerClient};
 use stkr_node::collector::Ask;
@@ -47,12 +48,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Opens a line; call it inside a runtime.
+    /// Opens a line, `calls` counts its calls; call it inside a runtime.
     #[must_use]
-    pub fn open(client: ServerClient) -> Self {
+    pub fn open(client: ServerClient, calls: Counter) -> Self {
         let (waiting, queue) = mpsc::channel(WAITING);
         let host = client.host().into();
-        tokio::spawn(carry(client.clone(), queue));
+        tokio::spawn(carry(client.clone(), queue, calls));
         Self { waiting, host, client }
     }
 
@@ -81,7 +82,7 @@ impl Ask for Line {
     }
 }
 
-async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
+async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>, calls: Counter) {
     let (mut held, mut pace) = (None, Pace::default());
     loop {
         let first = match held.take() {
@@ -97,6 +98,7 @@ async fn carry(client: ServerClient, mut queue: mpsc::Receiver<Waiting>) {
         }
         let (batch, over) = fill(first, &mut queue);
         held = over;
+        calls.inc();
         deliver(&client, batch).await;
     }
 }

@@ -32,6 +32,14 @@ pub struct GatewayMetrics {
     pub chain_failures: Counter,
     /// By server, what it did wrong.
     pub troubles: Family<[(String, String); 2], Counter>,
+    /// Transactions of slashing protection.
+    pub protection_commits: Counter,
+    /// Combined signatures that were verified.
+    pub verified: Counter,
+    /// Checks that took, each for all signatures over one root that waited.
+    pub verified_groups: Counter,
+    /// Calls to servers.
+    pub calls: Counter,
     /// Requests and envelopes that were not kept.
     pub not_kept: Counter,
 }
@@ -72,6 +80,22 @@ impl Default for GatewayMetrics {
                 "gateway_server_troubles",
                 "Answers of servers that did not count, by server and reason",
                 Family::<[(String, String); 2], Counter>::default(),
+            ),
+            protection_commits: registry.register(
+                "gateway_protection_commits",
+                "Transactions of slashing protection, one fsync each, for all requests that waited",
+                Counter::default(),
+            ),
+            verified: registry.register("gateway_verified", "Combined signatures verified", Counter::default()),
+            verified_groups: registry.register(
+                "gateway_verified_groups",
+                "Pairing checks that took, each for all signatures over one root that waited",
+                Counter::default(),
+            ),
+            calls: registry.register(
+                "gateway_calls",
+                "Calls to servers, each with all requests that waited for one",
+                Counter::default(),
             ),
             not_kept: registry.register(
                 "gateway_not_kept",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use prometheus_client::metrics::counter::Counter;
 use stkr_duties::ForkSchedule;
 use stkr_protection::{Protection, Request, Verdict};
 use tokio::sync::oneshot;
@@ -38,15 +39,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the writer's thread.
+    /// Starts the writer's thread; `commits` counts its transactions.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(protection: Arc<Protection>, schedule: Arc<ForkSchedule>) -> std::io::Result<Self> {
+    pub fn start(protection: Arc<Protection>, schedule: Arc<ForkSchedule>, commits: Counter) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(WAITING);
         std::thread::Builder::new()
             .name("protection".to_owned())
-            .spawn(move || write(&protection, &schedule, &waiting))?;
+            .spawn(move || write(&protection, &schedule, &commits, &waiting))?;
         Ok(Self { jobs })
     }
 
@@ -68,7 +69,7 @@ fn stopped() -> RecordError {
     RecordError::Unavailable("its thread has ended; restart the gateway".to_owned())
 }
 
-fn write(protection: &Protection, schedule: &ForkSchedule, waiting: &Receiver<Job>) {
+fn write(protection: &Protection, schedule: &ForkSchedule, commits: &Counter, waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         while group.len() < GROUP {
@@ -76,6 +77,7 @@ fn write(protection: &Protection, schedule: &ForkSchedule, waiting: &Receiver<Jo
             group.push(next);
         }
         let requests: Vec<Request> = group.iter().map(|job| job.request).collect();
+        commits.inc();
         let judged = protection.check_and_record(&requests, clock::now(schedule));
         if let Err(error) = &judged {
             tracing::error!(error = %error, count = group.len(), "slashing protection refuses everything");
@@ -108,7 +110,8 @@ mod tests {
             Protection::create(&folder.path().join("protection.db"), schedule.genesis_validators_root()).unwrap();
         let pubkey = Pubkey::repeat_byte(7);
         protection.register(&[pubkey], None).unwrap();
-        let recorder = Recorder::start(Arc::new(protection), schedule).unwrap();
+        let commits = Counter::default();
+        let recorder = Recorder::start(Arc::new(protection), schedule, commits.clone()).unwrap();
         let vote = |number: u64| {
             let signing_root = B256::left_padding_from(&number.to_be_bytes());
             let duty = Duty::Attestation(Attestation { source_epoch: 9, target_epoch: 10, signing_root });
@@ -118,5 +121,6 @@ mod tests {
         let safe = verdicts.iter().filter(|verdict| matches!(verdict, Ok(Verdict::Safe))).count();
         let slashable = verdicts.iter().filter(|verdict| matches!(verdict, Ok(Verdict::Slashable(_)))).count();
         assert_eq!((safe, slashable), (1, 999));
+        assert!(commits.get() < 1_000, "what waits shares a transaction: {}", commits.get());
     }
 }

@@ -349,14 +349,16 @@ const fn word(trouble: &Trouble) -> &'static str {
 }
 
 /// 48 bytes in hex, with or without `0x`, in any case: what Web3Signer takes.
-fn read_pubkey(identifier: &str) -> Option<Pubkey> {
+#[must_use]
+pub fn read_pubkey(identifier: &str) -> Option<Pubkey> {
     let digits = identifier.strip_prefix("0x").unwrap_or(identifier);
     let bytes: [u8; 48] = hex::decode(digits).ok()?.try_into().ok()?;
     Some(Pubkey::from(bytes))
 }
 
 /// An identifier as it may be shown: strangers choose it.
-fn shown(identifier: &str) -> String {
+#[must_use]
+pub fn shown(identifier: &str) -> String {
     match read_pubkey(identifier) {
         Some(pubkey) => pubkey.to_string(),
         None => identifier.chars().filter(char::is_ascii_alphanumeric).take(98).collect(),

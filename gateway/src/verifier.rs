@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use stkr_core::{PublicKey, Signature, verify_same_message};
 use stkr_node::collector::Verify;
 use tokio::sync::oneshot;
@@ -90,24 +91,26 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Starts a thread per core.
+    /// Starts a thread per core; `verified` counts signatures, `groups` the checks that took.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start(verified: &Counter, groups: &Counter) -> std::io::Result<Self> {
         let handle = Arc::new(Handle(Arc::default()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..cores.min(MOST_THREADS) {
-            let shared = handle.0.clone();
-            std::thread::Builder::new().name("verifier".to_owned()).spawn(move || work(&shared))?;
+            let (shared, verified, groups) = (handle.0.clone(), verified.clone(), groups.clone());
+            std::thread::Builder::new().name("verifier".to_owned()).spawn(move || work(&shared, &verified, &groups))?;
         }
         Ok(Self { handle })
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, verified: &Counter, groups: &Counter) {
     while let Some(group) = shared.next() {
         let Some(message) = group.first().map(|job| job.message) else { continue };
+        verified.inc_by(u64::try_from(group.len()).unwrap_or_default());
+        groups.inc();
         let pairs: Vec<(PublicKey, Signature)> = group.iter().map(|job| (job.key, job.signature)).collect();
         for (job, verdict) in group.into_iter().zip(verify_same_message(&message, &pairs)) {
             let _ = job.reply.send(verdict);
@@ -139,16 +142,20 @@ mod tests {
 
     #[tokio::test]
     async fn of_a_burst_over_two_messages_exactly_the_wrong_ones_are_found() {
-        let verifier = Verifier::start().unwrap();
-        let asked = (0..40_u8).map(|number| {
+        let (verified, groups) = (Counter::default(), Counter::default());
+        let verifier = Verifier::start(&verified, &groups).unwrap();
+        let signed = (0..40_u8).map(|number| {
             let message = [number % 2; 32];
             let (key, right) = pair(number, &message);
             let wrong = pair(number, &[9; 32]).1;
-            verifier.verify(key, message, if number % 10 == 3 { wrong } else { right })
+            (key, message, if number % 10 == 3 { wrong } else { right })
         });
-        let verdicts = futures::future::join_all(asked.collect::<Vec<_>>()).await;
+        let signed: Vec<_> = signed.collect();
+        let asked = signed.into_iter().map(|(key, message, signature)| verifier.verify(key, message, signature));
+        let verdicts = futures::future::join_all(asked).await;
         let wrong: Vec<usize> = (0..40).filter(|at| !verdicts[*at]).collect();
         assert_eq!(wrong, [3, 13, 23, 33]);
+        assert!(verified.get() == 40 && groups.get() < 40, "{} groups", groups.get());
     }
 
     #[test]

@@ -117,8 +117,19 @@ pub fn load<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
 /// When the file cannot be read or parsed.
 pub fn read<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let mut config: C = toml::from_str(&text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: parse_reason(&text, &error) })?;
+    parse(&text, path)
+}
+
+/// The same for the `text` of a file at `path`, which is not opened.
+///
+/// # Errors
+/// When the text cannot be parsed.
+pub fn parse<C: ProgramConfig>(text: &str, path: &Path) -> Result<C, ConfigError> {
+    let mut config: C = toml::from_str(text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: parse_reason(text, &error) })?;
+    // The parser takes integers of 64 bits, TOML has 63 and a sign: what cannot be written is nothing to run with.
+    toml::Value::try_from(&config)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })?;
     let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     config.resolve(absolute.parent().unwrap_or(Path::new("/")));
     Ok(config)
@@ -748,6 +759,13 @@ mod tests {
         let (_folder, path) = written("[chain]\nmin_endpoints = 1\nrpc_url = \"http://a\"\n");
         let error = load::<Sample>(&path).unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("unknown field `rpc_url`"), "{error}");
+    }
+
+    #[test]
+    fn a_number_that_could_not_be_written_again_is_refused() {
+        let config = |poll: u64| parse::<Sample>(&format!("[chain]\npoll_ms = {poll}\n"), Path::new("sample.toml"));
+        assert_eq!(config(i64::MAX.unsigned_abs()).unwrap().chain.poll_ms, i64::MAX.unsigned_abs());
+        assert!(config(u64::MAX).unwrap_err().to_string().contains("too large"));
     }
 
     #[test]

@@ -83,6 +83,23 @@ pub(crate) fn read<E: From<InterchangeError>>(
     Ok(())
 }
 
+/// Reads a file as an import does and writes what was understood, entry by entry as it came, in the form of an export.
+///
+/// # Errors
+/// As an import. What was written until then is worth nothing.
+pub fn normalise(reader: impl Read, genesis_validators_root: B256, writer: impl Write) -> Result<(), InterchangeError> {
+    let mut writer = Writer::begin(writer, genesis_validators_root).map_err(InterchangeError::Read)?;
+    read(reader, genesis_validators_root, |entry: Entry| {
+        let Entry { pubkey, blocks, attestations } = entry;
+        let written = writer.key(&pubkey, None, blocks.into_iter().map(Ok), None, attestations.into_iter().map(Ok));
+        match written {
+            Ok(_) => Ok(()),
+            Err(error) => Err(InterchangeError::Read(io::Error::other(error))),
+        }
+    })?;
+    writer.end().map_err(InterchangeError::Read)
+}
+
 fn refused(error: serde_json::Error) -> InterchangeError {
     if !error.is_io() {
         return InterchangeError::Malformed(error);

@@ -80,7 +80,7 @@ pub use duty::{
 pub use error::{BackupError, Distrust, ExportError, ImportError, KeyError, OpenError, ReleaseError, Unavailable};
 pub use export::ExportReport;
 pub use instance::{InstanceId, InstanceIdError};
-pub use interchange::{InterchangeError, MAX_BYTES, MAX_ENTRIES, MAX_RECORDS};
+pub use interchange::{InterchangeError, MAX_BYTES, MAX_ENTRIES, MAX_RECORDS, normalise};
 pub use merge::ImportReport;
 pub use protection::{Protection, restore};
 pub use quarantine::Quarantine;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use axum::http::StatusCode;
 use futures::StreamExt as _;
+use stkr_chain::endpoint::BlockId;
 use stkr_core::PublicKey;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_node::clock::Clock;
@@ -68,6 +69,7 @@ pub struct App {
     /// thread is taken, so that callers in a queue hold none of the threads that signing needs.
     ceremony: Arc<tokio::sync::Mutex<()>>,
     advances: tokio::sync::Semaphore,
+    adoption: dealt::Adoption,
     readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
     clock: Clock,
     /// 0 before the registry knows us.
@@ -113,7 +115,8 @@ impl App {
         (requests_per_second, burst): (u32, u32),
     ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-server", env!("CARGO_PKG_VERSION")));
-        let counted = ServerMetrics::new(&metrics);
+        let commits = duties.as_ref().map(|duties| duties.desk().commits().clone()).unwrap_or_default();
+        let counted = ServerMetrics::new(&metrics, commits);
         let clock = Clock::new(&metrics);
         let rate = |times: u32| {
             let (burst, per_second) = (burst.saturating_mul(times), requests_per_second.saturating_mul(times));
@@ -132,6 +135,7 @@ impl App {
             rate_of_addresses: rate(CLIENTS_PER_ADDRESS),
             ceremony: Arc::default(),
             advances: tokio::sync::Semaphore::new(ADVANCES),
+            adoption: dealt::Adoption::default(),
             readiness: tokio::sync::Mutex::default(),
             clock,
             server_id: AtomicU32::new(0),
@@ -274,15 +278,15 @@ impl App {
     }
 
     /// Reads again who may ask for duties; to be called with every new block.
-    pub async fn refresh_assignments(&self) {
+    pub async fn refresh_assignments(&self, tip: &BlockId) {
         if let Some(duties) = &self.duties {
-            duties.refresh(&self.chain).await;
+            duties.refresh(&self.chain, tip).await;
         }
     }
 
     /// Finds out which dealt keys the chain knows by now; to be called with every new block.
     pub async fn adopt_dealt_shares(&self) {
-        if let Err(error) = dealt::adopt(&self.store, &self.chain, self.signer()).await {
+        if let Err(error) = self.adoption.look(&self.store, &self.chain, self.signer()).await {
             tracing::warn!(error = %error, "shares of dealt keys could not be looked up; tried again with the next block");
         }
     }

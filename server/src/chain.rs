@@ -1,16 +1,16 @@
 //! What a server asks the chain, each time anew: nothing here comes from whoever called.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256, Log, U256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent as _;
 use stkr_chain::bindings::KeyRegistry;
-use stkr_chain::endpoint::ask;
+use stkr_chain::endpoint::{BlockId, ask};
 use stkr_chain::types::KeyState;
 use stkr_chain::{ChainError, ChainReader, DutyAssignment, KeyInfo, LiveKey};
 use stkr_core::{PublicKey, ShareIndex, Threshold};
@@ -24,6 +24,34 @@ use crate::signing::Facts;
 
 /// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
 const CACHE_ENTRIES: usize = 1024;
+
+/// Blocks between two looks that are read one by one; after more of them everything counts as changed.
+const MOST_BLOCKS: usize = 8;
+
+/// Keys whose assignment may have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These.
+    Keys(BTreeSet<u64>),
+    /// Any.
+    All,
+}
+
+impl Changed {
+    /// What events of the deployment's contracts say. The key's id is the first argument of every event of the registry that
+    /// concerns one; which keys a provider or a pool has only the contracts know.
+    fn by<'a>(logs: impl Iterator<Item = &'a Log>, registry: Address) -> Self {
+        let mut keys = BTreeSet::new();
+        for log in logs {
+            let id = log.topics().get(1).map(|topic| u64::try_from(U256::from_be_bytes(topic.0)));
+            match id {
+                Some(Ok(id)) if log.address == registry => keys.insert(id),
+                _ => return Self::All,
+            };
+        }
+        Self::Keys(keys)
+    }
+}
 
 /// Why there is no ceremony to take part in.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +218,8 @@ impl ChainView {
         } else {
             None
         };
-        Ok(DutyFacts { group_key: live.keys.group_key(), seat, pays })
+        let has_events = key.consumer == Address::ZERO || key.consumer == deployment.micropools;
+        Ok(DutyFacts { group_key: live.keys.group_key(), seat, pays, has_events })
     }
 
     /// Who may ask for duties of a key, at the newest block.
@@ -201,14 +230,64 @@ impl ChainView {
         self.reader.duty_assignment(key_id).await.map_err(|error| refusal(&error))
     }
 
-    /// Hash of the newest block of the first endpoint that has one.
-    pub async fn newest_block(&self) -> Option<B256> {
+    /// The newest block of the first endpoint that has one.
+    pub async fn newest_block(&self) -> Option<BlockId> {
         for endpoint in self.reader.endpoints() {
             if let Ok(Some(block)) = endpoint.block(BlockNumberOrTag::Latest).await {
-                return Some(block.hash);
+                return Some(block);
             }
         }
         None
+    }
+
+    /// Whose assignment may have changed from the block `seen` to the block `tip`, by the events of every block in between.
+    ///
+    /// The blocks are found backwards by the hash of each one's parent, and their events asked for by the block's hash: a
+    /// reorg, or an endpoint that lacks a block, is seen and never taken for a block without events.
+    pub async fn changes(&self, seen: B256, tip: &BlockId) -> Changed {
+        let mut keys = BTreeSet::new();
+        let mut block = *tip;
+        for _ in 0..MOST_BLOCKS {
+            if block.hash == seen {
+                return Changed::Keys(keys);
+            }
+            match self.changes_in(block.hash).await {
+                Ok(Changed::Keys(more)) => keys.extend(more),
+                Ok(Changed::All) | Err(_) => return Changed::All,
+            }
+            let Some(number) = block.number.checked_sub(1) else { return Changed::All };
+            let parent = block.parent;
+            block = match self.block(number).await {
+                Some(before) if before.hash == parent => before,
+                _ => return Changed::All,
+            };
+        }
+        Changed::All
+    }
+
+    async fn block(&self, number: u64) -> Option<BlockId> {
+        for endpoint in self.reader.endpoints() {
+            if let Ok(Some(block)) = endpoint.block(BlockNumberOrTag::Number(number)).await {
+                return Some(block);
+            }
+        }
+        None
+    }
+
+    async fn changes_in(&self, block: B256) -> Result<Changed, ChainError> {
+        let deployment = self.reader.deployment();
+        let registry = deployment.key_registry;
+        let contracts = vec![registry, deployment.provider_registry, deployment.micropools];
+        let filter = Filter::new().address(contracts).at_block_hash(block);
+        let mut last = ChainError::NotFound(format!("no RPC endpoint has block {block}"));
+        for endpoint in self.reader.endpoints() {
+            let action = format!("reading the events of block {block} at {}", endpoint.name());
+            match ask(action, endpoint.provider().get_logs(&filter)).await {
+                Ok(logs) => return Ok(Changed::by(logs.iter().map(|log| &log.inner), registry)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// The public half of a Live key, believed only because it rebuilds the root on-chain.
@@ -315,5 +394,28 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
             map.clear();
         }
         map.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_key_concerns_that_key_and_any_other_event_all() {
+        let registry = Address::repeat_byte(1);
+        let log = |address: Address, topics: &[u64]| {
+            let topics = topics.iter().map(|topic| B256::from(U256::from(*topic))).collect();
+            Log::new_unchecked(address, topics, alloy::primitives::Bytes::new())
+        };
+        let of = |logs: &[Log]| Changed::by(logs.iter(), registry);
+        assert_eq!(of(&[]), Changed::Keys(BTreeSet::new()));
+        assert_eq!(of(&[log(registry, &[9, 4]), log(registry, &[8, 7])]), Changed::Keys([4, 7].into()));
+        assert_eq!(
+            of(&[log(registry, &[9, 4]), log(Address::repeat_byte(2), &[9, 4])]),
+            Changed::All,
+            "a provider's or a pool's"
+        );
+        assert_eq!(of(&[log(registry, &[9])]), Changed::All, "one that names no key");
     }
 }

@@ -7,11 +7,13 @@
 //! ```
 //! The history comes first: whatever is interrupted, there is never a share whose history is missing.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, B256, keccak256};
+use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
 use stkr_chain::{ChainError, Deployment};
 use stkr_core::dealt::open_share;
@@ -196,31 +198,85 @@ fn parse<T: DeserializeOwned>(json: &[u8], path: &Path) -> eyre::Result<T> {
     Ok(serde_json::from_slice(json).map_err(wrong)?)
 }
 
+/// Blocks after which every dealt share is looked up again: a reorg may have given a key another id.
+const LOOK_AT_ALL_EVERY: u32 = 32;
+/// Shares that are looked up at once.
+const PARALLEL_READS: usize = 8;
+
 /// Gives the shares of dealt keys the ids that the chain knows the keys by.
-///
-/// # Errors
-/// Chain or database; what was adopted stays.
-pub async fn adopt(store: &Store, chain: &ChainView, signer: Address) -> eyre::Result<()> {
-    for share in store.dealt_shares()? {
-        let group_key = PublicKey::from_compressed(&share.group_key)?;
-        let Some(key_id) = chain.reader().key_of_group_key(keccak256(group_key.to_eip2537())).await? else { continue };
-        if store.shares(key_id)?.iter().any(|known| known.group_key == share.group_key) {
-            continue;
-        }
-        // Believed only because it rebuilds the root on-chain.
-        let live = match chain.reader().live_key(key_id).await {
-            Err(ChainError::NotFound(_)) => continue,
-            live => live?,
-        };
-        let seat = live.member_of_signer(signer).map(|member| member.index);
-        let is_ours = seat == Some(share.index)
-            && live.keys.share_key(share.index).is_some_and(|key| key.to_compressed() == share.share_key);
-        if is_ours {
-            store.adopt_dealt(key_id, &share)?;
-            tracing::info!(key_id, group_key = %group_key, "a dealt key is on the chain");
-        }
+#[derive(Debug, Default)]
+pub struct Adoption(tokio::sync::Mutex<Looks>);
+
+/// What the last looks have seen.
+#[derive(Debug, Default)]
+struct Looks {
+    /// Keys on the chain when every share was looked up that had no id.
+    keys: Option<u64>,
+    /// Blocks since all shares were looked up.
+    blocks: u32,
+}
+
+impl Looks {
+    /// Whether shares have to be looked up while the chain has so many keys, and whether those with an id as well.
+    const fn due(&self, keys: u64) -> (bool, bool) {
+        let all = self.blocks >= LOOK_AT_ALL_EVERY;
+        (all || !matches!(self.keys, Some(known) if known == keys), all)
     }
-    Ok(())
+}
+
+impl Adoption {
+    /// To be called with every new block. Where nothing can have changed it costs one question.
+    ///
+    /// # Errors
+    /// Chain or database; what was adopted stays, and the next call looks again.
+    pub async fn look(&self, store: &Store, chain: &ChainView, signer: Address) -> eyre::Result<()> {
+        let shares = store.dealt_shares()?;
+        if shares.is_empty() {
+            return Ok(());
+        }
+        let mut looks = self.0.lock().await;
+        let keys = chain.reader().key_count().await?;
+        let (due, all) = looks.due(keys);
+        looks.blocks = if all { 0 } else { looks.blocks.saturating_add(1) };
+        if !due {
+            return Ok(());
+        }
+        looks.keys = None;
+        let known = store.all_shares()?.into_iter().filter(|(key_id, _)| *key_id != 0);
+        let known: HashSet<[u8; 48]> = known.map(|(_, share)| share.group_key).collect();
+        let wanted = shares.into_iter().filter(|share| all || !known.contains(&share.group_key));
+        let adopt = |share| async move { adopt(store, chain, signer, &share).await };
+        let mut adopted = futures::stream::iter(wanted).map(adopt).buffer_unordered(PARALLEL_READS);
+        let mut settled = true;
+        while let Some(done) = adopted.next().await {
+            settled &= done?;
+        }
+        looks.keys = settled.then_some(keys);
+        Ok(())
+    }
+}
+
+/// Whether there is nothing to wait for: the chain does not know the key, or its public half could be read.
+async fn adopt(store: &Store, chain: &ChainView, signer: Address, share: &ShareRow) -> eyre::Result<bool> {
+    let group_key = PublicKey::from_compressed(&share.group_key)?;
+    let hash = keccak256(group_key.to_eip2537());
+    let Some(key_id) = chain.reader().key_of_group_key(hash).await? else { return Ok(true) };
+    if store.shares(key_id)?.iter().any(|known| known.group_key == share.group_key) {
+        return Ok(true);
+    }
+    // Believed only because it rebuilds the root on-chain.
+    let live = match chain.reader().live_key(key_id).await {
+        Err(ChainError::NotFound(_)) => return Ok(false),
+        live => live?,
+    };
+    let seat = live.member_of_signer(signer).map(|member| member.index);
+    let is_ours = seat == Some(share.index)
+        && live.keys.share_key(share.index).is_some_and(|key| key.to_compressed() == share.share_key);
+    if is_ours {
+        store.adopt_dealt(key_id, share)?;
+        tracing::info!(key_id, group_key = %group_key, "a dealt key is on the chain");
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -448,5 +504,15 @@ mod tests {
         assert!(error.to_string().contains("second share"), "{error:#}");
         let known = given.stopped().open().unwrap().key(&group_key().into()).unwrap().unwrap();
         assert_eq!(known.high.slot, Some(77));
+    }
+
+    #[test]
+    fn shares_are_looked_up_when_there_are_new_keys_and_all_of_them_once_an_epoch() {
+        let looks = |keys, blocks| Looks { keys, blocks };
+        assert_eq!(looks(None, 0).due(0), (true, false), "after a start, and after a failure");
+        assert_eq!(looks(Some(7), 1).due(7), (false, false));
+        assert_eq!(looks(Some(7), 1).due(8), (true, false));
+        assert_eq!(looks(Some(8), 1).due(7), (true, false), "a reorg");
+        assert_eq!(looks(Some(7), LOOK_AT_ALL_EVERY).due(7), (true, true));
     }
 }

@@ -8,6 +8,8 @@
 //! While one batch is on its way to the disk the next ones queue up, so that the more is asked for, the more share an fsync.
 
 use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
 use stkr_protection::{Now, Protection, Pubkey, Request, Unavailable, Verdict};
 use stkr_protocol::sign::Refusal;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +30,7 @@ struct Job {
 pub struct Desk {
     protection: Arc<Protection>,
     queue: mpsc::Sender<Job>,
+    commits: Counter,
 }
 
 impl Desk {
@@ -38,9 +41,15 @@ impl Desk {
     pub fn start(protection: Protection) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let protection = Arc::new(protection);
-        let serving = Arc::clone(&protection);
-        std::thread::Builder::new().name("protection".to_owned()).spawn(move || serve(&serving, jobs))?;
-        Ok(Self { protection, queue })
+        let commits = Counter::default();
+        let (serving, counted) = (Arc::clone(&protection), commits.clone());
+        std::thread::Builder::new().name("protection".to_owned()).spawn(move || serve(&serving, &counted, jobs))?;
+        Ok(Self { protection, queue, commits })
+    }
+
+    /// Transactions so far, one fsync each.
+    pub const fn commits(&self) -> &Counter {
+        &self.commits
     }
 
     /// One verdict per request, in order; those that allow a signature are on disk.
@@ -79,7 +88,7 @@ impl Desk {
     }
 }
 
-fn serve(protection: &Protection, mut jobs: mpsc::Receiver<Job>) {
+fn serve(protection: &Protection, commits: &Counter, mut jobs: mpsc::Receiver<Job>) {
     while let Some(first) = jobs.blocking_recv() {
         let mut waiting = vec![first];
         let mut count = waiting[0].requests.len();
@@ -89,6 +98,7 @@ fn serve(protection: &Protection, mut jobs: mpsc::Receiver<Job>) {
             count += job.requests.len();
             waiting.push(job);
         }
+        commits.inc();
         answer(protection, waiting);
     }
 }
@@ -147,6 +157,7 @@ mod tests {
         let answers = futures::future::join_all(calls).await;
         let safe = answers.iter().filter(|answer| answer.as_ref().unwrap()[0].may_sign()).count();
         assert_eq!(safe, 1);
+        assert!(desk.commits().get() < 200, "what waits shares a transaction: {}", desk.commits().get());
         for answer in &answers {
             assert!(answer.as_ref().unwrap()[1].may_sign(), "the same vote again, or the next epoch's: {answer:?}");
         }

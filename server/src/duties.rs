@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloy::primitives::B256;
 use futures::StreamExt as _;
-use stkr_core::{PublicKey, SecretShare, ShareIndex};
+use stkr_chain::endpoint::BlockId;
+use stkr_core::{HashedRoot, PublicKey, SecretShare, ShareIndex};
 use stkr_kill_points::kill_point;
 use stkr_protection::{Request, Verdict};
 use stkr_protocol::ProtocolDomain;
@@ -75,8 +77,8 @@ impl Duties {
     }
 
     /// Reads again who may ask.
-    pub async fn refresh(&self, chain: &ChainView) {
-        self.assignments.refresh(chain).await;
+    pub async fn refresh(&self, chain: &ChainView, tip: &BlockId) {
+        self.assignments.refresh(chain, tip).await;
     }
 
     /// What slashing protection knows of a key, and for whom this server signs with it.
@@ -246,11 +248,14 @@ async fn sign(
     let refusals: Vec<_> = allowed.iter().map(|(judged, _)| *judged).collect();
     let (keys, domain): (_, ProtocolDomain) = (Arc::clone(parts.keys), parts.chain.domain());
     let work = move || {
+        // From Electra on the attestations of a slot have one root, and a hash to the curve costs half as much as the rest.
+        let mut hashed: HashMap<B256, HashedRoot> = HashMap::new();
         let sign = |(judged, ready): (Option<Judged>, Result<Ready, Refusal>)| {
             let kind = judged.map(|judged| judged.subject.duty_kind());
             let answer = match ready {
                 Ok((judged, share)) => {
-                    let partial = share.sign(&judged.subject.signing_root().0);
+                    let root = judged.subject.signing_root();
+                    let partial = share.sign_hashed(hashed.entry(root).or_insert_with(|| HashedRoot::new(&root.0)));
                     kill_point!("server.before_envelope");
                     SignResponse::Signed(SignedPartial::new(&judged.subject, &domain, &keys.signer, 0, &partial))
                 }

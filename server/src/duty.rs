@@ -40,6 +40,9 @@ pub struct DutyFacts {
     pub seat: (ShareIndex, PublicKey),
     /// The pool's vault, derived here from the pool id, for a pool's key; `None` for others, whose owner takes what it earns.
     pub pays: Option<Address>,
+    /// Whether every change of who may ask for its duties shows as an event of this deployment's contracts: not so for a key
+    /// of another pools contract.
+    pub has_events: bool,
 }
 
 /// Who may ask for duties of a key.
@@ -298,7 +301,7 @@ mod tests {
         let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
         let index = ShareIndex::new(2).unwrap();
         let seat = (index, *dealt.keys.share_key(index).unwrap());
-        DutyFacts { group_key: dealt.keys.group_key(), seat, pays: Some(VAULT) }
+        DutyFacts { group_key: dealt.keys.group_key(), seat, pays: Some(VAULT), has_events: true }
     }
 
     fn askers() -> Askers {

@@ -40,6 +40,8 @@ pub struct ServerMetrics {
     pub refusals: Family<KindLabel, Counter>,
     /// Answers to requests for duties by kind and verdict.
     pub duties: Family<DutyLabel, Counter>,
+    /// Transactions of slashing protection.
+    pub protection_commits: Counter,
     /// Requests for duties that were not kept as evidence because the disk was too slow.
     pub evidence_dropped: Counter,
     /// Requests refused by the rate limit.
@@ -51,8 +53,8 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Registers all of them.
-    pub fn new(metrics: &Metrics) -> Self {
+    /// Registers all of them; `protection_commits` is counted by the [`Desk`](crate::desk::Desk).
+    pub fn new(metrics: &Metrics, protection_commits: Counter) -> Self {
         Self {
             ceremony_answers: metrics.register(
                 "ceremony_answers",
@@ -66,6 +68,11 @@ impl ServerMetrics {
             ),
             refusals: metrics.register("refusals", "Refused signing requests by kind", Family::default()),
             duties: metrics.register("duties", "Answers to requests for duties by kind and verdict", Family::default()),
+            protection_commits: metrics.register(
+                "protection_commits",
+                "Transactions of slashing protection, one fsync each, for all requests that waited",
+                protection_commits,
+            ),
             evidence_dropped: metrics.register(
                 "evidence_dropped",
                 "Requests for duties not kept as evidence because the disk was too slow",
@@ -93,7 +100,7 @@ mod tests {
     #[test]
     fn the_handbook_lists_every_metric_and_every_log_field() {
         let metrics = Metrics::new("stkr-server", "0");
-        ServerMetrics::new(&metrics);
+        ServerMetrics::new(&metrics, Counter::default());
         stkr_node::clock::Clock::new(&metrics);
         let handbook =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operators.md")).unwrap_or_default();

@@ -196,10 +196,10 @@ async fn follow_assignments(app: Arc<App>, pause: Duration) {
     let mut seen = None;
     loop {
         let newest = app.chain().newest_block().await;
-        if newest.is_some() && newest != seen {
+        if let Some(tip) = newest.filter(|tip| seen != Some(tip.hash)) {
             app.adopt_dealt_shares().await;
-            app.refresh_assignments().await;
-            seen = newest;
+            app.refresh_assignments(&tip).await;
+            seen = Some(tip.hash);
         }
         tokio::time::sleep(pause).await;
     }

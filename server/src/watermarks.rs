@@ -41,7 +41,7 @@ mod tests {
         let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
         let index = ShareIndex::new(2).unwrap();
         let seat = (index, *dealt.keys.share_key(index).unwrap());
-        let facts = DutyFacts { group_key: dealt.keys.group_key(), seat, pays: None };
+        let facts = DutyFacts { group_key: dealt.keys.group_key(), seat, pays: None, has_events: true };
         let epochs = Epochs { source_epoch: 8, target_epoch: 9 };
         let high = stkr_protection::Watermark { slot: Some(300), epochs: Some(epochs) };
         let pubkey = facts.group_key.to_compressed().into();

@@ -1,18 +1,36 @@
-//! `cargo xtask bench`: criterion benches of core and gas snapshots of the contracts. Kept apart from tests.
+//! `cargo xtask bench`: criterion benches of core, gas snapshots of the contracts, and whole networks under load. Kept apart
+//! from tests.
 
 use crate::run;
 use eyre::Result;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// Only benches whose name contains this.
     filter: Option<String>,
     /// Rewrite snapshots/ instead of benching.
     #[arg(long)]
     gas: bool,
+    #[command(subcommand)]
+    network: Option<Network>,
+}
+
+#[derive(clap::Subcommand)]
+enum Network {
+    /// One epoch of the duties of many validators: a gateway, four servers, a chain, and who asks, on this machine.
+    #[command(disable_help_flag = true)]
+    Duties {
+        /// See `cargo xtask bench duties --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(Network::Duties { args }) = &args.network {
+        return run::load(args);
+    }
     if args.gas {
         run::node_packages()?;
         let mut command = run::command("forge")?;

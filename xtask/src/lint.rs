@@ -16,11 +16,12 @@ const FLOORS: &[&[&str]] = &[
     &["stkr-server", "stkr-relayer", "stkr-gateway", "stkr-cli"],
     &["stkr-adversary"],
     &["stkr-e2e", "stkr-conformance"],
+    &["stkr-fuzz"],
     &["xtask"],
 ];
 
 /// Crates that only tests may use: no product crate depends on them.
-const TEST_ONLY: &[&str] = &["stkr-adversary", "stkr-e2e", "stkr-conformance", "xtask"];
+const TEST_ONLY: &[&str] = &["stkr-adversary", "stkr-e2e", "stkr-conformance", "stkr-fuzz", "xtask"];
 
 pub(crate) fn run() -> Result<()> {
     run::node_packages()?;
@@ -111,13 +112,14 @@ fn trusted_dealers(packages: &[Package]) -> Vec<&str> {
     offenders.map(|package| package.name.as_str()).collect()
 }
 
-/// Crates besides the command line that enable the feature `splitter` outside their own tests, or have a feature that would.
+/// Crates besides the command line, and those that only tests use, that enable the feature `splitter` outside their own tests, or have a feature that would.
 fn splitters(packages: &[Package]) -> Vec<&str> {
     let enables = |dependency: &Dependency| {
         dependency.kind.is_none() && dependency.features.iter().any(|feature| feature == "splitter")
     };
     let forwards = |package: &Package| package.features.values().flatten().any(|target| target.ends_with("/splitter"));
-    let others = packages.iter().filter(|package| package.name != "stkr-cli");
+    let others = packages.iter();
+    let others = others.filter(|it| it.name != "stkr-cli" && !TEST_ONLY.contains(&it.name.as_str()));
     others
         .filter(|package| forwards(package) || package.dependencies.iter().any(enables))
         .map(|package| package.name.as_str())
@@ -177,7 +179,12 @@ mod tests {
             package.dependencies[0].features = vec!["splitter".into()];
             package
         };
-        let packages = [with("stkr-cli", None), with("stkr-protocol", Some("dev")), with("stkr-server", None)];
+        let packages = [
+            with("stkr-cli", None),
+            with("stkr-e2e", None),
+            with("stkr-protocol", Some("dev")),
+            with("stkr-server", None),
+        ];
         assert_eq!(splitters(&packages), ["stkr-server"]);
         let mut forwarder = package("stkr-node", "stkr-core", Some("dev"));
         forwarder.features.insert("extra".into(), vec!["stkr-core/splitter".into()]);

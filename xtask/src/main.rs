@@ -4,6 +4,7 @@
 mod bench;
 mod bite;
 mod crates;
+mod fuzz;
 mod halmos;
 mod kills;
 mod lint;

@@ -128,8 +128,13 @@ fn node_packages_of(folder: &Path) -> Result<()> {
 /// Builds the binaries that devnet and end-to-end tests start, beside this program's own. Of the whole workspace: a
 /// selection of packages would resolve other features, and compile most dependencies again.
 pub(crate) fn build_binaries() -> Result<()> {
+    build(&["--bins"])
+}
+
+/// The whole workspace, so that one set of features is compiled; `options` say what of it.
+pub(crate) fn build(options: &[&str]) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    run(&cargo, &["build", "--locked", "--workspace", "--bins"])
+    run(&cargo, &[&["build", "--locked", "--workspace"], options].concat())
 }
 
 /// Compiles the contracts as they are deployed (via-IR). About 80 s when nothing is cached.
@@ -175,6 +180,17 @@ fn prepared_devnet(args: &[String]) -> Result<Command> {
     let mut devnet = command(&here.with_file_name("devnet").to_string_lossy())?;
     devnet.args(args);
     Ok(devnet)
+}
+
+/// The same for `bench duties`, with everything compiled as it is released.
+pub(crate) fn load(args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    node_packages()?;
+    // Only what runs: linking a released binary takes a minute and more.
+    build(&["--release", "--bin", "stkr-server", "--bin", "stkr-gateway", "--bin", "leash", "--bin", "load"])?;
+    build_contracts()?;
+    let load = root().join("target/release/load");
+    Err(command(&load.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", load.display()))
 }
 
 #[cfg(test)]

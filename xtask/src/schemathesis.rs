@@ -22,15 +22,23 @@ pub(crate) fn run() -> Result<()> {
     run::node_packages()?;
     run::build_binaries()?;
     let mut network = Network::start()?;
-    let probes = [Probe::server(&network.whereabouts), Probe::relayer(&network.whereabouts)];
+    let config = network.config()?;
+    let found = &network.whereabouts;
+    let mut probes = [Probe::server(found), Probe::relayer(found), Probe::gateway(found)];
     for probe in &probes {
-        let report = probe.run(&network.dir, "with a chain")?;
+        let report = probe.run(&network.dir, &config, "with a chain")?;
         report.reached(&probe.operations()?)?;
     }
-    network.take_chain()?;
+    network.take("chain")?;
+    // Whether requests get far was shown with a chain; without one and without servers most answers are refusals.
+    let [.., gateway] = &mut probes;
+    gateway.options.extend(["--warnings".to_owned(), "off".to_owned()]);
     for probe in &probes {
-        probe.run(&network.dir, "without a chain")?;
+        probe.run(&network.dir, &config, "without a chain")?;
     }
+    network.take("servers")?;
+    let [.., gateway] = &probes;
+    gateway.run(&network.dir, &config, "without servers")?;
     Ok(())
 }
 
@@ -41,6 +49,9 @@ struct Whereabouts {
     certificate: PathBuf,
     key: PathBuf,
     relayer: String,
+    gateway: String,
+    /// Validators that the gateway signs for.
+    identifiers: Vec<String>,
 }
 
 /// The program `apis` of tests/e2e, which ends with this value, and all that it has started with it.
@@ -76,11 +87,23 @@ impl Network {
         Ok(Self { dir, whereabouts, orders, lines, _process: process })
     }
 
-    fn take_chain(&mut self) -> Result<()> {
-        self.orders.write_all(b"\n").wrap_err("tell apis to take the chain away")?;
+    fn take(&mut self, what: &str) -> Result<()> {
+        self.orders.write_all(b"\n").wrap_err_with(|| format!("tell apis to take the {what} away"))?;
         let said = answer(&self.lines, &self.dir)?;
-        ensure!(said == r#"{"chain":null}"#, "apis said {said}");
+        ensure!(said == format!(r#"{{"{what}":null}}"#), "apis said {said}");
         Ok(())
+    }
+
+    /// The settings, with the validators that only this network has.
+    fn config(&self) -> Result<PathBuf> {
+        let path = run::root().join("tests/schemathesis.toml");
+        let text = std::fs::read_to_string(&path).wrap_err_with(|| path.display().to_string())?;
+        let quoted: Vec<String> = self.whereabouts.identifiers.iter().map(|key| format!("\"{key}\"")).collect();
+        let filled = text.replace("\"IDENTIFIERS\"", &quoted.join(", "));
+        ensure!(filled != text, "{} has no place for identifiers", path.display());
+        let path = self.dir.join("schemathesis.toml");
+        std::fs::write(&path, filled)?;
+        Ok(path)
     }
 }
 
@@ -113,6 +136,10 @@ impl Probe {
         Self { name: "relayer", url: found.relayer.clone(), options: Vec::new() }
     }
 
+    fn gateway(found: &Whereabouts) -> Self {
+        Self { name: "gateway", url: found.gateway.clone(), options: Vec::new() }
+    }
+
     /// The committed description; unit tests show that it is the served one. From a URL, Schemathesis would pass over the path
     /// it was loaded from.
     fn document(&self) -> PathBuf {
@@ -126,11 +153,11 @@ impl Probe {
         operations(&serde_json::from_slice(&text).wrap_err_with(|| path.display().to_string())?)
     }
 
-    fn run(&self, dir: &Path, state: &str) -> Result<Report> {
+    fn run(&self, dir: &Path, config: &Path, state: &str) -> Result<Report> {
         eprintln!("{} {state}:", self.name);
         let report = dir.join(format!("{}.json", self.name));
         let mut command = run::command(&python::tool("schemathesis")?)?;
-        self.arguments(&mut command, &report);
+        self.arguments(&mut command, config, &report);
         // What it leaves behind is not for the workspace. A proxy would answer in place of the server.
         command.current_dir(dir).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
         let status = run::within(&mut command, PROBE)?;
@@ -146,8 +173,8 @@ impl Probe {
         Ok(report)
     }
 
-    fn arguments(&self, command: &mut Command, report: &Path) {
-        command.arg("--config-file").arg(run::root().join("tests/schemathesis.toml"));
+    fn arguments(&self, command: &mut Command, config: &Path, report: &Path) {
+        command.arg("--config-file").arg(config);
         command.arg("run").arg(self.document()).args(["--url", &self.url]).args(&self.options);
         command.args(["--report", "json", "--report-json-path"]).arg(report);
     }

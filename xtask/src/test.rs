@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
-use crate::{bite, crates, halmos, kills, run, schemathesis, slither};
+use crate::{bite, crates, fuzz, halmos, kills, run, schemathesis, slither};
 use eyre::{Result, bail, ensure};
 use std::time::Instant;
 
@@ -25,10 +25,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("contracts: unit, fuzz, invariants", contracts),
         ("contracts: gas snapshots and budgets", gas),
         ("abi/ against the contracts", || run::abi(true)),
+        ("fuzz: wrong inputs for every parser", fuzz::short),
         ("lodestar: a validator client whose chain finalises", run::lodestar),
         ("crates: unit, conformance, end to end", crates::test),
     ];
     let long: &[Step] = &[
+        ("fuzz: a million wrong inputs for every parser", fuzz::long),
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),

@@ -258,7 +258,8 @@ impl Gateway {
             let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
             let peer = Peer { server_id: server.id, endpoint, fingerprint };
             let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
-            let client = ServerClient::new(&client, peer, patience).map(Line::open);
+            let client = ServerClient::new(&client, peer, patience)
+                .map(|client| Line::open(client, GatewayMetrics::default().calls));
             Seat { index: server.state.share.index(), server_id: server.id, client }
         });
         let members = servers.iter().map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
@@ -362,8 +363,8 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWaterma
         ring: KeyRing::default(),
         quiet: Quiet::new(2, schedule.clone()),
         high_watermark: mark,
-        recorder: Recorder::start(protection.clone(), schedule.clone()).unwrap(),
-        verifier: Verifier::start().unwrap(),
+        recorder: Recorder::start(protection.clone(), schedule.clone(), metrics.protection_commits.clone()).unwrap(),
+        verifier: Verifier::start(&metrics.verified, &metrics.verified_groups).unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
         suspects: Arc::default(),
