@@ -88,6 +88,7 @@ contract Deploy is Script, Deployer {
         vm.serializeAddress(key, "serverRegistry", address(d.serverRegistry));
         vm.serializeAddress(key, "providerRegistry", address(d.providerRegistry));
         vm.serializeAddress(key, "keyRegistry", address(d.keyRegistry));
+        vm.serializeAddress(key, "court", address(d.court));
         vm.serializeAddress(key, "micropools", address(d.micropools));
         vm.serializeAddress(key, "vaultImplementation", d.micropools.VAULT_IMPLEMENTATION());
         vm.serializeAddress(key, "depositContract", p.pools.depositContract);
