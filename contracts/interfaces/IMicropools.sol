@@ -99,7 +99,7 @@ interface IMicropools {
         address reporter
     );
     /// @notice Emitted when `reporter` withdraws its bounties.
-    event BountyPaid(address indexed reporter, uint256 amount);
+    event ProviderBountyPaid(address indexed reporter, uint256 amount);
 
     /// @notice Raised when the pool is in `state`, which does not allow the call.
     error WrongPoolState(uint256 poolId, PoolState state);
@@ -221,7 +221,7 @@ interface IMicropools {
     function withdrawInsurance(uint256 poolId) external;
 
     /// @notice Pays its bounties for faults of providers to the caller.
-    /// @dev Emitted: `BountyPaid`. Raised: `NoBounty`, `TransferFailed`.
+    /// @dev Emitted: `ProviderBountyPaid`. Raised: `NoBounty`, `TransferFailed`.
     function withdrawBounty() external;
 
     /// @notice Bounties (wei) that `reporter` can withdraw.

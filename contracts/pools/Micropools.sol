@@ -420,7 +420,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         uint256 amount = bountyOf[msg.sender];
         require(amount != 0, NoBounty(msg.sender));
         bountyOf[msg.sender] = 0;
-        emit BountyPaid(msg.sender, amount);
+        emit ProviderBountyPaid(msg.sender, amount);
         _payCaller(amount);
     }
 

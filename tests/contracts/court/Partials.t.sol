@@ -112,6 +112,9 @@ contract PartialsTest is CourtFixture {
         refuse(Fault.InvalidPartial, evidenceOf(a), invalidCall(a), selector(ICourt.Inconclusive.selector));
         a = withPartial(honest(made(), 0, ROOT), "");
         refuse(Fault.InvalidPartial, evidenceOf(a), invalidCall(a), selector(ICourt.Inconclusive.selector));
+        // A point and a byte more: what lies in memory behind a partial must never be judged with it.
+        a = withPartial(honest(made(), 0, ROOT), bytes.concat(ThresholdKeys.sign(1, ROOT), hex"00"));
+        refuse(Fault.InvalidPartial, evidenceOf(a), invalidCall(a), selector(ICourt.Inconclusive.selector));
     }
 
     /// @dev Honest transcripts are never slashable, whoever holds which share of what.

@@ -80,6 +80,8 @@ contract SentenceTest is CourtFixture {
         reportInvalid(invalid(0, ROOT));
         assertSlashed(serverAt(0), 1);
         Answer memory second = invalid(0, keccak256("second"));
+        second.envelope.slot = 640;
+        seal(second);
         commitAs(reporter, Fault.InvalidPartial, evidenceOf(second));
         vm.expectEmit(address(court));
         emit ICourt.FaultRecorded(Fault.InvalidPartial, serverAt(0), 1, 0, evidenceOf(second), reporter);

@@ -9,7 +9,8 @@ import {PoolFixture} from "../pools/PoolFixture.sol";
 import {Snapshots} from "./Snapshots.sol";
 
 /// @title Gas of the Court, as whole transactions by a reporter with a credit slot, and of a first-time one
-/// @dev The commitment is a transaction of its own, `commit`, and comes on top of each.
+/// @dev Nearly all of it is the hash to G2 and the pairing, a first record, and cold slots of three contracts. The
+/// commitment is a transaction of its own, `commit`, and comes on top of each.
 contract CourtGasTest is CourtFixture, Snapshots {
     string private constant GROUP = "Court";
     bytes32 private constant ROOT2 = keccak256("another duty");
@@ -35,6 +36,8 @@ contract CourtGasTest is CourtFixture, Snapshots {
         _assertBudget(_snap(GROUP, "proveGarbagePartial"), 370_000, "a garbage partial");
         reportConflict(vote(2, 9, 10, ROOT), vote(2, 9, 10, ROOT2));
         _assertBudget(_snap(GROUP, "proveConflictingDuties", "double vote"), 120_000, "conflicting duties");
+        // A key of servers that nobody has accused yet.
+        addServers(6);
         Ceremony memory c = makeKey(3, 4, 2);
         uint256 position;
         while (servers.server(c.committee[position]).lockedOut) ++position;
