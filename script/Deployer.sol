@@ -22,6 +22,8 @@ struct Parameters {
     uint48 seedDelay;
     uint48 ceremonyWindow;
     uint48 evidenceWindow;
+    /// Unix time of the beacon chain's genesis.
+    uint64 genesisTime;
     /// The registries in it are filled in by the deployment.
     Micropools.Config pools;
 }
@@ -63,7 +65,7 @@ abstract contract Deployer {
         d.keyRegistry = new KeyRegistry(
             address(d.accessManager), d.serverRegistry, p.seedDelay, p.evidenceWindow, p.ceremonyWindow
         );
-        d.court = new Court(d.keyRegistry);
+        d.court = new Court(d.keyRegistry, p.genesisTime);
         require(address(d.keyRegistry) == keyRegistry, "the deployer's nonce moved");
         require(address(d.court) == court, "the deployer's nonce moved");
         d.providerRegistry = new ProviderRegistry();

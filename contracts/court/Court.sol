@@ -44,6 +44,11 @@ contract Court is ICourt {
 
     // ---------------------------------------------------------------------------------------------- constants
 
+    uint256 private constant SECONDS_PER_SLOT = 12;
+    uint256 private constant SLOTS_PER_EPOCH = 32;
+
+    /// @inheritdoc ICourt
+    uint64 public immutable GENESIS_TIME;
     IKeyRegistry private immutable KEYS;
     IServerRegistry private immutable SERVERS;
 
@@ -56,12 +61,13 @@ contract Court is ICourt {
     /// Evidence without a slot that was charged.
     mapping(bytes32 evidence => bool) private _isJudged;
 
-    constructor(IKeyRegistry keys) {
+    constructor(IKeyRegistry keys, uint64 genesisTime) {
         IServerRegistry servers = IServerRegistry(keys.SERVER_REGISTRY());
         address court = servers.COURT();
         require(court == address(this), ForeignServerRegistry(address(servers), court));
         KEYS = keys;
         SERVERS = servers;
+        GENESIS_TIME = genesisTime;
     }
 
     // ---------------------------------------------------------------------------------------------- reporters
@@ -112,7 +118,8 @@ contract Court is ICourt {
         );
         bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holder);
         Upheld memory upheld = _upheld(Fault.ConflictingDuties, first, holder, evidence);
-        if (second.slot > upheld.slot) upheld.slot = second.slot;
+        uint64 slot = _dated(second.slot);
+        if (slot > upheld.slot) upheld.slot = slot;
         _sentence(upheld);
     }
 
@@ -256,9 +263,17 @@ contract Court is ICourt {
 
     // --------------------------------------------------------------------------------------- internal: sentence
 
+    /// @dev The accused signed the slot. One in the far future, once shown, would make every later fault look old: it counts as
+    /// none. One too low gains it nothing: no collector takes a partial whose envelope has another slot than the duty it sent.
+    function _dated(uint64 slot) private view returns (uint64) {
+        if (block.timestamp < GENESIS_TIME) return 0;
+        uint256 latest = (block.timestamp - GENESIS_TIME) / SECONDS_PER_SLOT + SLOTS_PER_EPOCH;
+        return slot <= latest ? slot : 0;
+    }
+
     function _upheld(Fault fault, Envelope calldata envelope, ShareHolder calldata holder, bytes32 evidence)
         private
-        pure
+        view
         returns (Upheld memory)
     {
         return Upheld({
@@ -266,7 +281,7 @@ contract Court is ICourt {
             server: holder.server,
             keyId: envelope.keyId,
             committeeEpoch: envelope.committeeEpoch,
-            slot: envelope.slot,
+            slot: _dated(envelope.slot),
             evidence: evidence
         });
     }

@@ -69,7 +69,7 @@ struct CeremonyMessage {
 /// **One penalty** per server, key, committee epoch and kind until the server is reinstated; more is recorded by
 /// `FaultRecorded` and charged to nobody. After a reinstatement old evidence counts no more: of the same server, key, epoch and
 /// kind a duty is charged only if its slot is later than all that were shown before. What has no slot (deposit, exit, RANDAO,
-/// registration) is charged once per signed digest.
+/// registration), or one that is still to come, is charged once per signed digest.
 ///
 /// Every proof function raises `NotCommitted`, `CommittedInThisBlock` and `BadEvidenceSignature`, those against servers
 /// `WrongCommitteeEpoch` and `NotShareHolder` too; beside them what its own documentation names.
@@ -223,6 +223,9 @@ interface ICourt {
 
     /// @notice The registry of keys; verifying contract of all evidence.
     function KEY_REGISTRY() external view returns (address);
+
+    /// @notice Unix time of the beacon chain's genesis: slots more than an epoch ahead of it date nothing.
+    function GENESIS_TIME() external view returns (uint64);
 
     /// @notice The registry that holds the bonds.
     function SERVER_REGISTRY() external view returns (address);

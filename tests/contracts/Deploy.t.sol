@@ -130,6 +130,7 @@ contract DeployTest is Ceremony {
         assertEq(p.pools.depositContract, address(0xd));
         assertEq(p.pools.genesisForkVersion, bytes4(0x20000000));
         assertEq(p.pools.challengeWindow, 1 days);
+        assertEq(p.genesisTime, 0);
 
         vm.chainId(1);
         vm.setEnv("STKR_GOVERNANCE", vm.toString(governance));
@@ -141,11 +142,13 @@ contract DeployTest is Ceremony {
         assertEq(p.governanceDelay, 3 days);
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x00000000));
+        assertEq(p.genesisTime, 1_606_824_023);
 
         vm.chainId(560_048);
         p = script.parameters(address(7));
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x10000910));
+        assertEq(p.genesisTime, 1_742_213_400);
     }
 
     function _theFileIsWrittenWhereNoFolderIs(Deploy script) private {

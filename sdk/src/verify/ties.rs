@@ -87,6 +87,15 @@ async fn servers<P: Provider>(
     court(checks, provider, deployment, judge).await
 }
 
+/// Unix time of the beacon chain's genesis where everybody knows it; a devnet's is its maker's.
+const fn genesis_time(chain_id: u64) -> Option<u64> {
+    match chain_id {
+        1 => Some(1_606_824_023),
+        560_048 => Some(1_742_213_400),
+        _ => None,
+    }
+}
+
 /// The only contract that slashes is whatever the server registry names: it must be ours, and judge by these registries.
 async fn court<P: Provider>(
     checks: &mut Checks,
@@ -102,7 +111,11 @@ async fn court<P: Provider>(
         checks.tie("Court.KEY_REGISTRY", at, keys, deployment.key_registry);
         let servers = court.SERVER_REGISTRY().call().await.map_err(call(ACTION))?;
         checks.tie("Court.SERVER_REGISTRY", at, servers, deployment.server_registry);
-        immutables(checks, "Court", at, &code, vec![word_of(keys), word_of(servers)]);
+        let genesis = court.GENESIS_TIME().call().await.map_err(call(ACTION))?;
+        if let Some(expected) = genesis_time(deployment.chain_id) {
+            checks.tie("Court.GENESIS_TIME", at, genesis, expected);
+        }
+        immutables(checks, "Court", at, &code, vec![word_of(keys), word_of(servers), number(genesis)]);
     }
     Ok(())
 }

@@ -124,7 +124,25 @@ contract SentenceTest is CourtFixture {
         assertEq(servers.server(serverAt(0)).bond, 10 ether - SEAT_BOND);
         assertTrue(servers.isActive(serverAt(0)));
         // The later of the two dates a pair.
-        reportConflict(vote(0, 5, 22, ROOT), vote(0, 6, 20, keccak256("x")));
+        reportConflict(vote(0, 6, 20, ROOT), vote(0, 5, 22, keccak256("x")));
+        assertSlashed(serverAt(0), 2);
+    }
+
+    /// Else it would show itself a slot of the year 3000 while it is locked out, and never pay again.
+    function test_Penalty_ASlotStillToComeDatesNothing() public {
+        reportInvalid(invalid(0, ROOT));
+        uint64 current = uint64((block.timestamp - GENESIS_TIME) / 12);
+        Answer memory future = invalid(0, keccak256("future"));
+        future.envelope.slot = current + 33;
+        seal(future);
+        reportInvalid(future);
+        servers.reinstate(serverAt(0), "restored from a backup; fixed");
+        reportInvalid(future);
+        assertTrue(servers.isActive(serverAt(0)), "shown before");
+        Answer memory last = invalid(0, keccak256("now"));
+        last.envelope.slot = current + 32;
+        seal(last);
+        reportInvalid(last);
         assertSlashed(serverAt(0), 2);
     }
 
@@ -252,9 +270,10 @@ contract SentenceTest is CourtFixture {
     function test_Views_AreThoseOfTheDeployment() public {
         assertEq(court.KEY_REGISTRY(), address(keys));
         assertEq(court.SERVER_REGISTRY(), address(servers));
+        assertEq(court.GENESIS_TIME(), GENESIS_TIME);
         vm.expectRevert(
             abi.encodeWithSelector(ICourt.ForeignServerRegistry.selector, address(servers), address(court))
         );
-        new Court(KeyRegistry(address(keys)));
+        new Court(KeyRegistry(address(keys)), GENESIS_TIME);
     }
 }

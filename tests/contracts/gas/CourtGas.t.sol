@@ -60,6 +60,8 @@ contract CourtGasTest is CourtFixture, Snapshots {
     function _views() private {
         court.committedAt(0);
         _snap(GROUP, "committedAt");
+        court.GENESIS_TIME();
+        _snap(GROUP, "GENESIS_TIME");
         court.KEY_REGISTRY();
         _snap(GROUP, "KEY_REGISTRY");
         court.SERVER_REGISTRY();

@@ -60,6 +60,7 @@ abstract contract RegistryFixture is Messages {
     uint96 internal constant SEAT_BOND = 0.5 ether;
     uint40 internal constant UNBONDING_DELAY = 36 days;
     uint48 internal constant SEED_DELAY = 8;
+    uint64 internal constant GENESIS_TIME = 1_699_000_000;
     uint48 internal constant EVIDENCE_WINDOW = 36 days;
     uint48 internal constant CEREMONY_WINDOW = 1 days;
     address internal constant HISTORY_CONTRACT = 0x0000F90827F1C53a10cb7A02335B175320002935;
@@ -98,7 +99,7 @@ abstract contract RegistryFixture is Messages {
             address(manager), predicted, predictedCourt, MIN_BOND, SEAT_BOND, UNBONDING_DELAY
         );
         keys = new KeyRegistry(address(manager), servers, SEED_DELAY, EVIDENCE_WINDOW, CEREMONY_WINDOW);
-        court = new Court(keys);
+        court = new Court(keys, GENESIS_TIME);
         consumer = new TestConsumer(keys);
         keys.addConsumer(address(consumer));
         installHistory();
