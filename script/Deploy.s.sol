@@ -14,6 +14,7 @@ import {Deployer, Deployment, Parameters} from "./Deployer.sol";
 ///   STKR_GOVERNANCE_DELAY      seconds                         2 days; at least that on public chains
 ///   STKR_DEPOSIT_CONTRACT      official deposit contract       preset on public chains, required elsewhere
 ///   STKR_GENESIS_FORK_VERSION  4 bytes, 0x...                  preset on public chains, required elsewhere
+///   STKR_GENESIS_TIME          unix time of the beacon chain   preset on public chains, else 0: any slot dates evidence
 ///   STKR_MIN_BOND, STKR_SEAT_BOND                              wei: 4 ether, 0.2 ether
 ///   STKR_UNBONDING_DELAY       seconds                         36 days
 ///   STKR_SEED_DELAY            blocks                          8
@@ -55,6 +56,8 @@ contract Deploy is Script, Deployer {
         p.ceremonyWindow = _seconds("STKR_CEREMONY_WINDOW", 1 days);
         p.evidenceWindow = _seconds("STKR_EVIDENCE_WINDOW", 36 days);
 
+        p.genesisTime = _genesisTime();
+
         p.pools.depositContract = known ? DEPOSIT_CONTRACT : vm.envAddress("STKR_DEPOSIT_CONTRACT");
         p.pools.genesisForkVersion = _forkVersion();
         p.pools.openWindow = _seconds("STKR_OPEN_WINDOW", 30 days);
@@ -70,6 +73,12 @@ contract Deploy is Script, Deployer {
         bytes memory version = vm.envBytes("STKR_GENESIS_FORK_VERSION");
         require(version.length == 4, "STKR_GENESIS_FORK_VERSION: 4 bytes");
         return bytes4(version);
+    }
+
+    function _genesisTime() private view returns (uint64) {
+        if (block.chainid == MAINNET) return 1_606_824_023;
+        if (block.chainid == HOODI) return 1_742_213_400;
+        return uint64(_number("STKR_GENESIS_TIME", 0, type(uint64).max));
     }
 
     function _seconds(string memory name, uint256 preset) private view returns (uint48) {
@@ -88,6 +97,7 @@ contract Deploy is Script, Deployer {
         vm.serializeAddress(key, "serverRegistry", address(d.serverRegistry));
         vm.serializeAddress(key, "providerRegistry", address(d.providerRegistry));
         vm.serializeAddress(key, "keyRegistry", address(d.keyRegistry));
+        vm.serializeAddress(key, "court", address(d.court));
         vm.serializeAddress(key, "micropools", address(d.micropools));
         vm.serializeAddress(key, "vaultImplementation", d.micropools.VAULT_IMPLEMENTATION());
         vm.serializeAddress(key, "depositContract", p.pools.depositContract);

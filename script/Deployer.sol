@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
 import {Vm} from "forge-std/Vm.sol";
 
+import {Court} from "../contracts/court/Court.sol";
 import {Micropools} from "../contracts/pools/Micropools.sol";
 import {KeyRegistry} from "../contracts/registry/KeyRegistry.sol";
 import {ProviderRegistry} from "../contracts/registry/ProviderRegistry.sol";
@@ -21,6 +22,8 @@ struct Parameters {
     uint48 seedDelay;
     uint48 ceremonyWindow;
     uint48 evidenceWindow;
+    /// Unix time of the beacon chain's genesis.
+    uint64 genesisTime;
     /// The registries in it are filled in by the deployment.
     Micropools.Config pools;
 }
@@ -31,6 +34,7 @@ struct Deployment {
     ServerRegistry serverRegistry;
     ProviderRegistry providerRegistry;
     KeyRegistry keyRegistry;
+    Court court;
     Micropools micropools;
 }
 
@@ -39,7 +43,7 @@ struct Deployment {
 /// @dev Governance is one account with execution delays inside AccessManager and no separate timelock contract: every
 /// restricted call must be announced on-chain by `schedule`, can be seen and cancelled, and takes effect `governanceDelay`
 /// later at the earliest. That holds for both of its roles:
-///   GOVERNANCE (1)  approves and suspends servers, sets bounded parameters, admits pools contracts
+///   GOVERNANCE (1)  approves, suspends and reinstates servers, sets bounded parameters, admits pools contracts
 ///   ADMIN (0)       grants roles and maps functions to them
 /// The delay binds ADMIN too, so nobody can shorten a delay in less time than the delay. The deployer keeps nothing.
 abstract contract Deployer {
@@ -51,15 +55,19 @@ abstract contract Deployer {
     /// @param deployer The account the transactions come from.
     function _deploy(Parameters memory p, address deployer) internal returns (Deployment memory d) {
         d.accessManager = new AccessManager(deployer);
-        // The two registries know each other for ever: the first is told where the second will be.
-        address keyRegistry = VM.computeCreateAddress(deployer, VM.getNonce(deployer) + 1);
+        // The two registries and the Court know each other for ever: the first is told where the others will be.
+        uint64 nonce = VM.getNonce(deployer);
+        address keyRegistry = VM.computeCreateAddress(deployer, nonce + 1);
+        address court = VM.computeCreateAddress(deployer, nonce + 2);
         d.serverRegistry = new ServerRegistry(
-            address(d.accessManager), keyRegistry, p.minBond, p.seatBond, p.unbondingDelay
+            address(d.accessManager), keyRegistry, court, p.minBond, p.seatBond, p.unbondingDelay
         );
         d.keyRegistry = new KeyRegistry(
             address(d.accessManager), d.serverRegistry, p.seedDelay, p.evidenceWindow, p.ceremonyWindow
         );
+        d.court = new Court(d.keyRegistry, p.genesisTime);
         require(address(d.keyRegistry) == keyRegistry, "the deployer's nonce moved");
+        require(address(d.court) == court, "the deployer's nonce moved");
         d.providerRegistry = new ProviderRegistry();
         p.pools.keyRegistry = keyRegistry;
         p.pools.providerRegistry = address(d.providerRegistry);
@@ -83,10 +91,11 @@ abstract contract Deployer {
     }
 
     function _serverFunctions() internal pure returns (bytes4[] memory selectors) {
-        selectors = new bytes4[](3);
+        selectors = new bytes4[](4);
         selectors[0] = ServerRegistry.approve.selector;
         selectors[1] = ServerRegistry.suspend.selector;
         selectors[2] = ServerRegistry.setBondParameters.selector;
+        selectors[3] = ServerRegistry.reinstate.selector;
     }
 
     function _keyFunctions() internal pure returns (bytes4[] memory selectors) {

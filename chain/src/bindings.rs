@@ -15,6 +15,11 @@ sol!(
 );
 sol!(
     #[sol(rpc, all_derives)]
+    Court,
+    "../abi/Court.json"
+);
+sol!(
+    #[sol(rpc, all_derives)]
     ProviderRegistry,
     "../abi/ProviderRegistry.json"
 );

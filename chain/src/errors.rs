@@ -46,12 +46,13 @@ alloy::sol! {
 }
 
 /// Source of one contract's errors: its ABI, and the interface whose NatSpec says when each is raised.
-const SOURCES: [(&str, &str, &str); 5] = [
+const SOURCES: [(&str, &str, &str); 6] = [
     (
         "ServerRegistry",
         include_str!("../../abi/ServerRegistry.json"),
         include_str!("../../contracts/interfaces/IServerRegistry.sol"),
     ),
+    ("Court", include_str!("../../abi/Court.json"), include_str!("../../contracts/interfaces/ICourt.sol")),
     (
         "ProviderRegistry",
         include_str!("../../abi/ProviderRegistry.json"),

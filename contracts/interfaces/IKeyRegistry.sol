@@ -65,6 +65,13 @@ interface IKeyConsumer {
     /// provider's assignment; zeros for a key that is not this contract's.
     /// @dev As `IKeyRegistry.dutyAssignment`, which asks it for Live keys only. It must not revert.
     function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number);
+
+    /// @notice Court only: the provider that held assignment `number` of `keyId` and once named `dutyKey` asked for duties that
+    /// conflict. Takes its fixed penalty, once per assignment; at most a tenth of it is `reporter`'s.
+    /// @dev It reverts where that was not the provider's key, there was no such assignment, or it paid already.
+    function penaliseProvider(uint256 keyId, uint64 number, address dutyKey, address reporter)
+        external
+        returns (uint256 penalty, uint256 bounty);
 }
 
 /// @title Keys nobody holds
@@ -195,7 +202,7 @@ interface IKeyRegistry {
 
     /// @notice Requested whose seed block fell out of the 8191-block window, or Drawn past its deadline: anyone
     /// starts again.
-    /// @dev From Drawn: members that are no longer Active lose their seat and are redrawn from a new snapshot, the
+    /// @dev From Drawn: members that are no longer Active, or locked out, lose their seat and are redrawn from a new snapshot, the
     /// others stay; if all are Active the same committee tries again at once. From Requested: new snapshot, new seed.
     /// Raised: `WrongKeyState`, `WrongCommitment`, `NotExpired` (with the block number from Requested, the unix time from
     /// Drawn), `NotEnoughActiveServers`.
@@ -205,10 +212,10 @@ interface IKeyRegistry {
 
     /// @notice Makes the key live: n acknowledgements of one transcript, and the SCRAPE dual-code test.
     /// @dev `points`: n share keys in index order, then the group key, 128 bytes each. `acknowledgements`: n
-    /// signatures of 65 bytes over `Acknowledgement` (docs/protocol.md). Every member must be Active. SCRAPE
+    /// signatures of 65 bytes over `Acknowledgement` (docs/protocol.md). Every member must be Active and not locked out. SCRAPE
     /// (https://eprint.iacr.org/2017/216, section 2.1): sum over i = 0..n of (-1)^i C(n,i) q(i) P_i = O for a random q
     /// of degree n - t, by Fiat-Shamir over t and all points; P_0 is the group key.
-    /// Raised: `WrongKeyState`, `CeremonyExpired`, `WrongCommitment`, `BadLength`, `IServerRegistry.MemberNotActive`,
+    /// Raised: `WrongKeyState`, `CeremonyExpired`, `WrongCommitment`, `BadLength`, `IServerRegistry.MemberNotActive`, `IServerRegistry.LockedOut`,
     /// `BadAcknowledgement`, `GroupKeyTaken`, `BadPoint`, `InvalidPoint`, `NotOnePolynomial`.
     function finalise(
         uint256 keyId,
@@ -300,6 +307,16 @@ interface IKeyRegistry {
     /// index order. Level by level, neighbours are hashed as a pair, the smaller first; the last node of an odd level
     /// moves up as it is. The root is what one node is left of.
     function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool);
+
+    /// @notice How many members of a Live key may take part (`IServerRegistry.isActive`), against the `threshold` that it
+    /// needs. Correct partials of the others still count, so a key signs below it too; but not for long.
+    /// @dev Arguments as `KeyFinalised` has them. Raised: `WrongKeyState`, `BadLength`, `WrongCommitment`.
+    function healthyShares(
+        uint256 keyId,
+        uint32[] calldata committee,
+        address[] calldata signers,
+        bytes calldata points
+    ) external view returns (uint256 healthy, uint8 threshold);
 
     /// @notice Most members of a key: 16.
     function MAX_MEMBERS() external view returns (uint8);

@@ -88,6 +88,19 @@ interface IMicropools {
     /// @notice Emitted when the provider takes `amount` wei of insurance out of a Cancelled pool.
     event InsuranceWithdrawn(uint256 indexed poolId, address indexed provider, uint256 amount);
 
+    /// @notice Emitted when the provider of `assignment` is penalised: its insurance loses `penalty`, of which `bounty` is
+    /// `reporter`'s to withdraw and the rest a claim of the pool's stakers. The pool shall migrate to another provider.
+    event ProviderPenalised(
+        uint256 indexed poolId,
+        uint64 indexed assignment,
+        address indexed provider,
+        uint256 penalty,
+        uint256 bounty,
+        address reporter
+    );
+    /// @notice Emitted when `reporter` withdraws its bounties.
+    event ProviderBountyPaid(address indexed reporter, uint256 amount);
+
     /// @notice Raised when the pool is in `state`, which does not allow the call.
     error WrongPoolState(uint256 poolId, PoolState state);
     /// @notice Raised when a stake carries no ether.
@@ -116,6 +129,16 @@ interface IMicropools {
     error NotForeign(bytes32 withdrawalCredentials);
     /// @notice Raised before `deadline`.
     error TooEarly(uint256 poolId, uint48 deadline);
+    /// @notice Raised when anybody but the Court of the key registry's server registry judges a provider.
+    error NotCourt(address caller);
+    /// @notice Raised when assignment `number` is not the `current` one of the pool.
+    error WrongAssignment(uint256 poolId, uint64 number, uint64 current);
+    /// @notice Raised when `dutyKey` never was a duty key of the pool's `provider`.
+    error NotDutyKey(address dutyKey, address provider);
+    /// @notice Raised when the provider of assignment `number` paid already.
+    error AlreadyPenalised(uint256 poolId, uint64 number);
+    /// @notice Raised when `reporter` has no bounty to withdraw.
+    error NoBounty(address reporter);
     /// @notice Raised when there is nothing to pay to `account`.
     error NothingToPay(uint256 poolId, address account);
     /// @notice Raised when ether cannot be delivered to `to`.
@@ -196,6 +219,24 @@ interface IMicropools {
     /// @dev Emitted: `InsuranceWithdrawn`. Raised: `WrongPoolState`, `NothingToPay` (nothing left, or the caller is not
     /// the provider), `TransferFailed`.
     function withdrawInsurance(uint256 poolId) external;
+
+    /// @notice Pays its bounties for faults of providers to the caller.
+    /// @dev Emitted: `ProviderBountyPaid`. Raised: `NoBounty`, `TransferFailed`.
+    function withdrawBounty() external;
+
+    /// @notice Bounties (wei) that `reporter` can withdraw.
+    function bountyOf(address reporter) external view returns (uint256);
+
+    /// @notice The last assignment of the pool whose provider was penalised (0: none), and what penalties made a claim of its
+    /// stakers so far (wei). The claim is held here; how it is shared out belongs to the rules of losses and rewards.
+    function penalties(uint256 poolId) external view returns (uint64 assignment, uint128 stakersClaim);
+
+    /// @notice Whether the current provider of the pool was proven at fault: the pool shall have another.
+    function isMigrationDue(uint256 poolId) external view returns (bool);
+
+    /// @notice 1 ether: what a provider at fault loses of its insurance, once per assignment. The rest still covers a lost
+    /// predeposit.
+    function PROVIDER_PENALTY() external view returns (uint256);
 
     /// @notice The pool with this id; state None where there is none.
     function pool(uint256 poolId) external view returns (Pool memory);

@@ -22,7 +22,8 @@ enum ServerStatus {
 }
 
 /// @notice A server as the chain knows it.
-/// @dev Three storage slots: [signer, status, kind, seats, unbondingEnds], [operator, bond], [tlsFingerprint].
+/// @dev Three storage slots: [signer, status, kind, seats, unbondingEnds, lockedOut, terms], [operator, bond],
+/// [tlsFingerprint].
 struct Server {
     /// secp256k1 address that signs every protocol message of this server (EIP-712).
     address signer;
@@ -32,6 +33,11 @@ struct Server {
     uint16 seats;
     /// Unix time (seconds) from which the bond of a Leaving server can be withdrawn; 0 before `announceLeave`.
     uint40 unbondingEnds;
+    /// A fault was proven: no seat, no acknowledgement and no vote until governance reinstates the server. Beside the status,
+    /// for a server that is locked out still leaves, is suspended or holds its seats as any other.
+    bool lockedOut;
+    /// How often the server was reinstated. Penalties of one term are not those of the next.
+    uint16 terms;
     /// Account that registered the server, may change it and gets its bond back.
     address operator;
     /// Wei.
@@ -64,6 +70,16 @@ interface IServerRegistry {
     event SeatsChanged(uint32 indexed id, uint16 seats);
     /// @notice Emitted when governance sets the bond parameters.
     event BondParametersChanged(uint96 minBond, uint96 seatBond);
+
+    /// @notice Emitted when server `id` is locked out; it was not before.
+    event ServerLockedOut(uint32 indexed id);
+    /// @notice Emitted when governance reinstates server `id` after an investigation that found `reason`; its `terms` begin
+    /// anew.
+    event ServerReinstated(uint32 indexed id, uint16 terms, string reason);
+    /// @notice Emitted when server `id` signs with `signer` from now on, in committees that are still to come.
+    event SignerChanged(uint32 indexed id, address indexed signer);
+    /// @notice Emitted when `reporter` withdraws its bounties.
+    event BountyPaid(address indexed reporter, uint256 amount);
 
     /// @notice Raised when no server has this id.
     error UnknownServer(uint32 id);
@@ -100,6 +116,17 @@ interface IServerRegistry {
     /// @notice Raised when the active set has no room for another server.
     error ActiveSetFull(uint256 capacity);
 
+    /// @notice Raised when anybody but the Court slashes.
+    error NotCourt(address caller);
+    /// @notice Raised when server `id` is locked out and may not take part.
+    error LockedOut(uint32 id);
+    /// @notice Raised when server `id` is reinstated and is not locked out.
+    error NotLockedOut(uint32 id);
+    /// @notice Raised when a reinstatement gives no reason. It has no arguments: nothing is all there is to say.
+    error MissingReason();
+    /// @notice Raised when `reporter` has no bounty to withdraw.
+    error NoBounty(address reporter);
+
     /// @notice Registers a server of the caller; `msg.value` is its bond (wei), at least `minBond()`.
     /// @dev `signerProof` is the 65-byte signature by `signer` over the EIP-712 struct
     /// `SignerProof(address operator,address signer)`: without it anybody could occupy a partner's signer key.
@@ -123,6 +150,30 @@ interface IServerRegistry {
     /// `BadEndpoint`, `MissingTlsFingerprint`.
     function setEndpoint(uint32 id, bytes32 tlsFingerprint, string calldata endpoint) external;
 
+    /// @notice Changes the key that signs for the caller's server; `signerProof` as in `register`.
+    /// @dev The old key stays the server's for ever: nobody can register it, and what it signed stays punishable, for the
+    /// Court goes by the signer of the share leaf. Keys made before keep their leaves, so the server goes on signing for them
+    /// with the key that the leaf names until they are reshared.
+    /// Emitted: `SignerChanged`. Raised: `UnknownServer`, `NotOperator`, `WrongServerStatus` (Left), `SignerTaken`,
+    /// `BadSignerProof`.
+    function setSigner(uint32 id, address signer, bytes calldata signerProof) external;
+
+    /// @notice Pays its bounties to the caller.
+    /// @dev Emitted: `BountyPaid`. Raised: `NoBounty`, `TransferFailed`.
+    function withdrawBounty() external;
+
+    /// @notice Court only: takes `seatBond()`, or the whole bond where it is less, from the bond of server `id`, and locks the
+    /// server out at once.
+    /// @dev A tenth is the reporter's to withdraw, the rest can never leave this contract again, so whoever reports its own
+    /// server loses nine tenths. The amount is the registry's to say: no Court can take more than one seat reserves.
+    /// Who, how much and for what stands in the Court's `FaultProven`. Emitted: `BondChanged`, `ServerLockedOut`. Raised: `NotCourt`, `UnknownServer`.
+    function slash(uint32 id, address reporter) external returns (uint256 amount, uint256 bounty);
+
+    /// @notice Governance: after an investigation, lets a locked-out server take part again; `reason` says what was found.
+    /// @dev The bond must have been topped up: `minBond()` and a `seatBond()` for each seat. Emitted: `ServerReinstated`.
+    /// Raised: `UnknownServer`, `NotLockedOut`, `WrongServerStatus` (Leaving, Left), `MissingReason`, `BondTooSmall`.
+    function reinstate(uint32 id, string calldata reason) external;
+
     /// @notice Governance: Registered or Suspended -> Active; the server can be drawn from now on.
     /// @dev Emitted: `ServerStatusChanged`. Raised: `UnknownServer`, `WrongServerStatus`, `ActiveSetFull`.
     function approve(uint32 id) external;
@@ -143,7 +194,7 @@ interface IServerRegistry {
 
     /// @notice Key registry only: draws `count` further members and reserves one seat for each.
     /// @dev Walks one Fisher-Yates permutation of `activeSet` that `seed` fixes, in order, and takes each candidate
-    /// that is Active *now*, has a free seat's worth of bond, is not run by `excludedOperator` and whose operator
+    /// that is Active and not locked out *now*, has a free seat's worth of bond, is not run by `excludedOperator` and whose operator
     /// holds fewer than `operatorCap` seats among `kept` and those already taken. A candidate that withdraws after
     /// the seed is known only gives its own seat to the next in the same permutation. At most `activeSet.length / 4`
     /// steps. Raised: `NotKeyRegistry`, `NotEnoughServers`.
@@ -160,25 +211,28 @@ interface IServerRegistry {
 
     /// @notice Key registry only: reserves a seat of each of `ids` for a key whose owner chose the committee.
     /// @dev What a draw passes over is an error here. Emitted: `SeatsChanged`. Raised: `NotKeyRegistry`, `MemberNotActive`,
-    /// `NotOnline`, `NoFreeSeat`.
+    /// `LockedOut`, `NotOnline`, `NoFreeSeat`.
     function takeSeats(uint32[] calldata ids) external;
 
     /// @notice Key registry only: frees one seat of each of `ids`.
     function freeSeats(uint32[] calldata ids) external;
 
-    /// @notice Signers of `ids`, in order. Raised: `MemberNotActive` for the first that is not Active.
+    /// @notice Signers of `ids`, in order. Raised: `MemberNotActive` or `LockedOut` for the first that may not take part.
     function activeSigners(uint32[] calldata ids) external view returns (address[] memory);
 
-    /// @notice Whether server `id` is Active.
+    /// @notice Whether server `id` may take part: Active, and not locked out.
     function isActive(uint32 id) external view returns (bool);
 
     /// @notice The server with this id; status None where there is none.
     function server(uint32 id) external view returns (Server memory);
 
+    /// @notice How often server `id` was reinstated.
+    function terms(uint32 id) external view returns (uint16);
+
     /// @notice Servers registered so far; ids are 1 to this number.
     function serverCount() external view returns (uint32);
 
-    /// @notice Id of the server that uses `signer`, 0 where there is none.
+    /// @notice Id of the server that uses or once used `signer`, 0 where there is none.
     function serverOfSigner(address signer) external view returns (uint32);
 
     /// @notice Active servers of `kind` as packed big-endian uint32 ids, in the order draws use.
@@ -192,6 +246,12 @@ interface IServerRegistry {
 
     /// @notice Seconds between `announceLeave` and the earliest withdrawal of a bond.
     function UNBONDING_DELAY() external view returns (uint40);
+
+    /// @notice Bounties (wei) that `reporter` can withdraw.
+    function bountyOf(address reporter) external view returns (uint256);
+
+    /// @notice The only account that slashes.
+    function COURT() external view returns (address);
 
     /// @notice The only account that moves seats.
     function KEY_REGISTRY() external view returns (address);

@@ -9,7 +9,7 @@ pragma solidity 0.8.37;
 /// twice the price of EIP-2537, which leaves room for a repricing and bounds what bad input costs.
 ///
 /// What a `false` or a failed call does NOT prove: that the input is bad. A caller can starve a precompile of gas. Use
-/// the answers here only to accept, never to find anybody at fault.
+/// the answers here only to accept, never to find anybody at fault; for that there is `tryVerifyHashed` with its two answers.
 library BLS12381 {
     /// @notice Raised when a point has `length` bytes and not `expected`.
     error BadPointLength(uint256 length, uint256 expected);
@@ -36,6 +36,8 @@ library BLS12381 {
     uint256 private constant G2ADD_GAS = 1_200;
     uint256 private constant MAP_GAS = 47_600;
     uint256 private constant PAIRING_GAS = 205_800;
+    /// What a pairing of two pairs costs.
+    uint256 private constant PAIRING_PRICE = 102_900;
     /// Twice the price of a G1MSM before its discount for many points.
     uint256 private constant MSM_GAS_PER_POINT = 24_000;
 
@@ -70,20 +72,44 @@ library BLS12381 {
     {
         if (groupKey.length != G1_LENGTH || signature.length != G2_LENGTH) return false;
         if (isInfinity(groupKey) || isInfinity(signature)) return false;
-        bytes memory hashed = hashToG2(message);
+        (, valid) = _pair(groupKey, hashToG2(message), signature, PAIRING_GAS);
+    }
 
+    /// @notice For those who look for a fault: whether the pairing precompile gave an answer, and whether the answer was that
+    /// `signature` (G2) by `publicKey` (G1) over the message that hashes to `hashed` is valid.
+    /// @dev No answer proves nothing: see the head of this library. The cap is the bare price, for a call that fails burns all
+    /// of it; where EIP-2537 ever costs more there is no answer to anything. Infinity is not refused: the signature infinity is
+    /// answered as invalid, if `publicKey` is not infinity too. Wrong lengths: no answer.
+    function tryVerifyHashed(bytes memory publicKey, bytes memory hashed, bytes memory signature)
+        internal
+        view
+        returns (bool answered, bool valid)
+    {
+        if (publicKey.length != G1_LENGTH || hashed.length != G2_LENGTH || signature.length != G2_LENGTH) {
+            return (false, false);
+        }
+        return _pair(publicKey, hashed, signature, PAIRING_PRICE);
+    }
+
+    /// @dev Whether e(-G1, signature) * e(publicKey, hashed) = 1. The caller has checked the lengths.
+    function _pair(bytes memory publicKey, bytes memory hashed, bytes memory signature, uint256 cap)
+        private
+        view
+        returns (bool answered, bool one)
+    {
         assembly ("memory-safe") {
-            // -G1 (128), signature (256), groupKey (128), H(message) (256)
+            // -G1 (128), signature (256), publicKey (128), hashed (256)
             let input := mload(0x40)
             mstore(input, NEG_G1_X_HIGH)
             mstore(add(input, 0x20), NEG_G1_X_LOW)
             mstore(add(input, 0x40), NEG_G1_Y_HIGH)
             mstore(add(input, 0x60), NEG_G1_Y_LOW)
             mcopy(add(input, 0x80), add(signature, 0x20), 0x100)
-            mcopy(add(input, 0x180), add(groupKey, 0x20), 0x80)
+            mcopy(add(input, 0x180), add(publicKey, 0x20), 0x80)
             mcopy(add(input, 0x200), add(hashed, 0x20), 0x100)
-            let success := staticcall(PAIRING_GAS, PAIRING, input, 0x300, 0x00, 0x20)
-            valid := and(and(success, eq(returndatasize(), 0x20)), eq(mload(0x00), 1))
+            let success := staticcall(cap, PAIRING, input, 0x300, 0x00, 0x20)
+            answered := and(success, eq(returndatasize(), 0x20))
+            one := and(answered, eq(mload(0x00), 1))
         }
     }
 

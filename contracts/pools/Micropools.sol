@@ -9,6 +9,7 @@ import {IDepositContract} from "../interfaces/IDepositContract.sol";
 import {IKeyConsumer, IKeyRegistry, KeyKind} from "../interfaces/IKeyRegistry.sol";
 import {IMicropools, Pool, PoolState} from "../interfaces/IMicropools.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
+import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
 import {BLS12381} from "../libraries/BLS12381.sol";
 import {DepositRoots} from "../libraries/DepositRoots.sol";
 import {PoolVault} from "./PoolVault.sol";
@@ -20,6 +21,8 @@ import {PoolVault} from "./PoolVault.sol";
 ///   Predeposited             staked - 1 ETH + insurance
 ///   Active                   insurance
 ///   Cancelled                staked + insurance (after a foreign deposit proven too late: 1 ETH less insurance)
+///
+/// and beside these the stakers' claims and the bounties, which came out of insurances (`penaliseProvider`).
 ///
 /// It calls registries and the deposit contract, which are fixed and never call back, and pays ether only to the caller,
 /// last. Functions that make such calls are guarded against re-entrance all the same.
@@ -44,6 +47,11 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     uint256 public constant override INSURANCE = 2 ether;
     /// @inheritdoc IMicropools
     uint256 public constant override PREDEPOSIT = 1 ether;
+    /// @inheritdoc IMicropools
+    uint256 public constant override PROVIDER_PENALTY = 1 ether;
+
+    /// A reporter gets this part of a penalty.
+    uint256 private constant BOUNTY_DIVISOR = 10;
 
     /// A harmful deposit must precede ours in the queue, so it is public in this time; half a day lets people sleep.
     uint256 private constant MIN_CHALLENGE_WINDOW = 12 hours;
@@ -78,6 +86,16 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     mapping(uint256 poolId => Pool) private _pools;
     /// @inheritdoc IMicropools
     mapping(uint256 keyId => uint256 poolId) public override poolOfKey;
+    /// @inheritdoc IMicropools
+    mapping(address reporter => uint256) public override bountyOf;
+    /// @inheritdoc IMicropools
+    mapping(uint256 poolId => Penalties) public override penalties;
+
+    /// @dev Faults of a pool's providers, in one slot.
+    struct Penalties {
+        uint64 assignment;
+        uint128 stakersClaim;
+    }
 
     constructor(Config memory config) {
         _requireContract(config.keyRegistry);
@@ -362,7 +380,52 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         _payCaller(amount);
     }
 
-    /// @dev Each caller of this has burned a position of `amount`, or cleared the insurance, of the very account paid.
+    // ----------------------------------------------------------------------------------------- faults of providers
+
+    /// @inheritdoc IKeyConsumer
+    function penaliseProvider(uint256 keyId, uint64 number, address dutyKey, address reporter)
+        external
+        override
+        nonReentrant
+        returns (uint256 penalty, uint256 bounty)
+    {
+        address servers = IKeyRegistry(KEY_REGISTRY).SERVER_REGISTRY();
+        require(msg.sender == IServerRegistry(servers).COURT(), NotCourt(msg.sender));
+        uint256 poolId = poolOfKey[keyId];
+        Pool storage p = _pools[poolId];
+        // Before there is a validator no two signatures can hurt it, and a cancelled pool never has one.
+        require(
+            p.state == PoolState.Predeposited || p.state == PoolState.Active, WrongPoolState(poolId, p.state)
+        );
+        require(number == p.assignment, WrongAssignment(poolId, number, p.assignment));
+        require(penalties[poolId].assignment != number, AlreadyPenalised(poolId, number));
+        address provider = p.provider;
+        // A duty key belongs to one provider for ever, so an old one convicts too.
+        require(
+            IProviderRegistry(PROVIDER_REGISTRY).providerOfDutyKey(dutyKey) == provider,
+            NotDutyKey(dutyKey, provider)
+        );
+
+        penalty = PROVIDER_PENALTY;
+        bounty = penalty / BOUNTY_DIVISOR;
+        p.insurance -= uint72(penalty);
+        penalties[poolId].assignment = number;
+        penalties[poolId].stakersClaim += uint128(penalty - bounty);
+        bountyOf[reporter] += bounty;
+        emit ProviderPenalised(poolId, number, provider, penalty, bounty, reporter);
+    }
+
+    /// @inheritdoc IMicropools
+    function withdrawBounty() external override nonReentrant {
+        uint256 amount = bountyOf[msg.sender];
+        require(amount != 0, NoBounty(msg.sender));
+        bountyOf[msg.sender] = 0;
+        emit ProviderBountyPaid(msg.sender, amount);
+        _payCaller(amount);
+    }
+
+    /// @dev Each caller of this has burned a position of `amount`, or cleared the insurance or the bounties, of the very
+    /// account paid.
     function _payCaller(uint256 amount) private {
         // slither-disable-next-line arbitrary-send-eth
         (bool delivered,) = msg.sender.call{value: amount}("");
@@ -385,6 +448,12 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     function dutyAssignment(uint256 keyId) external view override returns (address dutyKey, uint64 number) {
         Pool storage p = _pools[poolOfKey[keyId]];
         return (IProviderRegistry(PROVIDER_REGISTRY).dutyKey(p.provider), p.assignment);
+    }
+
+    /// @inheritdoc IMicropools
+    function isMigrationDue(uint256 poolId) external view override returns (bool) {
+        uint64 assignment = penalties[poolId].assignment;
+        return assignment != 0 && assignment == _pools[poolId].assignment;
     }
 
     /// @inheritdoc IMicropools

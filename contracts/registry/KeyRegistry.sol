@@ -280,10 +280,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         require(it.state == KeyState.Retired || it.state == KeyState.Burned, WrongKeyState(keyId, it.state));
         require(it.commitment != 0, SeatsAlreadyFreed(keyId));
         require(block.timestamp >= it.mark, SeatsReserved(keyId, it.mark));
-        _requireLength(committee.length, it.members);
-        _requireLength(signers.length, it.members);
-        _requireLength(points.length, (uint256(it.members) + 1) * POINT);
-        _requireCommitment(_leavesRoot(committee, signers, points), it.commitment);
+        _requireLeaves(it, committee, signers, points);
         _freeSeats(keyId, it, committee);
     }
 
@@ -323,6 +320,21 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         // other. Of a key retired before it was Live only the commitment itself would pass, with an empty proof.
         return it.state >= KeyState.Live && proof.length > 0
             && MerkleProof.verifyCalldata(proof, it.commitment, leaf);
+    }
+
+    /// @inheritdoc IKeyRegistry
+    function healthyShares(
+        uint256 keyId,
+        uint32[] calldata committee,
+        address[] calldata signers,
+        bytes calldata points
+    ) external view returns (uint256 healthy, uint8 threshold) {
+        Key storage it = _inState(keyId, KeyState.Live);
+        _requireLeaves(it, committee, signers, points);
+        for (uint256 i; i < committee.length; ++i) {
+            if (SERVERS.isActive(committee[i])) ++healthy;
+        }
+        threshold = it.threshold;
     }
 
     /// @inheritdoc IKeyRegistry
@@ -614,6 +626,19 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         it = _keys[keyId];
         require(it.state != KeyState.None, WrongKeyState(keyId, KeyState.None));
         require(it.consumer == msg.sender, NotConsumer(msg.sender));
+    }
+
+    /// @dev That these are the leaves of the key's Merkle root.
+    function _requireLeaves(
+        Key storage it,
+        uint32[] calldata committee,
+        address[] calldata signers,
+        bytes calldata points
+    ) private view {
+        _requireLength(committee.length, it.members);
+        _requireLength(signers.length, it.members);
+        _requireLength(points.length, (uint256(it.members) + 1) * POINT);
+        _requireCommitment(_leavesRoot(committee, signers, points), it.commitment);
     }
 
     function _requireCommitment(bytes32 given, bytes32 committed) private pure {

@@ -9,9 +9,11 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title Threshold servers
 /// @notice Everything a caller needs to know is in `IServerRegistry`.
-/// @dev The key registry is an immutable address: the deploy script predicts it (CREATE), and the key registry refuses
-/// to be deployed over a server registry that obeys another. So nobody, governance included, can ever hand the seats, and
-/// with them the lock on the bonds, to another contract.
+/// @dev Key registry and Court are immutable addresses: the deploy script predicts them (CREATE), and both refuse to be
+/// deployed over a server registry that obeys another. So nobody, governance included, can ever hand the seats, and with them
+/// the lock on the bonds, or the slashing to another contract.
+///
+/// Ether it holds: all bonds, all bounties that were not withdrawn, and what was burned, which no function can move.
 contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     using SafeCast for uint256;
 
@@ -27,9 +29,13 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     uint256 private constant MAX_BOND_PARAMETER = 100 ether;
     /// A delay longer than this would be a mistake that locks bonds for ever.
     uint256 private constant MAX_UNBONDING_DELAY = 365 days;
+    /// A bounty is this part of what was slashed: enough for the gas, far too little to report oneself for.
+    uint256 private constant BOUNTY_DIVISOR = 10;
 
     /// @inheritdoc IServerRegistry
     address public immutable KEY_REGISTRY;
+    /// @inheritdoc IServerRegistry
+    address public immutable COURT;
     /// @inheritdoc IServerRegistry
     uint40 public immutable UNBONDING_DELAY;
 
@@ -45,6 +51,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     mapping(uint32 id => Server) private _servers;
     /// @inheritdoc IServerRegistry
     mapping(address signer => uint32 id) public serverOfSigner;
+    /// @inheritdoc IServerRegistry
+    mapping(address reporter => uint256) public bountyOf;
     /// Ids, eight to a slot.
     /// It is written by `push`, which the detector does not see.
     // slither-disable-next-line uninitialized-state
@@ -66,12 +74,14 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     constructor(
         address authority,
         address keyRegistry,
+        address court,
         uint96 minBond_,
         uint96 seatBond_,
         uint40 unbondingDelay
     ) AccessManaged(authority) EIP712("Stkr", "1") {
         _requireBounds(unbondingDelay, 0, MAX_UNBONDING_DELAY);
         KEY_REGISTRY = keyRegistry;
+        COURT = court;
         UNBONDING_DELAY = unbondingDelay;
         _setBondParameters(minBond_, seatBond_);
     }
@@ -103,6 +113,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
             kind: kind,
             seats: 0,
             unbondingEnds: 0,
+            lockedOut: false,
+            terms: 0,
             operator: msg.sender,
             bond: msg.value.toUint96(),
             tlsFingerprint: tlsFingerprint
@@ -126,6 +138,17 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         _requireEndpoint(it.kind, tlsFingerprint, endpoint);
         it.tlsFingerprint = tlsFingerprint;
         emit ServerEndpointChanged(id, tlsFingerprint, endpoint);
+    }
+
+    /// @inheritdoc IServerRegistry
+    function setSigner(uint32 id, address signer, bytes calldata signerProof) external {
+        Server storage it = _ofCaller(id);
+        require(it.status != ServerStatus.Left, WrongServerStatus(id, it.status));
+        _requireFreeSigner(signer, signerProof);
+        // The old signer's entry stays: evidence against it must find this server, and nobody else may ever use it.
+        serverOfSigner[signer] = id;
+        it.signer = signer;
+        emit SignerChanged(id, signer);
     }
 
     /// @inheritdoc IServerRegistry
@@ -155,7 +178,48 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         require(success, TransferFailed(msg.sender, bond));
     }
 
+    // ---------------------------------------------------------------------------------- the Court and reporters
+
+    /// @inheritdoc IServerRegistry
+    function slash(uint32 id, address reporter) external returns (uint256 amount, uint256 bounty) {
+        require(msg.sender == COURT, NotCourt(msg.sender));
+        Server storage it = _known(id);
+        uint96 bond = it.bond;
+        uint96 slashed = seatBond < bond ? seatBond : bond;
+        amount = slashed;
+        bounty = amount / BOUNTY_DIVISOR;
+        it.bond = bond - slashed;
+        bountyOf[reporter] += bounty;
+        emit BondChanged(id, bond - slashed);
+        if (it.lockedOut) return (amount, bounty);
+        it.lockedOut = true;
+        emit ServerLockedOut(id);
+    }
+
+    /// @inheritdoc IServerRegistry
+    function withdrawBounty() external {
+        uint256 amount = bountyOf[msg.sender];
+        require(amount != 0, NoBounty(msg.sender));
+        bountyOf[msg.sender] = 0;
+        emit BountyPaid(msg.sender, amount);
+        (bool success,) = msg.sender.call{value: amount}("");
+        require(success, TransferFailed(msg.sender, amount));
+    }
+
     // --------------------------------------------------------------------------------------------- governance
+
+    /// @inheritdoc IServerRegistry
+    function reinstate(uint32 id, string calldata reason) external restricted {
+        Server storage it = _known(id);
+        require(it.lockedOut, NotLockedOut(id));
+        require(it.status < ServerStatus.Leaving, WrongServerStatus(id, it.status));
+        require(bytes(reason).length != 0, MissingReason());
+        uint256 required = uint256(it.seats) * seatBond;
+        if (required < minBond) required = minBond;
+        require(it.bond >= required, BondTooSmall(it.bond, required));
+        it.lockedOut = false;
+        emit ServerReinstated(id, ++it.terms, reason);
+    }
 
     /// @inheritdoc IServerRegistry
     function approve(uint32 id) external restricted {
@@ -213,8 +277,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function takeSeats(uint32[] calldata ids) external onlyKeyRegistry {
         uint256 reserved = seatBond;
         for (uint256 i; i < ids.length; ++i) {
-            Server storage it = _servers[ids[i]];
-            require(it.status == ServerStatus.Active, MemberNotActive(ids[i], it.status));
+            Server storage it = _member(ids[i]);
             require(it.kind == ServerKind.Online, NotOnline(ids[i]));
             uint16 seats = it.seats;
             uint96 bond = it.bond;
@@ -240,20 +303,24 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function activeSigners(uint32[] calldata ids) external view returns (address[] memory signers) {
         signers = new address[](ids.length);
         for (uint256 i; i < ids.length; ++i) {
-            Server storage it = _servers[ids[i]];
-            require(it.status == ServerStatus.Active, MemberNotActive(ids[i], it.status));
-            signers[i] = it.signer;
+            signers[i] = _member(ids[i]).signer;
         }
     }
 
     /// @inheritdoc IServerRegistry
     function isActive(uint32 id) external view returns (bool) {
-        return _servers[id].status == ServerStatus.Active;
+        Server storage it = _servers[id];
+        return it.status == ServerStatus.Active && !it.lockedOut;
     }
 
     /// @inheritdoc IServerRegistry
     function server(uint32 id) external view returns (Server memory) {
         return _servers[id];
+    }
+
+    /// @inheritdoc IServerRegistry
+    function terms(uint32 id) external view returns (uint16) {
+        return _servers[id].terms;
     }
 
     /// @inheritdoc IServerRegistry
@@ -327,6 +394,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         uint256 seats = it.seats;
         // The second condition: a seat more than fits must not make every draw that meets this server revert.
         if (it.status != ServerStatus.Active || seats == type(uint16).max) return false;
+        if (it.lockedOut) return false;
         if ((seats + 1) * draw.seatBond > it.bond) return false;
 
         address operator = it.operator;
@@ -400,6 +468,13 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         // slither-disable-next-line unused-return
         (address recovered,,) = ECDSA.tryRecoverCalldata(digest, signerProof);
         require(recovered == signer, BadSignerProof(signer, recovered));
+    }
+
+    /// @dev A server that may be a member of a committee now.
+    function _member(uint32 id) private view returns (Server storage it) {
+        it = _servers[id];
+        require(it.status == ServerStatus.Active, MemberNotActive(id, it.status));
+        require(!it.lockedOut, LockedOut(id));
     }
 
     function _known(uint32 id) private view returns (Server storage it) {

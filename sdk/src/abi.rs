@@ -8,8 +8,9 @@ use serde::Deserialize;
 use crate::error::StkrError;
 
 /// Name and file of every contract that the deploy script creates.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("AccessManager", include_str!("../../abi/AccessManager.json")),
+    ("Court", include_str!("../../abi/Court.json")),
     ("ServerRegistry", include_str!("../../abi/ServerRegistry.json")),
     ("ProviderRegistry", include_str!("../../abi/ProviderRegistry.json")),
     ("KeyRegistry", include_str!("../../abi/KeyRegistry.json")),

@@ -63,12 +63,12 @@ contract_errors! {
     pools {
         WrongPoolState NotProvider WrongInsurance StakeTooLarge GapTooSmall PositionTooSmall KeyAlreadyRequested
         WrongGroupKey InvalidSignature NotForeign TooEarly NothingToPay TransferFailed NothingStaked WindowOutOfBounds
-        NotAContract ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
+        NotAContract WrongAssignment NotDutyKey AlreadyPenalised ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
     }
     servers {
         UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
         MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive NotOnline NoFreeSeat ParameterOutOfBounds
-        ActiveSetFull AccessManagedUnauthorized AccessManagedRequiredDelay
+        ActiveSetFull NotCourt LockedOut NotLockedOut MissingReason NoBounty AccessManagedUnauthorized AccessManagedRequiredDelay
     }
     providers { UnknownProvider ProviderExists DutyKeyTaken BadDutyKeyProof DutyKeyJustChanged NoDutyKeyAt }
     keys {

@@ -39,7 +39,9 @@ contract DeployTest is Ceremony {
 
     function test_The_contracts_know_each_other() public view {
         assertEq(d.serverRegistry.KEY_REGISTRY(), address(d.keyRegistry));
+        assertEq(d.serverRegistry.COURT(), address(d.court));
         assertEq(d.keyRegistry.SERVER_REGISTRY(), address(d.serverRegistry));
+        assertEq(d.court.KEY_REGISTRY(), address(d.keyRegistry));
         assertEq(d.micropools.KEY_REGISTRY(), address(d.keyRegistry));
         assertEq(d.micropools.PROVIDER_REGISTRY(), address(d.providerRegistry));
         assertTrue(d.keyRegistry.isConsumer(address(d.micropools)));
@@ -76,15 +78,16 @@ contract DeployTest is Ceremony {
     }
 
     function test_Every_restricted_function_needs_the_governance_role() public {
-        bytes[5] memory calls = [
+        bytes[6] memory calls = [
             abi.encodeCall(d.serverRegistry.approve, (1)),
             abi.encodeCall(d.serverRegistry.suspend, (1, "")),
+            abi.encodeCall(d.serverRegistry.reinstate, (1, "")),
             abi.encodeCall(d.serverRegistry.setBondParameters, (1 ether, 1 ether)),
             abi.encodeCall(d.keyRegistry.addConsumer, (address(1))),
             abi.encodeCall(d.keyRegistry.setCeremonyWindow, (1 hours))
         ];
         for (uint256 i; i < calls.length; ++i) {
-            address target = i < 3 ? address(d.serverRegistry) : address(d.keyRegistry);
+            address target = i < 4 ? address(d.serverRegistry) : address(d.keyRegistry);
             assertEq(manager.getTargetFunctionRole(target, bytes4(calls[i])), GOVERNANCE_ROLE);
             (bool success, bytes memory answer) = target.call(calls[i]);
             assertFalse(success);
@@ -127,6 +130,7 @@ contract DeployTest is Ceremony {
         assertEq(p.pools.depositContract, address(0xd));
         assertEq(p.pools.genesisForkVersion, bytes4(0x20000000));
         assertEq(p.pools.challengeWindow, 1 days);
+        assertEq(p.genesisTime, 0);
 
         vm.chainId(1);
         vm.setEnv("STKR_GOVERNANCE", vm.toString(governance));
@@ -138,11 +142,13 @@ contract DeployTest is Ceremony {
         assertEq(p.governanceDelay, 3 days);
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x00000000));
+        assertEq(p.genesisTime, 1_606_824_023);
 
         vm.chainId(560_048);
         p = script.parameters(address(7));
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x10000910));
+        assertEq(p.genesisTime, 1_742_213_400);
     }
 
     function _theFileIsWrittenWhereNoFolderIs(Deploy script) private {
@@ -169,6 +175,7 @@ contract DeployTest is Ceremony {
         assertEq(vm.parseJsonAddress(json, ".serverRegistry"), address(made.serverRegistry));
         assertEq(vm.parseJsonAddress(json, ".providerRegistry"), address(made.providerRegistry));
         assertEq(vm.parseJsonAddress(json, ".keyRegistry"), address(made.keyRegistry));
+        assertEq(vm.parseJsonAddress(json, ".court"), address(made.court));
         assertEq(vm.parseJsonAddress(json, ".micropools"), address(made.micropools));
         assertEq(vm.parseJsonAddress(json, ".depositContract"), Genesis.DEPOSIT_CONTRACT);
         vm.removeFile(file);

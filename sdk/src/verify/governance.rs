@@ -95,6 +95,7 @@ async fn functions<P: Provider>(
     for (name, target, selector) in [
         ("ServerRegistry.approve", servers, ServerRegistry::approveCall::SELECTOR),
         ("ServerRegistry.suspend", servers, ServerRegistry::suspendCall::SELECTOR),
+        ("ServerRegistry.reinstate", servers, ServerRegistry::reinstateCall::SELECTOR),
         ("ServerRegistry.setBondParameters", servers, ServerRegistry::setBondParametersCall::SELECTOR),
         ("KeyRegistry.addConsumer", keys, KeyRegistry::addConsumerCall::SELECTOR),
         ("KeyRegistry.setCeremonyWindow", keys, KeyRegistry::setCeremonyWindowCall::SELECTOR),

@@ -9,7 +9,7 @@ use alloy::{
 };
 use stkr_chain::{
     Deployment,
-    bindings::{KeyRegistry, Micropools, PoolVault, ProviderRegistry, ServerRegistry},
+    bindings::{Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, ServerRegistry},
 };
 use stkr_duties::Network;
 
@@ -81,8 +81,42 @@ async fn servers<P: Provider>(
         checks.add(name, at, ok, bounded(with_unit(bond), with_unit(low), with_unit(high), ok));
     }
     let mut expected = eip712(deployment.chain_id, at);
-    expected.extend([word_of(keys), number(delay)]);
+    let judge = registry.COURT().call().await.map_err(call(ACTION))?;
+    expected.extend([word_of(keys), word_of(judge), number(delay)]);
     immutables(checks, "ServerRegistry", at, code, expected);
+    court(checks, provider, deployment, judge).await
+}
+
+/// Unix time of the beacon chain's genesis where everybody knows it; a devnet's is its maker's.
+const fn genesis_time(chain_id: u64) -> Option<u64> {
+    match chain_id {
+        1 => Some(1_606_824_023),
+        560_048 => Some(1_742_213_400),
+        _ => None,
+    }
+}
+
+/// The only contract that slashes is whatever the server registry names: it must be ours, and judge by these registries.
+async fn court<P: Provider>(
+    checks: &mut Checks,
+    provider: &P,
+    deployment: &Deployment,
+    at: Address,
+) -> Result<(), StkrError> {
+    let code = provider.get_code_at(at).await.map_err(rpc("reading the code of the contracts"))?;
+    check_code(checks, "Court", at, &code);
+    if checks.0.last().is_some_and(|check| check.ok) {
+        let court = Court::new(at, provider);
+        let keys = court.KEY_REGISTRY().call().await.map_err(call(ACTION))?;
+        checks.tie("Court.KEY_REGISTRY", at, keys, deployment.key_registry);
+        let servers = court.SERVER_REGISTRY().call().await.map_err(call(ACTION))?;
+        checks.tie("Court.SERVER_REGISTRY", at, servers, deployment.server_registry);
+        let genesis = court.GENESIS_TIME().call().await.map_err(call(ACTION))?;
+        if let Some(expected) = genesis_time(deployment.chain_id) {
+            checks.tie("Court.GENESIS_TIME", at, genesis, expected);
+        }
+        immutables(checks, "Court", at, &code, vec![word_of(keys), word_of(servers), number(genesis)]);
+    }
     Ok(())
 }
 

@@ -11,53 +11,19 @@ import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
 import {PoolFixture} from "../pools/PoolFixture.sol";
 import {Genesis} from "../utils/Genesis.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
+import {Snapshots} from "./Snapshots.sol";
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
 
 /// @title Gas of every external function, as whole transactions
 /// @notice FOUNDRY_PROFILE=snapshot forge test --match-path 'tests/contracts/gas/*'
 /// @dev Via-IR and `isolate`: each call is a transaction of its own with 21,000 gas, calldata and cold storage, as on a
 /// chain. snapshots/<contract>.json holds the numbers; a function that none of them names fails the test.
-contract GasTest is PoolFixture {
-    mapping(bytes32 nameHash => bool) private _measured;
-
+contract GasTest is PoolFixture, Snapshots {
     function setUp() public override {
-        // Another profile would measure other code and overwrite snapshots/ with it. foundry.toml keeps these tests from it.
-        assertEq(vm.envOr("FOUNDRY_PROFILE", string("")), "snapshot", "run with FOUNDRY_PROFILE=snapshot");
+        _requireProfile();
         _deployAll(12);
         pools = d.micropools;
         _registerProvider(provider);
-    }
-
-    /// Records the last call as `name`, or as `name, variant`.
-    function _snap(string memory group, string memory name, string memory variant)
-        internal
-        returns (uint256)
-    {
-        _measured[keccak256(bytes(string.concat(group, name)))] = true;
-        string memory entry = bytes(variant).length == 0 ? name : string.concat(name, ", ", variant);
-        return vm.snapshotGasLastCall(group, entry);
-    }
-
-    function _snap(string memory group, string memory name) internal returns (uint256) {
-        return _snap(group, name, "");
-    }
-
-    /// Every function of the compiled contract has been measured.
-    function _assertComplete(string memory group) internal view {
-        string memory file = string.concat("target/forge/snapshot/out/", group, ".sol/", group, ".json");
-        string[] memory functions = vm.parseJsonKeys(vm.readFile(file), ".methodIdentifiers");
-        assertGt(functions.length, 0);
-        for (uint256 i; i < functions.length; ++i) {
-            string memory name = vm.split(functions[i], "(")[0];
-            assertTrue(
-                _measured[keccak256(bytes(string.concat(group, name)))],
-                string.concat(group, ".", name, " has no gas snapshot")
-            );
-        }
-    }
-
-    function _assertBudget(uint256 used, uint256 budget, string memory what) internal pure {
-        assertLe(used, budget, string.concat(what, " is above its gas budget"));
     }
 
     // ---------------------------------------------------------------------------------------- ServerRegistry
@@ -81,6 +47,11 @@ contract GasTest is PoolFixture {
         vm.prank(operator);
         servers.setEndpoint(id, keccak256("certificate"), "https://server.example:9001");
         _snap(group, "setEndpoint");
+        bytes memory proof = signerProofBy(address(servers), 0xbeef, operator, vm.addr(0xbeef));
+        vm.prank(operator);
+        servers.setSigner(id, vm.addr(0xbeef), proof);
+        _snap(group, "setSigner");
+        _consequences(servers, id, group);
         vm.prank(governance);
         servers.suspend(id, "under investigation");
         _snap(group, "suspend");
@@ -97,6 +68,27 @@ contract GasTest is PoolFixture {
         _serverSeats(servers, group);
         _serverViews(servers, group);
         _assertComplete(group);
+    }
+
+    function _consequences(ServerRegistry servers, uint32 id, string memory group) private {
+        vm.prank(address(d.court));
+        servers.slash(id, address(7));
+        _snap(group, "slash", "first of a reporter");
+        vm.prank(governance);
+        servers.reinstate(id, "disk failure");
+        _snap(group, "reinstate");
+        vm.prank(address(d.court));
+        servers.slash(id, address(7));
+        _snap(group, "slash");
+        servers.bountyOf(address(7));
+        _snap(group, "bountyOf");
+        vm.prank(address(7));
+        servers.withdrawBounty();
+        _snap(group, "withdrawBounty", "to a new account");
+        servers.terms(id);
+        _snap(group, "terms");
+        servers.COURT();
+        _snap(group, "COURT");
     }
 
     function _serverSeats(ServerRegistry servers, string memory group) private {
@@ -266,6 +258,10 @@ contract GasTest is PoolFixture {
         _snap(group, "setDutyKey");
         registry.dealtKey(keyId);
         _snap(group, "dealtKey");
+        registry.healthyShares(
+            keyId, dealt.committee, d.serverRegistry.activeSigners(dealt.committee), dealt.points
+        );
+        _snap(group, "healthyShares", "3-of-4");
         registry.retireDealt(keyId);
         _snap(group, "retireDealt");
     }
@@ -390,7 +386,17 @@ contract GasTest is PoolFixture {
     }
 
     function _waysOut(string memory group) private {
-        (uint256 id,) = _keyReady();
+        (uint256 id,) = _predeposited();
+        uint256 keyId = _pool(id).keyId;
+        address dutyKey = d.providerRegistry.dutyKey(provider);
+        vm.prank(address(d.court));
+        pools.penaliseProvider(keyId, 1, dutyKey, address(7));
+        _snap(group, "penaliseProvider", "first of a reporter");
+        vm.prank(address(7));
+        pools.withdrawBounty();
+        _snap(group, "withdrawBounty", "to a new account");
+
+        (id,) = _keyReady();
         skip(PREDEPOSIT_WINDOW);
         pools.cancel(id);
         _snap(group, "cancel", "with a live key");
@@ -406,6 +412,14 @@ contract GasTest is PoolFixture {
         bytes memory pubkey = BLS12381.compressG1(ThresholdKeys.G1);
         pools.pool(id);
         _snap(group, "pool");
+        pools.penalties(id);
+        _snap(group, "penalties");
+        pools.isMigrationDue(id);
+        _snap(group, "isMigrationDue");
+        pools.bountyOf(provider);
+        _snap(group, "bountyOf");
+        pools.PROVIDER_PENALTY();
+        _snap(group, "PROVIDER_PENALTY");
         pools.poolCount();
         _snap(group, "poolCount");
         pools.poolOfKey(1);
@@ -478,6 +492,7 @@ contract GasTest is PoolFixture {
         _size("ServerRegistry", address(d.serverRegistry));
         _size("ProviderRegistry", address(d.providerRegistry));
         _size("KeyRegistry", address(d.keyRegistry));
+        _size("Court", address(d.court));
         _size("Micropools", address(pools));
         _size("PoolVault", pools.VAULT_IMPLEMENTATION());
         (uint256 id,) = _keyReady();

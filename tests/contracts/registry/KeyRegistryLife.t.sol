@@ -350,8 +350,9 @@ contract KeyRegistryLifeTest is RegistryFixture {
         private
     {
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        ServerRegistry other =
-            new ServerRegistry(address(manager), predicted, MIN_BOND, SEAT_BOND, UNBONDING_DELAY);
+        ServerRegistry other = new ServerRegistry(
+            address(manager), predicted, address(court), MIN_BOND, SEAT_BOND, UNBONDING_DELAY
+        );
         vm.expectRevert(abi.encodeWithSelector(IKeyRegistry.ParameterOutOfBounds.selector, value, low, high));
         new KeyRegistry(address(manager), other, seedDelay, evidenceWindow, CEREMONY_WINDOW);
     }

@@ -583,7 +583,7 @@ contract ServerRegistryTest is RegistryFixture {
         vm.expectRevert(
             abi.encodeWithSelector(IServerRegistry.ParameterOutOfBounds.selector, 365 days + 1, 0, 365 days)
         );
-        new ServerRegistry(address(manager), address(keys), MIN_BOND, SEAT_BOND, 365 days + 1);
+        new ServerRegistry(address(manager), address(keys), address(court), MIN_BOND, SEAT_BOND, 365 days + 1);
     }
 
     function test_Views_AreThoseOfTheDeployment() public view {

@@ -24,6 +24,7 @@ contract BondAccountingCheck is Test {
     /// What every caller has: more than all ether there is.
     uint256 private constant PURSE = 2 ** 96;
     address private constant KEYS = address(0x6b657973);
+    address private constant COURT = address(0x636f757274);
 
     /// Which call: each uses what it needs of the rest.
     struct Call {
@@ -39,7 +40,7 @@ contract BondAccountingCheck is Test {
     ServerRegistry private servers;
 
     function setUp() public {
-        servers = new ServerRegistry(address(new Anarchy()), KEYS, 1 ether, 0.5 ether, 36 days);
+        servers = new ServerRegistry(address(new Anarchy()), KEYS, COURT, 1 ether, 0.5 ether, 36 days);
         vm.setArbitraryStorage(address(servers));
     }
 

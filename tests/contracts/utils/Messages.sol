@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {DutyRequest, Envelope} from "../../../contracts/interfaces/ICourt.sol";
 import {DealtImport, IKeyRegistry} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
 import {Test, Vm} from "forge-std/Test.sol";
@@ -20,6 +21,13 @@ abstract contract Messages is Test {
 
     bytes32 internal constant DEALT_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "DealtAcknowledgement(address owner,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 historyHash)"
+    );
+
+    bytes32 internal constant ENVELOPE_TYPEHASH = keccak256(
+        "Envelope(uint256 keyId,uint32 committeeEpoch,uint8 index,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot,bytes32 partialHash)"
+    );
+    bytes32 internal constant DUTY_REQUEST_TYPEHASH = keccak256(
+        "DutyRequest(uint256 keyId,uint64 assignment,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot)"
     );
 
     // ----------------------------------------------------------------------------------------- EIP-712 messages
@@ -108,6 +116,32 @@ abstract contract Messages is Test {
             )
         );
         return typedDigest(address(registry), structHash);
+    }
+
+    /// @notice What a server signs beside a partial signature.
+    function envelopeDigest(address registry, Envelope memory e) internal view returns (bytes32) {
+        return typedDigest(
+            registry,
+            keccak256(
+                bytes.concat(
+                    abi.encode(ENVELOPE_TYPEHASH, e.keyId, e.committeeEpoch, e.index, e.dutyKind, e.slot),
+                    abi.encode(e.sourceEpoch, e.targetEpoch, e.signingRoot, e.partialHash)
+                )
+            )
+        );
+    }
+
+    /// @notice What a duty key signs to ask for a signature.
+    function requestDigest(address registry, DutyRequest memory r) internal view returns (bytes32) {
+        return typedDigest(
+            registry,
+            keccak256(
+                bytes.concat(
+                    abi.encode(DUTY_REQUEST_TYPEHASH, r.keyId, r.assignment, r.dutyKind, r.slot),
+                    abi.encode(r.sourceEpoch, r.targetEpoch, r.signingRoot)
+                )
+            )
+        );
     }
 
     // --------------------------------------------------------------------------------------------------- blocks

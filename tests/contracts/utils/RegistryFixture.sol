@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {Court} from "../../../contracts/court/Court.sol";
 import {DealtImport, IKeyConsumer, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
@@ -41,6 +42,11 @@ contract TestConsumer is IKeyConsumer {
         KEYS.order(keyId, signingRoot);
     }
 
+    /// @dev No provider of this consumer can be penalised.
+    function penaliseProvider(uint256, uint64, address, address) external pure returns (uint256, uint256) {
+        revert("no provider");
+    }
+
     function retire(uint256 keyId, bool burned) external {
         KEYS.retire(keyId, burned);
     }
@@ -54,6 +60,7 @@ abstract contract RegistryFixture is Messages {
     uint96 internal constant SEAT_BOND = 0.5 ether;
     uint40 internal constant UNBONDING_DELAY = 36 days;
     uint48 internal constant SEED_DELAY = 8;
+    uint64 internal constant GENESIS_TIME = 1_699_000_000;
     uint48 internal constant EVIDENCE_WINDOW = 36 days;
     uint48 internal constant CEREMONY_WINDOW = 1 days;
     address internal constant HISTORY_CONTRACT = 0x0000F90827F1C53a10cb7A02335B175320002935;
@@ -61,6 +68,7 @@ abstract contract RegistryFixture is Messages {
     AccessManager internal manager;
     ServerRegistry internal servers;
     KeyRegistry internal keys;
+    Court internal court;
     TestConsumer internal consumer;
 
     /// Secret of the signer of a server.
@@ -86,8 +94,12 @@ abstract contract RegistryFixture is Messages {
         vm.warp(1_700_000_000);
         manager = new AccessManager(address(this));
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        servers = new ServerRegistry(address(manager), predicted, MIN_BOND, SEAT_BOND, UNBONDING_DELAY);
+        address predictedCourt = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 2);
+        servers = new ServerRegistry(
+            address(manager), predicted, predictedCourt, MIN_BOND, SEAT_BOND, UNBONDING_DELAY
+        );
         keys = new KeyRegistry(address(manager), servers, SEED_DELAY, EVIDENCE_WINDOW, CEREMONY_WINDOW);
+        court = new Court(keys, GENESIS_TIME);
         consumer = new TestConsumer(keys);
         keys.addConsumer(address(consumer));
         installHistory();

@@ -12,6 +12,8 @@ struct Server {
     uint8 kind;
     uint16 seats;
     uint40 unbondingEnds;
+    bool lockedOut;
+    uint16 terms;
     address operator;
     uint96 bond;
     bytes32 tlsFingerprint;

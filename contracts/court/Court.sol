@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+
+import {CeremonyMessage, DutyRequest, Envelope, Fault, ICourt, ShareHolder} from "../interfaces/ICourt.sol";
+import {IKeyConsumer, IKeyRegistry} from "../interfaces/IKeyRegistry.sol";
+import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
+import {Evidence} from "./Evidence.sol";
+import {CeremonyEquivocation} from "./faults/CeremonyEquivocation.sol";
+import {ConflictingDuties} from "./faults/ConflictingDuties.sol";
+import {GarbagePartial} from "./faults/GarbagePartial.sol";
+import {InvalidPartial} from "./faults/InvalidPartial.sol";
+import {UnauthorisedSignature} from "./faults/UnauthorisedSignature.sol";
+
+/// @title The Court
+/// @notice Everything a caller needs to know is in `ICourt`; docs/court.md tells how a fault is added.
+/// @dev Nobody governs this contract, and it holds no ether. Each entry goes the same way: who signed the evidence, the
+/// fault's own library, the commitment of the reporter, the sentence. All registries are fixed and never call back.
+contract Court is ICourt {
+    using Evidence for Envelope;
+    using Evidence for DutyRequest;
+    using Evidence for ShareHolder;
+    using CeremonyEquivocation for CeremonyMessage;
+
+    /// @dev What was shown of one server, key, committee epoch and kind: one slot.
+    struct Record {
+        /// Term of the server in which it was charged, plus one; 0: never.
+        uint32 term;
+        /// Latest slot of a duty that was shown.
+        uint64 latestSlot;
+    }
+
+    /// @dev A fault that was upheld.
+    struct Upheld {
+        Fault fault;
+        uint32 server;
+        uint256 keyId;
+        uint32 committeeEpoch;
+        /// Slot of the duty; 0 where it has none.
+        uint64 slot;
+        bytes32 evidence;
+    }
+
+    // ---------------------------------------------------------------------------------------------- constants
+
+    uint256 private constant SECONDS_PER_SLOT = 12;
+    uint256 private constant SLOTS_PER_EPOCH = 32;
+
+    /// @inheritdoc ICourt
+    uint64 public immutable GENESIS_TIME;
+    IKeyRegistry private immutable KEYS;
+    IServerRegistry private immutable SERVERS;
+
+    // ------------------------------------------------------------------------------------------------ storage
+
+    /// @inheritdoc ICourt
+    mapping(bytes32 commitment => uint256 blockNumber) public committedAt;
+
+    mapping(bytes32 group => Record) private _records;
+    /// Evidence without a slot that was charged.
+    mapping(bytes32 evidence => bool) private _isJudged;
+
+    constructor(IKeyRegistry keys, uint64 genesisTime) {
+        IServerRegistry servers = IServerRegistry(keys.SERVER_REGISTRY());
+        address court = servers.COURT();
+        require(court == address(this), ForeignServerRegistry(address(servers), court));
+        KEYS = keys;
+        SERVERS = servers;
+        GENESIS_TIME = genesisTime;
+    }
+
+    // ---------------------------------------------------------------------------------------------- reporters
+
+    /// @inheritdoc ICourt
+    function commit(bytes32 commitment) external {
+        require(committedAt[commitment] == 0, AlreadyCommitted(commitment));
+        committedAt[commitment] = block.number;
+        emit EvidenceCommitted(commitment);
+    }
+
+    /// @inheritdoc ICourt
+    function proveInvalidPartial(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder,
+        bytes calldata partial_
+    ) external {
+        bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
+        InvalidPartial.judge(holder.shareKey, envelope.signingRoot, partial_);
+        _sentence(_upheld(Fault.InvalidPartial, envelope, holder, evidence));
+    }
+
+    /// @inheritdoc ICourt
+    function proveGarbagePartial(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder,
+        bytes calldata partial_
+    ) external {
+        bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
+        GarbagePartial.judge(holder.shareKey, envelope.signingRoot, partial_);
+        _sentence(_upheld(Fault.GarbagePartial, envelope, holder, evidence));
+    }
+
+    /// @inheritdoc ICourt
+    function proveConflictingDuties(
+        Envelope calldata first,
+        bytes calldata firstSignature,
+        Envelope calldata second,
+        bytes calldata secondSignature,
+        ShareHolder calldata holder
+    ) external {
+        require(
+            first.keyId == second.keyId && first.committeeEpoch == second.committeeEpoch
+                && first.index == second.index,
+            DifferentSubjects()
+        );
+        bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holder);
+        Upheld memory upheld = _upheld(Fault.ConflictingDuties, first, holder, evidence);
+        uint64 slot = _dated(second.slot);
+        if (slot > upheld.slot) upheld.slot = slot;
+        _sentence(upheld);
+    }
+
+    /// @inheritdoc ICourt
+    function proveUnauthorisedSignature(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder
+    ) external {
+        bytes32 evidence = _requireEnvelope(envelope, signature, holder);
+        UnauthorisedSignature.judge(KEYS, envelope.keyId, envelope.dutyKind, envelope.signingRoot);
+        _sentence(_upheld(Fault.UnauthorisedSignature, envelope, holder, evidence));
+    }
+
+    /// @inheritdoc ICourt
+    function proveCeremonyEquivocation(
+        CeremonyMessage calldata first,
+        bytes calldata firstSignature,
+        CeremonyMessage calldata second,
+        bytes calldata secondSignature
+    ) external {
+        bytes32 domain = KEYS.domainSeparator();
+        bytes32 firstDigest = first.digest(domain);
+        bytes32 secondDigest = second.digest(domain);
+        CeremonyEquivocation.judge(first, firstDigest, second, secondDigest);
+        address signer = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
+        uint32 server = SERVERS.serverOfSigner(signer);
+        require(server != 0, NoServer(signer));
+        _sentence(
+            Upheld({
+                fault: Fault.CeremonyEquivocation,
+                server: server,
+                keyId: first.keyId,
+                committeeEpoch: 0,
+                slot: 0,
+                evidence: Hashes.commutativeKeccak256(firstDigest, secondDigest)
+            })
+        );
+    }
+
+    /// @inheritdoc ICourt
+    function proveProviderEquivocation(
+        DutyRequest calldata first,
+        bytes calldata firstSignature,
+        DutyRequest calldata second,
+        bytes calldata secondSignature
+    ) external {
+        (address dutyKey, bytes32 evidence) =
+            _conflictingRequests(first, firstSignature, second, secondSignature);
+        _useCommitment(Fault.ProviderEquivocation, evidence);
+        _penaliseProvider(first.keyId, first.assignment, dutyKey, evidence);
+    }
+
+    // -------------------------------------------------------------------------------------------------- views
+
+    /// @inheritdoc ICourt
+    function KEY_REGISTRY() external view returns (address) {
+        return address(KEYS);
+    }
+
+    /// @inheritdoc ICourt
+    function SERVER_REGISTRY() external view returns (address) {
+        return address(SERVERS);
+    }
+
+    // ----------------------------------------------------------------------------------- internal: who signed
+
+    /// @dev The leaf names the signer, so only the holder of the share answers for what was signed with it. Committees are not
+    /// reshared yet: 0 is the only epoch whose root there is, and what names another is never judged by it.
+    function _requireHolder(Envelope calldata envelope, ShareHolder calldata holder, address signer)
+        private
+        view
+    {
+        require(envelope.committeeEpoch == 0, WrongCommitteeEpoch(envelope.keyId, envelope.committeeEpoch));
+        require(
+            KEYS.isShareLeaf(envelope.keyId, holder.leaf(envelope.index, signer), holder.proof),
+            NotShareHolder(envelope.keyId, envelope.index, holder.server, signer)
+        );
+    }
+
+    function _requireEnvelope(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder
+    ) private view returns (bytes32 digest) {
+        digest = envelope.digest(KEYS.domainSeparator());
+        _requireHolder(envelope, holder, Evidence.recover(digest, signature));
+    }
+
+    function _requirePartial(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder,
+        bytes calldata partial_
+    ) private view returns (bytes32 digest) {
+        digest = _requireEnvelope(envelope, signature, holder);
+        bytes32 given = keccak256(partial_);
+        require(given == envelope.partialHash, WrongPartial(given, envelope.partialHash));
+    }
+
+    /// @dev That the holder signed two envelopes of one key and share that conflict.
+    function _conflictingEnvelopes(
+        Envelope calldata first,
+        bytes calldata firstSignature,
+        Envelope calldata second,
+        bytes calldata secondSignature,
+        ShareHolder calldata holder
+    ) private view returns (bytes32 evidence) {
+        bytes32 domain = KEYS.domainSeparator();
+        bytes32 firstDigest = first.digest(domain);
+        bytes32 secondDigest = second.digest(domain);
+        address signer = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
+        _requireHolder(first, holder, signer);
+        ConflictingDuties.judge(_duty(first), _duty(second));
+        evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
+    }
+
+    /// @dev Who signed two requests of one assignment that conflict.
+    function _conflictingRequests(
+        DutyRequest calldata first,
+        bytes calldata firstSignature,
+        DutyRequest calldata second,
+        bytes calldata secondSignature
+    ) private view returns (address dutyKey, bytes32 evidence) {
+        require(first.keyId == second.keyId && first.assignment == second.assignment, DifferentSubjects());
+        bytes32 domain = KEYS.domainSeparator();
+        bytes32 firstDigest = first.digest(domain);
+        bytes32 secondDigest = second.digest(domain);
+        dutyKey = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
+        ConflictingDuties.judge(_duty(first), _duty(second));
+        evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
+    }
+
+    function _duty(Envelope calldata it) private pure returns (ConflictingDuties.Duty memory) {
+        return ConflictingDuties.Duty(it.dutyKind, it.slot, it.sourceEpoch, it.targetEpoch, it.signingRoot);
+    }
+
+    function _duty(DutyRequest calldata it) private pure returns (ConflictingDuties.Duty memory) {
+        return ConflictingDuties.Duty(it.dutyKind, it.slot, it.sourceEpoch, it.targetEpoch, it.signingRoot);
+    }
+
+    // --------------------------------------------------------------------------------------- internal: sentence
+
+    /// @dev The accused signed the slot. One in the far future, once shown, would make every later fault look old: it counts as
+    /// none. One too low gains it nothing: no collector takes a partial whose envelope has another slot than the duty it sent.
+    function _dated(uint64 slot) private view returns (uint64) {
+        if (block.timestamp < GENESIS_TIME) return 0;
+        uint256 latest = (block.timestamp - GENESIS_TIME) / SECONDS_PER_SLOT + SLOTS_PER_EPOCH;
+        return slot <= latest ? slot : 0;
+    }
+
+    function _upheld(Fault fault, Envelope calldata envelope, ShareHolder calldata holder, bytes32 evidence)
+        private
+        view
+        returns (Upheld memory)
+    {
+        return Upheld({
+            fault: fault,
+            server: holder.server,
+            keyId: envelope.keyId,
+            committeeEpoch: envelope.committeeEpoch,
+            slot: _dated(envelope.slot),
+            evidence: evidence
+        });
+    }
+
+    /// @dev The sender is in it: a proof seen in the mempool is of no use to anybody who did not commit to it before.
+    function _useCommitment(Fault fault, bytes32 evidence) private {
+        bytes32 commitment = keccak256(abi.encode(msg.sender, fault, evidence));
+        uint256 blockNumber = committedAt[commitment];
+        require(blockNumber != 0, NotCommitted(commitment));
+        require(blockNumber < block.number, CommittedInThisBlock(commitment));
+        delete committedAt[commitment];
+    }
+
+    function _penaliseProvider(uint256 keyId, uint64 assignment, address dutyKey, bytes32 evidence) private {
+        address consumer = KEYS.key(keyId).consumer;
+        require(consumer != address(0), NoProvider(keyId));
+        // The consumer is a contract that governance admitted, and there is nothing here to re-enter for.
+        // slither-disable-next-line reentrancy-events
+        (uint256 penalty, uint256 bounty) =
+            IKeyConsumer(consumer).penaliseProvider(keyId, assignment, dutyKey, msg.sender);
+        emit ProviderFaultProven(keyId, assignment, dutyKey, evidence, msg.sender, penalty, bounty);
+    }
+
+    function _sentence(Upheld memory it) private {
+        _useCommitment(it.fault, it.evidence);
+        if (!_charge(it)) {
+            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, msg.sender);
+            return;
+        }
+        (uint256 slashed, uint256 bounty) = SERVERS.slash(it.server, msg.sender);
+        emit FaultProven(
+            it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, msg.sender, slashed, bounty
+        );
+    }
+
+    /// @dev Notes what was shown and says whether it is charged.
+    function _charge(Upheld memory it) private returns (bool charged) {
+        bytes32 group = keccak256(abi.encode(it.server, it.keyId, it.committeeEpoch, it.fault));
+        Record memory record = _records[group];
+        uint32 term = uint32(SERVERS.terms(it.server)) + 1;
+        bool first = record.term == 0;
+        bool newTerm = record.term != term;
+        if (it.slot == 0) {
+            charged = newTerm && !_isJudged[it.evidence];
+            _isJudged[it.evidence] = true;
+        } else {
+            charged = newTerm && (first || it.slot > record.latestSlot);
+        }
+        if (charged) record.term = term;
+        if (it.slot > record.latestSlot) record.latestSlot = it.slot;
+        _records[group] = record;
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+
+import {DutyRequest, Envelope, ICourt, ShareHolder} from "../interfaces/ICourt.sol";
+
+/// @title Who signed what: digests and signatures of evidence
+library Evidence {
+    bytes32 private constant ENVELOPE_TYPEHASH = keccak256(
+        "Envelope(uint256 keyId,uint32 committeeEpoch,uint8 index,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot,bytes32 partialHash)"
+    );
+    bytes32 private constant DUTY_REQUEST_TYPEHASH = keccak256(
+        "DutyRequest(uint256 keyId,uint64 assignment,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot)"
+    );
+
+    /// @notice EIP-712 digest of an envelope.
+    /// @dev A struct of words in calldata is its own encoding, and the ABI decoder has checked that each fits its type.
+    function digest(Envelope calldata envelope, bytes32 domainSeparator) internal pure returns (bytes32) {
+        return
+            MessageHashUtils.toTypedDataHash(
+                domainSeparator, keccak256(abi.encode(ENVELOPE_TYPEHASH, envelope))
+            );
+    }
+
+    /// @notice EIP-712 digest of a request for a duty.
+    function digest(DutyRequest calldata request, bytes32 domainSeparator) internal pure returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(
+            domainSeparator, keccak256(abi.encode(DUTY_REQUEST_TYPEHASH, request))
+        );
+    }
+
+    /// @notice The share leaf that `IKeyRegistry.isShareLeaf` takes. A share key of another length gives no leaf of any key:
+    /// its preimage has another length than all of theirs.
+    function leaf(ShareHolder calldata holder, uint8 index, address signer) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encodePacked(
+                uint256(index), uint256(holder.server), uint256(uint160(signer)), holder.shareKey
+            )
+        );
+    }
+
+    /// @notice Account that signed `digest_`: 65 bytes, low s. Raised: `ICourt.BadEvidenceSignature` if nobody did.
+    /// @dev Zero is what a failed recovery gives, and must never pass for a signer.
+    function recover(bytes32 digest_, bytes calldata signature) internal pure returns (address signer) {
+        // Why it failed does not matter.
+        // slither-disable-next-line unused-return
+        (signer,,) = ECDSA.tryRecoverCalldata(digest_, signature);
+        require(signer != address(0), ICourt.BadEvidenceSignature(digest_));
+    }
+
+    /// @notice Account that signed both. Raised: `ICourt.BadEvidenceSignature`, `ICourt.DifferentSigners`.
+    function recoverBoth(
+        bytes32 first,
+        bytes calldata firstSignature,
+        bytes32 second,
+        bytes calldata secondSignature
+    ) internal pure returns (address signer) {
+        signer = recover(first, firstSignature);
+        address other = recover(second, secondSignature);
+        require(other == signer, ICourt.DifferentSigners(signer, other));
+    }
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {ICourt} from "../../interfaces/ICourt.sol";
+import {IKeyRegistry} from "../../interfaces/IKeyRegistry.sol";
+import {DutyKinds} from "../DutyKinds.sol";
+
+/// @title Fault: a signature over a message that the chain never ordered
+library UnauthorisedSignature {
+    /// @notice Returns if a message of this kind needs an order and has none. Raised: `ICourt.Authorised`.
+    /// @dev Kinds that this contract does not know are no fault: a later protocol may have more duties.
+    function judge(IKeyRegistry keys, uint256 keyId, uint8 dutyKind, bytes32 signingRoot) internal view {
+        require(
+            DutyKinds.mustBeOrdered(dutyKind) && !keys.isOrdered(keyId, signingRoot),
+            ICourt.Authorised(keyId, dutyKind, signingRoot)
+        );
+    }
+}

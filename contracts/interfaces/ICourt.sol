@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice What can be proven. Penalties of one kind are not those of another. docs/court.md says what proves each.
+enum Fault {
+    None,
+    InvalidPartial,
+    GarbagePartial,
+    ConflictingDuties,
+    UnauthorisedSignature,
+    ProviderEquivocation,
+    BadDealing,
+    MalformedDealing,
+    CeremonyEquivocation
+}
+
+/// @notice What a server signs beside each partial signature (EIP-712, docs/protocol.md).
+struct Envelope {
+    uint256 keyId;
+    uint32 committeeEpoch;
+    uint8 index;
+    uint8 dutyKind;
+    uint64 slot;
+    uint64 sourceEpoch;
+    uint64 targetEpoch;
+    bytes32 signingRoot;
+    bytes32 partialHash;
+}
+
+/// @notice What a provider's duty key signs to ask for a signature (EIP-712, docs/protocol.md).
+struct DutyRequest {
+    uint256 keyId;
+    uint64 assignment;
+    uint8 dutyKind;
+    uint64 slot;
+    uint64 sourceEpoch;
+    uint64 targetEpoch;
+    bytes32 signingRoot;
+}
+
+/// @notice Who holds a share of a key, as the key's Merkle root has it (`IKeyRegistry.isShareLeaf`). The index is in the
+/// evidence, and the signer of the leaf, whose envelopes of the key count for ever, is whoever signed it.
+struct ShareHolder {
+    uint32 server;
+    /// Public key of the share (EIP-2537, 128 bytes).
+    bytes shareKey;
+    bytes32[] proof;
+}
+
+/// @notice What a member signs in a round of a ceremony (EIP-712, docs/protocol.md).
+struct CeremonyMessage {
+    uint256 keyId;
+    uint16 attempt;
+    /// Sender; whatever both messages have in common for acknowledgements, which do not name it.
+    uint8 index;
+    /// 1 OneTimeKey, 2 DealingCommitment, 3 CommitmentSet, 4 Dealing, 5 Acknowledgement.
+    uint8 round;
+    /// The other fields in their order, as EIP-712 encodes them: a word each, of `bytes` their keccak256.
+    bytes32[] fields;
+}
+
+/// @title The Court: faults that the chain can judge
+/// @notice Anyone who holds a proof reports it. Upheld, it slashes the server's bond, locks the server out at once and credits
+/// the reporter. Nothing is taken on anybody's word, and what cannot be decided is never held against a server.
+/// @dev **Reporting takes two transactions.** First `commit`, a hash that names the reporter; in a later block the proof
+/// itself. Who copies a proof out of the mempool has no commitment of its own, and makes one only when the proof is
+/// mined. A commitment to evidence is good for one report and never expires.
+///
+/// **One penalty** per server, key, committee epoch and kind until the server is reinstated; more is recorded by
+/// `FaultRecorded` and charged to nobody. After a reinstatement old evidence counts no more: of the same server, key, epoch and
+/// kind a duty is charged only if its slot is later than all that were shown before. What has no slot (deposit, exit, RANDAO,
+/// registration), or one that is still to come, is charged once per signed digest.
+///
+/// Every proof function raises `NotCommitted`, `CommittedInThisBlock` and `BadEvidenceSignature`, those against servers
+/// `WrongCommitteeEpoch` and `NotShareHolder` too; beside them what its own documentation names.
+interface ICourt {
+    /// @notice Emitted when `commitment` is made.
+    event EvidenceCommitted(bytes32 indexed commitment);
+    /// @notice Emitted when a fault of `server` is upheld and charged. `evidence` is the digest that the reporter committed to.
+    event FaultProven(
+        Fault indexed fault,
+        uint32 indexed server,
+        uint256 indexed keyId,
+        uint32 committeeEpoch,
+        bytes32 evidence,
+        address reporter,
+        uint256 slashed,
+        uint256 bounty
+    );
+    /// @notice Emitted when a fault of `server` is upheld that was paid for already.
+    event FaultRecorded(
+        Fault indexed fault,
+        uint32 indexed server,
+        uint256 indexed keyId,
+        uint32 committeeEpoch,
+        bytes32 evidence,
+        address reporter
+    );
+    /// @notice Emitted when a fault of the provider with `dutyKey` is upheld.
+    event ProviderFaultProven(
+        uint256 indexed keyId,
+        uint64 indexed assignment,
+        address indexed dutyKey,
+        bytes32 evidence,
+        address reporter,
+        uint256 penalty,
+        uint256 bounty
+    );
+
+    /// @notice Raised when the caller made no such commitment.
+    error NotCommitted(bytes32 commitment);
+    /// @notice Raised when the commitment is of this block: then a copy of a proof could have been first.
+    error CommittedInThisBlock(bytes32 commitment);
+    /// @notice Raised when the commitment was made already.
+    error AlreadyCommitted(bytes32 commitment);
+    /// @notice Raised when key `keyId` had no committee with this number.
+    error WrongCommitteeEpoch(uint256 keyId, uint32 committeeEpoch);
+    /// @notice Raised when `signer`, who signed the evidence, and `server` with this share key do not hold share `index` of the
+    /// key: the leaf is not in its root.
+    error NotShareHolder(uint256 keyId, uint8 index, uint32 server, address signer);
+    /// @notice Raised when nobody signed `digest`: no signature of 65 bytes with a low s.
+    error BadEvidenceSignature(bytes32 digest);
+    /// @notice Raised when two of evidence were signed by two.
+    error DifferentSigners(address first, address second);
+    /// @notice Raised when the partial is not the one of the envelope.
+    error WrongPartial(bytes32 given, bytes32 signed);
+    /// @notice Raised when the partial verifies under the share key: no fault.
+    error ValidPartial(bytes32 signingRoot);
+    /// @notice Raised when the partial is a point, so that at most `InvalidPartial` is its fault.
+    error NotGarbage(bytes32 partialHash);
+    /// @notice Raised when the precompiles gave no answer that proves anything: too little gas, or no EIP-2537 here. It has no
+    /// arguments: what went wrong is what the Court cannot know.
+    error Inconclusive();
+    /// @notice Raised when the two do not conflict.
+    error NoConflict(bytes32 firstRoot, bytes32 secondRoot);
+    /// @notice Raised when the two are not of one key, committee, share and kind.
+    error DifferentSubjects();
+    /// @notice Raised when signing `signingRoot` needs no order, or was ordered.
+    error Authorised(uint256 keyId, uint8 dutyKind, bytes32 signingRoot);
+    /// @notice Raised when key `keyId` has no consumer whose provider could be at fault (a dealt key).
+    error NoProvider(uint256 keyId);
+    /// @notice Raised when there is no round `round` whose message has `fields` more fields.
+    error MalformedMessage(uint8 round, uint256 fields);
+    /// @notice Raised when `signer` is and was no server's.
+    error NoServer(address signer);
+    /// @notice Raised at deployment when `servers` obeys `court` and not this contract.
+    error ForeignServerRegistry(address servers, address court);
+
+    /// @notice Announces a report: keccak256(abi.encode(address reporter, Fault fault, bytes32 evidence)), where
+    /// `evidence` is what the proof function says. It tells nothing to those who do not have the evidence.
+    /// @dev Emitted: `EvidenceCommitted`. Raised: `AlreadyCommitted`.
+    function commit(bytes32 commitment) external;
+
+    /// @notice A partial that is a point of the subgroup and does not verify under the share key.
+    /// @dev evidence: EIP-712 digest of the envelope. The envelope is what convicts: from any t partials anyone computes
+    /// everybody else's, so a partial alone says nothing of its author.
+    /// Raised: `WrongPartial`, `ValidPartial`, `Inconclusive`, `BLS12381.PrecompileFailed` (as inconclusive).
+    /// @param partial_ 256 bytes (EIP-2537).
+    function proveInvalidPartial(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder,
+        bytes calldata partial_
+    ) external;
+
+    /// @notice A partial that is no point of the subgroup, or has not 256 bytes.
+    /// @dev evidence: EIP-712 digest of the envelope. A failed pairing proves nothing by itself, for too little gas fails too:
+    /// the **canary**, a pairing of equal length and gas cap on points known to be good, must succeed after it.
+    /// Raised: `WrongPartial`, `NotGarbage`, `Inconclusive`, `BLS12381.PrecompileFailed` (as inconclusive).
+    function proveGarbagePartial(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder,
+        bytes calldata partial_
+    ) external;
+
+    /// @notice Two signatures for duties that would get the validator slashed: double vote, surround vote, double proposal.
+    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. Raised: `DifferentSubjects`,
+    /// `DifferentSigners`, `NoConflict`.
+    function proveConflictingDuties(
+        Envelope calldata first,
+        bytes calldata firstSignature,
+        Envelope calldata second,
+        bytes calldata secondSignature,
+        ShareHolder calldata holder
+    ) external;
+
+    /// @notice A signature over a deposit, an exit or a change of credentials that the chain never ordered.
+    /// @dev evidence: EIP-712 digest of the envelope. Orders are never taken back, so one that a server saw is there.
+    /// Raised: `Authorised`.
+    function proveUnauthorisedSignature(
+        Envelope calldata envelope,
+        bytes calldata signature,
+        ShareHolder calldata holder
+    ) external;
+
+    /// @notice Two messages of one member and round of a ceremony that say different things, or a commitment and a dealing that is
+    /// not the one it commits to (in this order).
+    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. Nobody needs to be a member of that ceremony to be
+    /// guilty of it: an honest server signs one message of a round in its life. A server that changed its signer answers for the
+    /// old one too. Penalties are those of committee epoch 0.
+    /// Raised: `MalformedMessage`, `DifferentSubjects`, `DifferentSigners`, `NoConflict`, `NoServer`.
+    function proveCeremonyEquivocation(
+        CeremonyMessage calldata first,
+        bytes calldata firstSignature,
+        CeremonyMessage calldata second,
+        bytes calldata secondSignature
+    ) external;
+
+    /// @notice Two requests by one duty key in one assignment that no two signatures may answer.
+    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. The key's consumer knows whose duty
+    /// key it is and pays (`IKeyConsumer.penaliseProvider`), once per assignment. Raised: `DifferentSubjects`, `DifferentSigners`,
+    /// `NoConflict`, `NoProvider`, and what the consumer raises.
+    function proveProviderEquivocation(
+        DutyRequest calldata first,
+        bytes calldata firstSignature,
+        DutyRequest calldata second,
+        bytes calldata secondSignature
+    ) external;
+
+    /// @notice Number of the block in which `commitment` was made; 0 for none, or used.
+    function committedAt(bytes32 commitment) external view returns (uint256);
+
+    /// @notice The registry of keys; verifying contract of all evidence.
+    function KEY_REGISTRY() external view returns (address);
+
+    /// @notice Unix time of the beacon chain's genesis: slots more than an epoch ahead of it date nothing.
+    function GENESIS_TIME() external view returns (uint64);
+
+    /// @notice The registry that holds the bonds.
+    function SERVER_REGISTRY() external view returns (address);
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {CeremonyMessage, DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+
+import {CourtFixture} from "../court/CourtFixture.sol";
+import {PoolFixture} from "../pools/PoolFixture.sol";
+import {Snapshots} from "./Snapshots.sol";
+
+/// @title Gas of the Court, as whole transactions by a reporter with a credit slot, and of a first-time one
+/// @dev Nearly all of it is the hash to G2 and the pairing, a first record, and cold slots of three contracts. The
+/// commitment is a transaction of its own, `commit`, and comes on top of each.
+contract CourtGasTest is CourtFixture, Snapshots {
+    string private constant GROUP = "Court";
+    bytes32 private constant ROOT2 = keccak256("another duty");
+
+    function setUp() public override {
+        _requireProfile();
+        super.setUp();
+    }
+
+    function test_Court() public {
+        Answer memory first = invalid(3, ROOT);
+        court.commit(commitmentOf(reporter, Fault.InvalidPartial, evidenceOf(first)));
+        _snap(GROUP, "commit");
+        vm.roll(block.number + 1);
+        callCourt(reporter, invalidCall(first));
+        _snap(GROUP, "proveInvalidPartial", "first of a reporter");
+
+        reportInvalid(invalid(0, ROOT));
+        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 265_000, "an invalid partial");
+        reportInvalid(invalid(0, ROOT2));
+        _snap(GROUP, "proveInvalidPartial", "recorded only");
+        reportGarbage(garbage(1, ROOT));
+        _assertBudget(_snap(GROUP, "proveGarbagePartial"), 370_000, "a garbage partial");
+        reportConflict(vote(2, 9, 10, ROOT), vote(2, 9, 10, ROOT2));
+        _assertBudget(_snap(GROUP, "proveConflictingDuties", "double vote"), 120_000, "conflicting duties");
+        // A key of servers that nobody has accused yet.
+        addServers(6);
+        Ceremony memory c = makeKey(3, 4, 2);
+        uint256 position;
+        while (servers.server(c.committee[position]).lockedOut) ++position;
+        Answer memory exit = honest(c, position, ROOT);
+        exit.envelope.dutyKind = EXIT;
+        exit.envelope.slot = 0;
+        seal(exit);
+        reportUnauthorised(exit);
+        _assertBudget(_snap(GROUP, "proveUnauthorisedSignature"), 135_000, "an unauthorised signature");
+        CeremonyMessage memory x = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
+        CeremonyMessage memory y = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
+        y.fields[0] = ROOT;
+        reportEquivocation(c.committee[(position + 1) % 4], x, y);
+        _snap(GROUP, "proveCeremonyEquivocation", "two commitments");
+        _views();
+        _measuredElsewhere(GROUP, "proveProviderEquivocation");
+        _assertComplete(GROUP);
+    }
+
+    function _views() private {
+        court.committedAt(0);
+        _snap(GROUP, "committedAt");
+        court.GENESIS_TIME();
+        _snap(GROUP, "GENESIS_TIME");
+        court.KEY_REGISTRY();
+        _snap(GROUP, "KEY_REGISTRY");
+        court.SERVER_REGISTRY();
+        _snap(GROUP, "SERVER_REGISTRY");
+    }
+}
+
+/// @notice The one entry that needs a pool.
+contract CourtProviderGasTest is PoolFixture, Snapshots {
+    function setUp() public override {
+        _requireProfile();
+        super.setUp();
+    }
+
+    function test_CourtOfProviders() public {
+        _active();
+        uint256 secret = uint256(keccak256(abi.encode("duty key", provider))) >> 1;
+        DutyRequest memory a = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("a duty"));
+        DutyRequest memory b = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("another duty"));
+        bytes32 aDigest = requestDigest(address(d.keyRegistry), a);
+        bytes32 bDigest = requestDigest(address(d.keyRegistry), b);
+        bytes32 evidence = Hashes.commutativeKeccak256(aDigest, bDigest);
+        d.court.commit(keccak256(abi.encode(address(this), Fault.ProviderEquivocation, evidence)));
+        vm.roll(block.number + 1);
+        d.court.proveProviderEquivocation(a, sign(secret, aDigest), b, sign(secret, bDigest));
+        _snap("Court", "proveProviderEquivocation", "first of a reporter");
+    }
+}
