@@ -201,6 +201,10 @@ fn problem(error: &SignError) -> Problem {
         SignError::Malformed(_) | SignError::Duty(_) | SignError::OtherValidator(_) | SignError::Ask(_) => {
             (StatusCode::BAD_REQUEST, "compare network, fork schedule and versions of client and gateway")
         }
+        SignError::Future { .. } => (
+            StatusCode::FORBIDDEN,
+            "ask when it is time; compare the clocks of this gateway and of the client; nothing was recorded",
+        ),
         SignError::OrderedOnly(_) => (StatusCode::FORBIDDEN, "leave it to the relayers"),
         SignError::Conflict(_) | SignError::Refused { slashable: true, .. } => (
             StatusCode::PRECONDITION_FAILED,

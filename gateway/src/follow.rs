@@ -674,6 +674,11 @@ mod tests {
         assert_eq!(world.admit(&world.quiet(2), &World::keys(6).1, None), (0, vec![false]), "another assignment");
         world.store.set_served(&[], &[key]).unwrap();
         assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "it had left");
+        world.store.set_served(&[key], &[]).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![true]));
+        // `protection import` and `close-history` end with this: what they wrote is no vote of ours.
+        stkr_node::history::Memory::set_instance(&world.store, world.protection.instance()).unwrap();
+        assert_eq!(world.admit(&world.quiet(2), &keys, None), (0, vec![false]), "its history came from outside");
     }
 
     #[test]

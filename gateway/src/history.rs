@@ -2,7 +2,7 @@
 
 use stkr_node::config;
 use stkr_node::exit::Failure;
-use stkr_node::history::{History, HistoryCommand, Memory};
+use stkr_node::history::{History, HistoryCommand, Memory, Signed};
 use stkr_protection::{InstanceId, Pubkey};
 
 use crate::clock;
@@ -16,7 +16,13 @@ impl Memory for Store {
     }
 
     fn set_instance(&self, instance: InstanceId) -> Result<(), Failure> {
-        Self::set_instance(self, instance).map_err(Failure::unavailable)
+        Self::set_instance(self, instance).map_err(Failure::unavailable)?;
+        // What was imported or closed looks like votes of this gateway, and is none: the next start is not a prompt one.
+        self.forget_cleared().map_err(Failure::unavailable)
+    }
+
+    fn signed(&self) -> Result<Vec<(Pubkey, Signed)>, Failure> {
+        Self::signed(self).map_err(Failure::not_safe)
     }
 
     fn keys(&self) -> Result<Vec<Pubkey>, Failure> {

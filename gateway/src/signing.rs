@@ -14,6 +14,7 @@ use stkr_protocol::ProtocolDomain;
 use stkr_protocol::collection::{Collection, Progress};
 use stkr_protocol::sign::{AskError, Asked, RefusalKind};
 
+use crate::clock;
 use crate::config::HighWatermarkConfig;
 use crate::keys::{KeyRing, ServedKey};
 use crate::line::Line;
@@ -60,6 +61,14 @@ pub enum SignError {
         what: String,
         /// The mark.
         mark: String,
+    },
+    /// A vote or a block of a slot that has not begun.
+    #[error("the duty is of slot {slot}, which is of the future: slot {present} is the present")]
+    Future {
+        /// Of the duty.
+        slot: u64,
+        /// Of this machine's clock.
+        present: u64,
     },
     /// Our own history says no.
     #[error("{0}")]
@@ -113,6 +122,7 @@ impl SignError {
             Self::Quiet(QuietError::Waits { .. }) => "quiet",
             Self::Quiet(QuietError::Stopped { .. }) => "doppelganger",
             Self::Beyond { .. } => "beyond_watermark",
+            Self::Future { .. } => "future",
             Self::Conflict(_) => "slashable",
             Self::NotCovered(_) => "not_covered",
             Self::Protection(_) => "protection",
@@ -171,6 +181,18 @@ impl HighWatermarkConfig {
 }
 
 impl Signing {
+    /// Recorded and then refused by the servers, a vote for a slot to come would cost the one that is due in its epoch.
+    fn check_clock(&self, duty: &Duty) -> Result<(), SignError> {
+        let now = clock::now(&self.schedule);
+        match duty.slashable().and(duty.slot()) {
+            // What is of a later epoch slashing protection refuses, and records nothing.
+            Some(slot) if slot.0 > now.slot && self.schedule.epoch_at(slot).0 <= now.epoch => {
+                Err(SignError::Future { slot: slot.0, present: now.slot })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The signature of the key `identifier` (48 bytes in hex) for a Web3Signer request object.
     ///
     /// # Errors
@@ -202,6 +224,7 @@ impl Signing {
             self.quiet.check(&key.pubkey)?;
         }
         self.high_watermark.check(&wanted.request.duty)?;
+        self.check_clock(&wanted.request.duty)?;
         kill_point!("gateway.checked");
         self.record(&key, &wanted).await?;
         kill_point!("gateway.recorded");
@@ -335,7 +358,7 @@ fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>) -> Reco
         request: Arc::new(collector.collection().request().clone()),
         answers: collector.collection().answers().map(|(index, answer)| kept(index, answer)).collect(),
         wrong: wrong.collect(),
-        slashable: wanted.request.duty.slashable().is_some(),
+        slashable: wanted.request.duty.slashable().map(|slashable| (key.pubkey, slashable)),
     }
 }
 

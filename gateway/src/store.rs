@@ -12,8 +12,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
+use stkr_duties::Slashable;
 use stkr_kill_points::kill_point;
 use stkr_node::database::{Database, Schema};
+use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
 use stkr_protocol::sign::{SignRequest, SignedPartial};
 use tokio::sync::oneshot;
@@ -24,7 +26,7 @@ use crate::clock::unix_seconds;
 pub const SCHEMA: Schema = Schema {
     name: "gateway database",
     application_id: 0x5347_7761, // "SGwa"
-    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED],
+    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED, SIGNED],
 };
 
 const TABLES: &str = "
@@ -58,6 +60,15 @@ const CLEARED: &str = "
 CREATE TABLE cleared_keys (
     pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48),
     number INTEGER NOT NULL
+) STRICT;
+";
+
+const SIGNED: &str = "
+-- how far each key has signed: what a slashing protection that was put back would not know
+CREATE TABLE signed_keys (
+    pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48),
+    slot INTEGER,
+    target_epoch INTEGER
 ) STRICT;
 ";
 
@@ -100,8 +111,8 @@ pub struct Record {
     pub answers: Vec<Kept>,
     /// Partials that were wrong, with the server's id.
     pub wrong: Vec<(u32, Kept)>,
-    /// Whether somebody could be slashed over it.
-    pub slashable: bool,
+    /// Whose duty it is, if somebody could be slashed over it.
+    pub slashable: Option<(Pubkey, Slashable)>,
 }
 
 /// A row as it is shown.
@@ -232,6 +243,29 @@ impl Store {
         })
     }
 
+    /// Forgets which keys were cleared: each has its whole quiet period at the next start.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_cleared(&self) -> Result<(), StoreError> {
+        self.database.write(|transaction| Ok(transaction.execute("DELETE FROM cleared_keys", []).map(drop)?))
+    }
+
+    /// How far each key has signed. Written with the kept requests, after the signature: it may be behind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn signed(&self) -> Result<Vec<(Pubkey, Signed)>, StoreError> {
+        let connection = self.database.lock();
+        let mut rows = connection.prepare_cached("SELECT pubkey, slot, target_epoch FROM signed_keys")?;
+        let unsigned = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let found = rows.query_map([], |row| {
+            let signed = Signed { slot: unsigned(row.get(1)?), target_epoch: unsigned(row.get(2)?) };
+            Ok((Pubkey::from(row.get::<_, [u8; 48]>(0)?), signed))
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
     /// Servers that handed out wrong partials: their next ones are verified before they count.
     ///
     /// # Errors
@@ -283,7 +317,8 @@ impl Store {
         self.database.write(|transaction| {
             for record in records {
                 let (key, request) = (number(record.key_id), text(&*record.request)?);
-                if record.slashable {
+                if let Some((pubkey, slashable)) = &record.slashable {
+                    note_signed(transaction, pubkey, slashable)?;
                     transaction.execute(
                         "INSERT INTO requests (at, key_id, request, envelopes) VALUES (?1, ?2, ?3, ?4)",
                         params![at, key, request, text(&record.answers)?],
@@ -307,6 +342,24 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn note_signed(
+    transaction: &rusqlite::Transaction<'_>,
+    pubkey: &Pubkey,
+    duty: &Slashable,
+) -> Result<(), rusqlite::Error> {
+    let (slot, target) = match duty {
+        Slashable::Block { slot } => (Some(number(slot.0)), None),
+        Slashable::Attestation { target, .. } => (None, Some(number(target.0))),
+    };
+    // max() of several values is NULL where one of them is.
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO signed_keys (pubkey, slot, target_epoch) VALUES (?1, ?2, ?3) ON CONFLICT (pubkey) DO UPDATE SET
+         slot = max(coalesce(slot, excluded.slot), coalesce(excluded.slot, slot)),
+         target_epoch = max(coalesce(target_epoch, excluded.target_epoch), coalesce(excluded.target_epoch, target_epoch))",
+    )?;
+    upsert.execute(params![pubkey.0, slot, target]).map(drop)
 }
 
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
@@ -410,7 +463,27 @@ mod tests {
             request: Arc::new(DepositRequest::new(key_id, &message, [0; 4]).into()),
             answers: vec![kept.clone()],
             wrong: wrong.iter().map(|server| (*server, kept.clone())).collect(),
-            slashable,
+            slashable: slashable.then(|| (Pubkey::from([1; 48]), Slashable::Block { slot: stkr_duties::Slot(key_id) })),
+        }
+    }
+
+    #[test]
+    fn how_far_a_key_has_signed_only_grows() {
+        let (_folder, store) = store();
+        let vote = |target: u64| {
+            let (source, target) = (stkr_duties::Epoch(1), stkr_duties::Epoch(target));
+            let slashable = Some((Pubkey::from([1; 48]), Slashable::Attestation { source, target }));
+            Record { slashable, ..record(1, false, &[]) }
+        };
+        for (record, slot, target_epoch) in [
+            (record(7, true, &[]), Some(7), None),
+            (vote(9), Some(7), Some(9)),
+            (vote(8), Some(7), Some(9)),
+            (record(5, true, &[]), Some(7), Some(9)),
+            (record(8, true, &[]), Some(8), Some(9)),
+        ] {
+            store.keep(&[record], 1).unwrap();
+            assert_eq!(store.signed().unwrap(), [(Pubkey::from([1; 48]), Signed { slot, target_epoch })]);
         }
     }
 

@@ -355,6 +355,17 @@ async fn in_its_quiet_period_a_key_signs_what_has_no_slot_and_records_nothing() 
 }
 
 #[tokio::test]
+async fn a_vote_for_a_slot_to_come_is_refused_and_does_not_cost_the_one_that_is_due() {
+    let gateway = Gateway::start();
+    let mut early = gateway.vote(EPOCH - 1, EPOCH, 1);
+    early["attestation"]["slot"] = json!((EPOCH * 32 + 31).to_string());
+    let (status, answer) = gateway.sign(&early).await;
+    assert!(status == 403 && reason(&answer).contains("which is of the future"), "{answer}");
+    let due = gateway.vote(EPOCH - 1, EPOCH, 2);
+    gateway.assert_signed(&due, &gateway.sign(&due).await);
+}
+
+#[tokio::test]
 async fn nothing_is_signed_at_or_beyond_the_high_watermark() {
     let mark = HighWatermarkConfig { epoch: Some(EPOCH - 1), slot: Some((EPOCH - 1) * 32) };
     let gateway = Gateway::stopping_at(mark);

@@ -34,11 +34,27 @@ pub trait Memory {
     /// With the exit class of the cause.
     fn set_instance(&self, instance: InstanceId) -> Result<(), Failure>;
 
+    /// How far each key has signed, as far as the program noted it beside its slashing protection. It may be behind, never ahead:
+    /// a slashing protection that knows less is an old copy.
+    ///
+    /// # Errors
+    /// With the exit class of the cause.
+    fn signed(&self) -> Result<Vec<(Pubkey, Signed)>, Failure>;
+
     /// Keys that the program signs for, as it knows without its slashing protection.
     ///
     /// # Errors
     /// With the exit class of the cause.
     fn keys(&self) -> Result<Vec<Pubkey>, Failure>;
+}
+
+/// How far a key has signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// Highest slot of a block.
+    pub slot: Option<u64>,
+    /// Highest target epoch of an attestation.
+    pub target_epoch: Option<u64>,
 }
 
 /// `protection ...` of a stopped program.
@@ -176,8 +192,29 @@ pub fn create(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Resu
 /// Opens the database for signing.
 ///
 /// # Errors
-/// With the sentence of [`OpenError`] and its exit class.
+/// With the sentence of [`OpenError`] and its exit class; unsafe where the program's own database knows of signatures that this
+/// one does not: file and witness were both replaced by older ones.
 pub fn open(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result<Protection, Failure> {
+    let protection = unlock(path, schedule, memory)?;
+    for (pubkey, signed) in memory.signed()? {
+        let known = match protection.key(&pubkey).map_err(Failure::unavailable)? {
+            // It signs nothing before an import.
+            Some(state) if state.needs_import => continue,
+            Some(state) => watermark(state.high),
+            None => Watermark::default(),
+        };
+        if signed.slot > known.slot || signed.target_epoch > known.target_epoch {
+            return Err(Failure::not_safe(format!(
+                "slashing protection {} is an old copy: key {pubkey} has signed more than it knows of; import a newer history with `protection import`, or give up everything up to now with `protection close-history`",
+                path.display()
+            )));
+        }
+    }
+    Ok(protection)
+}
+
+/// Opens the database for commands, which sign nothing.
+fn unlock(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result<Protection, Failure> {
     let expected = memory.instance()?;
     let protection = Protection::open(path, schedule.genesis_validators_root(), expected).map_err(open_failure)?;
     if expected.is_none() {
@@ -188,12 +225,12 @@ pub fn open(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result
 }
 
 impl History<'_> {
-    /// As [`open`].
+    /// Opens the database; it is not for signing, so an old copy will do.
     ///
     /// # Errors
-    /// As [`open`].
+    /// With the sentence of [`OpenError`] and its exit class.
     pub fn open(&self) -> Result<Protection, Failure> {
-        open(self.path, self.schedule, self.memory)
+        unlock(self.path, self.schedule, self.memory)
     }
 
     fn quarantine(&self) -> Result<Quarantine, Failure> {
@@ -201,11 +238,16 @@ impl History<'_> {
         Quarantine::open(self.path, self.schedule.genesis_validators_root(), expected).map_err(open_failure)
     }
 
-    /// The database if it may sign; `None` if it has to go through the quarantine first.
+    /// The database if it may sign; `None` if it has to go through the quarantine first. Where the program's own database is lost
+    /// with it, a new one: no key signs with that before it is registered, with a history or as closed.
     fn in_service(&self) -> Result<Option<Protection>, Failure> {
-        match Protection::open(self.path, self.schedule.genesis_validators_root(), self.memory.instance()?) {
+        let (root, expected) = (self.schedule.genesis_validators_root(), self.memory.instance()?);
+        match Protection::open(self.path, root, expected) {
             Ok(protection) => Ok(Some(protection)),
             Err(OpenError::NeedsImport { .. }) => Ok(None),
+            Err(OpenError::NotFound { .. }) if expected.is_none() => {
+                Protection::create(self.path, root).map(Some).map_err(open_failure)
+            }
             Err(error) => Err(open_failure(error)),
         }
     }
@@ -237,6 +279,7 @@ impl History<'_> {
                 let keys = protection.keys().map_err(Failure::unavailable)?;
                 let keys: Vec<Pubkey> = keys.into_iter().map(|key| key.pubkey).collect();
                 protection.close_history(&keys, self.now).map_err(failure)?;
+                protection.register(&self.memory.keys()?, Some(self.now)).map_err(Failure::unavailable)?;
                 protection
             }
             None => {

@@ -13,11 +13,21 @@ use zeroize::Zeroizing;
 /// Largest secret file read; anything longer is not a secret of ours.
 pub const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
+/// The name of a file, unless somebody wrote the secret itself in its place: that must not get into a log.
+fn shown(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let digits = name.strip_prefix("0x").unwrap_or(&name);
+    if digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return "(its name looks like a key: write the key into a file and give the file's name)".to_owned();
+    }
+    path.display().to_string()
+}
+
 /// Why a secret file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be opened, read or written.
-    #[error("cannot {action} secret file {path}: {source}")]
+    #[error("cannot {action} secret file {}: {source}", shown(.path))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -191,6 +201,14 @@ fn sync_folder(path: &Path) -> Result<(), SecretError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_file_name_is_not_said() {
+        let secret = format!("0x{}", "5a".repeat(32));
+        let error = read_hex32(&Path::new("/nowhere").join(&secret)).unwrap_err().to_string();
+        assert!(error.contains("looks like a key") && !error.contains("5a5a"), "{error}");
+        assert!(read_hex32(Path::new("/nowhere/duty.key")).unwrap_err().to_string().contains("/nowhere/duty.key"));
+    }
 
     #[test]
     fn a_written_secret_reads_back_and_only_its_owner_can_read_it() {

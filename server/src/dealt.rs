@@ -30,7 +30,7 @@ use crate::chain::ChainView;
 use crate::config::ServerConfig;
 use crate::protection::{Stopped, store_failure};
 use crate::setup::{load_keys, load_signer};
-use crate::store::{ShareRow, Store, StoreError};
+use crate::store::{ShareRow, Store};
 use stkr_node::history::{Memory as _, import_failure};
 
 /// Longest file with a share: 64 members with 200 bytes each, in hex, and room for line ends.
@@ -158,7 +158,12 @@ fn refuse_second(store: &Store, rows: &[ShareRow]) -> eyre::Result<()> {
     for (position, row) in rows.iter().enumerate() {
         let clashes = |other: &ShareRow| other.group_key == row.group_key && other.share_key != row.share_key;
         if let Some((key_id, _)) = stored.iter().find(|(_, other)| clashes(other)) {
-            return Err(store_failure(&StoreError::SecondShare { key_id: *key_id }).into());
+            let (key, known) =
+                (Pubkey::from(row.group_key), if *key_id == 0 { "an earlier split" } else { "the chain" });
+            let sentence = format!(
+                "this server has a share of key {key} already, from {known}; it never holds a second share of one key: split the key for other servers, or use that share"
+            );
+            return Err(Failure::not_safe(sentence).into());
         }
         if rows.iter().take(position).any(clashes) {
             let key = Pubkey::from(row.group_key);
@@ -501,7 +506,7 @@ mod tests {
         // Another split of the same key: with both polynomials' shares a server would hold two shares of one key.
         let later = given.history(&group_key(), 99);
         let error = given.import(&given.share(&later), &later).unwrap_err();
-        assert!(error.to_string().contains("second share"), "{error:#}");
+        assert!(error.to_string().contains("never holds a second share"), "{error:#}");
         let known = given.stopped().open().unwrap().key(&group_key().into()).unwrap().unwrap();
         assert_eq!(known.high.slot, Some(77));
     }

@@ -9,7 +9,7 @@ use stkr_chain::Deployment;
 use stkr_duties::ForkSchedule;
 use stkr_node::config;
 use stkr_node::exit::{Exit, Failure};
-use stkr_node::history::{self, History, HistoryCommand, Memory, On};
+use stkr_node::history::{self, History, HistoryCommand, Memory, On, Signed};
 use stkr_protection::{InstanceId, Now, Protection, Pubkey};
 
 use crate::config::ServerConfig;
@@ -99,6 +99,10 @@ impl Memory for Store {
 
     fn set_instance(&self, instance: InstanceId) -> Result<(), Failure> {
         self.set_protection(instance).map_err(|error| store_failure(&error))
+    }
+
+    fn signed(&self) -> Result<Vec<(Pubkey, Signed)>, Failure> {
+        Self::signed(self).map_err(|error| store_failure(&error))
     }
 
     fn keys(&self) -> Result<Vec<Pubkey>, Failure> {

@@ -10,7 +10,9 @@ use alloy::primitives::{Address, B256};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use stkr_core::ShareIndex;
 use stkr_node::database::{Database, DatabaseError, Schema};
-use stkr_protection::InstanceId;
+use stkr_node::history::Signed;
+use stkr_protection::{InstanceId, Pubkey};
+use stkr_protocol::envelope::DutyKind;
 use stkr_protocol::messages::{Round, SignedMessage};
 
 /// Tables, version by version.
@@ -504,6 +506,25 @@ impl Store {
             transaction.execute("DELETE FROM duty WHERE id <= (SELECT max(id) FROM duty) - ?1", [sql(most)?])?;
             Ok(())
         })
+    }
+
+    /// How far each key has signed, as far as the kept requests tell. They are written after the signature: it may be behind.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn signed(&self) -> Result<Vec<(Pubkey, Signed)>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare(
+            "SELECT group_key, max(CASE duty_kind WHEN ?1 THEN slot END), max(CASE duty_kind WHEN ?2 THEN target_epoch END)
+             FROM duty JOIN share USING (key_id) WHERE envelope IS NOT NULL GROUP BY group_key",
+        )?;
+        let unsigned = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let kinds = [DutyKind::Block, DutyKind::Attestation].map(|kind| kind as u8);
+        let found = statement.query_map(kinds, |row| {
+            let signed = Signed { slot: unsigned(row.get(1)?), target_epoch: unsigned(row.get(2)?) };
+            Ok((Pubkey::from(row.get::<_, [u8; 48]>(0)?), signed))
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// Hands every kept request for a duty to `each`, oldest first.
