@@ -230,10 +230,14 @@ impl ProgramConfig for GatewayConfig {
             ),
             Doc::unset(
                 "high_watermark.epoch",
-                "Signs no attestation with this target epoch or a later one, for a planned move.",
+                "Signs no attestation with this target epoch or a later one, for a planned move. Goes together with slot: give\nboth or none.",
                 "123456",
             ),
-            Doc::unset("high_watermark.slot", "Signs no block of this slot or a later one.", "3950592"),
+            Doc::unset(
+                "high_watermark.slot",
+                "Signs no block of this slot or a later one. Goes together with epoch; the first slot of that epoch is usual.",
+                "3950592",
+            ),
             Doc::new(
                 "listen.address",
                 "Where validator clients find it. Whoever reaches this port gets signatures: keep it on the loopback\ninterface, or use TLS and a firewall. Port 0 takes a free one (the ready line on stdout says which).",
