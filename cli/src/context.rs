@@ -125,6 +125,14 @@ impl<'a> Context<'a> {
         self.account(signing)?.map(|account| account.address).ok_or_else(no_signer)
     }
 
+    /// The same where it is known now: an unsigned transaction may be for an account that nobody named.
+    pub(crate) fn known_sender(&self, signing: &Signing) -> Result<Option<Address>, Failure> {
+        if signing.unsigned {
+            return Ok(signing.from);
+        }
+        self.sender(signing).map(Some)
+    }
+
     /// As [`Context::perform`] for a governance call: sends it, or with `--schedule` announces it.
     pub(crate) async fn govern(
         &self,

@@ -121,6 +121,16 @@ fn amounts_that_cannot_work_are_refused_before_anything_is_asked() {
 }
 
 #[test]
+fn a_key_is_not_split_for_the_zero_address() {
+    let file = "nowhere.json";
+    let owner = format!("0x{}", "0".repeat(40));
+    let mut args = vec!["key", "split", "--validator-keystore", file, "--validator-password-file", file];
+    args.extend(["--threshold", "3", "--server", "1=nowhere.json", "--slashing-history", file]);
+    args.extend(["--owner", &owner, "--out", "nowhere"]);
+    assert!(refused(&args, 2).contains("the zero address cannot own a key"));
+}
+
+#[test]
 fn without_an_endpoint_or_with_a_dead_one_the_code_is_3() {
     let folder = tempfile::tempdir().unwrap();
     let deployment = deployment(folder.path());

@@ -210,6 +210,24 @@ impl GatewayConfig {
     }
 }
 
+impl GatewayConfig {
+    fn check_numbers(&self) -> Result<(), ConfigError> {
+        if !(100..=30_000).contains(&self.limits.server_ms) {
+            return Err(ConfigError::value("limits.server_ms", "write a number from 100 to 30000; 4000 is usual"));
+        }
+        if self.storage.keep_requests == 0 {
+            return Err(ConfigError::value("storage.keep_requests", "write 1 or more; 1000000 is usual"));
+        }
+        if self.doppelganger.quiet_epochs > MOST_QUIET_EPOCHS {
+            return Err(ConfigError::value("doppelganger.quiet_epochs", "write a number from 0 to 16; 2 is usual"));
+        }
+        if self.high_watermark.epoch.is_some() != self.high_watermark.slot.is_some() {
+            return Err(ConfigError::value("high_watermark", "epoch and slot go together; give both or none"));
+        }
+        Ok(())
+    }
+}
+
 impl ProgramConfig for GatewayConfig {
     const PROGRAM: &'static str = "stkr-gateway";
 
@@ -230,10 +248,14 @@ impl ProgramConfig for GatewayConfig {
             ),
             Doc::unset(
                 "high_watermark.epoch",
-                "Signs no attestation with this target epoch or a later one, for a planned move.",
+                "Signs no attestation with this target epoch or a later one, for a planned move. Goes together with slot: give\nboth or none.",
                 "123456",
             ),
-            Doc::unset("high_watermark.slot", "Signs no block of this slot or a later one.", "3950592"),
+            Doc::unset(
+                "high_watermark.slot",
+                "Signs no block of this slot or a later one. Goes together with epoch; the first slot of that epoch is usual.",
+                "3950592",
+            ),
             Doc::new(
                 "listen.address",
                 "Where validator clients find it. Whoever reaches this port gets signatures: keep it on the loopback\ninterface, or use TLS and a firewall. Port 0 takes a free one (the ready line on stdout says which).",
@@ -271,18 +293,7 @@ impl ProgramConfig for GatewayConfig {
         self.schedule()?;
         self.duty_keys()?;
         self.listen.check()?;
-        if !(100..=30_000).contains(&self.limits.server_ms) || self.storage.keep_requests == 0 {
-            return Err(ConfigError::value(
-                "limits.server_ms",
-                "write a number from 100 to 30000, and keep at least one request",
-            ));
-        }
-        if self.doppelganger.quiet_epochs > MOST_QUIET_EPOCHS {
-            return Err(ConfigError::value("doppelganger.quiet_epochs", "write a number from 0 to 16; 2 is usual"));
-        }
-        if self.high_watermark.epoch.is_some() != self.high_watermark.slot.is_some() {
-            return Err(ConfigError::value("high_watermark", "epoch and slot go together; give both or none"));
-        }
+        self.check_numbers()?;
         self.log.check()
     }
 }
@@ -300,6 +311,24 @@ mod tests {
         let mut defaults = GatewayConfig::default();
         defaults.resolve(folder.path());
         assert_eq!(stkr_node::config::read::<GatewayConfig>(&path).unwrap(), defaults);
+    }
+
+    #[test]
+    fn a_wrong_number_is_reported_under_its_own_name() {
+        let error = |change: fn(&mut GatewayConfig)| {
+            let mut config = GatewayConfig::default();
+            config.check_numbers().unwrap();
+            change(&mut config);
+            config.check_numbers().unwrap_err().to_string()
+        };
+        let text = error(|config| config.storage.keep_requests = 0);
+        assert!(text.contains("storage.keep_requests") && text.contains("write 1 or more"), "{text}");
+        let text = error(|config| config.limits.server_ms = 99);
+        assert!(text.contains("limits.server_ms") && text.contains("from 100 to 30000"), "{text}");
+        let text = error(|config| config.doppelganger.quiet_epochs = 17);
+        assert!(text.contains("doppelganger.quiet_epochs"), "{text}");
+        let text = error(|config| config.high_watermark.slot = Some(32));
+        assert!(text.contains("high_watermark") && text.contains("go together"), "{text}");
     }
 
     #[test]

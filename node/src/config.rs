@@ -478,13 +478,16 @@ impl ChainConfig {
                 ));
             }
         }
-        if self.min_endpoints == 0 || urls.len() < usize::from(self.min_endpoints) {
+        if self.min_endpoints == 0 {
+            return Err(ConfigError::value("chain.min_endpoints", "write 1 or more; 2 is usual"));
+        }
+        if urls.len() < usize::from(self.min_endpoints) {
             return Err(ConfigError::value(
                 "chain.min_endpoints",
                 format!(
                     "{} RPC endpoints are configured and at least {} are needed; add your own endpoint to chain.rpc_urls, or lower chain.min_endpoints knowing that one lying endpoint is then enough",
                     urls.len(),
-                    self.min_endpoints.max(1)
+                    self.min_endpoints
                 ),
             ));
         }
@@ -788,6 +791,13 @@ mod tests {
         assert!(load::<Sample>(&path).unwrap_err().to_string().contains("listed twice"));
         let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 1\n");
         load::<Sample>(&path).unwrap();
+    }
+
+    #[test]
+    fn no_endpoint_at_all_is_no_choice() {
+        let (_folder, path) = written("[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nmin_endpoints = 0\n");
+        let error = load::<Sample>(&path).unwrap_err().to_string();
+        assert!(error.contains("chain.min_endpoints") && error.contains("write 1 or more"), "{error}");
     }
 
     #[test]

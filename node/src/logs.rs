@@ -17,7 +17,7 @@ pub enum LogFormat {
     /// One readable line per event.
     #[default]
     Text,
-    /// One JSON object per event: `timestamp`, `level`, `target`, `message` and the fields of [`CATALOGUE`].
+    /// One JSON object per event: timestamp, level, target, message and fields (docs/operators.md lists them).
     Json,
 }
 
@@ -129,6 +129,15 @@ pub fn unknown_fields(event: &serde_json::Value) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_of_the_formats_is_for_people_and_links_to_nothing() {
+        for format in <LogFormat as clap::ValueEnum>::value_variants() {
+            let value = clap::ValueEnum::to_possible_value(format).unwrap();
+            let help = value.get_help().unwrap().to_string();
+            assert!(!help.contains(['[', ']', '`']), "{help}");
+        }
+    }
 
     #[test]
     fn the_catalogue_is_sorted_and_names_each_field_once() {

@@ -653,7 +653,9 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.kind.name(), self.reason, self.what_to_do)
+        // Reasons are written without a full stop; what another server sends may have one.
+        let stop = if self.reason.ends_with(['.', '!', '?']) { "" } else { "." };
+        write!(f, "{}: {}{stop} {}", self.kind.name(), self.reason, self.what_to_do)
     }
 }
 

@@ -121,7 +121,7 @@ impl Carrier {
         let mut said = Said { phase: Some(answer.phase), ..Said::default() };
         said.failure = answer.failure.map(|failure| {
             let culprit = failure.culprit.map_or_else(String::new, |culprit| format!("member {}: ", culprit.get()));
-            printable(&format!("{culprit}{} {}", failure.reason, failure.what_to_do))
+            printable(&format!("{culprit}{}. {}", failure.reason, failure.what_to_do))
         });
         let mut news = false;
         for message in answer.messages {

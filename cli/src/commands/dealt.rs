@@ -11,7 +11,10 @@ use std::{
 use alloy::primitives::{Address, B256, keccak256};
 use serde::{Deserialize, Serialize};
 use stkr_core::{Signature, Threshold, dealt::DealtDomain, keystore::Keystore, splitter::Splitter};
-use stkr_node::secrets;
+use stkr_node::{
+    config::{Preset, fork_schedule},
+    secrets,
+};
 use stkr_protocol::{
     ProtocolDomain,
     dealt::{DealtAcknowledgement, DealtKey, DealtMember, DealtShare, ImportKey},
@@ -49,6 +52,12 @@ struct Made {
 /// `stkr key split`.
 pub(crate) async fn split(args: &SplitArgs, context: &Context<'_>) -> Result<(), Failure> {
     // Everything that can be wrong without the key first: it is decrypted as late and as shortly as possible.
+    if args.owner.is_zero() {
+        return Err(Failure::usage(
+            "the zero address cannot own a key: nobody could import it",
+            "give --owner the account that will send `stkr key import-dealt`",
+        ));
+    }
     let recipients = recipients(args, context).await?;
     let n = u8::try_from(recipients.len()).unwrap_or(u8::MAX);
     let threshold = Threshold::new(args.threshold, n)
@@ -59,7 +68,7 @@ pub(crate) async fn split(args: &SplitArgs, context: &Context<'_>) -> Result<(),
 
     let splitter = splitter(args, threshold)?;
     let group_key = splitter.keys().group_key().to_compressed();
-    check_history(&history, &group_key)?;
+    check_history(&history, &group_key, genesis_root(&deployment)?)?;
     let key = public_half(&splitter, &recipients, args.owner, &domain, keccak256(&history))?;
     let shares = seal(&splitter, &key, &recipients)?;
     drop(splitter);
@@ -164,6 +173,8 @@ struct Interchange {
 #[derive(Deserialize)]
 struct Metadata {
     interchange_format_version: String,
+    #[serde(default)]
+    genesis_validators_root: Option<B256>,
 }
 
 #[derive(Deserialize)]
@@ -171,14 +182,28 @@ struct KeyHistory {
     pubkey: String,
 }
 
-/// A history of other keys would leave the servers as if the key had never signed.
-fn check_history(history: &[u8], group_key: &[u8; 48]) -> Result<(), Failure> {
+/// Genesis validators root of the deployment's beacon chain, where it is one that this build knows.
+fn genesis_root(deployment: &Deployment) -> Result<Option<B256>, Failure> {
+    let network = Preset::of_chain(deployment.chain_id);
+    Ok(fork_schedule(network, None, deployment)?.map(|schedule| schedule.genesis_validators_root()))
+}
+
+/// A history of other keys, or of another chain, would leave the servers as if the key had never signed.
+fn check_history(history: &[u8], group_key: &[u8; 48], chain: Option<B256>) -> Result<(), Failure> {
     let hint = "export the history of this key (EIP-3076, version 5) from the validator client that has it; a key that never signed has an entry without records";
     let interchange: Interchange = serde_json::from_slice(history)
         .map_err(|error| Failure::usage(format!("the slashing history is no EIP-3076 interchange: {error}"), hint))?;
     let version = &interchange.metadata.interchange_format_version;
     if version != "5" {
         return Err(Failure::usage(format!("the slashing history has format version {version}, not 5"), hint));
+    }
+    if let (Some(of), Some(chain)) = (interchange.metadata.genesis_validators_root, chain)
+        && of != chain
+    {
+        return Err(Failure::not_safe(
+            format!("the slashing history is of the chain with genesis validators root {of}, not of {chain}"),
+            "export the history of this key on the chain of the deployment",
+        ));
     }
     let expected = hex::encode(group_key);
     let names =
@@ -283,12 +308,14 @@ fn json_of(value: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure::not_safe(error.to_string(), "report this: what was split cannot be written"))
 }
 
-/// The argument of `importDealt`, from the public half and one acknowledgement of every member, in any order.
+/// The argument of `importDealt`, from the public half and one acknowledgement of every member, in any order. `sender` is the
+/// account that will send it, where that is known: nobody but the owner can.
 pub(crate) fn import(
     deployment: &Deployment,
     key: &Path,
     acknowledgements: &[PathBuf],
     duty_key: Address,
+    sender: Option<Address>,
 ) -> Result<KeyRegistry::DealtImport, Failure> {
     let key: DealtKey =
         read_json(key, "the public half of a split key", "give the dealt-key.json that `stkr key split` wrote")?;
@@ -297,6 +324,13 @@ pub(crate) fn import(
         Failure::usage(error.to_string(), "give the dealt-key.json that `stkr key split` wrote for this deployment")
     };
     let checked = key.check(&domain).map_err(|error| wrong(&error))?;
+    // The registry takes the sender for the owner, and says only that the key's proof of possession is wrong.
+    if let Some(sender) = sender.filter(|sender| *sender != key.owner) {
+        return Err(Failure::usage(
+            format!("the split names owner {}, and {sender} is to send it", key.owner),
+            "send it from the account that --owner named, or split the key again for this one",
+        ));
+    }
     let acknowledgements = in_order(&key, checked.digest, acknowledgements)?;
     Ok(KeyRegistry::DealtImport {
         threshold: key.threshold,
@@ -331,4 +365,23 @@ fn in_order(key: &DealtKey, digest: B256, files: &[PathBuf]) -> Result<Vec<[u8; 
             signature.ok_or_else(|| Failure::usage(missing(), hint))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_of_another_chain_is_refused() {
+        let history = serde_json::json!({
+            "metadata": {"interchange_format_version": "5", "genesis_validators_root": B256::repeat_byte(1)},
+            "data": [{"pubkey": hex::encode([7; 48]), "signed_blocks": [], "signed_attestations": []}],
+        });
+        let check = |chain| check_history(history.to_string().as_bytes(), &[7; 48], chain);
+        let error = check(Some(B256::repeat_byte(2))).unwrap_err();
+        assert!(error.message.contains("is of the chain with genesis validators root 0x0101"), "{error:?}");
+        check(Some(B256::repeat_byte(1))).unwrap();
+        // A chain of its own has a root that only its servers know.
+        check(None).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use alloy::primitives::{B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stkr_sdk::{KeyInfo, KeyState, PublicKey};
@@ -55,7 +55,8 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
         KeyCommand::Split(args) => dealt::split(&args, context).await,
         KeyCommand::ImportDealt { key, acknowledgements, duty_key, signing } => {
             let deployment = context.deployment()?;
-            let dealt = dealt::import(&deployment, &key, &acknowledgements, duty_key)?;
+            let sender = context.known_sender(&signing)?;
+            let dealt = dealt::import(&deployment, &key, &acknowledgements, duty_key, sender)?;
             let client = context.client_for(&signing).await?;
             let write = client.keys().import_dealt(dealt)?;
             context.perform(write, &signing, "imported the key", |id| json!({ "keyId": id })).await
@@ -63,7 +64,7 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
         KeyCommand::SetDutyKey { id, duty_key, signing } => {
             let client = context.client_for(&signing).await?;
             let write = client.keys().set_duty_key(id, duty_key);
-            context.perform(write, &signing, &format!("{duty_key} asks for the duties of key {id}"), nothing).await
+            context.perform(write, &signing, &now_asks(duty_key, id), nothing).await
         }
         KeyCommand::Retire { id, signing } => {
             let client = context.client_for(&signing).await?;
@@ -108,6 +109,14 @@ fn nothing((): ()) -> Value {
     Value::Null
 }
 
+/// Who asks for the duties of a dealt key after `set-duty-key`: the zero address is nobody.
+fn now_asks(duty_key: Address, id: u64) -> String {
+    if duty_key.is_zero() {
+        return format!("from now on nobody asks for the duties of key {id}");
+    }
+    format!("{duty_key} asks for the duties of key {id}")
+}
+
 fn list(keys: &[KeyInfo]) -> String {
     let rows: Vec<Vec<String>> = keys
         .iter()
@@ -144,4 +153,15 @@ fn show(key: &KeyInfo) -> String {
         mark,
         ("consumer", key.consumer.to_string()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zero_address_is_nobody() {
+        assert_eq!(now_asks(Address::ZERO, 17), "from now on nobody asks for the duties of key 17");
+        assert!(now_asks(Address::repeat_byte(1), 17).starts_with("0x0101"));
+    }
 }

@@ -221,3 +221,10 @@ fn every_kind_of_request_has_the_documented_number() {
     ];
     assert_eq!(numbers, documented);
 }
+
+#[test]
+fn a_refusal_in_words_is_two_sentences() {
+    let says = |reason| Refusal::denied(reason, "Ask when it is time.").to_string();
+    assert_eq!(says("slot 20 is the present"), "denied: slot 20 is the present. Ask when it is time.");
+    assert_eq!(says("Slot 20 is the present."), "denied: Slot 20 is the present. Ask when it is time.");
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stkr_e2e::deal::{Deal, export_history, interop_secret, public_key};
 use stkr_e2e::lodestar::{self, BeaconNode, Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH, VALIDATORS};
 use stkr_e2e::network::output;
-use stkr_e2e::process::{Process, workspace_root};
+use stkr_e2e::process::{Process, binary, workspace_root};
 use stkr_e2e::{GatewayProcess, Network, Options, anvil};
 
 use crate::{Args, Progress};
@@ -170,27 +170,31 @@ async fn trouble(chain: &mut Chain, dir: &Path, progress: &mut Progress, once: b
     if !once {
         stay(chain).await?;
     }
-    judge(chain, dir, progress).await
+    judge(chain, dir, progress, once).await
 }
 
 /// For people: what there is to look at.
 async fn stay(chain: &mut Chain) -> Result<()> {
     chain.network.start_server(KILLED)?;
+    let (rpc, deployment) = (&chain.network.anvil.url, chain.network.deployment_file.display());
     eprintln!("\nbeacon API  {}", chain.node.url);
     eprintln!("gateway     {} (Web3Signer API)", chain.gateway.url);
+    eprintln!("RPC         {rpc}");
+    eprintln!("deployment  {deployment}");
     eprintln!("logs        {}", chain.network.options.dir.display());
+    let stkr = format!("{} --rpc {rpc} --deployment {deployment}", binary("stkr")?.display());
+    eprintln!("\n{stkr} key list\n{stkr} key safe-to-move 1");
     eprintln!("\nCtrl-C ends the chain and reads what the servers signed.");
     Ok(tokio::signal::ctrl_c().await?)
 }
 
 /// Stops everything and reads what the servers' slashing protection exports.
-async fn judge(chain: &mut Chain, dir: &Path, progress: &mut Progress) -> Result<Outcome> {
+async fn judge(chain: &mut Chain, dir: &Path, progress: &mut Progress, once: bool) -> Result<Outcome> {
     let begin = Instant::now();
     ensure!(chain.client.is_running(), "the validator client has ended:\n{}", chain.client.log());
     let (finalized_epoch, slots) = (chain.node.finalized_epoch().await?, chain.node.head_slot().await?);
     chain.client.kill();
-    let answers = chain.gateway.answers().await?;
-    chain.gateway.terminate()?;
+    let answers = last_answers(chain, once).await?;
     let mut histories = Vec::new();
     for position in 0..chain.network.servers.len() {
         if chain.network.servers[position].process.is_some() {
@@ -205,6 +209,19 @@ async fn judge(chain: &mut Chain, dir: &Path, progress: &mut Progress) -> Result
         format!("{} records of {} keys, {} slashable pairs", slashable.records, slashable.keys, slashable.pairs);
     progress.done("histories_read", begin, &detail);
     Ok(Outcome { finalized_epoch, slots, answers, slashable })
+}
+
+/// What the gateway answered up to its end. Who stays may have ended it by hand: then nothing is known of its answers, and the
+/// servers' histories are read all the same.
+async fn last_answers(chain: &mut Chain, once: bool) -> Result<BTreeMap<(String, String), u64>> {
+    let runs = chain.gateway.process.as_mut().is_some_and(Process::is_running);
+    if !runs && !once {
+        eprintln!("the gateway has ended: what it answered is not known");
+        return Ok(BTreeMap::new());
+    }
+    let answers = chain.gateway.answers().await?;
+    chain.gateway.terminate()?;
+    Ok(answers)
 }
 
 /// A program of its own, in another language, that shares nothing with slashing protection.
