@@ -91,14 +91,15 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Starts a thread per core; `verified` counts signatures, `groups` the checks that took.
+    /// Starts a thread per two cores: servers and clients may need the others, and what waits a little longer shares its check
+    /// with more. `verified` counts signatures, `groups` the checks that took.
     ///
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(verified: &Counter, groups: &Counter) -> std::io::Result<Self> {
         let handle = Arc::new(Handle(Arc::default()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores.min(MOST_THREADS) {
+        for _ in 0..(cores / 2).clamp(1, MOST_THREADS) {
             let (shared, verified, groups) = (handle.0.clone(), verified.clone(), groups.clone());
             std::thread::Builder::new().name("verifier".to_owned()).spawn(move || work(&shared, &verified, &groups))?;
         }

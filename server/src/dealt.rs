@@ -471,8 +471,8 @@ mod tests {
         let history = given.history(&group_key(), 77);
         let share = given.share(&history);
         let less = given.history(&group_key(), 7);
-        given.refused(&share, &less, Exit::Unsafe, "not the slashing history that the key was split with");
-        given.refused(&share, b"", Exit::Unsafe, "not the slashing history that the key was split with");
+        given.refused(&share, &less, Exit::Unsafe, "this is not the slashing history that the key of");
+        given.refused(&share, b"", Exit::Unsafe, "this is not the slashing history that the key of");
         // A dealer that leaves the key out of the history that the split names.
         let silent = given.history(&[0xab; 48], 77);
         let share = given.share(&silent);
