@@ -44,13 +44,16 @@ pub struct Deal<'a> {
     pub threshold: u8,
     /// Of the beacon chain, which the histories name.
     pub genesis_validators_root: B256,
+    /// Whether the keys have signed before: the block of slot 1 and a vote for epoch 1. With an empty history the first vote of a
+    /// key sets the lowest source of all later ones (EIP-3076), so votes that are asked for at once would depend on their order.
+    pub has_signed: bool,
     /// A new folder for the dealer's files.
     pub dir: PathBuf,
 }
 
 impl Deal<'_> {
     /// Splits whole keys over all servers of the network, deletes them, and imports the keys on-chain. The servers must be
-    /// registered and stopped. Returns the history that all keys were split with: nothing signed.
+    /// registered and stopped. Returns the history that all keys were split with.
     ///
     /// Every step is a program's: `stkr-server import-key`, `stkr key split`, `stkr-server import-share`, `stkr key import-dealt`.
     pub fn make(&self, network: &Network, secrets: &[[u8; 32]]) -> Result<PathBuf> {
@@ -84,11 +87,16 @@ impl Deal<'_> {
         Ok(files)
     }
 
-    /// EIP-3076: keys that signed nothing yet.
+    /// EIP-3076: what all keys have signed.
     fn history(&self, secrets: &[[u8; 32]]) -> Result<PathBuf> {
         let entry = |secret: &[u8; 32]| -> Result<Value> {
             let pubkey = format!("0x{}", hex::encode(public_key(secret)?.to_compressed()));
-            Ok(json!({"pubkey": pubkey, "signed_blocks": [], "signed_attestations": []}))
+            let (blocks, votes) = if self.has_signed {
+                (json!([{"slot": "1"}]), json!([{"source_epoch": "0", "target_epoch": "1"}]))
+            } else {
+                (json!([]), json!([]))
+            };
+            Ok(json!({"pubkey": pubkey, "signed_blocks": blocks, "signed_attestations": votes}))
         };
         let data: Vec<Value> = secrets.iter().map(entry).collect::<Result<_>>()?;
         let root = self.genesis_validators_root;

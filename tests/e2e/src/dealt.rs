@@ -76,6 +76,7 @@ impl DealtNetwork {
             owner: &network.governor,
             duty_key: gateway.duty_key,
             threshold: 3,
+            has_signed: true,
             genesis_validators_root: GENESIS_VALIDATORS_ROOT,
             dir: dir.join("dealer"),
         };

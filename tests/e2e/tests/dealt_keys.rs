@@ -103,6 +103,7 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
         owner: &owner,
         duty_key: first.duty_key,
         threshold: 3,
+        has_signed: false,
         genesis_validators_root: genesis.validators_root,
         dir: dealer.clone(),
     };

@@ -512,6 +512,7 @@ async fn a_split_key_is_in_no_file_and_no_secret_of_its_duties_is_in_anything_th
         owner: &owner,
         duty_key: gateway.duty_key,
         threshold: 3,
+        has_signed: false,
         genesis_validators_root: genesis.validators_root,
         dir: dir.path().join("dealer"),
     };

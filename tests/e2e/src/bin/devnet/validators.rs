@@ -115,6 +115,7 @@ async fn deal(network: &Network, gateway: &GatewayProcess, genesis: &Genesis, di
         owner: &owner,
         duty_key: gateway.duty_key,
         threshold: THRESHOLD.0,
+        has_signed: false,
         genesis_validators_root: genesis.validators_root,
         dir: dir.join("dealer"),
     };
