@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use eyre::{Result, eyre};
-use stkr_e2e::DealtNetwork;
 use stkr_e2e::process::binary;
+use stkr_e2e::{DealtNetwork, Process};
 
 /// The files of slashing protection in a program's folder: database, log, witness.
 fn protection(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -29,10 +30,12 @@ fn copy_all(files: &[PathBuf], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How `run` ends, and what it says.
-fn run(program: &str, config: &Path) -> Result<(Option<i32>, String)> {
-    let output = Command::new(binary(program)?).args(["run", "--config"]).arg(config).output()?;
-    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+/// How `run` ends, and what it says; one that starts to serve is ended, and has no code.
+fn run(program: &str, config: &Path, dir: &Path) -> Result<(Option<i32>, String)> {
+    let args = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
+    let mut process = Process::start(program, &binary(program)?, &args, dir)?;
+    let code = process.end(Duration::from_secs(20));
+    Ok((code, process.log()))
 }
 
 #[tokio::test]
@@ -54,7 +57,7 @@ async fn an_old_copy_in_the_place_of_slashing_protection_and_its_witness_signs_n
     let configs = [dealt.network.servers[0].config.clone(), dealt.gateway.config.clone()];
     for ((program, folder), config) in programs.iter().zip(&configs) {
         copy_all(&protection(&dir.path().join(program))?, folder)?;
-        let (code, said) = run(program, config)?;
+        let (code, said) = run(program, config, &dir.path().join("runs"))?;
         assert!(code == Some(4) && said.contains("is an old copy"), "{program} ended with {code:?}: {said}");
         // What was signed since is lost: everything up to now counts as signed.
         let mut close = Command::new(binary(program)?);
