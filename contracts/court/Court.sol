@@ -3,14 +3,26 @@ pragma solidity 0.8.37;
 
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
-import {CeremonyMessage, DutyRequest, Envelope, Fault, ICourt, ShareHolder} from "../interfaces/ICourt.sol";
-import {IKeyConsumer, IKeyRegistry} from "../interfaces/IKeyRegistry.sol";
+import {
+    CeremonyMessage,
+    Dealing,
+    DealingDefect,
+    DutyRequest,
+    Envelope,
+    Fault,
+    ICourt,
+    Opening,
+    ShareHolder
+} from "../interfaces/ICourt.sol";
+import {IKeyConsumer, IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
 import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
 import {Evidence} from "./Evidence.sol";
+import {BadDealing} from "./faults/BadDealing.sol";
 import {CeremonyEquivocation} from "./faults/CeremonyEquivocation.sol";
 import {ConflictingDuties} from "./faults/ConflictingDuties.sol";
 import {GarbagePartial} from "./faults/GarbagePartial.sol";
 import {InvalidPartial} from "./faults/InvalidPartial.sol";
+import {MalformedDealing} from "./faults/MalformedDealing.sol";
 import {UnauthorisedSignature} from "./faults/UnauthorisedSignature.sol";
 
 /// @title The Court
@@ -20,6 +32,7 @@ import {UnauthorisedSignature} from "./faults/UnauthorisedSignature.sol";
 contract Court is ICourt {
     using Evidence for Envelope;
     using Evidence for DutyRequest;
+    using Evidence for Dealing;
     using Evidence for ShareHolder;
     using CeremonyEquivocation for CeremonyMessage;
 
@@ -145,19 +158,37 @@ contract Court is ICourt {
         bytes32 firstDigest = first.digest(domain);
         bytes32 secondDigest = second.digest(domain);
         CeremonyEquivocation.judge(first, firstDigest, second, secondDigest);
-        address signer = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
-        uint32 server = SERVERS.serverOfSigner(signer);
-        require(server != 0, NoServer(signer));
-        _sentence(
-            Upheld({
-                fault: Fault.CeremonyEquivocation,
-                server: server,
-                keyId: first.keyId,
-                committeeEpoch: 0,
-                slot: 0,
-                evidence: Hashes.commutativeKeccak256(firstDigest, secondDigest)
-            })
-        );
+        uint32 server =
+            _serverOf(Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature));
+        bytes32 evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
+        _sentence(_upheldInCeremony(Fault.CeremonyEquivocation, server, first.keyId, evidence));
+    }
+
+    /// @inheritdoc ICourt
+    function proveBadDealing(
+        Dealing calldata dealing,
+        bytes calldata signature,
+        bytes calldata oneTimeKeys,
+        Opening calldata opening
+    ) external {
+        bytes32 evidence = dealing.digest(KEYS.domainSeparator());
+        uint32 server = _serverOf(Evidence.recover(evidence, signature));
+        BadDealing.judge(dealing, oneTimeKeys, opening, address(KEYS));
+        _sentence(_upheldInCeremony(Fault.BadDealing, server, dealing.keyId, evidence));
+    }
+
+    /// @inheritdoc ICourt
+    function proveMalformedDealing(
+        Dealing calldata dealing,
+        bytes calldata signature,
+        bytes calldata oneTimeKeys,
+        DealingDefect defect,
+        uint8 position
+    ) external {
+        bytes32 evidence = dealing.digest(KEYS.domainSeparator());
+        uint32 server = _serverOf(Evidence.recover(evidence, signature));
+        MalformedDealing.judge(dealing, oneTimeKeys, defect, position, _ceremonyOf(dealing.keyId));
+        _sentence(_upheldInCeremony(Fault.MalformedDealing, server, dealing.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -253,6 +284,19 @@ contract Court is ICourt {
         evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
     }
 
+    /// @dev A ceremony has no leaves yet: the registry says whose the signer is or once was.
+    function _serverOf(address signer) private view returns (uint32 server) {
+        server = SERVERS.serverOfSigner(signer);
+        require(server != 0, NoServer(signer));
+    }
+
+    /// @dev t and n of a key never change. Of a key that is not there any more, after a reorganisation, nothing is known.
+    function _ceremonyOf(uint256 keyId) private view returns (MalformedDealing.Ceremony memory) {
+        Key memory it = KEYS.key(keyId);
+        require(it.state != KeyState.None, UnknownKey(keyId));
+        return MalformedDealing.Ceremony(it.threshold, it.members, address(KEYS));
+    }
+
     function _duty(Envelope calldata it) private pure returns (ConflictingDuties.Duty memory) {
         return ConflictingDuties.Duty(it.dutyKind, it.slot, it.sourceEpoch, it.targetEpoch, it.signingRoot);
     }
@@ -283,6 +327,16 @@ contract Court is ICourt {
             committeeEpoch: envelope.committeeEpoch,
             slot: _dated(envelope.slot),
             evidence: evidence
+        });
+    }
+
+    function _upheldInCeremony(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
+        private
+        pure
+        returns (Upheld memory)
+    {
+        return Upheld({
+            fault: fault, server: server, keyId: keyId, committeeEpoch: 0, slot: 0, evidence: evidence
         });
     }
 

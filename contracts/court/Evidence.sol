@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-import {DutyRequest, Envelope, ICourt, ShareHolder} from "../interfaces/ICourt.sol";
+import {Dealing, DutyRequest, Envelope, ICourt, ShareHolder} from "../interfaces/ICourt.sol";
 
 /// @title Who signed what: digests and signatures of evidence
 library Evidence {
@@ -13,6 +13,10 @@ library Evidence {
     );
     bytes32 private constant DUTY_REQUEST_TYPEHASH = keccak256(
         "DutyRequest(uint256 keyId,uint64 assignment,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot)"
+    );
+
+    bytes32 internal constant DEALING_TYPEHASH = keccak256(
+        "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)"
     );
 
     /// @notice EIP-712 digest of an envelope.
@@ -28,6 +32,26 @@ library Evidence {
     function digest(DutyRequest calldata request, bytes32 domainSeparator) internal pure returns (bytes32) {
         return MessageHashUtils.toTypedDataHash(
             domainSeparator, keccak256(abi.encode(DUTY_REQUEST_TYPEHASH, request))
+        );
+    }
+
+    /// @notice EIP-712 digest of a dealing.
+    function digest(Dealing calldata dealing, bytes32 domainSeparator) internal pure returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(
+            domainSeparator,
+            keccak256(
+                abi.encode(
+                    DEALING_TYPEHASH,
+                    dealing.keyId,
+                    dealing.attempt,
+                    dealing.index,
+                    dealing.oneTimeKeysHash,
+                    keccak256(dealing.oneTimeKey),
+                    keccak256(dealing.commitments),
+                    keccak256(dealing.proofOfPossession),
+                    keccak256(dealing.shares)
+                )
+            )
         );
     }
 

@@ -59,6 +59,47 @@ struct CeremonyMessage {
     bytes32[] fields;
 }
 
+/// @notice What a member deals in a ceremony (EIP-712, docs/protocol.md).
+struct Dealing {
+    uint256 keyId;
+    uint16 attempt;
+    /// The dealer.
+    uint8 index;
+    /// keccak256 of the n one-time keys that the shares are encrypted to, index order.
+    bytes32 oneTimeKeysHash;
+    /// The dealer's own (33 bytes).
+    bytes oneTimeKey;
+    /// t points of G1 (128 bytes each), constant term first.
+    bytes commitments;
+    /// A point of G2 (256 bytes).
+    bytes proofOfPossession;
+    /// n encrypted shares of 32 bytes.
+    bytes shares;
+}
+
+/// @notice What opens the share of one member in a dealing. The secret opens all that was ever sent to this one-time key: worth
+/// nothing once the ceremony is over, and a ceremony with a bad dealing is.
+struct Opening {
+    /// Index of the member.
+    uint8 recipient;
+    /// Its one-time secret.
+    uint256 secret;
+    /// y coordinate of its one-time key.
+    uint256 y;
+}
+
+/// @notice What is wrong with a malformed dealing.
+enum DealingDefect {
+    /// A field of the wrong length, or an index that the committee does not have.
+    Shape,
+    /// The dealer's one-time key is no point, cannot be recovered, or is not its own among those that it encrypted to.
+    OneTimeKey,
+    /// A commitment is infinity or no point of the subgroup.
+    Commitment,
+    /// The proof of possession is none.
+    Possession
+}
+
 /// @title The Court: faults that the chain can judge
 /// @notice Anyone who holds a proof reports it. Upheld, it slashes the server's bond, locks the server out at once and credits
 /// the reporter. Nothing is taken on anybody's word, and what cannot be decided is never held against a server.
@@ -143,6 +184,19 @@ interface ICourt {
     error MalformedMessage(uint8 round, uint256 fields);
     /// @notice Raised when `signer` is and was no server's.
     error NoServer(address signer);
+    /// @notice Raised when these are not the one-time keys that the dealer encrypted to.
+    error WrongOneTimeKeys(bytes32 given, bytes32 signed);
+    /// @notice Raised when there is no such recipient, or the secret is not that of its one-time key.
+    error WrongOpening(uint8 recipient);
+    /// @notice Raised when a dealing's own one-time key opens nothing: that is `MalformedDealing`. It has no arguments: the key
+    /// is in the dealing.
+    error UnusableOneTimeKey();
+    /// @notice Raised when the share for `recipient` is the one that the dealing commits to: no fault.
+    error GoodDealing(uint8 recipient);
+    /// @notice Raised when the dealing has no such defect.
+    error NotMalformed(DealingDefect defect);
+    /// @notice Raised when there is no key `keyId`: what was signed for one that a reorganisation took away is no fault.
+    error UnknownKey(uint256 keyId);
     /// @notice Raised at deployment when `servers` obeys `court` and not this contract.
     error ForeignServerRegistry(address servers, address court);
 
@@ -205,6 +259,32 @@ interface ICourt {
         bytes calldata firstSignature,
         CeremonyMessage calldata second,
         bytes calldata secondSignature
+    ) external;
+
+    /// @notice A dealing whose encrypted share for a member is not the one that it commits to.
+    /// @dev evidence: EIP-712 digest of the dealing. The dealer signed the one-time keys that it encrypted to, so a complainant
+    /// cannot open its share with another key than the dealer had, nor say that the dealer used another of its own.
+    /// Raised: `NoServer`, `WrongOneTimeKeys`, `WrongOpening`, `UnusableOneTimeKey`, `GoodDealing`, `Inconclusive`.
+    /// @param oneTimeKeys n keys of 33 bytes, index order.
+    function proveBadDealing(
+        Dealing calldata dealing,
+        bytes calldata signature,
+        bytes calldata oneTimeKeys,
+        Opening calldata opening
+    ) external;
+
+    /// @notice A dealing that anybody can see is none.
+    /// @dev evidence: EIP-712 digest of the dealing. A point that a precompile refuses is one only with the canary, as in
+    /// `proveGarbagePartial`. Raised: `NoServer`, `UnknownKey`, `NotMalformed`, `WrongOneTimeKeys`, `Inconclusive`,
+    /// `BLS12381.PrecompileFailed` (as inconclusive).
+    /// @param oneTimeKeys Of `DealingDefect.OneTimeKey`, unless the key is bad by itself; else empty.
+    /// @param position Of `DealingDefect.Commitment`: which commitment, from 0; else 0.
+    function proveMalformedDealing(
+        Dealing calldata dealing,
+        bytes calldata signature,
+        bytes calldata oneTimeKeys,
+        DealingDefect defect,
+        uint8 position
     ) external;
 
     /// @notice Two requests by one duty key in one assignment that no two signatures may answer.

@@ -40,12 +40,20 @@ library BLS12381 {
     uint256 private constant PAIRING_PRICE = 102_900;
     /// Twice the price of a G1MSM before its discount for many points.
     uint256 private constant MSM_GAS_PER_POINT = 24_000;
+    /// What a G1MSM of one pair costs.
+    uint256 private constant MSM_PRICE = 12_000;
 
     /// The field modulus p and (p - 1) / 2, each as the upper 128 and the lower 256 bits.
     uint256 private constant P_HIGH = 0x1a0111ea397fe69a4b1ba7b6434bacd7;
     uint256 private constant P_LOW = 0x64774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab;
     uint256 private constant HALF_HIGH = 0x0d0088f51cbff34d258dd3db21a5d66b;
     uint256 private constant HALF_LOW = 0xb23ba5c279c2895fb39869507b587b120f55ffff58a9ffffdcff7fffffffd555;
+
+    /// The generator of G1.
+    uint256 private constant G1_X_HIGH = 0x17f1d3a73197d7942695638c4fa9ac0f;
+    uint256 private constant G1_X_LOW = 0xc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb;
+    uint256 private constant G1_Y_HIGH = 0x08b3f481e3aaa0f1a09e30ed741d8ae4;
+    uint256 private constant G1_Y_LOW = 0xfcf5e095d5d00af600db18cb2c04b3edd03cc744a2888ae40caa232946c5e7e1;
 
     /// -G1, the negated generator.
     uint256 private constant NEG_G1_X_HIGH = 0x17f1d3a73197d7942695638c4fa9ac0f;
@@ -55,8 +63,10 @@ library BLS12381 {
     uint256 private constant NEG_G1_Y_LOW =
         0x67816aef1db507c96655b9d5caac42364e6f38ba0ecb751bad54dcd6b939c2ca;
 
-    /// "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" and its length, 43: DST_prime of RFC 9380, 44 bytes.
-    bytes32 private constant DST_FIRST = "BLS_SIG_BLS12381G2_XMD:SHA-256_S";
+    /// "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" and its length, 43: DST_prime of RFC 9380, 44 bytes. That of a proof
+    /// of possession begins with BLS_POP_ and goes on alike.
+    bytes32 private constant SIGNATURE_DST_FIRST = "BLS_SIG_BLS12381G2_XMD:SHA-256_S";
+    bytes32 private constant POSSESSION_DST_FIRST = "BLS_POP_BLS12381G2_XMD:SHA-256_S";
     bytes32 private constant DST_LAST = "SWU_RO_POP_\x2b";
 
     // -------------------------------------------------------------------------------------------- signatures
@@ -115,7 +125,16 @@ library BLS12381 {
 
     /// @notice hash_to_curve of RFC 9380 for G2 of a 32-byte message (a signing root): 256 bytes, in the subgroup.
     function hashToG2(bytes32 message) internal view returns (bytes memory point) {
-        bytes memory uniform = _expandMessage(message);
+        return _hashToG2(message, SIGNATURE_DST_FIRST);
+    }
+
+    /// @notice The same for what a proof of possession signs: no signature is one, and no proof a signature.
+    function hashPossessionToG2(bytes32 message) internal view returns (bytes memory point) {
+        return _hashToG2(message, POSSESSION_DST_FIRST);
+    }
+
+    function _hashToG2(bytes32 message, bytes32 dstFirst) private view returns (bytes memory point) {
+        bytes memory uniform = _expandMessage(message, dstFirst);
         bool success = true;
 
         assembly ("memory-safe") {
@@ -157,7 +176,7 @@ library BLS12381 {
     }
 
     /// @dev expand_message_xmd of RFC 9380 with SHA-256: 256 bytes, four chunks of L = 64.
-    function _expandMessage(bytes32 message) private view returns (bytes memory uniform) {
+    function _expandMessage(bytes32 message, bytes32 dstFirst) private view returns (bytes memory uniform) {
         bool success;
         assembly ("memory-safe") {
             uniform := mload(0x40)
@@ -171,13 +190,13 @@ library BLS12381 {
             mstore(add(input, 0x20), 0)
             mstore(add(input, 0x40), message)
             mstore(add(input, 0x60), shl(232, 0x010000))
-            mstore(add(input, 0x63), DST_FIRST)
+            mstore(add(input, 0x63), dstFirst)
             mstore(add(input, 0x83), DST_LAST)
             success := staticcall(gas(), 0x02, input, 143, 0x00, 0x20)
             let first := mload(0x00)
 
             // b_i = H(b_0 xor b_(i-1) | i | DST_prime), the first with zero in place of b_(i-1)
-            mstore(add(input, 0x21), DST_FIRST)
+            mstore(add(input, 0x21), dstFirst)
             mstore(add(input, 0x41), DST_LAST)
             let last := 0
             for { let i := 1 } lt(i, 9) { i := add(i, 1) } {
@@ -204,6 +223,25 @@ library BLS12381 {
             success := staticcall(cap, G1MSM, add(pairs, 0x20), mload(pairs), add(sum, 0x20), 0x80)
             success := and(success, eq(returndatasize(), 0x80))
         }
+    }
+
+    /// @notice For those who look for a fault: whether the precompile took `point` as one of the subgroup of G1, infinity
+    /// included. Wrong lengths: it did not.
+    /// @dev No answer proves nothing, as in `tryVerifyHashed`; the cap is the bare price here too.
+    function tryPointG1(bytes memory point) internal view returns (bool taken) {
+        if (point.length != G1_LENGTH) return false;
+        assembly ("memory-safe") {
+            let input := mload(0x40)
+            mcopy(input, add(point, 0x20), 0x80)
+            mstore(add(input, 0x80), 1)
+            taken := staticcall(MSM_PRICE, G1MSM, input, 0xa0, input, 0x80)
+            taken := and(taken, eq(returndatasize(), 0x80))
+        }
+    }
+
+    /// @notice The generator of G1.
+    function generatorG1() internal pure returns (bytes memory) {
+        return abi.encode(G1_X_HIGH, G1_X_LOW, G1_Y_HIGH, G1_Y_LOW);
     }
 
     // ---------------------------------------------------------------------------------------------- encodings

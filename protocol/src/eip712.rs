@@ -38,6 +38,7 @@ alloy_sol_types::sol! {
         uint256 keyId;
         uint16 attempt;
         uint8 index;
+        bytes32 oneTimeKeysHash;
         bytes oneTimeKey;
         bytes commitments;
         bytes proofOfPossession;

@@ -92,6 +92,11 @@ pub struct CommitmentSetBody {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DealingBody {
+    /// keccak256 of the n one-time keys that the shares are encrypted to (33 bytes each, index order). Without it a
+    /// recipient could open its share on-chain with another key than the dealer had, and frame the dealer.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = schema::Hash)]
+    pub one_time_keys_hash: B256,
     /// The dealer's one-time key again, so that a signed dealing is evidence on its own.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
     #[schema(value_type = schema::Hex)]
@@ -223,6 +228,7 @@ impl SignedMessage {
                 keyId: key_id,
                 attempt,
                 index,
+                oneTimeKeysHash: body.one_time_keys_hash,
                 oneTimeKey: bytes(&body.one_time_key),
                 commitments: bytes(&body.commitments),
                 proofOfPossession: bytes(&body.proof_of_possession),

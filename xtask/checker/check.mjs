@@ -180,11 +180,11 @@ function recover(digest, signature) {
   return hex(keccak(secp256k1.Point.fromBytes(key).toBytes(false).slice(1)).slice(12));
 }
 function dealingDigest(domain, message) {
-  const { oneTimeKey, commitments, proofOfPossession, shares } = message.body;
+  const { oneTimeKeysHash, oneTimeKey, commitments, proofOfPossession, shares } = message.body;
   const type =
-    "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)";
+    "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)";
   const bytes = [oneTimeKey, commitments, proofOfPossession, shares].map((b) => keccak(unhex(b)));
-  return typedDigest(domain, type, [word(message.keyId), word(message.attempt), word(message.index), ...bytes]);
+  return typedDigest(domain, type, [word(message.keyId), word(message.attempt), word(message.index), unhex(oneTimeKeysHash), ...bytes]);
 }
 
 // ── shape of the line ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {CeremonyMessage, ICourt} from "../../interfaces/ICourt.sol";
+import {Evidence} from "../Evidence.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 /// @title Fault: two messages of one round of one ceremony
@@ -74,12 +75,7 @@ library CeremonyEquivocation {
                 );
         }
         if (round == DEALING) {
-            return (
-                keccak256(
-                    "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)"
-                ),
-                4
-            );
+            return (Evidence.DEALING_TYPEHASH, 5);
         }
         if (round == ACKNOWLEDGEMENT) {
             return (

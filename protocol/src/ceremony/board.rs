@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, keccak256};
 use stkr_core::ShareIndex;
 use thiserror::Error;
 
@@ -200,6 +200,12 @@ impl Board {
             Body::OneTimeKey(body) => body.public_key.as_slice().try_into().ok(),
             _ => None,
         }
+    }
+
+    /// Hash over all n one-time keys, once they are there and usable as bytes: what a dealing names as its recipients'.
+    pub(super) fn one_time_keys_hash(&self) -> Option<B256> {
+        let keys: Option<Vec<_>> = self.indices().map(|index| self.one_time_key(index)).collect();
+        keys.map(|keys| keccak256(keys.as_flattened()))
     }
 
     pub(super) fn committed(&self, index: ShareIndex) -> Option<B256> {

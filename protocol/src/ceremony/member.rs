@@ -211,7 +211,9 @@ impl Member {
     /// The dealing is on the board and in the step, to be stored with the commitment, but not yet published.
     fn deal(&mut self, key: &SignerKey, step: &mut Step) -> Result<(), StepError> {
         let keys: Option<Vec<_>> = self.board.indices().map(|index| self.board.one_time_key(index)).collect();
-        let (Some(keys), Some(secret)) = (keys, &self.secret) else {
+        let (Some(keys), Some(one_time_keys_hash), Some(secret)) =
+            (keys, self.board.one_time_keys_hash(), &self.secret)
+        else {
             return Ok(());
         };
         if !self.is_due(Round::DealingCommitment) {
@@ -221,6 +223,7 @@ impl Member {
         let dealing = dkg::deal(&context.ceremony_domain(), context.threshold(), self.me, secret, &keys)
             .map_err(StepError::Deal)?;
         let body = DealingBody {
+            one_time_keys_hash,
             one_time_key: dealing.one_time_key.to_vec(),
             commitments: dealing.commitments_to_wire(),
             proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
@@ -245,6 +248,10 @@ impl Member {
 
     fn finish(&mut self, key: &SignerKey, step: &mut Step) {
         if !self.is_due(Round::Acknowledgement) || !self.may_reveal() || !self.board.is_complete(Round::Dealing) {
+            return;
+        }
+        self.judge_recipients();
+        if self.failure.is_some() {
             return;
         }
         match self.open_dealings() {
@@ -303,7 +310,10 @@ impl Member {
             self.judge_acknowledgements();
             return;
         }
-        let provisional = matches!(&self.failure, Some(Failure { fault: Fault::SetsDiffer, .. }));
+        let provisional = matches!(
+            &self.failure,
+            Some(Failure { fault: Fault::SetsDiffer | Fault::RecipientsDiffer(_), .. })
+        );
         if self.failure.is_some() && !provisional {
             return;
         }
@@ -347,6 +357,19 @@ impl Member {
         let other = self.board.indices().find(|index| self.board.set(*index).is_some_and(|theirs| theirs != ours));
         if let Some(other) = other {
             self.blame(other, Fault::SetsDiffer, &[Round::CommitmentSet]);
+        }
+    }
+
+    /// That every dealing was encrypted to the keys that this member holds. Nobody is named where one was not: the dealer made
+    /// it up, or somebody showed it another key than it showed us.
+    fn judge_recipients(&mut self) {
+        let ours = self.board.one_time_keys_hash();
+        let other = self.board.indices().find(|index| {
+            self.board.dealing(*index).is_some_and(|(body, _)| Some(body.one_time_keys_hash) != ours)
+        });
+        if let Some(other) = other {
+            let evidence = self.board.message(Round::Dealing, other).cloned().into_iter().collect();
+            self.failure = Some(Failure { culprit: None, fault: Fault::RecipientsDiffer(other), evidence });
         }
     }
 

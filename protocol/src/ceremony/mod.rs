@@ -252,6 +252,9 @@ pub enum Fault {
     SetsDiffer,
     /// A dealing other than the one committed to.
     BrokenCommitment,
+    /// The dealing of this member was encrypted to other one-time keys than we hold: the dealer made it up, or another member
+    /// showed it another key than us.
+    RecipientsDiffer(ShareIndex),
     /// A bad dealing.
     Dealing(DealingFault),
     /// An acknowledgement of another transcript.
@@ -290,6 +293,11 @@ impl Failure {
             Fault::BrokenCommitment => {
                 format!("{who} revealed another dealing than it had committed to")
             }
+            Fault::RecipientsDiffer(dealer) => format!(
+                "the dealing of member {} is encrypted to other one-time keys than this server holds: either that member \
+                 made them up, or another showed it a different key",
+                dealer.get()
+            ),
             Fault::Dealing(fault) => format!("{who} made a bad dealing: {fault}"),
             Fault::AcknowledgementDiffers => {
                 format!("{who} acknowledged another transcript than this server")
@@ -311,6 +319,10 @@ impl Failure {
                 "This server sits the ceremony out, because signing again could make a second, different message; \
                  restart the ceremony after its deadline, and find out who restored the database or runs a second \
                  server with this key."
+            }
+            Fault::RecipientsDiffer(_) => {
+                "Show every server all messages of all members: two one-time keys of one member name the culprit; if \
+                 there are none it is the dealer. Then restart the ceremony after its deadline."
             }
             Fault::NoKey(_) => "Restart the ceremony after its deadline.",
             _ => {

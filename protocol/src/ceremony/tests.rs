@@ -134,7 +134,9 @@ fn run_until(servers: &mut [Server], round: Round) -> Vec<SignedMessage> {
 fn deal(i: u8, own: &dkg::OneTimeSecret, ceremony: &Context) -> DealingBody {
     let keys: Vec<_> = (1..=N).map(|j| if j == i { own.public_key() } else { secret(j).public_key() }).collect();
     let dealing = dkg::deal(&ceremony.ceremony_domain(), ceremony.threshold(), index(i), own, &keys).unwrap();
+    let published: Vec<_> = (1..=N).map(|j| secret(j).public_key()).collect();
     DealingBody {
+        one_time_keys_hash: keccak256(published.as_flattened()),
         one_time_key: dealing.one_time_key.to_vec(),
         commitments: dealing.commitments_to_wire(),
         proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
@@ -408,6 +410,36 @@ fn shares_made_with_another_one_time_key_are_blamed_on_the_dealer() {
     // A dealing around another key than the published one.
     let rigged = Rigged::run(|body| *body = deal(4, &secret(9), &context()));
     rigged.blames(&|_| Some(DealingFault::OneTimeKeyDiffers));
+}
+
+#[test]
+fn a_dealing_that_names_other_recipients_ends_the_ceremony_and_frames_nobody() {
+    let rigged = Rigged::run(|body| body.one_time_keys_hash = keccak256("other keys"));
+    for server in &rigged.honest {
+        assert!(server.outcome.is_none());
+        assert_eq!(server.failure().fault, Fault::RecipientsDiffer(index(4)));
+        assert_eq!(server.failure().culprit, None);
+        assert_eq!(server.failure().evidence, std::slice::from_ref(&rigged.dealing));
+        assert!(server.failure().reason().contains("the dealing of member 4"), "{}", server.failure().reason());
+    }
+    // What shows who it was comes later: one of the members had shown two keys.
+    let mut server = rigged.honest.into_iter().next().unwrap();
+    let second = say(2, Body::OneTimeKey(OneTimeKeyBody { public_key: secret(9).public_key().to_vec() }));
+    server.advance([second]);
+    assert_eq!(server.failure().fault, Fault::Equivocation(Round::OneTimeKey));
+    assert_eq!(server.culprit(), 2);
+}
+
+#[test]
+fn every_dealing_of_an_honest_member_names_the_keys_it_was_encrypted_to() {
+    let mut servers = servers();
+    let mut board = Board::new(context());
+    relay(&mut servers, &mut board);
+    let keys: Vec<_> = (1..=N).map(|i| secret(i).public_key()).collect();
+    for i in 1..=N {
+        let (body, _) = board.dealing(index(i)).unwrap();
+        assert_eq!(body.one_time_keys_hash, keccak256(keys.as_flattened()));
+    }
 }
 
 #[test]

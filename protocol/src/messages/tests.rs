@@ -38,6 +38,7 @@ fn bodies() -> [Body; 5] {
         Body::DealingCommitment(DealingCommitmentBody { dealing_hash: hash(1) }),
         Body::CommitmentSet(CommitmentSetBody { commitments_hash: hash(2) }),
         Body::Dealing(DealingBody {
+            one_time_keys_hash: hash(3),
             one_time_key: vec![2; 33],
             commitments: vec![4; 3 * 128],
             proof_of_possession: vec![5; 256],
@@ -66,9 +67,9 @@ fn ceremony_digests_are_those_of_the_documented_types() {
         ("DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)", vec![hash(1)]),
         ("CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)", vec![hash(2)]),
         (
-            "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,\
-             bytes proofOfPossession,bytes shares)",
-            vec![keccak256([2; 33]), keccak256([4; 384]), keccak256([5; 256]), keccak256([6; 128])],
+            "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,\
+             bytes commitments,bytes proofOfPossession,bytes shares)",
+            vec![hash(3), keccak256([2; 33]), keccak256([4; 384]), keccak256([5; 256]), keccak256([6; 128])],
         ),
     ];
     for ((type_string, fields), body) in cases.iter().zip(bodies()) {
@@ -168,7 +169,7 @@ fn messages_have_the_documented_json_form() {
     assert_eq!(one_time_key, ["publicKey"]);
     assert_eq!(commitment, ["dealingHash"]);
     assert_eq!(set, ["commitmentsHash"]);
-    assert_eq!(dealing, ["commitments", "oneTimeKey", "proofOfPossession", "shares"]);
+    assert_eq!(dealing, ["commitments", "oneTimeKey", "oneTimeKeysHash", "proofOfPossession", "shares"]);
     assert_eq!(acknowledgement, ["committeeHash", "dealingsDigest", "pointsHash", "threshold"]);
 }
 
@@ -219,6 +220,7 @@ fn the_largest_ceremony_that_the_chain_allows_fits_one_body_with_evidence_agains
     // KeyRegistry.MAX_MEMBERS, and t = n - 1: the most points and ciphertexts of any committee.
     const MEMBERS: usize = 16;
     let dealing = Body::Dealing(DealingBody {
+        one_time_keys_hash: B256::repeat_byte(0xff),
         one_time_key: vec![2; 33],
         commitments: vec![0xff; (MEMBERS - 1) * 128],
         proof_of_possession: vec![0xff; 256],

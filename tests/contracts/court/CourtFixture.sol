@@ -200,7 +200,7 @@ abstract contract CourtFixture is RegistryFixture {
             "OneTimeKey(uint256 keyId,uint16 attempt,uint8 index,bytes publicKey)",
             "DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)",
             "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)",
-            "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)",
+            "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)",
             "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
         ];
         bytes memory encoded = abi.encode(keccak256(bytes(types[m.round - 1])), m.keyId, m.attempt, m.index);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {CeremonyMessage, DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
+import {CeremonyMessage, DealingDefect, DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
-import {CourtFixture} from "../court/CourtFixture.sol";
+import {DealingFixture} from "../court/DealingFixture.sol";
 import {PoolFixture} from "../pools/PoolFixture.sol";
 import {Snapshots} from "./Snapshots.sol";
 
 /// @title Gas of the Court, as whole transactions by a reporter with a credit slot, and of a first-time one
 /// @dev Nearly all of it is the hash to G2 and the pairing, a first record, and cold slots of three contracts. The
 /// commitment is a transaction of its own, `commit`, and comes on top of each.
-contract CourtGasTest is CourtFixture, Snapshots {
+contract CourtGasTest is DealingFixture, Snapshots {
     string private constant GROUP = "Court";
     bytes32 private constant ROOT2 = keccak256("another duty");
 
@@ -52,9 +52,29 @@ contract CourtGasTest is CourtFixture, Snapshots {
         y.fields[0] = ROOT;
         reportEquivocation(c.committee[(position + 1) % 4], x, y);
         _snap(GROUP, "proveCeremonyEquivocation", "two commitments");
+        _dealings();
         _views();
         _measuredElsewhere(GROUP, "proveProviderEquivocation");
         _assertComplete(GROUP);
+    }
+
+    /// Of servers that nobody has accused yet, t = 3.
+    function _dealings() private {
+        addServers(2);
+        Dealt memory d = honestDealing(1, servers.serverCount(), 1, 3, 4, 7);
+        d = withShare(d, 2, 1);
+        reportBad(d, opening(d, 2));
+        _assertBudget(_snap(GROUP, "proveBadDealing", "t = 3"), 150_000, "a bad dealing");
+        d = honestDealing(1, servers.serverCount() - 1, 1, 3, 4, 7);
+        d.dealing.proofOfPossession = possession(d.dealing, 5);
+        d.dealing.commitments[383] ^= 0x01;
+        sealDealing(d);
+        uint256 snapshot = vm.snapshotState();
+        reportMalformed(d, DealingDefect.Commitment, 2);
+        _snap(GROUP, "proveMalformedDealing", "no point");
+        vm.revertToState(snapshot);
+        reportMalformed(d, DealingDefect.Possession, 0);
+        _snap(GROUP, "proveMalformedDealing", "no possession");
     }
 
     function _views() private {
