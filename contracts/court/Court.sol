@@ -64,6 +64,9 @@ contract Court is ICourt {
     uint64 public immutable GENESIS_TIME;
     IKeyRegistry private immutable KEYS;
     IServerRegistry private immutable SERVERS;
+    /// EIP-712 domain of all evidence, and the chain of which it is: a proof of a ceremony then asks the key registry nothing.
+    bytes32 private immutable DOMAIN;
+    uint256 private immutable CHAIN_ID;
 
     // ------------------------------------------------------------------------------------------------ storage
 
@@ -80,6 +83,8 @@ contract Court is ICourt {
         require(court == address(this), ForeignServerRegistry(address(servers), court));
         KEYS = keys;
         SERVERS = servers;
+        DOMAIN = keys.domainSeparator();
+        CHAIN_ID = block.chainid;
         GENESIS_TIME = genesisTime;
     }
 
@@ -154,7 +159,7 @@ contract Court is ICourt {
         CeremonyMessage calldata second,
         bytes calldata secondSignature
     ) external {
-        bytes32 domain = KEYS.domainSeparator();
+        bytes32 domain = _domain();
         bytes32 firstDigest = first.digest(domain);
         bytes32 secondDigest = second.digest(domain);
         CeremonyEquivocation.judge(first, firstDigest, second, secondDigest);
@@ -171,7 +176,7 @@ contract Court is ICourt {
         bytes calldata oneTimeKeys,
         Opening calldata opening
     ) external {
-        bytes32 evidence = dealing.digest(KEYS.domainSeparator());
+        bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
         BadDealing.judge(dealing, oneTimeKeys, opening, address(KEYS));
         _sentence(_upheldInCeremony(Fault.BadDealing, server, dealing.keyId, evidence));
@@ -181,13 +186,13 @@ contract Court is ICourt {
     function proveMalformedDealing(
         Dealing calldata dealing,
         bytes calldata signature,
-        bytes calldata oneTimeKeys,
+        bytes calldata hashed,
         DealingDefect defect,
         uint8 position
     ) external {
-        bytes32 evidence = dealing.digest(KEYS.domainSeparator());
+        bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
-        MalformedDealing.judge(dealing, oneTimeKeys, defect, position, _ceremonyOf(dealing.keyId));
+        MalformedDealing.judge(dealing, hashed, defect, position, _ceremonyOf(dealing.keyId));
         _sentence(_upheldInCeremony(Fault.MalformedDealing, server, dealing.keyId, evidence));
     }
 
@@ -236,7 +241,7 @@ contract Court is ICourt {
         bytes calldata signature,
         ShareHolder calldata holder
     ) private view returns (bytes32 digest) {
-        digest = envelope.digest(KEYS.domainSeparator());
+        digest = envelope.digest(_domain());
         _requireHolder(envelope, holder, Evidence.recover(digest, signature));
     }
 
@@ -259,7 +264,7 @@ contract Court is ICourt {
         bytes calldata secondSignature,
         ShareHolder calldata holder
     ) private view returns (bytes32 evidence) {
-        bytes32 domain = KEYS.domainSeparator();
+        bytes32 domain = _domain();
         bytes32 firstDigest = first.digest(domain);
         bytes32 secondDigest = second.digest(domain);
         address signer = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
@@ -276,12 +281,17 @@ contract Court is ICourt {
         bytes calldata secondSignature
     ) private view returns (address dutyKey, bytes32 evidence) {
         require(first.keyId == second.keyId && first.assignment == second.assignment, DifferentSubjects());
-        bytes32 domain = KEYS.domainSeparator();
+        bytes32 domain = _domain();
         bytes32 firstDigest = first.digest(domain);
         bytes32 secondDigest = second.digest(domain);
         dutyKey = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
         ConflictingDuties.judge(_duty(first), _duty(second));
         evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
+    }
+
+    /// @dev On a fork with another chain id nothing that was signed before it is evidence.
+    function _domain() private view returns (bytes32) {
+        return block.chainid == CHAIN_ID ? DOMAIN : KEYS.domainSeparator();
     }
 
     /// @dev A ceremony has no leaves yet: the registry says whose the signer is or once was.

@@ -48,7 +48,7 @@ library Evidence {
                     dealing.oneTimeKeysHash,
                     keccak256(dealing.oneTimeKey),
                     keccak256(dealing.commitments),
-                    keccak256(dealing.proofOfPossession),
+                    dealing.possessionHash,
                     keccak256(dealing.shares)
                 )
             )

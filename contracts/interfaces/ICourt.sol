@@ -71,8 +71,8 @@ struct Dealing {
     bytes oneTimeKey;
     /// t points of G1 (128 bytes each), constant term first.
     bytes commitments;
-    /// A point of G2 (256 bytes).
-    bytes proofOfPossession;
+    /// keccak256 of the proof of possession, a point of G2 (256 bytes): as it is hashed anyway, and seldom needed.
+    bytes32 possessionHash;
     /// n encrypted shares of 32 bytes.
     bytes shares;
 }
@@ -90,7 +90,7 @@ struct Opening {
 
 /// @notice What is wrong with a malformed dealing.
 enum DealingDefect {
-    /// A field of the wrong length, or an index that the committee does not have.
+    /// Commitments, shares or one-time key of the wrong length, or an index that the committee does not have.
     Shape,
     /// The dealer's one-time key is no point, cannot be recovered, or is not its own among those that it encrypted to.
     OneTimeKey,
@@ -186,6 +186,8 @@ interface ICourt {
     error NoServer(address signer);
     /// @notice Raised when these are not the one-time keys that the dealer encrypted to.
     error WrongOneTimeKeys(bytes32 given, bytes32 signed);
+    /// @notice Raised when this is not the proof of possession of the dealing.
+    error WrongPossession(bytes32 given, bytes32 signed);
     /// @notice Raised when there is no such recipient, or the secret is not that of its one-time key.
     error WrongOpening(uint8 recipient);
     /// @notice Raised when a dealing's own one-time key opens nothing: that is `MalformedDealing`. It has no arguments: the key
@@ -275,14 +277,15 @@ interface ICourt {
 
     /// @notice A dealing that anybody can see is none.
     /// @dev evidence: EIP-712 digest of the dealing. A point that a precompile refuses is one only with the canary, as in
-    /// `proveGarbagePartial`. Raised: `NoServer`, `UnknownKey`, `NotMalformed`, `WrongOneTimeKeys`, `Inconclusive`,
-    /// `BLS12381.PrecompileFailed` (as inconclusive).
-    /// @param oneTimeKeys Of `DealingDefect.OneTimeKey`, unless the key is bad by itself; else empty.
+    /// `proveGarbagePartial`. Raised: `NoServer`, `UnknownKey`, `NotMalformed`, `WrongOneTimeKeys`,
+    /// `WrongPossession`, `Inconclusive`, `BLS12381.PrecompileFailed` (as inconclusive).
+    /// @param hashed What a hash in the dealing stands for. Of `DealingDefect.OneTimeKey`: the n one-time keys, unless the key is
+    /// bad by itself; of `DealingDefect.Possession`: the proof; else empty.
     /// @param position Of `DealingDefect.Commitment`: which commitment, from 0; else 0.
     function proveMalformedDealing(
         Dealing calldata dealing,
         bytes calldata signature,
-        bytes calldata oneTimeKeys,
+        bytes calldata hashed,
         DealingDefect defect,
         uint8 position
     ) external;

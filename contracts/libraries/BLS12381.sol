@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
 /// @title BLS signatures over BLS12-381 by the EIP-2537 precompiles
 /// @notice Public keys in G1, signatures in G2, ciphersuite BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_ as on the
 /// beacon chain.
@@ -26,13 +28,15 @@ library BLS12381 {
     uint256 internal constant R = 0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001;
 
     uint256 private constant MODEXP = 0x05;
+    uint256 private constant G1ADD = 0x0b;
     uint256 private constant G1MSM = 0x0c;
     uint256 private constant G2ADD = 0x0d;
     uint256 private constant PAIRING = 0x0f;
     uint256 private constant MAP_FP2_TO_G2 = 0x11;
 
-    /// Twice the EIP-2537 prices: 600, 23,800 and 37,700 + 2 * 32,600; MODEXP costs 500 here (EIP-7883).
+    /// Twice the EIP-2537 prices: 375, 600, 23,800 and 37,700 + 2 * 32,600; MODEXP costs 500 here (EIP-7883).
     uint256 private constant MODEXP_GAS = 1_000;
+    uint256 private constant G1ADD_GAS = 750;
     uint256 private constant G2ADD_GAS = 1_200;
     uint256 private constant MAP_GAS = 47_600;
     uint256 private constant PAIRING_GAS = 205_800;
@@ -222,6 +226,44 @@ library BLS12381 {
             mstore(sum, 0x80)
             success := staticcall(cap, G1MSM, add(pairs, 0x20), mload(pairs), add(sum, 0x20), 0x80)
             success := and(success, eq(returndatasize(), 0x80))
+        }
+    }
+
+    /// @notice Sum of x^k * C_k over the points of `coefficients` (128 bytes each; a rest is left out), for a small x > 0.
+    /// @dev Horner's rule by doubling and adding: for x <= 16 and t = 3 a tenth of what a G1MSM costs. G1ADD checks the curve and
+    /// no subgroup. `success` is false when it refuses a point.
+    function evaluateG1(bytes calldata coefficients, uint256 x)
+        internal
+        view
+        returns (bool success, bytes memory value)
+    {
+        success = true;
+        uint256 highest = Math.log2(x);
+        assembly ("memory-safe") {
+            // value: length, sum (128); behind it a summand (128), then what is multiplied by x (128)
+            value := mload(0x40)
+            mstore(0x40, add(value, 0x1a0))
+            mstore(value, 0x80)
+            let sum := add(value, 0x20)
+            let summand := add(value, 0xa0)
+            let factor := add(value, 0x120)
+            calldatacopy(sum, calldatasize(), 0x80)
+            for { let k := div(coefficients.length, 0x80) } k {} {
+                k := sub(k, 1)
+                mcopy(factor, sum, 0x80)
+                for { let bit := highest } bit {} {
+                    bit := sub(bit, 1)
+                    mcopy(summand, sum, 0x80)
+                    success := and(success, staticcall(G1ADD_GAS, G1ADD, sum, 0x100, sum, 0x80))
+                    if and(shr(bit, x), 1) {
+                        mcopy(summand, factor, 0x80)
+                        success := and(success, staticcall(G1ADD_GAS, G1ADD, sum, 0x100, sum, 0x80))
+                    }
+                }
+                calldatacopy(summand, add(coefficients.offset, mul(k, 0x80)), 0x80)
+                success := and(success, staticcall(G1ADD_GAS, G1ADD, sum, 0x100, sum, 0x80))
+            }
+            success := and(success, or(lt(coefficients.length, 0x80), eq(returndatasize(), 0x80)))
         }
     }
 

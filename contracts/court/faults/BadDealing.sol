@@ -10,21 +10,23 @@ import {OneTimeKeys} from "../OneTimeKeys.sol";
 /// nothing that the member says counts: not which key it published, not what it received.
 library BadDealing {
     uint256 private constant SHARE = 32;
-    uint256 private constant PAIR = 160;
 
     /// @notice Returns if the share is 0, not below r, or not f(recipient). Raised: `ICourt.WrongOneTimeKeys`,
     /// `ICourt.WrongOpening`, `ICourt.UnusableOneTimeKey`, `ICourt.GoodDealing`, `ICourt.Inconclusive`.
-    /// @dev It asks nobody for t and n: an honest dealing is right whatever else the chain says. Only an answer of G1MSM counts.
+    /// @dev It asks nobody for t and n: an honest dealing is right whatever else the chain says. Only answers of the
+    /// precompiles count. Commitments outside the subgroup may convict too: no honest dealer has one.
     function judge(Dealing calldata dealing, bytes calldata oneTimeKeys, Opening calldata opening, address registry)
         internal
         view
     {
         uint256 share = _open(dealing, oneTimeKeys, opening, registry);
         if (share == 0 || share >= BLS12381.R) return;
-        (bool answered, bytes memory difference) =
-            BLS12381.multiplyG1(_pairs(dealing.commitments, opening.recipient, share));
-        require(answered, ICourt.Inconclusive());
-        require(!BLS12381.isInfinity(difference), ICourt.GoodDealing(opening.recipient));
+        (bool evaluated, bytes memory value) =
+            BLS12381.evaluateG1(dealing.commitments, opening.recipient);
+        (bool multiplied, bytes memory given) =
+            BLS12381.multiplyG1(bytes.concat(BLS12381.generatorG1(), bytes32(share)));
+        require(evaluated && multiplied, ICourt.Inconclusive());
+        require(keccak256(value) != keccak256(given), ICourt.GoodDealing(opening.recipient));
     }
 
     /// @dev The share for the recipient as whoever has its one-time secret decrypts it (docs/protocol.md).
@@ -62,31 +64,5 @@ library BadDealing {
             keccak256(
                 abi.encode(shared, block.chainid, registry, it.keyId, it.attempt, it.index, recipient)
             );
-    }
-
-    /// @dev Input of G1MSM for sum(C_k recipient^k) - share G, which is infinity for a good share. Whole commitments only.
-    function _pairs(bytes calldata commitments, uint256 recipient, uint256 share)
-        private
-        pure
-        returns (bytes memory pairs)
-    {
-        uint256 count = commitments.length / BLS12381.G1_LENGTH;
-        pairs = new bytes(PAIR * (count + 1));
-        bytes memory generator = BLS12381.generatorG1();
-        uint256 power = 1;
-        uint256 order = BLS12381.R;
-        uint256 last = order - share;
-        assembly ("memory-safe") {
-            let pair := add(pairs, 0x20)
-            let source := commitments.offset
-            for { let end := add(pair, mul(count, 0xa0)) } lt(pair, end) { pair := add(pair, 0xa0) } {
-                calldatacopy(pair, source, 0x80)
-                mstore(add(pair, 0x80), power)
-                power := mulmod(power, recipient, order)
-                source := add(source, 0x80)
-            }
-            mcopy(pair, add(generator, 0x20), 0x80)
-            mstore(add(pair, 0x80), last)
-        }
     }
 }

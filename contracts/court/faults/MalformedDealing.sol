@@ -18,19 +18,19 @@ library MalformedDealing {
     }
 
     /// @notice Returns if the dealing has the defect. Raised: `ICourt.NotMalformed`, `ICourt.WrongOneTimeKeys`,
-    /// `ICourt.Inconclusive`.
+    /// `ICourt.WrongPossession`, `ICourt.Inconclusive`.
     function judge(
         Dealing calldata dealing,
-        bytes calldata oneTimeKeys,
+        bytes calldata hashed,
         DealingDefect defect,
         uint256 position,
         Ceremony memory ceremony
     ) internal view {
         bool guilty;
         if (defect == DealingDefect.Shape) guilty = _isMisshapen(dealing, ceremony);
-        else if (defect == DealingDefect.OneTimeKey) guilty = _hasOtherKey(dealing, oneTimeKeys, ceremony);
+        else if (defect == DealingDefect.OneTimeKey) guilty = _hasOtherKey(dealing, hashed, ceremony);
         else if (defect == DealingDefect.Commitment) guilty = _isNoPoint(dealing.commitments, position);
-        else guilty = _isNotPossessed(dealing, ceremony.registry);
+        else guilty = _isNotPossessed(dealing, hashed, ceremony.registry);
         require(guilty, ICourt.NotMalformed(defect));
     }
 
@@ -38,7 +38,6 @@ library MalformedDealing {
         return dealing.index == 0 || dealing.index > ceremony.members
             || dealing.commitments.length != ceremony.threshold * BLS12381.G1_LENGTH
             || dealing.shares.length != ceremony.members * SHARE
-            || dealing.proofOfPossession.length != BLS12381.G2_LENGTH
             || dealing.oneTimeKey.length != OneTimeKeys.LENGTH;
     }
 
@@ -73,8 +72,13 @@ library MalformedDealing {
 
     /// @dev The pairing says no, or refuses the constant term or the proof and takes the canary after it. Either point is the
     /// dealer's.
-    function _isNotPossessed(Dealing calldata dealing, address registry) private view returns (bool) {
-        bytes calldata proof = dealing.proofOfPossession;
+    function _isNotPossessed(Dealing calldata dealing, bytes calldata proof, address registry)
+        private
+        view
+        returns (bool)
+    {
+        bytes32 given = keccak256(proof);
+        require(given == dealing.possessionHash, ICourt.WrongPossession(given, dealing.possessionHash));
         if (proof.length != BLS12381.G2_LENGTH || dealing.commitments.length < BLS12381.G1_LENGTH) return true;
         bytes memory constantTerm = dealing.commitments[:BLS12381.G1_LENGTH];
         bytes32 message = keccak256(

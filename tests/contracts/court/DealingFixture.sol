@@ -17,6 +17,7 @@ abstract contract DealingFixture is CourtFixture {
         Dealing dealing;
         bytes signature;
         bytes oneTimeKeys;
+        bytes proof;
         /// One-time secrets of the members, the dealer's too.
         uint256[] secrets;
         /// The dealer's server.
@@ -59,7 +60,8 @@ abstract contract DealingFixture is CourtFixture {
         for (uint256 k; k < t; ++k) {
             it.commitments = bytes.concat(it.commitments, ThresholdKeys.publicKey(polynomial.coefficients[k]));
         }
-        it.proofOfPossession = possession(it, polynomial.coefficients[0]);
+        d.proof = possession(it, polynomial.coefficients[0]);
+        it.possessionHash = keccak256(d.proof);
         for (uint256 i; i < n; ++i) {
             bytes32 pad = padOf(d, uint8(i + 1));
             it.shares = bytes.concat(it.shares, bytes32(polynomial.shares[i]) ^ pad);
@@ -69,25 +71,25 @@ abstract contract DealingFixture is CourtFixture {
 
     /// @notice Signature of `secret` over possession of the constant term that the dealing has now.
     function possession(Dealing memory it, uint256 secret) internal view returns (bytes memory proof) {
+        bool success;
+        (success, proof) = address(0x0e)
+            .staticcall(
+                bytes.concat(BLS12381.hashPossessionToG2(possessionMessage(it)), bytes32(secret))
+            );
+        require(success, "G2MSM");
+    }
+
+    function possessionMessage(Dealing memory it) internal view returns (bytes32) {
         bytes memory constantTerm = new bytes(128);
         for (uint256 i; i < 128; ++i) {
             constantTerm[i] = it.commitments[i];
         }
-        bytes32 message = keccak256(
+        bytes32 hash = keccak256(constantTerm);
+        return keccak256(
             abi.encode(
-                "stkr/dkg/pop",
-                block.chainid,
-                address(keys),
-                it.keyId,
-                it.attempt,
-                it.index,
-                keccak256(constantTerm)
+                "stkr/dkg/pop", block.chainid, address(keys), it.keyId, it.attempt, it.index, hash
             )
         );
-        bool success;
-        (success, proof) = address(0x0e)
-            .staticcall(bytes.concat(BLS12381.hashPossessionToG2(message), bytes32(secret)));
-        require(success, "G2MSM");
     }
 
     function padOf(Dealt memory d, uint8 recipient) internal view returns (bytes32) {
@@ -144,7 +146,7 @@ abstract contract DealingFixture is CourtFixture {
             abi.encode(
                 keccak256(it.oneTimeKey),
                 keccak256(it.commitments),
-                keccak256(it.proofOfPossession),
+                it.possessionHash,
                 keccak256(it.shares)
             )
         );
@@ -163,13 +165,19 @@ abstract contract DealingFixture is CourtFixture {
         return abi.encodeCall(court.proveBadDealing, (d.dealing, d.signature, d.oneTimeKeys, o));
     }
 
+    /// @notice What a proof of `defect` shows beside the dealing.
+    function hashedOf(Dealt memory d, DealingDefect defect) internal pure returns (bytes memory) {
+        if (defect == DealingDefect.OneTimeKey) return d.oneTimeKeys;
+        return defect == DealingDefect.Possession ? d.proof : bytes("");
+    }
+
     function malformedCall(Dealt memory d, DealingDefect defect, uint8 position)
         internal
         view
         returns (bytes memory)
     {
-        bytes memory listed = defect == DealingDefect.OneTimeKey ? d.oneTimeKeys : bytes("");
-        return abi.encodeCall(court.proveMalformedDealing, (d.dealing, d.signature, listed, defect, position));
+        bytes memory hashed = hashedOf(d, defect);
+        return abi.encodeCall(court.proveMalformedDealing, (d.dealing, d.signature, hashed, defect, position));
     }
 
     function reportBad(Dealt memory d, Opening memory o) internal {

@@ -257,7 +257,7 @@ contract DealingsTest is DealingFixture {
 
     function test_ProveMalformedDealing_EveryShape() public {
         uint256 snapshot = vm.snapshotState();
-        for (uint256 i; i < 10; ++i) {
+        for (uint256 i; i < 8; ++i) {
             Dealt memory d = honestDealing(0);
             Dealing memory it = d.dealing;
             if (i == 0) it.index = 0;
@@ -266,10 +266,8 @@ contract DealingsTest is DealingFixture {
             if (i == 3) it.commitments = "";
             if (i == 4) it.shares = bytes.concat(it.shares, bytes32(uint256(1)));
             if (i == 5) it.shares = "";
-            if (i == 6) it.proofOfPossession = "";
-            if (i == 7) it.proofOfPossession = bytes.concat(it.proofOfPossession, hex"00");
-            if (i == 8) it.oneTimeKey = "";
-            if (i == 9) it.oneTimeKey = bytes.concat(it.oneTimeKey, hex"00");
+            if (i == 6) it.oneTimeKey = "";
+            if (i == 7) it.oneTimeKey = bytes.concat(it.oneTimeKey, hex"00");
             sealDealing(d);
             reportMalformed(d, DealingDefect.Shape, 0);
             assertSlashed(serverAt(0), 1);
@@ -331,22 +329,36 @@ contract DealingsTest is DealingFixture {
     /// By another secret, of another ceremony or dealer, a plain signature, infinity, no point.
     function test_ProveMalformedDealing_OfItsPossession() public {
         uint256 snapshot = vm.snapshotState();
-        for (uint256 i; i < 7; ++i) {
+        for (uint256 i; i < 9; ++i) {
             Dealt memory d = honestDealing(0);
             Dealing memory it = d.dealing;
             uint256 constant_ = ThresholdKeys.generate(7, 3, 4).coefficients[0];
-            if (i == 0) it.proofOfPossession = possession(it, 5);
-            if (i == 1) it.proofOfPossession = honestDealing(1).dealing.proofOfPossession;
+            if (i == 0) d.proof = possession(it, 5);
+            if (i == 1) d.proof = honestDealing(1).proof;
             if (i == 2) it.attempt = 1;
-            if (i == 3) it.proofOfPossession = ThresholdKeys.sign(constant_, keccak256(it.commitments));
-            if (i == 4) it.proofOfPossession = new bytes(256);
-            if (i == 5) it.proofOfPossession[255] ^= 0x01;
+            if (i == 3) d.proof = ThresholdKeys.sign(constant_, possessionMessage(it));
+            if (i == 4) d.proof = new bytes(256);
+            if (i == 5) d.proof[255] ^= 0x01;
             if (i == 6) it.commitments[127] ^= 0x01;
+            if (i == 7) d.proof = "";
+            if (i == 8) d.proof = bytes.concat(d.proof, hex"00");
+            it.possessionHash = keccak256(d.proof);
             sealDealing(d);
             reportMalformed(d, DealingDefect.Possession, 0);
             assertSlashed(serverAt(0), 1);
             vm.revertToState(snapshot);
         }
+    }
+
+    /// Another proof than the one that the dealer signed says nothing.
+    function test_ProveMalformedDealing_NotByAnotherProof() public {
+        Dealt memory d = honestDealing(0);
+        d.proof = possession(d.dealing, 5);
+        bytes memory refusal = abi.encodeWithSelector(
+            ICourt.WrongPossession.selector, keccak256(d.proof), d.dealing.possessionHash
+        );
+        bytes memory call_ = malformedCall(d, DealingDefect.Possession, 0);
+        refuse(Fault.MalformedDealing, dealingDigest(d.dealing), call_, refusal);
     }
 
     /// What was signed for a key that a reorganisation took away has no committee to be held against.
@@ -376,14 +388,15 @@ contract DealingsTest is DealingFixture {
         } else if (defect == 2) {
             d.dealing.commitments[where % 384] ^= flip;
         } else {
-            d.dealing.proofOfPossession[where % 256] ^= flip;
+            d.proof[where % 256] ^= flip;
+            d.dealing.possessionHash = keccak256(d.proof);
         }
         sealDealing(d);
         uint8 point = defect == 2 ? uint8(where % 384 / 128) : 0;
         commitAs(reporter, Fault.MalformedDealing, dealingDigest(d.dealing));
-        bytes memory listed = defect == 1 ? d.oneTimeKeys : bytes("");
+        bytes memory hashed = hashedOf(d, DealingDefect(defect));
         vm.prank(reporter);
-        court.proveMalformedDealing(d.dealing, d.signature, listed, DealingDefect(defect), point);
+        court.proveMalformedDealing(d.dealing, d.signature, hashed, DealingDefect(defect), point);
         assertSlashed(serverAt(position), 1);
     }
 
@@ -417,7 +430,8 @@ contract DealingsTest is DealingFixture {
         ];
         for (uint8 i; i < 4; ++i) {
             calls[i + 1] = abi.encodeCall(
-                judges.malformed, (d.dealing, d.oneTimeKeys, DealingDefect(i), address(keys))
+                judges.malformed,
+                (d.dealing, hashedOf(d, DealingDefect(i)), DealingDefect(i), address(keys))
             );
         }
         for (uint256 gasLimit = 3_000; gasLimit < 403_000; gasLimit += 500) {

@@ -66,7 +66,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         reportBad(d, opening(d, 2));
         _assertBudget(_snap(GROUP, "proveBadDealing", "t = 3"), 150_000, "a bad dealing");
         d = honestDealing(1, servers.serverCount() - 1, 1, 3, 4, 7);
-        d.dealing.proofOfPossession = possession(d.dealing, 5);
+        d.proof = possession(d.dealing, 5);
+        d.dealing.possessionHash = keccak256(d.proof);
         d.dealing.commitments[383] ^= 0x01;
         sealDealing(d);
         uint256 snapshot = vm.snapshotState();
