@@ -3,8 +3,11 @@ pragma solidity 0.8.37;
 
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
 import {
     CeremonyMessage,
+    Challenge,
     Dealing,
     DealingDefect,
     DutyRequest,
@@ -23,11 +26,12 @@ import {ConflictingDuties} from "./faults/ConflictingDuties.sol";
 import {GarbagePartial} from "./faults/GarbagePartial.sol";
 import {InvalidPartial} from "./faults/InvalidPartial.sol";
 import {MalformedDealing} from "./faults/MalformedDealing.sol";
+import {UnansweredChallenge} from "./faults/UnansweredChallenge.sol";
 import {UnauthorisedSignature} from "./faults/UnauthorisedSignature.sol";
 
 /// @title The Court
 /// @notice Everything a caller needs to know is in `ICourt`; docs/court.md tells how a fault is added.
-/// @dev Nobody governs this contract, and it holds no ether. Each entry goes the same way: who signed the evidence, the
+/// @dev Nobody governs this contract, and it holds no ether but the fees of challenges. Each entry goes the same way: who signed the evidence, the
 /// fault's own library, the commitment of the reporter, the sentence. All registries are fixed and never call back.
 contract Court is ICourt {
     using Evidence for Envelope;
@@ -59,6 +63,12 @@ contract Court is ICourt {
 
     uint256 private constant SECONDS_PER_SLOT = 12;
     uint256 private constant SLOTS_PER_EPOCH = 32;
+    /// What `answerSignature` costs at most, as a whole transaction (snapshots/Court.json).
+    uint256 private constant ANSWER_GAS = 120_000;
+    uint256 private constant TIP = 1 gwei;
+
+    /// @inheritdoc ICourt
+    uint64 public constant CHALLENGE_BLOCKS = 7_200;
 
     /// @inheritdoc ICourt
     uint64 public immutable GENESIS_TIME;
@@ -72,10 +82,13 @@ contract Court is ICourt {
 
     /// @inheritdoc ICourt
     mapping(bytes32 commitment => uint256 blockNumber) public committedAt;
+    /// @inheritdoc ICourt
+    mapping(address account => uint256) public feesOf;
 
     mapping(bytes32 group => Record) private _records;
     /// Evidence without a slot that was charged.
     mapping(bytes32 evidence => bool) private _isJudged;
+    mapping(bytes32 id => Challenge) private _challenges;
 
     constructor(IKeyRegistry keys, uint64 genesisTime) {
         IServerRegistry servers = IServerRegistry(keys.SERVER_REGISTRY());
@@ -166,7 +179,7 @@ contract Court is ICourt {
         uint32 server =
             _serverOf(Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature));
         bytes32 evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
-        _sentence(_upheldInCeremony(Fault.CeremonyEquivocation, server, first.keyId, evidence));
+        _sentence(_upheldWithoutSlot(Fault.CeremonyEquivocation, server, first.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -179,7 +192,7 @@ contract Court is ICourt {
         bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
         BadDealing.judge(dealing, oneTimeKeys, opening, address(KEYS));
-        _sentence(_upheldInCeremony(Fault.BadDealing, server, dealing.keyId, evidence));
+        _sentence(_upheldWithoutSlot(Fault.BadDealing, server, dealing.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -193,7 +206,7 @@ contract Court is ICourt {
         bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
         MalformedDealing.judge(dealing, hashed, defect, position, _ceremonyOf(dealing.keyId));
-        _sentence(_upheldInCeremony(Fault.MalformedDealing, server, dealing.keyId, evidence));
+        _sentence(_upheldWithoutSlot(Fault.MalformedDealing, server, dealing.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -209,7 +222,98 @@ contract Court is ICourt {
         _penaliseProvider(first.keyId, first.assignment, dutyKey, evidence);
     }
 
+    // ---------------------------------------------------------------------------------------------- challenges
+
+    /// @inheritdoc ICourt
+    function challengeSignature(
+        uint256 keyId,
+        uint8 index,
+        bytes32 signingRoot,
+        address signer,
+        ShareHolder calldata holder
+    ) external payable {
+        UnansweredChallenge.requireOwed(KEYS, keyId, signingRoot);
+        _requireLeaf(keyId, index, signer, holder);
+        uint256 required = answerFee();
+        require(msg.value >= required, FeeTooSmall(msg.value, required));
+        bytes32 id = UnansweredChallenge.idOf(keyId, index, signingRoot);
+        require(_challenges[id].challenger == address(0), AlreadyChallenged(id));
+        uint64 deadline = SafeCast.toUint64(block.number) + CHALLENGE_BLOCKS;
+        _challenges[id] = Challenge({
+            challenger: msg.sender,
+            deadline: deadline,
+            server: holder.server,
+            signer: signer,
+            fee: SafeCast.toUint96(msg.value)
+        });
+        emit SignatureChallenged(
+            keyId, index, signingRoot, holder.server, msg.sender, deadline, msg.value
+        );
+    }
+
+    /// @inheritdoc ICourt
+    function answerSignature(Envelope calldata envelope, bytes calldata signature, bytes calldata partial_)
+        external
+    {
+        bytes32 id = UnansweredChallenge.idOf(envelope.keyId, envelope.index, envelope.signingRoot);
+        Challenge memory it = _challenges[id];
+        address signer = Evidence.recover(envelope.digest(_domain()), signature);
+        UnansweredChallenge.requireAnswer(it, id, envelope, signer, partial_);
+        delete _challenges[id];
+        feesOf[SERVERS.server(it.server).operator] += it.fee;
+        emit SignatureAnswered(
+            envelope.keyId,
+            envelope.index,
+            envelope.signingRoot,
+            envelope.dutyKind,
+            envelope.slot,
+            envelope.sourceEpoch,
+            envelope.targetEpoch,
+            signature,
+            partial_
+        );
+    }
+
+    /// @inheritdoc ICourt
+    function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external {
+        bytes32 id = UnansweredChallenge.idOf(keyId, index, signingRoot);
+        Challenge memory it = _challenges[id];
+        UnansweredChallenge.judge(it, id);
+        delete _challenges[id];
+        feesOf[it.challenger] += it.fee;
+        if (!UnansweredChallenge.isOwed(KEYS, keyId)) {
+            emit ChallengeVoid(keyId, index, signingRoot);
+            return;
+        }
+        bytes32 evidence = keccak256(abi.encode(id, it.deadline));
+        _punish(_upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
+    }
+
+    /// @inheritdoc ICourt
+    function withdrawFees() external {
+        uint256 amount = feesOf[msg.sender];
+        require(amount != 0, NoFees(msg.sender));
+        feesOf[msg.sender] = 0;
+        emit FeesPaid(msg.sender, amount);
+        (bool success,) = msg.sender.call{value: amount}("");
+        require(success, TransferFailed(msg.sender, amount));
+    }
+
     // -------------------------------------------------------------------------------------------------- views
+
+    /// @inheritdoc ICourt
+    function challenge(uint256 keyId, uint8 index, bytes32 signingRoot)
+        external
+        view
+        returns (Challenge memory)
+    {
+        return _challenges[UnansweredChallenge.idOf(keyId, index, signingRoot)];
+    }
+
+    /// @inheritdoc ICourt
+    function answerFee() public view returns (uint256) {
+        return ANSWER_GAS * (2 * block.basefee + TIP);
+    }
 
     /// @inheritdoc ICourt
     function KEY_REGISTRY() external view returns (address) {
@@ -230,9 +334,16 @@ contract Court is ICourt {
         view
     {
         require(envelope.committeeEpoch == 0, WrongCommitteeEpoch(envelope.keyId, envelope.committeeEpoch));
+        _requireLeaf(envelope.keyId, envelope.index, signer, holder);
+    }
+
+    function _requireLeaf(uint256 keyId, uint8 index, address signer, ShareHolder calldata holder)
+        private
+        view
+    {
         require(
-            KEYS.isShareLeaf(envelope.keyId, holder.leaf(envelope.index, signer), holder.proof),
-            NotShareHolder(envelope.keyId, envelope.index, holder.server, signer)
+            KEYS.isShareLeaf(keyId, holder.leaf(index, signer), holder.proof),
+            NotShareHolder(keyId, index, holder.server, signer)
         );
     }
 
@@ -340,7 +451,7 @@ contract Court is ICourt {
         });
     }
 
-    function _upheldInCeremony(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
+    function _upheldWithoutSlot(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
         private
         pure
         returns (Upheld memory)
@@ -371,13 +482,17 @@ contract Court is ICourt {
 
     function _sentence(Upheld memory it) private {
         _useCommitment(it.fault, it.evidence);
+        _punish(it, msg.sender);
+    }
+
+    function _punish(Upheld memory it, address reporter) private {
         if (!_charge(it)) {
-            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, msg.sender);
+            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter);
             return;
         }
-        (uint256 slashed, uint256 bounty) = SERVERS.slash(it.server, msg.sender);
+        (uint256 slashed, uint256 bounty) = SERVERS.slash(it.server, reporter);
         emit FaultProven(
-            it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, msg.sender, slashed, bounty
+            it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter, slashed, bounty
         );
     }
 

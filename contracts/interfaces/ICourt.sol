@@ -11,7 +11,8 @@ enum Fault {
     ProviderEquivocation,
     BadDealing,
     MalformedDealing,
-    CeremonyEquivocation
+    CeremonyEquivocation,
+    UnansweredChallenge
 }
 
 /// @notice What a server signs beside each partial signature (EIP-712, docs/protocol.md).
@@ -100,6 +101,19 @@ enum DealingDefect {
     Possession
 }
 
+/// @notice A question to a server for which its answer must come before the deadline.
+struct Challenge {
+    /// Who asked, gets the fee back if there is no answer, and the bounty if that is a fault. Zero: no such challenge is open.
+    address challenger;
+    /// Number of the last block in which it can be answered.
+    uint64 deadline;
+    uint32 server;
+    /// Who has to sign the answer: the signer of the share's leaf.
+    address signer;
+    /// Wei.
+    uint96 fee;
+}
+
 /// @title The Court: faults that the chain can judge
 /// @notice Anyone who holds a proof reports it. Upheld, it slashes the server's bond, locks the server out at once and credits
 /// the reporter. Nothing is taken on anybody's word, and what cannot be decided is never held against a server.
@@ -147,6 +161,33 @@ interface ICourt {
         uint256 penalty,
         uint256 bounty
     );
+
+    /// @notice Emitted when the holder of share `index` of a key is asked to sign `signingRoot`, which the chain ordered.
+    event SignatureChallenged(
+        uint256 indexed keyId,
+        uint8 indexed index,
+        bytes32 indexed signingRoot,
+        uint32 server,
+        address challenger,
+        uint64 deadline,
+        uint256 fee
+    );
+    /// @notice Emitted when a challenge is answered; with the envelope's fields the signature is evidence if the partial is bad.
+    event SignatureAnswered(
+        uint256 indexed keyId,
+        uint8 indexed index,
+        bytes32 indexed signingRoot,
+        uint8 dutyKind,
+        uint64 slot,
+        uint64 sourceEpoch,
+        uint64 targetEpoch,
+        bytes signature,
+        bytes partial_
+    );
+    /// @notice Emitted when a challenge ends without an answer and without a fault: its key was given up meanwhile.
+    event ChallengeVoid(uint256 indexed keyId, uint8 indexed index, bytes32 indexed signingRoot);
+    /// @notice Emitted when `account` withdraws fees of challenges.
+    event FeesPaid(address indexed account, uint256 amount);
 
     /// @notice Raised when the caller made no such commitment.
     error NotCommitted(bytes32 commitment);
@@ -199,6 +240,24 @@ interface ICourt {
     error NotMalformed(DealingDefect defect);
     /// @notice Raised when there is no key `keyId`: what was signed for one that a reorganisation took away is no fault.
     error UnknownKey(uint256 keyId);
+    /// @notice Raised when the committee of key `keyId` has not to sign `signingRoot`: it was never ordered, or the key is not Live.
+    error NotOwed(uint256 keyId, bytes32 signingRoot);
+    /// @notice Raised when the fee of a challenge is less than an answer costs now.
+    error FeeTooSmall(uint256 fee, uint256 required);
+    /// @notice Raised when the same is being asked already.
+    error AlreadyChallenged(bytes32 id);
+    /// @notice Raised when no such challenge is open.
+    error NoChallenge(bytes32 id);
+    /// @notice Raised when the server may still answer, up to block `deadline`.
+    error StillTime(bytes32 id, uint64 deadline);
+    /// @notice Raised when the last block for an answer is over.
+    error TooLate(bytes32 id, uint64 deadline);
+    /// @notice Raised when this does not answer the challenge: of another signer, committee or kind, or no partial of 256 bytes.
+    error NoAnswer(bytes32 id);
+    /// @notice Raised when `account` has no fees to withdraw.
+    error NoFees(address account);
+    /// @notice Raised when ether cannot be delivered to `to`.
+    error TransferFailed(address to, uint256 amount);
     /// @notice Raised at deployment when `servers` obeys `court` and not this contract.
     error ForeignServerRegistry(address servers, address court);
 
@@ -300,6 +359,51 @@ interface ICourt {
         DutyRequest calldata second,
         bytes calldata secondSignature
     ) external;
+
+    /// @notice Asks the holder of share `index` of a Live key for its partial signature over `signingRoot`, which the chain
+    /// ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
+    /// @dev What was not ordered must not be signed and cannot be asked for; so nothing of a dealt key can. Whoever runs the server
+    /// has CHALLENGE_BLOCKS to answer, far longer than an order takes to be finalized.
+    /// Emitted: `SignatureChallenged`. Raised: `NotOwed`, `NotShareHolder`, `FeeTooSmall`, `AlreadyChallenged`.
+    /// @param signer Of the leaf: who has to sign the answer.
+    function challengeSignature(
+        uint256 keyId,
+        uint8 index,
+        bytes32 signingRoot,
+        address signer,
+        ShareHolder calldata holder
+    ) external payable;
+
+    /// @notice Answers a challenge, for the server, by anyone: the envelope and the partial as `/v1/sign` gives them.
+    /// @dev The fee is the operator's, so that a copied answer earns nothing. Emitted: `SignatureAnswered`. Raised:
+    /// `BadEvidenceSignature`, `NoChallenge`, `TooLate`, `NoAnswer`, `WrongPartial`.
+    function answerSignature(Envelope calldata envelope, bytes calldata signature, bytes calldata partial_)
+        external;
+
+    /// @notice A challenge that nobody answered in time; anyone may say so. The bounty is the challenger's, who needs no
+    /// commitment. If the key was given up meanwhile it is no fault.
+    /// @dev evidence: keccak256(abi.encode(challenge id, deadline)). The fee goes back to the challenger.
+    /// Emitted: `FaultProven`, `FaultRecorded` or `ChallengeVoid`. Raised: `NoChallenge`, `StillTime`.
+    function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external;
+
+    /// @notice Pays the caller its fees: of challenges to its servers that were answered, and of its own that were not.
+    /// @dev Emitted: `FeesPaid`. Raised: `NoFees`, `TransferFailed`.
+    function withdrawFees() external;
+
+    /// @notice The open challenge to the holder of share `index` of the key to sign `signingRoot`; zeros for none.
+    function challenge(uint256 keyId, uint8 index, bytes32 signingRoot)
+        external
+        view
+        returns (Challenge memory);
+
+    /// @notice Least fee (wei) of a challenge now: an answer's gas at twice the base fee, and a gwei of tip.
+    function answerFee() external view returns (uint256);
+
+    /// @notice Fees (wei) that `account` can withdraw.
+    function feesOf(address account) external view returns (uint256);
+
+    /// @notice Blocks in which a challenge can be answered: a day.
+    function CHALLENGE_BLOCKS() external view returns (uint64);
 
     /// @notice Number of the block in which `commitment` was made; 0 for none, or used.
     function committedAt(bytes32 commitment) external view returns (uint256);
