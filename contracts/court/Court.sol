@@ -246,9 +246,7 @@ contract Court is ICourt {
             signer: signer,
             fee: SafeCast.toUint96(msg.value)
         });
-        emit SignatureChallenged(
-            keyId, index, signingRoot, holder.server, msg.sender, deadline, msg.value
-        );
+        emit SignatureChallenged(keyId, index, signingRoot, holder.server, msg.sender, deadline, msg.value);
     }
 
     /// @inheritdoc ICourt

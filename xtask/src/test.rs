@@ -31,6 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ];
     let long: &[Step] = &[
         ("fuzz: a million wrong inputs for every parser", fuzz::long),
+        ("contracts: 10,000 runs of every fuzz test of the Court", court),
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
@@ -59,6 +60,13 @@ fn attempt((name, step): &Step) -> Result<(), String> {
 
 fn contracts() -> Result<()> {
     run::run("forge", &["test", "--no-match-path", "tests/contracts/gas/*"])
+}
+
+/// What could frame an honest server gets ten times the tries.
+fn court() -> Result<()> {
+    let mut command = run::command("forge")?;
+    command.args(["test", "--match-path", "tests/contracts/court/*", "--match-test", "testFuzz_"]);
+    run::run_command(command.env("FOUNDRY_PROFILE", "long"))
 }
 
 /// Gas is exact: any difference from snapshots/ fails, and so does a budget of the gas tests.

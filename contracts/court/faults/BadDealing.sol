@@ -15,14 +15,15 @@ library BadDealing {
     /// `ICourt.WrongOpening`, `ICourt.UnusableOneTimeKey`, `ICourt.GoodDealing`, `ICourt.Inconclusive`.
     /// @dev It asks nobody for t and n: an honest dealing is right whatever else the chain says. Only answers of the
     /// precompiles count. Commitments outside the subgroup may convict too: no honest dealer has one.
-    function judge(Dealing calldata dealing, bytes calldata oneTimeKeys, Opening calldata opening, address registry)
-        internal
-        view
-    {
+    function judge(
+        Dealing calldata dealing,
+        bytes calldata oneTimeKeys,
+        Opening calldata opening,
+        address registry
+    ) internal view {
         uint256 share = _open(dealing, oneTimeKeys, opening, registry);
         if (share == 0 || share >= BLS12381.R) return;
-        (bool evaluated, bytes memory value) =
-            BLS12381.evaluateG1(dealing.commitments, opening.recipient);
+        (bool evaluated, bytes memory value) = BLS12381.evaluateG1(dealing.commitments, opening.recipient);
         (bool multiplied, bytes memory given) =
             BLS12381.multiplyG1(bytes.concat(BLS12381.generatorG1(), bytes32(share)));
         require(evaluated && multiplied, ICourt.Inconclusive());
@@ -61,8 +62,6 @@ library BadDealing {
         returns (bytes32)
     {
         return
-            keccak256(
-                abi.encode(shared, block.chainid, registry, it.keyId, it.attempt, it.index, recipient)
-            );
+            keccak256(abi.encode(shared, block.chainid, registry, it.keyId, it.attempt, it.index, recipient));
     }
 }

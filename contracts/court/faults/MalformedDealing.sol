@@ -51,7 +51,10 @@ library MalformedDealing {
         bytes32 given = keccak256(oneTimeKeys);
         require(given == dealing.oneTimeKeysHash, ICourt.WrongOneTimeKeys(given, dealing.oneTimeKeysHash));
         uint256 end = dealing.index * OneTimeKeys.LENGTH;
-        if (oneTimeKeys.length != ceremony.members * OneTimeKeys.LENGTH || end == 0 || end > oneTimeKeys.length) {
+        if (
+            oneTimeKeys.length != ceremony.members * OneTimeKeys.LENGTH || end == 0
+                || end > oneTimeKeys.length
+        ) {
             return true;
         }
         return keccak256(oneTimeKeys[end - OneTimeKeys.LENGTH:end]) != keccak256(dealing.oneTimeKey);
@@ -79,7 +82,9 @@ library MalformedDealing {
     {
         bytes32 given = keccak256(proof);
         require(given == dealing.possessionHash, ICourt.WrongPossession(given, dealing.possessionHash));
-        if (proof.length != BLS12381.G2_LENGTH || dealing.commitments.length < BLS12381.G1_LENGTH) return true;
+        if (proof.length != BLS12381.G2_LENGTH || dealing.commitments.length < BLS12381.G1_LENGTH) {
+            return true;
+        }
         bytes memory constantTerm = dealing.commitments[:BLS12381.G1_LENGTH];
         bytes32 message = keccak256(
             abi.encode(

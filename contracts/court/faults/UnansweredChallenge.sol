@@ -17,9 +17,7 @@ library UnansweredChallenge {
     /// @notice That the key's committee has to sign this. Raised: `ICourt.NotOwed`.
     /// @dev An order alone would do for honest servers only while the key is Live: they sign nothing for one that was given up.
     function requireOwed(IKeyRegistry keys, uint256 keyId, bytes32 signingRoot) internal view {
-        require(
-            isOwed(keys, keyId) && keys.isOrdered(keyId, signingRoot), ICourt.NotOwed(keyId, signingRoot)
-        );
+        require(isOwed(keys, keyId) && keys.isOrdered(keyId, signingRoot), ICourt.NotOwed(keyId, signingRoot));
     }
 
     /// @notice Whether the committee still has to answer for what was ordered.

@@ -2,15 +2,17 @@
 pragma solidity 0.8.37;
 
 import {Court} from "../../../contracts/court/Court.sol";
-import {Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
+import {DealingDefect, Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
 import {Campaign} from "../utils/Campaign.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
-import {CourtFixture} from "./CourtFixture.sol";
+import {DealingFixture} from "./DealingFixture.sol";
 import {Vm} from "forge-std/Test.sol";
 
 /// @notice Servers that are guilty of everything, servers that are honest, and reporters, in any order.
-contract CourtHandler is CourtFixture {
+contract CourtHandler is DealingFixture {
+    bytes32 private constant ORDERED = keccak256("an ordered message");
+
     address[3] private reporters = [makeAddr("r0"), makeAddr("r1"), makeAddr("r2")];
     /// Ceremonies of two keys, encoded.
     bytes[2] private made_;
@@ -21,6 +23,10 @@ contract CourtHandler is CourtFixture {
     uint256 public credited;
     uint256 public paid;
     uint256 public bonds;
+    /// Of challenges, ever; of those still open; withdrawn.
+    uint256 public feesIn;
+    uint256 public feesOpen;
+    uint256 public feesOut;
     string public violation;
     mapping(bytes4 action => uint256) public successes;
 
@@ -29,6 +35,8 @@ contract CourtHandler is CourtFixture {
         addServers(6);
         made_ = [abi.encode(makeKey(3, 4, 1)), abi.encode(makeKey(3, 4, 2))];
         bonds = 60 ether;
+        consumer.order(1, ORDERED);
+        consumer.order(2, ORDERED);
     }
 
     modifier action() {
@@ -66,7 +74,78 @@ contract CourtHandler is CourtFixture {
         _report(who, Fault.UnauthorisedSignature, evidenceOf(a), unauthorisedCall(a));
     }
 
+    function reportBadDealing(uint8 key, uint8 position, uint64 share, uint8 who) external action {
+        Dealt memory d = withShare(_dealing(key, position, share), 2, uint256(share) + 1);
+        _report(who, Fault.BadDealing, dealingDigest(d.dealing), badCall(d, opening(d, 2)));
+    }
+
+    function reportMalformedDealing(uint8 key, uint8 position, uint64 seed, uint8 who) external action {
+        Dealt memory d = _dealing(key, position, seed);
+        d.dealing.shares = abi.encode(seed);
+        sealDealing(d);
+        bytes memory data = malformedCall(d, DealingDefect.Shape, 0);
+        _report(who, Fault.MalformedDealing, dealingDigest(d.dealing), data);
+    }
+
+    function ask(uint8 key, uint8 position, uint8 who, uint64 more) external action {
+        Answer memory a = _owed(key, position);
+        uint256 fee = court.answerFee() + more;
+        vm.deal(reporters[who % 3], fee);
+        vm.prank(reporters[who % 3]);
+        court.challengeSignature{value: fee}(
+            a.envelope.keyId, a.envelope.index, ORDERED, vm.addr(signerSecret[a.holder.server]), a.holder
+        );
+        feesIn += fee;
+        feesOpen += fee;
+    }
+
+    function answer(uint8 key, uint8 position) external action {
+        Answer memory a = _owed(key, position);
+        uint96 fee = court.challenge(a.envelope.keyId, a.envelope.index, ORDERED).fee;
+        court.answerSignature(a.envelope, a.signature, a.partial_);
+        feesOpen -= fee;
+    }
+
+    function stayedSilent(uint8 key, uint8 position) external action {
+        Answer memory a = _owed(key, position);
+        (uint256 keyId, uint8 index) = (a.envelope.keyId, a.envelope.index);
+        uint96 fee = court.challenge(keyId, index, ORDERED).fee;
+        vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
+        vm.recordLogs();
+        court.proveUnansweredChallenge(keyId, index, ORDERED);
+        feesOpen -= fee;
+        _note(vm.getRecordedLogs());
+    }
+
+    function withdrawFees(uint8 who) external action {
+        address account = _payee(who);
+        uint256 before = account.balance;
+        vm.prank(account);
+        court.withdrawFees();
+        feesOut += account.balance - before;
+    }
+
     // ---------------------------------------------------------------------------------------------- the honest
+
+    /// @dev An honest dealing through its entries, and silence of whom nobody asked.
+    function frameDealer(uint8 key, uint8 position, uint64 seed, uint8 who, uint8 recipient) external action {
+        Dealt memory d = _dealing(key, position, seed);
+        bytes32 evidence = dealingDigest(d.dealing);
+        _commitOnce(reporters[who % 3], Fault.BadDealing, evidence);
+        _commitOnce(reporters[who % 3], Fault.MalformedDealing, evidence);
+        vm.roll(block.number + 1);
+        bytes[6] memory calls = [
+            badCall(d, opening(d, recipient % 4 + 1)),
+            malformedCall(d, DealingDefect.Shape, 0),
+            malformedCall(d, DealingDefect.OneTimeKey, 0),
+            malformedCall(d, DealingDefect.Commitment, recipient % 3),
+            malformedCall(d, DealingDefect.Possession, 0),
+            abi.encodeCall(
+                court.proveUnansweredChallenge, (d.dealing.keyId, d.dealing.index, keccak256("not asked"))
+            )
+        ];
+        _tryAll(who, calls);
+    }
 
     /// @dev An honest transcript through every entry, alone and in pairs, as it is or as the reporter likes it better.
     function frame(uint8 key, uint8 position, uint64 slot, uint8 who) external action {
@@ -91,6 +170,10 @@ contract CourtHandler is CourtFixture {
             _commitOnce(reporters[who % 3], Fault(fault), fault == 3 ? evidenceOf(a, b) : evidenceOf(a));
         }
         vm.roll(block.number + 1);
+        _tryAll(who, calls);
+    }
+
+    function _tryAll(uint8 who, bytes[6] memory calls) private {
         for (uint256 i; i < calls.length; ++i) {
             vm.prank(reporters[who % 3]);
             (bool success,) = address(court).call(calls[i]);
@@ -136,7 +219,33 @@ contract CourtHandler is CourtFixture {
         }
     }
 
+    /// @notice Sum of the fees that anybody can withdraw.
+    function feesOwed() external returns (uint256 sum) {
+        for (uint8 i; i < 9; ++i) {
+            sum += court.feesOf(_payee(i));
+        }
+    }
+
     // -------------------------------------------------------------------------------------------------- internal
+
+    /// @dev The reporters, then the operators.
+    function _payee(uint8 who) private returns (address) {
+        return who % 9 < 3 ? reporters[who % 9] : operatorOf(who % 9 - 3);
+    }
+
+    /// @dev What the member owes once it is asked.
+    function _owed(uint8 key, uint8 position) private view returns (Answer memory a) {
+        a = honest(abi.decode(made_[key % 2], (Ceremony)), position % 4, ORDERED);
+        (a.envelope.dutyKind, a.envelope.slot) = (DEPOSIT, 0);
+        (a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0);
+        seal(a);
+    }
+
+    function _dealing(uint8 key, uint8 position, uint64 seed) private returns (Dealt memory) {
+        Ceremony memory c = abi.decode(made_[key % 2], (Ceremony));
+        position %= 4;
+        return honestDealing(c.keyId, c.committee[position], position + 1, 3, 4, seed);
+    }
 
     /// @dev An honest answer of the member with the duty of this slot.
     function _answer(uint8 key, uint8 position, uint64 slot) private view returns (Answer memory a) {
@@ -158,7 +267,11 @@ contract CourtHandler is CourtFixture {
         commitAs(account, fault, evidence);
         vm.recordLogs();
         callCourt(account, data);
-        Vm.Log[] memory logs = vm.getRecordedLogs();
+        _note(vm.getRecordedLogs());
+    }
+
+    /// @dev What a verdict did, by its events.
+    function _note(Vm.Log[] memory logs) private {
         Vm.Log memory last = logs[logs.length - 1];
         if (last.topics[0] == ICourt.FaultRecorded.selector) return;
         if (last.topics[0] != ICourt.FaultProven.selector) violation = "neither proven nor recorded";
@@ -184,16 +297,16 @@ contract CourtInvariantsTest is Campaign {
     function setUp() public {
         handler = new CourtHandler();
         servers = handler.registry();
-        bytes4[] memory selectors = new bytes4[](8);
-        bytes4[8] memory actions = _actions();
-        for (uint256 i; i < 8; ++i) {
+        bytes4[] memory selectors = new bytes4[](15);
+        bytes4[15] memory actions = _actions();
+        for (uint256 i; i < 15; ++i) {
             selectors[i] = actions[i];
         }
         targetContract(address(handler));
         targetSelector(FuzzSelector(address(handler), selectors));
     }
 
-    function _actions() private pure returns (bytes4[8] memory) {
+    function _actions() private pure returns (bytes4[15] memory) {
         return [
             CourtHandler.reportInvalid.selector,
             CourtHandler.reportGarbage.selector,
@@ -202,12 +315,19 @@ contract CourtInvariantsTest is Campaign {
             CourtHandler.frame.selector,
             CourtHandler.reinstate.selector,
             CourtHandler.withdrawBounty.selector,
-            CourtHandler.setSeatBond.selector
+            CourtHandler.setSeatBond.selector,
+            CourtHandler.reportBadDealing.selector,
+            CourtHandler.reportMalformedDealing.selector,
+            CourtHandler.ask.selector,
+            CourtHandler.answer.selector,
+            CourtHandler.stayedSilent.selector,
+            CourtHandler.withdrawFees.selector,
+            CourtHandler.frameDealer.selector
         ];
     }
 
     function afterInvariant() public {
-        string[8] memory names = [
+        string[15] memory names = [
             "reportInvalid",
             "reportGarbage",
             "reportConflict",
@@ -215,18 +335,25 @@ contract CourtInvariantsTest is Campaign {
             "frame",
             "reinstate",
             "withdrawBounty",
-            "setSeatBond"
+            "setSeatBond",
+            "reportBadDealing",
+            "reportMalformedDealing",
+            "ask",
+            "answer",
+            "stayedSilent",
+            "withdrawFees",
+            "frameDealer"
         ];
-        string[] memory actions = new string[](8);
-        uint256[] memory counts = new uint256[](8);
-        for (uint256 i; i < 8; ++i) {
+        string[] memory actions = new string[](15);
+        uint256[] memory counts = new uint256[](15);
+        for (uint256 i; i < 15; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(_actions()[i]));
         }
         _conclude("court", 64, actions, counts);
     }
 
     /// forge-config: default.invariant.runs = 64
-    function invariant_C1_to_C3() public view {
+    function invariant_C1_to_C3() public {
         uint256 bonds;
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
             bonds += servers.server(id).bond;
@@ -235,7 +362,9 @@ contract CourtInvariantsTest is Campaign {
         assertEq(handler.owed() + handler.paid(), handler.credited(), "C1: bounties");
         uint256 burned = handler.slashed() - handler.credited();
         assertEq(address(servers).balance, bonds + handler.owed() + burned, "C1: balance");
-        assertEq(address(handler.theCourt()).balance, 0, "C1: the Court holds nothing");
+        uint256 fees = handler.feesOpen() + handler.feesOwed();
+        assertEq(address(handler.theCourt()).balance, fees, "C1: the Court holds fees and nothing else");
+        assertEq(fees, handler.feesIn() - handler.feesOut(), "C1: fees");
         assertEq(handler.violation(), "", "C2, C3");
     }
 }

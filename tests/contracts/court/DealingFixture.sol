@@ -73,9 +73,7 @@ abstract contract DealingFixture is CourtFixture {
     function possession(Dealing memory it, uint256 secret) internal view returns (bytes memory proof) {
         bool success;
         (success, proof) = address(0x0e)
-            .staticcall(
-                bytes.concat(BLS12381.hashPossessionToG2(possessionMessage(it)), bytes32(secret))
-            );
+            .staticcall(bytes.concat(BLS12381.hashPossessionToG2(possessionMessage(it)), bytes32(secret)));
         require(success, "G2MSM");
     }
 
@@ -86,9 +84,7 @@ abstract contract DealingFixture is CourtFixture {
         }
         bytes32 hash = keccak256(constantTerm);
         return keccak256(
-            abi.encode(
-                "stkr/dkg/pop", block.chainid, address(keys), it.keyId, it.attempt, it.index, hash
-            )
+            abi.encode("stkr/dkg/pop", block.chainid, address(keys), it.keyId, it.attempt, it.index, hash)
         );
     }
 
@@ -144,10 +140,7 @@ abstract contract DealingFixture is CourtFixture {
         encoded = bytes.concat(
             encoded,
             abi.encode(
-                keccak256(it.oneTimeKey),
-                keccak256(it.commitments),
-                it.possessionHash,
-                keccak256(it.shares)
+                keccak256(it.oneTimeKey), keccak256(it.commitments), it.possessionHash, keccak256(it.shares)
             )
         );
         return typedDigest(address(keys), keccak256(encoded));

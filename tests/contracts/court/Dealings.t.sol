@@ -49,7 +49,9 @@ contract DealingsTest is DealingFixture {
     function test_ProveBadDealing_AnHonestOneIsGoodForEveryMember() public {
         Dealt memory d = honestDealing(0);
         for (uint8 recipient = 1; recipient <= 4; ++recipient) {
-            _refuseBad(d, opening(d, recipient), abi.encodeWithSelector(ICourt.GoodDealing.selector, recipient));
+            _refuseBad(
+                d, opening(d, recipient), abi.encodeWithSelector(ICourt.GoodDealing.selector, recipient)
+            );
         }
         // One bad share convicts by its own recipient only.
         d = withShare(d, 3, 5);
@@ -426,12 +428,15 @@ contract DealingsTest is DealingFixture {
     function test_Sweep_NoGasLimitMakesAVerdictAgainstAnHonestDealing() public {
         Dealt memory d = honestDealing(0);
         bytes[5] memory calls = [
-            abi.encodeCall(judges.bad, (d.dealing, d.oneTimeKeys, opening(d, 2), address(keys))), "", "", "", ""
+            abi.encodeCall(judges.bad, (d.dealing, d.oneTimeKeys, opening(d, 2), address(keys))),
+            "",
+            "",
+            "",
+            ""
         ];
         for (uint8 i; i < 4; ++i) {
             calls[i + 1] = abi.encodeCall(
-                judges.malformed,
-                (d.dealing, hashedOf(d, DealingDefect(i)), DealingDefect(i), address(keys))
+                judges.malformed, (d.dealing, hashedOf(d, DealingDefect(i)), DealingDefect(i), address(keys))
             );
         }
         for (uint256 gasLimit = 3_000; gasLimit < 403_000; gasLimit += 500) {

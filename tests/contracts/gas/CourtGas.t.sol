@@ -53,6 +53,7 @@ contract CourtGasTest is DealingFixture, Snapshots {
         reportEquivocation(c.committee[(position + 1) % 4], x, y);
         _snap(GROUP, "proveCeremonyEquivocation", "two commitments");
         _dealings();
+        _challenges();
         _views();
         _measuredElsewhere(GROUP, "proveProviderEquivocation");
         _assertComplete(GROUP);
@@ -78,7 +79,45 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "proveMalformedDealing", "no possession");
     }
 
+    /// Of servers that nobody has accused yet, by a challenger with credit slots.
+    function _challenges() private {
+        addServers(8);
+        Ceremony memory c = makeKey(3, 4, 5);
+        uint256 position;
+        while (servers.server(c.committee[position]).lockedOut) ++position;
+        consumer.order(c.keyId, ROOT);
+        Answer memory a = honest(c, position, ROOT);
+        a.envelope.dutyKind = DEPOSIT;
+        (a.envelope.slot, a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0, 0);
+        seal(a);
+        vm.deal(reporter, 1 ether);
+        _challenge(a, c.signers[position]);
+        _snap(GROUP, "challengeSignature");
+        court.answerSignature(a.envelope, a.signature, a.partial_);
+        _assertBudget(_snap(GROUP, "answerSignature", "first of an operator"), 120_000, "an answer");
+        court.challenge(c.keyId, a.envelope.index, ROOT);
+        _snap(GROUP, "challenge");
+        vm.prank(servers.server(a.holder.server).operator);
+        court.withdrawFees();
+        _snap(GROUP, "withdrawFees");
+        _challenge(a, c.signers[position]);
+        vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
+        court.proveUnansweredChallenge(c.keyId, a.envelope.index, ROOT);
+        _snap(GROUP, "proveUnansweredChallenge", "first of a challenger");
+    }
+
+    function _challenge(Answer memory a, address signer) private {
+        vm.prank(reporter);
+        court.challengeSignature{value: 0.1 ether}(a.envelope.keyId, a.envelope.index, ROOT, signer, a.holder);
+    }
+
     function _views() private {
+        court.answerFee();
+        _snap(GROUP, "answerFee");
+        court.feesOf(reporter);
+        _snap(GROUP, "feesOf");
+        court.CHALLENGE_BLOCKS();
+        _snap(GROUP, "CHALLENGE_BLOCKS");
         court.committedAt(0);
         _snap(GROUP, "committedAt");
         court.GENESIS_TIME();
