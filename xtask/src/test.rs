@@ -23,6 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("npm packages", run::node_packages_of_tests),
         ("binaries", run::build_binaries),
         ("contracts: unit, fuzz, invariants", contracts),
+        ("contracts: against vectors that @noble makes in the run", differential),
         ("contracts: gas snapshots and budgets", gas),
         ("abi/ against the contracts", || run::abi(true)),
         ("fuzz: wrong inputs for every parser", fuzz::short),
@@ -59,7 +60,14 @@ fn attempt((name, step): &Step) -> Result<(), String> {
 }
 
 fn contracts() -> Result<()> {
-    run::run("forge", &["test", "--no-match-path", "tests/contracts/gas/*"])
+    run::run("forge", &["test", "--no-match-path", "tests/contracts/{gas,differential}/*"])
+}
+
+/// The one step in which a contract test starts a program.
+fn differential() -> Result<()> {
+    let mut command = run::command("forge")?;
+    command.args(["test", "--match-path", "tests/contracts/differential/*"]);
+    run::run_command(command.env("FOUNDRY_PROFILE", "differential"))
 }
 
 /// What could frame an honest server gets ten times the tries.
