@@ -373,6 +373,20 @@ contract DealingsTest is DealingFixture {
         }
     }
 
+    /// Where EIP-2537 fails for everybody, or costs more than today, nobody is guilty of it.
+    function test_ProveMalformedDealing_InconclusiveWithoutThePrecompiles() public {
+        Dealt memory d = honestDealing(0);
+        bytes memory refusal = selector(ICourt.Inconclusive.selector);
+        bytes32 evidence = dealingDigest(d.dealing);
+        vm.mockCallRevert(address(0x0c), "", "");
+        refuse(Fault.MalformedDealing, evidence, malformedCall(d, DealingDefect.Commitment, 0), refusal);
+        _refuseBad(d, opening(d, 2), refusal);
+        vm.clearMockedCalls();
+        vm.mockCallRevert(address(0x0f), "", "");
+        refuse(Fault.MalformedDealing, evidence, malformedCall(d, DealingDefect.Possession, 0), refusal);
+        vm.clearMockedCalls();
+    }
+
     function testFuzz_ProveMalformedDealing_ExactlyTheChangedOnes(
         uint8 defect,
         uint8 position,
