@@ -378,11 +378,11 @@ contract DealingsTest is DealingFixture {
         Dealt memory d = honestDealing(0);
         bytes memory refusal = selector(ICourt.Inconclusive.selector);
         bytes32 evidence = dealingDigest(d.dealing);
-        vm.mockCallRevert(address(0x0c), "", "");
+        vm.mockCallRevert(address(0x0c), bytes(""), bytes(""));
         refuse(Fault.MalformedDealing, evidence, malformedCall(d, DealingDefect.Commitment, 0), refusal);
         _refuseBad(d, opening(d, 2), refusal);
         vm.clearMockedCalls();
-        vm.mockCallRevert(address(0x0f), "", "");
+        vm.mockCallRevert(address(0x0f), bytes(""), bytes(""));
         refuse(Fault.MalformedDealing, evidence, malformedCall(d, DealingDefect.Possession, 0), refusal);
         vm.clearMockedCalls();
     }
