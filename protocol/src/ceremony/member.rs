@@ -310,10 +310,8 @@ impl Member {
             self.judge_acknowledgements();
             return;
         }
-        let provisional = matches!(
-            &self.failure,
-            Some(Failure { fault: Fault::SetsDiffer | Fault::RecipientsDiffer(_), .. })
-        );
+        let provisional =
+            matches!(&self.failure, Some(Failure { fault: Fault::SetsDiffer | Fault::RecipientsDiffer(_), .. }));
         if self.failure.is_some() && !provisional {
             return;
         }
@@ -364,9 +362,10 @@ impl Member {
     /// it up, or somebody showed it another key than it showed us.
     fn judge_recipients(&mut self) {
         let ours = self.board.one_time_keys_hash();
-        let other = self.board.indices().find(|index| {
-            self.board.dealing(*index).is_some_and(|(body, _)| Some(body.one_time_keys_hash) != ours)
-        });
+        let other = self
+            .board
+            .indices()
+            .find(|index| self.board.dealing(*index).is_some_and(|(body, _)| Some(body.one_time_keys_hash) != ours));
         if let Some(other) = other {
             let evidence = self.board.message(Round::Dealing, other).cloned().into_iter().collect();
             self.failure = Some(Failure { culprit: None, fault: Fault::RecipientsDiffer(other), evidence });
