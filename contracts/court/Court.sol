@@ -130,7 +130,7 @@ contract Court is ICourt {
         bytes calldata partial_
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
-        GarbagePartial.judge(holder.shareKey, envelope.signingRoot, partial_);
+        GarbagePartial.judge(partial_);
         _sentence(_upheld(Fault.GarbagePartial, envelope, holder, evidence));
     }
 

@@ -279,9 +279,9 @@ interface ICourt {
     ) external;
 
     /// @notice A partial that is no point of the subgroup, or has not 256 bytes.
-    /// @dev evidence: EIP-712 digest of the envelope. A failed pairing proves nothing by itself, for too little gas fails too:
-    /// the **canary**, a pairing of equal length and gas cap on points known to be good, must succeed after it.
-    /// Raised: `WrongPartial`, `NotGarbage`, `Inconclusive`, `BLS12381.PrecompileFailed` (as inconclusive).
+    /// @dev evidence: EIP-712 digest of the envelope. A point that G2MSM refuses proves nothing by itself, for too little gas
+    /// fails too: the **canary**, a call of equal length and gas cap on a point known to be good, must succeed after it.
+    /// Raised: `WrongPartial`, `NotGarbage`, `Inconclusive`.
     function proveGarbagePartial(
         Envelope calldata envelope,
         bytes calldata signature,

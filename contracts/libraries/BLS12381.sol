@@ -31,6 +31,7 @@ library BLS12381 {
     uint256 private constant G1ADD = 0x0b;
     uint256 private constant G1MSM = 0x0c;
     uint256 private constant G2ADD = 0x0d;
+    uint256 private constant G2MSM = 0x0e;
     uint256 private constant PAIRING = 0x0f;
     uint256 private constant MAP_FP2_TO_G2 = 0x11;
 
@@ -44,8 +45,9 @@ library BLS12381 {
     uint256 private constant PAIRING_PRICE = 102_900;
     /// Twice the price of a G1MSM before its discount for many points.
     uint256 private constant MSM_GAS_PER_POINT = 24_000;
-    /// What a G1MSM of one pair costs.
-    uint256 private constant MSM_PRICE = 12_000;
+    /// What a G1MSM and a G2MSM of one pair cost.
+    uint256 private constant G1MSM_PRICE = 12_000;
+    uint256 private constant G2MSM_PRICE = 22_500;
 
     /// The field modulus p and (p - 1) / 2, each as the upper 128 and the lower 256 bits.
     uint256 private constant P_HIGH = 0x1a0111ea397fe69a4b1ba7b6434bacd7;
@@ -58,6 +60,16 @@ library BLS12381 {
     uint256 private constant G1_X_LOW = 0xc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb;
     uint256 private constant G1_Y_HIGH = 0x08b3f481e3aaa0f1a09e30ed741d8ae4;
     uint256 private constant G1_Y_LOW = 0xfcf5e095d5d00af600db18cb2c04b3edd03cc744a2888ae40caa232946c5e7e1;
+
+    /// The generator of G2: x.c0, x.c1, y.c0, y.c1.
+    uint256 private constant G2_X0_HIGH = 0x024aa2b2f08f0a91260805272dc51051;
+    uint256 private constant G2_X0_LOW = 0xc6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8;
+    uint256 private constant G2_X1_HIGH = 0x13e02b6052719f607dacd3a088274f65;
+    uint256 private constant G2_X1_LOW = 0x596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e;
+    uint256 private constant G2_Y0_HIGH = 0x0ce5d527727d6e118cc9cdc6da2e351a;
+    uint256 private constant G2_Y0_LOW = 0xadfd9baa8cbdd3a76d429a695160d12c923ac9cc3baca289e193548608b82801;
+    uint256 private constant G2_Y1_HIGH = 0x0606c4a02ea734cc32acd2b02bc28b99;
+    uint256 private constant G2_Y1_LOW = 0xcb3e287e85a763af267492ab572e99ab3f370d275cec1da1aaa9075ff05f79be;
 
     /// -G1, the negated generator.
     uint256 private constant NEG_G1_X_HIGH = 0x17f1d3a73197d7942695638c4fa9ac0f;
@@ -276,9 +288,28 @@ library BLS12381 {
             let input := mload(0x40)
             mcopy(input, add(point, 0x20), 0x80)
             mstore(add(input, 0x80), 1)
-            taken := staticcall(MSM_PRICE, G1MSM, input, 0xa0, input, 0x80)
+            taken := staticcall(G1MSM_PRICE, G1MSM, input, 0xa0, input, 0x80)
             taken := and(taken, eq(returndatasize(), 0x80))
         }
+    }
+
+    /// @notice The same for G2.
+    function tryPointG2(bytes memory point) internal view returns (bool taken) {
+        if (point.length != G2_LENGTH) return false;
+        assembly ("memory-safe") {
+            let input := mload(0x40)
+            mcopy(input, add(point, 0x20), 0x100)
+            mstore(add(input, 0x100), 1)
+            taken := staticcall(G2MSM_PRICE, G2MSM, input, 0x120, input, 0x100)
+            taken := and(taken, eq(returndatasize(), 0x100))
+        }
+    }
+
+    /// @notice The generator of G2.
+    function generatorG2() internal pure returns (bytes memory) {
+        return abi.encode(
+            G2_X0_HIGH, G2_X0_LOW, G2_X1_HIGH, G2_X1_LOW, G2_Y0_HIGH, G2_Y0_LOW, G2_Y1_HIGH, G2_Y1_LOW
+        );
     }
 
     /// @notice The generator of G1.

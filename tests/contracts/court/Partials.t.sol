@@ -13,8 +13,8 @@ contract Judges {
         InvalidPartial.judge(shareKey, root, partial_);
     }
 
-    function garbage(bytes calldata shareKey, bytes32 root, bytes calldata partial_) external view {
-        GarbagePartial.judge(shareKey, root, partial_);
+    function garbage(bytes calldata partial_) external view {
+        GarbagePartial.judge(partial_);
     }
 }
 
@@ -182,6 +182,15 @@ contract PartialsTest is CourtFixture {
         }
     }
 
+    /// Where EIP-2537 fails for everybody, or costs more than today, nobody is guilty of it.
+    function test_ProveGarbagePartial_InconclusiveWithoutThePrecompile() public {
+        Answer memory a = honest(made(), 0, ROOT);
+        vm.mockCallRevert(address(0x0e), bytes(""), bytes(""));
+        bytes memory refusal = selector(ICourt.Inconclusive.selector);
+        refuse(Fault.GarbagePartial, evidenceOf(a), garbageCall(a), refusal);
+        vm.clearMockedCalls();
+    }
+
     function testFuzz_ProveGarbagePartial_OfAnyBytes(uint8 position, bytes calldata noise, uint8 start)
         public
     {
@@ -222,7 +231,7 @@ contract PartialsTest is CourtFixture {
     function test_Sweep_NoGasLimitMakesAVerdictAgainstAnHonestPartial() public view {
         Answer memory a = honest(made(), 0, ROOT);
         bytes memory invalidCall_ = abi.encodeCall(judges.invalid, (a.holder.shareKey, ROOT, a.partial_));
-        bytes memory garbageCall_ = abi.encodeCall(judges.garbage, (a.holder.shareKey, ROOT, a.partial_));
+        bytes memory garbageCall_ = abi.encodeCall(judges.garbage, (a.partial_));
         for (uint256 gasLimit = 5_000; gasLimit < 405_000; gasLimit += 500) {
             (bool guilty,) = address(judges).staticcall{gas: gasLimit}(invalidCall_);
             assertFalse(guilty, "invalid");
