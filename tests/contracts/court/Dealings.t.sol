@@ -283,7 +283,7 @@ contract DealingsTest is DealingFixture {
         for (uint256 i; i < 4; ++i) {
             Dealt memory d = honestDealing(0);
             if (i == 0) d.dealing.oneTimeKey = compressed(99);
-            if (i == 1) d.dealing.oneTimeKey[0] = 0x04;
+            if (i == 1) (d.dealing.oneTimeKey[0], d.oneTimeKeys[0]) = (bytes1(0x04), bytes1(0x04));
             if (i == 2) d.oneTimeKeys = bytes.concat(d.oneTimeKeys, compressed(99));
             if (i == 3) d.oneTimeKeys = compressed(d.secrets[0]);
             d.dealing.oneTimeKeysHash = keccak256(d.oneTimeKeys);
