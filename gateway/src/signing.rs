@@ -286,8 +286,9 @@ impl Signing {
     /// Off the hot path: waits for late answers, so that wrong ones are found even if they were not needed, and keeps all.
     fn finish(&self, key: Arc<ServedKey>, wanted: Wanted, mut collector: Collector<Line>) {
         let (keeper, metrics, suspects) = (self.keeper.clone(), self.metrics.clone(), self.suspects.clone());
+        let verifier = self.verifier.clone();
         tokio::spawn(async move {
-            let _ = collector.check_late().await;
+            let _ = collector.check_late_with(&verifier).await;
             for member in collector.troubles() {
                 let labels = [
                     ("server".to_owned(), member.server_id.to_string()),

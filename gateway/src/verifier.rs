@@ -1,28 +1,27 @@
-//! Verifies combined signatures, those over one signing root together.
+//! Verifies combined signatures and late partial signatures, those that wait at one time together.
 //!
-//! From Electra on all attestations of one slot have one root. While one group is verified the next signatures wait, so a
-//! burst costs a hash and a pairing check per group and not per signature. It also keeps pairings off the threads that serve
-//! connections.
+//! While one group is verified the next signatures wait, so a burst costs a hash and a Miller loop per signing root and one
+//! final exponentiation per group, not all that per signature: from Electra on all attestations of one slot have one root, and
+//! the proofs of selection of an epoch have one per slot. It also keeps pairings off the threads that serve connections.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use stkr_core::{PublicKey, Signature, verify_same_message};
+use stkr_core::{Claim, PublicKey, Signature, verify_batch};
 use stkr_node::collector::Verify;
 use tokio::sync::oneshot;
 
-/// Signatures of one group: what one of them may have to wait for.
+/// Signatures of one group and messages of one group at most: what one of them may have to wait for, about 20 ms.
 const GROUP: usize = 128;
+const GROUP_MESSAGES: usize = 32;
 /// Threads at most.
 const MOST_THREADS: usize = 8;
 
 #[derive(Debug)]
 struct Job {
-    message: [u8; 32],
-    key: PublicKey,
-    signature: Signature,
+    claim: Claim,
     reply: oneshot::Sender<bool>,
 }
 
@@ -50,27 +49,23 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            if let Some(first) = queue.jobs.pop_front() {
-                return Some(group(first, &mut queue.jobs));
+            if !queue.jobs.is_empty() {
+                return Some(group(&mut queue.jobs));
             }
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// What waits over the same message as `first`, oldest first; the rest keeps its order.
-fn group(first: Job, jobs: &mut VecDeque<Job>) -> Vec<Job> {
-    let message = first.message;
-    let (mut taken, mut rest) = (vec![first], VecDeque::with_capacity(jobs.len()));
-    for job in jobs.drain(..) {
-        if job.message == message && taken.len() < GROUP {
-            taken.push(job);
-        } else {
-            rest.push_back(job);
-        }
-    }
-    *jobs = rest;
-    taken
+/// The oldest that may go together.
+fn group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+    let mut messages = BTreeSet::new();
+    let fits = |job: &&Job| {
+        messages.insert(job.claim.message);
+        messages.len() <= GROUP_MESSAGES
+    };
+    let count = jobs.iter().take(GROUP).take_while(fits).count();
+    jobs.drain(..count).collect()
 }
 
 /// Ends the threads with the last verifier.
@@ -109,11 +104,10 @@ impl Verifier {
 
 fn work(shared: &Shared, verified: &Counter, groups: &Counter) {
     while let Some(group) = shared.next() {
-        let Some(message) = group.first().map(|job| job.message) else { continue };
         verified.inc_by(u64::try_from(group.len()).unwrap_or_default());
         groups.inc();
-        let pairs: Vec<(PublicKey, Signature)> = group.iter().map(|job| (job.key, job.signature)).collect();
-        for (job, verdict) in group.into_iter().zip(verify_same_message(&message, &pairs)) {
+        let claims: Vec<Claim> = group.iter().map(|job| job.claim).collect();
+        for (job, verdict) in group.into_iter().zip(verify_batch(&claims)) {
             let _ = job.reply.send(verdict);
         }
     }
@@ -122,7 +116,8 @@ fn work(shared: &Shared, verified: &Counter, groups: &Counter) {
 impl Verify for Verifier {
     fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool> {
         let (reply, verdict) = oneshot::channel();
-        self.handle.0.lock().jobs.push_back(Job { message, key, signature, reply });
+        let claim = Claim { key, message, signature };
+        self.handle.0.lock().jobs.push_back(Job { claim, reply });
         self.handle.0.ready.notify_one();
         // No verdict is no yes: the collection then verifies for itself.
         Box::pin(async move { verdict.await.unwrap_or(false) })
@@ -160,13 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_of_one_message_and_bounded_and_the_rest_keeps_its_order() {
+    fn a_group_is_bounded_in_signatures_and_in_messages_and_the_rest_keeps_its_order() {
         let (key, signature) = pair(1, &[0; 32]);
-        let job = |message: u8| Job { message: [message; 32], key, signature, reply: oneshot::channel().0 };
+        let job = |message: usize| {
+            let message = [u8::try_from(message).unwrap(); 32];
+            Job { claim: Claim { key, message, signature }, reply: oneshot::channel().0 }
+        };
+        let numbers = |jobs: &mut dyn Iterator<Item = &Job>| jobs.map(|job| job.claim.message[0]).collect::<Vec<_>>();
         let mut jobs: VecDeque<Job> = [2, 1, 3, 1, 2].into_iter().map(job).collect();
-        assert_eq!(group(job(1), &mut jobs).len(), 3);
-        assert_eq!(jobs.iter().map(|job| job.message[0]).collect::<Vec<_>>(), [2, 3, 2]);
-        let mut jobs: VecDeque<Job> = (0..GROUP * 2).map(|_| job(1)).collect();
-        assert_eq!((group(job(1), &mut jobs).len(), jobs.len()), (GROUP, GROUP + 1));
+        assert_eq!((numbers(&mut group(&mut jobs).iter()), jobs.len()), (vec![2, 1, 3, 1, 2], 0));
+        let mut jobs: VecDeque<Job> = (0..=GROUP).map(|_| job(1)).collect();
+        assert_eq!((group(&mut jobs).len(), jobs.len()), (GROUP, 1));
+        let mut jobs: VecDeque<Job> = (0..GROUP_MESSAGES + 2).map(job).collect();
+        assert_eq!(group(&mut jobs).len(), GROUP_MESSAGES);
+        assert_eq!(numbers(&mut jobs.iter()), [32, 33]);
     }
 }

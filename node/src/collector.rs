@@ -29,7 +29,7 @@ impl Ask for ServerClient {
     }
 }
 
-/// Somebody who verifies combined signatures, and may verify several over one message together.
+/// Somebody who verifies signatures, and may verify several together.
 pub trait Verify: Send + Sync {
     /// Whether `signature` is that of `key` over `message`. No is also the answer of one who cannot say.
     fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool>;
@@ -161,6 +161,31 @@ impl<C: Ask> Collector<C> {
             self.take(index, answer);
         }
         self.poll()
+    }
+
+    /// The same, with what comes verified by `verifier`; what that says no to is verified once more before anybody is named.
+    pub async fn check_late_with(&mut self, verifier: &impl Verify) -> Progress {
+        while let Some((index, answer)) = self.pending.next().await {
+            match answer {
+                Ok(response) => self.take_late(index, response, verifier).await,
+                Err(_) => self.take(index, answer),
+            }
+        }
+        self.poll()
+    }
+
+    async fn take_late(&mut self, index: ShareIndex, response: SignResponse, verifier: &impl Verify) {
+        self.asked.remove(&index);
+        let answer = match self.collection.claim(index, response) {
+            Ok(claim) => {
+                let (key, partial) = claim.to_verify();
+                let message = self.collection.asked().subject().signing_root().0;
+                let right = verifier.verify(key, message, partial).await;
+                self.collection.settle(claim, right)
+            }
+            Err(answer) => answer,
+        };
+        self.note(index, answer);
     }
 
     fn ask_missing(&mut self) {

@@ -189,6 +189,28 @@ fn late_wrong_partials_are_still_found() {
 }
 
 #[test]
+fn a_late_partial_that_a_batch_said_no_to_is_verified_alone_before_anybody_is_named() {
+    let setup = Setup::new(1);
+    for said_right in [true, false] {
+        let mut collection = setup.collection();
+        for i in 1..=3 {
+            collection.on_response(index(i), setup.answer(i));
+        }
+        done(collection.poll());
+        let claim = collection.claim(index(4), setup.answer(4)).unwrap();
+        let (key, partial) = claim.to_verify();
+        assert!(stkr_core::verify(&key, &request().signing_root().0, &partial));
+        assert_eq!(collection.settle(claim.clone(), said_right), Answer::Counted);
+        assert_eq!(collection.settle(claim, said_right), Answer::Repeated);
+    }
+    let mut collection = setup.collection();
+    let claim = collection.claim(index(4), wrong_answer(4)).unwrap();
+    let (key, partial) = claim.to_verify();
+    assert!(!stkr_core::verify(&key, &request().signing_root().0, &partial));
+    assert!(matches!(collection.settle(claim, false), Answer::Wrong(evidence) if evidence.culprit == index(4)));
+}
+
+#[test]
 fn without_enough_good_partials_there_is_no_signature_and_every_culprit_is_named() {
     let setup = Setup::new(1);
     let mut collection = setup.collection();
