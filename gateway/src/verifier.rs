@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use stkr_core::{Claim, PublicKey, Signature, verify_batch};
-use stkr_node::collector::Verify;
+use stkr_core::{Claim, verify_batch};
+use stkr_node::collector::{Urgency, Verify};
 use tokio::sync::oneshot;
 
 /// Signatures of one group and messages of one group at most: what one of them may have to wait for, about 20 ms.
@@ -27,7 +27,10 @@ struct Job {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// Somebody waits for these.
+    urgent: VecDeque<Job>,
+    /// Nobody waits for these: they go where there is room.
+    late: VecDeque<Job>,
     closed: bool,
 }
 
@@ -49,23 +52,26 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            if !queue.jobs.is_empty() {
-                return Some(group(&mut queue.jobs));
+            if let Some(group) = queue.group() {
+                return Some(group);
             }
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// The oldest that may go together.
-fn group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
-    let mut messages = BTreeSet::new();
-    let fits = |job: &&Job| {
-        messages.insert(job.claim.message);
-        messages.len() <= GROUP_MESSAGES
-    };
-    let count = jobs.iter().take(GROUP).take_while(fits).count();
-    jobs.drain(..count).collect()
+impl Queue {
+    /// The oldest that somebody waits for and that may go together; if there are none, the oldest of the others.
+    fn group(&mut self) -> Option<Vec<Job>> {
+        let jobs = if self.urgent.is_empty() { &mut self.late } else { &mut self.urgent };
+        let mut messages = BTreeSet::new();
+        let fits = |job: &&Job| {
+            messages.insert(job.claim.message);
+            messages.len() <= GROUP_MESSAGES
+        };
+        let count = jobs.iter().take(GROUP).take_while(fits).count();
+        (count > 0).then(|| jobs.drain(..count).collect())
+    }
 }
 
 /// Ends the threads with the last verifier.
@@ -114,10 +120,13 @@ fn work(shared: &Shared, verified: &Counter, groups: &Counter) {
 }
 
 impl Verify for Verifier {
-    fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool> {
+    fn verify(&self, claim: Claim, urgency: Urgency) -> BoxFuture<'static, bool> {
         let (reply, verdict) = oneshot::channel();
-        let claim = Claim { key, message, signature };
-        self.handle.0.lock().jobs.push_back(Job { claim, reply });
+        {
+            let mut queue = self.handle.0.lock();
+            let jobs = if urgency == Urgency::Late { &mut queue.late } else { &mut queue.urgent };
+            jobs.push_back(Job { claim, reply });
+        }
         self.handle.0.ready.notify_one();
         // No verdict is no yes: the collection then verifies for itself.
         Box::pin(async move { verdict.await.unwrap_or(false) })
@@ -126,8 +135,8 @@ impl Verify for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
+    use stkr_core::{PublicKey, Signature, Threshold};
 
     use super::*;
 
@@ -144,10 +153,13 @@ mod tests {
             let message = [number % 2; 32];
             let (key, right) = pair(number, &message);
             let wrong = pair(number, &[9; 32]).1;
-            (key, message, if number % 10 == 3 { wrong } else { right })
+            Claim { key, message, signature: if number % 10 == 3 { wrong } else { right } }
         });
         let signed: Vec<_> = signed.collect();
-        let asked = signed.into_iter().map(|(key, message, signature)| verifier.verify(key, message, signature));
+        let asked = signed
+            .into_iter()
+            .enumerate()
+            .map(|(at, claim)| verifier.verify(claim, if at < 20 { Urgency::Waiting } else { Urgency::Late }));
         let verdicts = futures::future::join_all(asked).await;
         let wrong: Vec<usize> = (0..40).filter(|at| !verdicts[*at]).collect();
         assert_eq!(wrong, [3, 13, 23, 33]);
@@ -162,12 +174,17 @@ mod tests {
             Job { claim: Claim { key, message, signature }, reply: oneshot::channel().0 }
         };
         let numbers = |jobs: &mut dyn Iterator<Item = &Job>| jobs.map(|job| job.claim.message[0]).collect::<Vec<_>>();
-        let mut jobs: VecDeque<Job> = [2, 1, 3, 1, 2].into_iter().map(job).collect();
-        assert_eq!((numbers(&mut group(&mut jobs).iter()), jobs.len()), (vec![2, 1, 3, 1, 2], 0));
-        let mut jobs: VecDeque<Job> = (0..=GROUP).map(|_| job(1)).collect();
-        assert_eq!((group(&mut jobs).len(), jobs.len()), (GROUP, 1));
-        let mut jobs: VecDeque<Job> = (0..GROUP_MESSAGES + 2).map(job).collect();
-        assert_eq!(group(&mut jobs).len(), GROUP_MESSAGES);
-        assert_eq!(numbers(&mut jobs.iter()), [32, 33]);
+        let mut queue = Queue { urgent: [2, 1, 3, 1, 2].into_iter().map(job).collect(), ..Queue::default() };
+        assert_eq!(numbers(&mut queue.group().unwrap().iter()), [2, 1, 3, 1, 2]);
+        assert!(queue.group().is_none());
+        queue.urgent = (0..=GROUP).map(|_| job(1)).collect();
+        assert_eq!((queue.group().unwrap().len(), queue.urgent.len()), (GROUP, 1));
+        queue.urgent = (0..GROUP_MESSAGES + 2).map(job).collect();
+        assert_eq!(queue.group().unwrap().len(), GROUP_MESSAGES);
+        assert_eq!(numbers(&mut queue.urgent.iter()), [32, 33]);
+        // What nobody waits for goes last, and then under the same bounds.
+        queue.late = (0..GROUP_MESSAGES + 1).map(job).collect();
+        assert_eq!(numbers(&mut queue.group().unwrap().iter()), [32, 33]);
+        assert_eq!((queue.group().unwrap().len(), queue.late.len()), (GROUP_MESSAGES, 1));
     }
 }

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256};
-use stkr_core::{CombineError, CommitteeKeys, PartialSignature, PublicKey, ShareIndex, Signature};
+use stkr_core::{Claim, CombineError, CommitteeKeys, PartialSignature, ShareIndex, Signature};
 use thiserror::Error;
 
 use crate::{
@@ -106,19 +106,19 @@ pub struct Evidence {
     pub partial: [u8; 256],
 }
 
-/// An answer that would count if its partial is right.
+/// An answer that counts if its partial is right.
 #[derive(Clone, Debug)]
-pub struct Claim {
-    partial: PartialSignature,
+pub struct Unverified {
+    index: ShareIndex,
     answer: SignedPartial,
-    share_key: PublicKey,
+    claim: Claim,
 }
 
-impl Claim {
-    /// What there is to verify: the partial signature is that of this key over the signing root that was asked for.
+impl Unverified {
+    /// What there is to verify: the partial signature under the share key, over the signing root that was asked for.
     #[must_use]
-    pub const fn to_verify(&self) -> (PublicKey, Signature) {
-        (self.share_key, self.partial.signature)
+    pub const fn claim(&self) -> Claim {
+        self.claim
     }
 }
 
@@ -269,24 +269,24 @@ impl Collection {
     ///
     /// # Errors
     /// What became of a response that leaves nothing to verify.
-    pub fn claim(&mut self, index: ShareIndex, response: SignResponse) -> Result<Claim, Answer> {
+    pub fn examine(&mut self, index: ShareIndex, response: SignResponse) -> Result<Unverified, Answer> {
         match response {
             SignResponse::Refused(refused) => Err(self.on_refusal(index, refused.refusal)),
-            SignResponse::Signed(answer) => self.examine(index, answer),
+            SignResponse::Signed(answer) => self.examine_partial(index, answer),
         }
     }
 
-    /// Counts a claim that was found `right`. Any other is verified here, alone, before its sender is named: a conviction
+    /// Counts a partial that was found `right`. Any other is verified here, alone, before its sender is named: a conviction
     /// never rests on a batch that failed, or on nobody having had the time.
-    pub fn settle(&mut self, claim: Claim, right: bool) -> Answer {
-        let Claim { partial, answer, .. } = claim;
-        if self.has_answered(partial.index) {
+    pub fn settle(&mut self, unverified: Unverified, right: bool) -> Answer {
+        let Unverified { index, answer, claim } = unverified;
+        if self.has_answered(index) {
             return Answer::Repeated;
         }
-        if !right && !self.committee.keys.verify_partial(&self.signing_root().0, &partial) {
-            return self.convict(partial.index, &answer);
+        if !right && !stkr_core::verify(&claim.key, &claim.message, &claim.signature) {
+            return self.convict(index, &answer);
         }
-        self.counted.insert(partial.index, (partial, answer));
+        self.counted.insert(index, (PartialSignature { index, signature: claim.signature }, answer));
         Answer::Counted
     }
 
@@ -338,13 +338,13 @@ impl Collection {
 
     fn on_partial(&mut self, index: ShareIndex, answer: SignedPartial) -> Answer {
         let believed = !self.suspects.contains(&index) && self.signature.is_none();
-        match self.examine(index, answer) {
-            Ok(claim) => self.settle(claim, believed),
+        match self.examine_partial(index, answer) {
+            Ok(unverified) => self.settle(unverified, believed),
             Err(answer) => answer,
         }
     }
 
-    fn examine(&mut self, index: ShareIndex, answer: SignedPartial) -> Result<Claim, Answer> {
+    fn examine_partial(&mut self, index: ShareIndex, answer: SignedPartial) -> Result<Unverified, Answer> {
         self.check_envelope(index, &answer).map_err(Answer::NoAnswer)?;
         if self.has_answered(index) {
             return Err(Answer::Repeated);
@@ -353,13 +353,9 @@ impl Collection {
         let Ok(signature) = Signature::from_eip2537(&answer.partial) else {
             return Err(self.convict(index, &answer));
         };
-        let share_key = *self
-            .committee
-            .keys
-            .share_keys()
-            .get(index.position())
-            .ok_or(Answer::NoAnswer(NoAnswer::NoSuchMember(index)))?;
-        Ok(Claim { partial: PartialSignature { index, signature }, answer, share_key })
+        let key = self.committee.keys.share_keys().get(index.position()).copied();
+        let key = key.ok_or(Answer::NoAnswer(NoAnswer::NoSuchMember(index)))?;
+        Ok(Unverified { index, answer, claim: Claim { key, message: self.signing_root().0, signature } })
     }
 
     fn has_answered(&self, index: ShareIndex) -> bool {

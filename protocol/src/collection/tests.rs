@@ -197,17 +197,15 @@ fn a_late_partial_that_a_batch_said_no_to_is_verified_alone_before_anybody_is_na
             collection.on_response(index(i), setup.answer(i));
         }
         done(collection.poll());
-        let claim = collection.claim(index(4), setup.answer(4)).unwrap();
-        let (key, partial) = claim.to_verify();
-        assert!(stkr_core::verify(&key, &request().signing_root().0, &partial));
-        assert_eq!(collection.settle(claim.clone(), said_right), Answer::Counted);
-        assert_eq!(collection.settle(claim, said_right), Answer::Repeated);
+        let unverified = collection.examine(index(4), setup.answer(4)).unwrap();
+        assert_eq!(stkr_core::verify_batch(&[unverified.claim()]), [true]);
+        assert_eq!(collection.settle(unverified.clone(), said_right), Answer::Counted);
+        assert_eq!(collection.settle(unverified, said_right), Answer::Repeated);
     }
     let mut collection = setup.collection();
-    let claim = collection.claim(index(4), wrong_answer(4)).unwrap();
-    let (key, partial) = claim.to_verify();
-    assert!(!stkr_core::verify(&key, &request().signing_root().0, &partial));
-    assert!(matches!(collection.settle(claim, false), Answer::Wrong(evidence) if evidence.culprit == index(4)));
+    let unverified = collection.examine(index(4), wrong_answer(4)).unwrap();
+    assert_eq!(stkr_core::verify_batch(&[unverified.claim()]), [false]);
+    assert!(matches!(collection.settle(unverified, false), Answer::Wrong(evidence) if evidence.culprit == index(4)));
 }
 
 #[test]
