@@ -13,23 +13,22 @@ use serde::{Deserialize, Serialize};
 use stkr_chain::Deployment;
 use stkr_chain::endpoint::same_endpoint;
 use stkr_duties::ForkSchedule;
+use stkr_files::FileError;
 use url::Url;
 
 use crate::exit::Failure;
 use crate::logs::LogFormat;
 use crate::secrets::{self, SecretError};
 
+/// Largest configuration or fork schedule read.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file.
-    #[error("cannot read configuration {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error("cannot read configuration {0}")]
+    Read(#[from] FileError),
     /// Syntax, type or unknown key.
     #[error("configuration {path}: {reason}")]
     Parse {
@@ -116,8 +115,7 @@ pub fn load<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
 /// # Errors
 /// When the file cannot be read or parsed.
 pub fn read<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+    parse(&stkr_files::read_text(path, MAX_CONFIG_BYTES)?, path)
 }
 
 /// The same for the `text` of a file at `path`, which is not opened.
@@ -130,7 +128,8 @@ pub fn parse<C: ProgramConfig>(text: &str, path: &Path) -> Result<C, ConfigError
     // The parser takes integers of 64 bits, TOML has 63 and a sign: what cannot be written is nothing to run with.
     toml::Value::try_from(&config)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })?;
-    let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|source| ConfigError::Read(FileError::Io { path: path.to_owned(), source }))?;
     config.resolve(absolute.parent().unwrap_or(Path::new("/")));
     Ok(config)
 }
@@ -601,8 +600,7 @@ pub fn fork_schedule(
         }
         (None, built_in) => built_in,
         (Some(path), None) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let text = stkr_files::read_text(path, MAX_CONFIG_BYTES).map_err(|error| wrong(error.to_string()))?;
             let read = toml::from_str::<ForkSchedule>(&text);
             Some(read.map_err(|error| wrong(format!("{}: {}", path.display(), error.message())))?)
         }
