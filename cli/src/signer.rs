@@ -67,3 +67,16 @@ fn refuse_pasted_key(path: &Path) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keystore_that_is_a_device_or_a_folder_is_refused_and_not_read_to_its_end() {
+        for path in ["/dev/zero", "/tmp"] {
+            let failure = read_keystore(Path::new(path)).unwrap_err();
+            assert!(failure.message.contains("not a regular file"), "{}", failure.message);
+        }
+    }
+}

@@ -98,6 +98,53 @@ pub trait ProgramConfig: Default + Serialize + DeserializeOwned {
     /// # Errors
     /// The first thing that is wrong.
     fn check(&self) -> Result<(), ConfigError>;
+
+    /// What `config check` looks at besides, and what a program that starts finds out by itself: it may take a second.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    fn check_thoroughly(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// A file that a configuration names: the dotted key and the path.
+pub type Named<'a> = (&'static str, &'a Path);
+
+/// Checks the paths of databases, which need not exist: each is a file in a folder that is there, and neither of them nor one of
+/// the `others` is the same file. One database in the place of two would be taken for damaged by one of its two owners.
+///
+/// # Errors
+/// The first that cannot be, under its key.
+pub fn check_databases(databases: &[Named<'_>], others: &[Named<'_>]) -> Result<(), ConfigError> {
+    for (position, (key, path)) in databases.iter().enumerate() {
+        let wrong = |reason: String| Err(ConfigError::value(key, reason));
+        // An empty name ends as the configuration's folder.
+        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return wrong(format!("{} is no name of a file; write one", path.display()));
+        }
+        if let Err(error) = stkr_files::check_regular(path) {
+            return wrong(error.to_string());
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+            return wrong(format!("there is no folder {}; make it, or write another path", folder.display()));
+        }
+        let twice = databases[..position].iter().chain(others).find(|(_, other)| same_file(path, other));
+        if let Some((other, _)) = twice {
+            return wrong(format!("{} is the file of {other} too; each needs its own", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file: by its number where both exist, else by folder and name.
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    if let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) {
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    let place = |path: &Path| Some((std::fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
+    place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
 }
 
 /// Reads, resolves and checks a configuration file.
@@ -230,7 +277,7 @@ impl ConfigCommand {
         match self {
             Self::Example => write!(out, "{}", example::<C>().map_err(Failure::usage)?)?,
             Self::Check { config } => {
-                load::<C>(config).map_err(Failure::usage)?;
+                load::<C>(config).and_then(|config| config.check_thoroughly()).map_err(Failure::usage)?;
                 writeln!(out, "{} is a valid configuration of {}", config.display(), C::PROGRAM)?;
             }
         }

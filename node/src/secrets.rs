@@ -267,6 +267,10 @@ mod tests {
     fn folders_and_giants_and_blanks_are_no_secrets() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(read(folder.path()), Err(SecretError::NotAFile { what: "a folder", .. })));
+        let pipe = folder.path().join("pipe");
+        // Nobody ever writes to it: a plain open would wait for ever.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        assert!(matches!(read_text(&pipe), Err(SecretError::NotAFile { what: "a pipe", .. })));
         let blank = folder.path().join("blank");
         write_new(&blank, b"\n\n").unwrap();
         assert!(matches!(read_text(&blank), Err(SecretError::Empty(_))));
