@@ -427,6 +427,8 @@ async fn at_the_end_late_answers_are_waited_for_and_kept_but_not_for_ever() {
     let signing = gateway.app.signing.clone();
     let end = tokio::spawn(async move { signing.end(Duration::from_secs(60)).await });
     until("the fourth server was asked", async || gateway.servers[3].calls().len() == 1).await;
+    // Long enough for one that does not wait to be over.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!end.is_finished(), "an answer is under way");
     gateway.servers[3].release();
     end.await.unwrap();
