@@ -39,6 +39,9 @@ pub struct Deployment {
     pub deployed_block: u64,
 }
 
+/// Largest deployment file read.
+const MAX_BYTES: u64 = 64 * 1024;
+
 impl Deployment {
     /// Reads the file the deploy script wrote.
     ///
@@ -47,7 +50,8 @@ impl Deployment {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ChainError> {
         let path = path.as_ref();
         let bad = |detail: String| ChainError::BadDeployment { path: path.display().to_string(), detail };
-        let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let text = stkr_files::read_text(path, MAX_BYTES)
+            .map_err(|error| bad(format!("cannot be read: {}", error.reason())))?;
         let deployment: Self = serde_json::from_str(&text).map_err(|error| bad(format!("is not valid: {error}")))?;
         deployment.check().map_err(bad)?;
         Ok(deployment)

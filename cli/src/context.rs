@@ -1,7 +1,5 @@
 //! Arguments, environment and configuration file, put together into a client and an account.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use alloy::{
@@ -319,13 +317,7 @@ pub(crate) fn read_json_lines<T: serde::de::DeserializeOwned>(
 }
 
 fn read_file(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| is_not(path, what, hint, &error);
-    let mut text = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
-        return Err(is_not(path, what, hint, &"it is too long"));
-    }
-    Ok(text)
+    stkr_files::read(path, MAX_FILE).map_err(|error| is_not(path, what, hint, &error.reason()))
 }
 
 fn is_not(path: &Path, what: &str, hint: &str, reason: &dyn std::fmt::Display) -> Failure {

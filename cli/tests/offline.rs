@@ -157,6 +157,27 @@ fn a_key_file_that_others_may_read_is_refused() {
 }
 
 #[test]
+fn a_file_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    // Nobody ever writes to it: a plain open waits for ever, and the test with it.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let deployment = deployment(folder.path());
+    for file in [pipe.to_str().unwrap(), "/dev/zero", folder.path().to_str().unwrap()] {
+        let register = ["provider", "register", "--duty-key-file", file, "--from", ACCOUNT, "--unsigned"];
+        let unsigned = ["pool", "stake", "7", "0.5", "--unsigned", "--from", ACCOUNT, "--deployment", file];
+        for args in [
+            [&register[..], &["--deployment", &deployment]].concat(),
+            unsigned.to_vec(),
+            vec!["config", "check", "--config", file],
+        ] {
+            let said = refused(&args, 2);
+            assert!(said.contains("not a regular file"), "{args:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_key_pasted_where_a_file_belongs_is_refused_and_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let deployment = deployment(folder.path());

@@ -13,6 +13,7 @@ use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::collection::{Collection, Progress};
 use stkr_protocol::sign::{AskError, Asked, RefusalKind};
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::HighWatermarkConfig;
@@ -133,6 +134,9 @@ impl SignError {
     }
 }
 
+/// Tasks that still wait for late answers.
+pub type Late = TaskTracker;
+
 /// What all signatures share.
 #[derive(Clone, Debug)]
 pub struct Signing {
@@ -156,6 +160,8 @@ pub struct Signing {
     pub metrics: GatewayMetrics,
     /// Servers that were caught with a wrong partial.
     pub suspects: Arc<Mutex<BTreeSet<u32>>>,
+    /// What still waits for late answers after its signature left.
+    pub late: Late,
 }
 
 /// What is to be signed, read and with its root.
@@ -241,6 +247,17 @@ impl Signing {
         outcome
     }
 
+    /// Waits until every answer that was asked for is in or given up, and all of it is kept: a late envelope is evidence like any
+    /// other. At most for `longest`; what was collected by then without its last answer is lost. Call it when no more requests
+    /// come.
+    pub async fn end(&self, longest: Duration) {
+        self.late.close();
+        if tokio::time::timeout(longest, self.late.wait()).await.is_err() {
+            tracing::warn!(count = self.late.len(), "late answers were not waited for any longer");
+        }
+        self.keeper.flush().await;
+    }
+
     fn key(&self, identifier: &str) -> Result<Arc<ServedKey>, SignError> {
         let keys = self.ring.keys().ok_or(SignError::NoChain)?;
         let found = read_pubkey(identifier).and_then(|pubkey| keys.get(&pubkey).cloned());
@@ -287,7 +304,7 @@ impl Signing {
     fn finish(&self, key: Arc<ServedKey>, wanted: Wanted, mut collector: Collector<Line>) {
         let (keeper, metrics, suspects) = (self.keeper.clone(), self.metrics.clone(), self.suspects.clone());
         let verifier = self.verifier.clone();
-        tokio::spawn(async move {
+        self.late.spawn(async move {
             let _ = collector.check_late_with(&verifier).await;
             for member in collector.troubles() {
                 let labels = [

@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use stkr_duties::Slashable;
 use stkr_kill_points::kill_point;
-use stkr_node::database::{Database, Schema};
+use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
 use stkr_protocol::sign::{SignRequest, SignedPartial};
@@ -85,6 +85,9 @@ pub enum StoreError {
     /// SQLite.
     #[error("gateway database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file.
+    #[error("gateway database: {0}")]
+    Database(#[from] DatabaseError),
     /// A row does not parse: somebody else changed the file.
     #[error("gateway database holds a row that does not parse: {0}; restore it from a backup or start an empty one")]
     Row(String),
@@ -156,6 +159,14 @@ impl Store {
     #[must_use]
     pub const fn new(database: Arc<Database>) -> Self {
         Self { database }
+    }
+
+    /// Whether a write would succeed now.
+    ///
+    /// # Errors
+    /// That of the database.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(self.database.check_writable()?)
     }
 
     /// The life of the slashing protection database that was used last.

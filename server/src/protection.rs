@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloy::primitives::Address;
 use serde::Serialize;
 use stkr_chain::Deployment;
 use stkr_duties::ForkSchedule;
-use stkr_node::config;
+use stkr_node::config::{self, ProgramConfig as _};
 use stkr_node::exit::{Exit, Failure};
 use stkr_node::history::{self, History, HistoryCommand, Memory, On, Signed};
 use stkr_protection::{InstanceId, Now, Protection, Pubkey};
@@ -31,6 +32,7 @@ pub enum ProtectionCommand {
 pub(crate) struct Stopped {
     path: PathBuf,
     schedule: ForkSchedule,
+    signer: Address,
     pub(crate) store: Store,
 }
 
@@ -60,7 +62,8 @@ impl Stopped {
     pub(crate) fn of(config: &ServerConfig) -> eyre::Result<Self> {
         let no_chain = || Failure::usage("this server knows no beacon chain; set beacon.schedule first");
         let schedule = config.schedule().map_err(Failure::usage)?.ok_or_else(no_chain)?;
-        Ok(Self { path: config.files.protection.clone(), schedule, store: store_of(config)? })
+        let signer = load_signer(&config.files)?.address();
+        Ok(Self { path: config.files.protection.clone(), schedule, signer, store: store_of(config)? })
     }
 }
 
@@ -78,7 +81,8 @@ fn store_of(config: &ServerConfig) -> eyre::Result<Store> {
 
 impl Stopped {
     fn history(&self) -> History<'_> {
-        History { path: &self.path, schedule: &self.schedule, now: self.now(), memory: &self.store }
+        let program = format!("{} {}", ServerConfig::PROGRAM, self.signer);
+        History { program, path: &self.path, schedule: &self.schedule, now: self.now(), memory: &self.store }
     }
 
     pub(crate) fn open(&self) -> eyre::Result<Protection> {
