@@ -43,6 +43,7 @@ fn deployment(folder: &Path) -> String {
         "serverRegistry": address(2),
         "providerRegistry": address(3),
         "keyRegistry": address(4),
+        "court": address(7),
         "micropools": address(5),
         "depositContract": address(6),
         "genesisForkVersion": "0x53746b72",
@@ -79,9 +80,19 @@ fn help_names_every_command_and_ends_well() {
     let output = stkr(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for command in
-        ["server", "provider", "pool", "position", "key", "watch", "verify-deployment", "config", "completions"]
-    {
+    for command in [
+        "server",
+        "provider",
+        "pool",
+        "position",
+        "key",
+        "evidence",
+        "bounty",
+        "watch",
+        "verify-deployment",
+        "config",
+        "completions",
+    ] {
         assert!(help.contains(&format!("  {command}")), "{help}");
     }
     assert!(help.contains("0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe"), "{help}");

@@ -19,7 +19,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Server(event) => server_fact(event),
         StkrEvent::Key(event) => key_fact(event, logged.block_number),
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
-        StkrEvent::Provider(_) | StkrEvent::Unknown => None,
+        StkrEvent::Provider(_) | StkrEvent::Court(_) | StkrEvent::Unknown => None,
     }
 }
 
