@@ -1,5 +1,6 @@
 //! Servers and relayers that lie: each is named, and what it hoped for does not happen.
 
+use alloy::primitives::U256;
 use eyre::{Result, eyre};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,11 +11,15 @@ use stkr_e2e::process::{Process, binary};
 use stkr_e2e::{Network, Options};
 use stkr_node::tls::Identity;
 use stkr_protocol::ceremony::Phase;
+use stkr_protocol::evidence::{EvidenceFile, Fault};
+use stkr_sdk::{HistoryEntry, Incident};
 
 #[tokio::test]
-async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_still_goes_out() -> Result<()> {
+async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go_out_without_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir.path()) }).await?;
+    // Two relayers that do not know each other: both find the fault, and it is charged once.
+    let options = Options { servers: 5, relayers: 2, block_ms: 500, ..Options::new(dir.path()) };
+    let mut network = Network::start(options).await?;
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
@@ -39,7 +44,43 @@ async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_stil
             let evidence = network.relayer_json(0, "/v1/evidence").await?.to_string();
             Ok(evidence.contains(&format!("\"serverId\":\"{id}\"")) || evidence.contains(&format!("\"serverId\":{id}")))
         })
-        .await
+        .await?;
+
+    // What a relayer keeps is a file that a stranger can judge.
+    let kept = network.relayer_json(0, "/v1/evidence").await?;
+    let file: EvidenceFile = serde_json::from_value(kept["evidence"][0]["body"].clone())?;
+    let stkr = network.stkr().await?;
+    let checked = stkr.faults().check(&file).await?;
+    assert_eq!((checked.verified.fault, checked.server_id), (Fault::InvalidPartial, Some(id)));
+
+    // Nobody tells the relayers to do anything about it.
+    network.until("the liar is locked out", || async { Ok(stkr.servers().get(id).await?.locked_out) }).await?;
+    network
+        .until("both relayers see that it is on record", || async {
+            let on_record = |text: String| text.contains("stkr_relayer_evidence{stage=\"on_record\"} 1");
+            Ok(on_record(network.relayer_text(0, "/metrics").await?)
+                && on_record(network.relayer_text(1, "/metrics").await?))
+        })
+        .await?;
+    let history = stkr.faults().history(id).await?;
+    let charged =
+        |entry: &&HistoryEntry| matches!(&entry.incident, Incident::Fault { judgement, .. } if judgement.charged);
+    let charges: Vec<&HistoryEntry> = history.iter().filter(charged).collect();
+    let [HistoryEntry { incident: Incident::Fault { judgement, signed, evidence, .. }, .. }] = charges.as_slice()
+    else {
+        return Err(eyre!("one charge was expected: {history:?}"));
+    };
+    assert_eq!((*evidence, signed[0].what.as_str()), (checked.verified.evidence, "deposit"));
+    assert_eq!(judgement.bounty, judgement.penalty / U256::from(10));
+
+    // The next key is made, and its deposit signed, without the liar.
+    let (next, _) = network.open_pool(&provider, 3, 4).await?;
+    network.fill_pool(next, 4).await?;
+    network.event::<Micropools::DepositSent>(micropools, next).await?;
+    let key = stkr.pools().get(next).await?.key_id;
+    let committee = stkr.keys().get(key).await?.committee;
+    assert!(committee.len() == 4 && !committee.contains(&id), "{committee:?} has the locked-out server {id}");
+    Ok(())
 }
 
 #[tokio::test]
