@@ -51,6 +51,8 @@ async fn a_strangers_file_is_judged_submitted_followed_until_final_and_shown_in_
     assert_eq!((&report["ours"], &report["judgement"]["charged"]), (&json!(true), &json!(true)), "{report}");
     assert_eq!(report["judgement"]["reporter"], json!(stranger.address()));
     assert_eq!(done(&chain, &["server", "show", &culprit])["lockedOut"], true);
+    let finalized = chain.provider.get_block(alloy::eips::BlockId::finalized()).await.unwrap().unwrap();
+    assert!(finalized.header.number >= report["block"].as_u64().unwrap(), "it was followed until it was final");
 
     let live = done(&chain, &["key", "show", &key.to_string()]);
     assert_eq!((&live["healthy"], &live["threshold"]), (&json!(3), &json!(3)));

@@ -17,6 +17,7 @@ use stkr_protocol::{
 };
 use stkr_sdk::Deployment;
 
+const DEPOSIT: u8 = 1;
 const ATTESTATION: u8 = 2;
 const VOLUNTARY_EXIT: u8 = 7;
 
@@ -98,6 +99,14 @@ impl Accused<'_> {
     pub(crate) fn unauthorised(&self, deployment: &Deployment) -> EvidenceFile {
         let domain = domain(deployment);
         let envelope = self.envelope(&domain, |it| it.duty_kind = VOLUNTARY_EXIT);
+        let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
+        EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
+    }
+
+    /// A deposit that the chain ordered, called unauthorised.
+    pub(crate) fn ordered(&self, deployment: &Deployment, signing_root: B256) -> EvidenceFile {
+        let domain = domain(deployment);
+        let envelope = self.envelope(&domain, |it| (it.duty_kind, it.signing_root) = (DEPOSIT, signing_root));
         let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
         EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
     }

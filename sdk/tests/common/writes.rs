@@ -387,6 +387,10 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let mut proofs = accused.every_fault(&chain.deployment);
         proofs.push(accused.equivocating_provider(&chain.deployment, &duty_key, assignment));
         let faults = stkr.faults();
+        let pool = stkr.pools().of_key(key).await.unwrap().unwrap();
+        let root = self.signing_root(dealer, chain.deployment.withdrawal_credentials(pool)).await;
+        let honest = faults.check(&accused.ordered(&chain.deployment, root)).await.unwrap_err();
+        assert!(honest.to_string().contains("the chain ordered key"), "{honest}");
         for file in &proofs {
             let fault = file.proof.fault();
             let path = self.folder.join(format!("{fault}.json"));
