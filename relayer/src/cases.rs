@@ -13,17 +13,19 @@
 //! The Court charges one and only records the others. A server that answers wrongly all day must not empty the gas account,
 //! so the rest stays in the database and goes out only after a reinstatement, where it may count again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Verified};
 
 use crate::plan::{Action, Clock};
-use crate::store::{Store, StoreError};
+use crate::store::{Evidence, Store, StoreError};
 use crate::view::{KeyPhase, View};
 
 /// Rows read in one go.
 const PAGE: u32 = 1_000;
+/// Cases of one server, key and fault; one is charged in a term. The rest stays in the database.
+const MOST_OF_A_GROUP: usize = 32;
 
 /// Evidence that verifies, with who is accused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub struct Case {
 #[derive(Debug, Default)]
 pub struct Cases {
     all: Vec<Case>,
+    of_group: BTreeMap<(u32, u64, u8), usize>,
     read: u64,
 }
 
@@ -58,13 +61,25 @@ impl Cases {
             let page = store.evidence(self.read, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             self.read = last.id.parse().unwrap_or(u64::MAX);
-            self.all.extend(page.into_iter().filter_map(|row| {
-                let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
-                let verified = file.verify().ok()?;
-                let (id, server_id) = (row.id.parse().ok()?, row.server_id.parse().ok()?);
-                Some(Case { id, server_id, commitment: verified.commitment(reporter), file, verified })
-            }));
+            for row in page {
+                if let Some(case) = self.case(row, reporter) {
+                    *self.of_group.entry(group(&case)).or_default() += 1;
+                    self.all.push(case);
+                }
+            }
         }
+    }
+
+    fn case(&self, row: Evidence, reporter: Address) -> Option<Case> {
+        let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
+        let server_id = row.server_id.parse().ok()?;
+        // Before the pairing: who errs all day must not make this relayer compute all day.
+        let group = (server_id, file.proof.key_id(), file.proof.fault() as u8);
+        if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
+            return None;
+        }
+        let verified = file.verify().ok()?;
+        Some(Case { id: row.id.parse().ok()?, server_id, commitment: verified.commitment(reporter), file, verified })
     }
 
     /// All of them, oldest first.
@@ -191,12 +206,16 @@ fn short(evidence: B256) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use stkr_core::ShareIndex;
+    use stkr_node::database::Database;
     use stkr_protocol::evidence::{MessagesProof, Proof};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
+    use crate::app::SCHEMA;
     use crate::view::Fact;
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
@@ -247,6 +266,26 @@ mod tests {
         view.apply(2, upheld(&one, US, true));
         assert_eq!((plan(&view, &clock(13), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
         assert_eq!(lost_races(&view, &cases, US), [""; 0]);
+    }
+
+    #[test]
+    fn a_server_that_errs_all_day_makes_few_cases_and_rows_that_prove_nothing_make_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let store = Store::new(Arc::new(database));
+        let mut forged = case(0, 9, 200).file;
+        forged.chain_id = 1;
+        assert!(store.keep_evidence(4, &forged).unwrap());
+        for second in 3..100 {
+            assert!(store.keep_evidence(3, &case(0, 9, second).file).unwrap());
+        }
+        let mut cases = Cases::default();
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(cases.all().len(), MOST_OF_A_GROUP);
+        assert!(cases.all().iter().all(|case| case.server_id == 3 && case.commitment == case.verified.commitment(US)));
+        assert!(store.keep_evidence(3, &case(0, 10, 3).file).unwrap());
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(cases.all().last().map(|case| case.verified.key_id), Some(10), "another key is another group");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Faults: judge evidence, report it to the Court, read what was proven.
 
-use core::fmt;
+use core::{fmt, time::Duration};
+use std::time::Instant;
 
 use alloy::{
     eips::BlockId,
@@ -12,17 +13,21 @@ use alloy::{
 };
 use serde::Serialize;
 use stkr_chain::{
-    bindings::{Court, ServerRegistry},
+    bindings::{Court, Micropools, ServerRegistry},
     court::{self, SignedThing},
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, Fault, Proof, Verified};
 
 use crate::{
     client::Stkr,
+    contract::ContractError,
     error::{StkrError, call, rpc},
     scan,
     write::{Write, nothing},
 };
+
+/// Longest wait for the block after the one of a commitment.
+const NEXT_BLOCK: Duration = Duration::from_secs(300);
 
 /// How the Court ended a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -157,7 +162,12 @@ impl<'a, P: Provider> Faults<'a, P> {
                     || no_fault(format!("{signer}, who signed both messages, is and was no server's signer"));
                 Some(id.ok_or_else(no_server)?)
             }
-            Accused::DutyKey { .. } => None,
+            Accused::DutyKey { duty_key, assignment } => {
+                if self.on_record(&verified).await?.is_none() {
+                    self.check_provider(verified.key_id, assignment, duty_key).await?;
+                }
+                None
+            }
         };
         if let Proof::UnauthorisedSignature(proof) = &file.proof {
             let root = proof.envelope.signing_root;
@@ -188,6 +198,19 @@ impl<'a, P: Provider> Faults<'a, P> {
             )));
         }
         Ok(())
+    }
+
+    /// Asks the key's consumer what it would answer to the Court: whose duty key it is, in which assignment, and whether there is
+    /// anything to take.
+    async fn check_provider(&self, key: u64, assignment: u64, duty_key: Address) -> Result<(), StkrError> {
+        let registered = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
+        if registered.consumer.is_zero() {
+            return Err(no_fault(format!("key {key} has no provider who could be at fault")));
+        }
+        let court = self.0.deployment().court;
+        let consumer = Micropools::new(registered.consumer, self.0.provider());
+        let penalise = consumer.penaliseProvider(U256::from(key), assignment, duty_key, court).from(court);
+        penalise.call().await.map(drop).map_err(call("asking whose duty key it is"))
     }
 
     /// Commits `reporter` to the evidence: step 1 of a report. Shows nothing of it.
@@ -259,12 +282,14 @@ impl<'a, P: Provider> Faults<'a, P> {
         options: ReportOptions,
     ) -> Result<Report, StkrError> {
         let reporter = wallet.default_signer_address();
-        let verified = self.check(file).await?.verified;
+        let verified = self.verify(file)?;
         if let Some(on_record) = self.on_record(&verified).await? {
             return Ok(Report { ours: on_record.judgement.reporter == reporter, on_record, commitment: None });
         }
+        self.check(file).await?;
         let commitment = self.commit_once(file, &verified, wallet, options).await?;
         let mut write = self.prove(file)?;
+        self.next_block(&write, reporter).await?;
         if let Some(cap) = options.fee_cap {
             write = write.fee_cap(cap);
         }
@@ -280,7 +305,20 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok(Report { ours: true, on_record: OnRecord { judgement: sent.value, transaction, block }, commitment })
     }
 
-    /// Commits unless that was done before, and waits until a later block can take the proof.
+    /// Tries the proof until a block can take it. Nodes try a transaction on their newest block, which may be the commitment's.
+    async fn next_block(&self, write: &Write<'_, P, Judgement>, reporter: Address) -> Result<(), StkrError> {
+        let started = Instant::now();
+        loop {
+            match write.dry_run(reporter).await {
+                Err(StkrError::Contract(ContractError::CommittedInThisBlock(_))) if started.elapsed() < NEXT_BLOCK => {
+                    tokio::time::sleep(self.0.provider().client().poll_interval()).await;
+                }
+                tried => return tried.map(drop),
+            }
+        }
+    }
+
+    /// Commits unless that was done before.
     async fn commit_once(
         &self,
         file: &EvidenceFile,

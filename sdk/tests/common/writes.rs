@@ -17,8 +17,8 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    KeyState, PoolState, Registration, ServerStatus, amount, bindings::KeyRegistry, bindings::Micropools,
-    duty_key_digest,
+    ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount, bindings::KeyRegistry,
+    bindings::Micropools, duty_key_digest,
 };
 
 use stkr_protocol::evidence::Fault;
@@ -391,6 +391,13 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let root = self.signing_root(dealer, chain.deployment.withdrawal_credentials(pool)).await;
         let honest = faults.check(&accused.ordered(&chain.deployment, root)).await.unwrap_err();
         assert!(honest.to_string().contains("the chain ordered key"), "{honest}");
+        // The pool says whose duty key it is before anybody pays for a commitment.
+        let elsewhere = accused.equivocating_provider(&chain.deployment, &duty_key, assignment + 1);
+        let error = faults.check(&elsewhere).await.unwrap_err();
+        assert!(matches!(error, StkrError::Contract(ContractError::WrongAssignment(_))), "{error}");
+        let nobody = accused.equivocating_provider(&chain.deployment, &stranger, assignment);
+        let error = faults.check(&nobody).await.unwrap_err();
+        assert!(matches!(error, StkrError::Contract(ContractError::NotDutyKey(_))), "{error}");
         for file in &proofs {
             let fault = file.proof.fault();
             let path = self.folder.join(format!("{fault}.json"));
@@ -405,6 +412,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let write = faults.prove(file).unwrap();
             self.step(&stranger, write.unsigned(), &format!("evidence prove {at}")).await;
             let on_record = faults.on_record(&checked.verified).await.unwrap().unwrap();
+            assert_eq!(faults.check(file).await.unwrap(), checked, "{fault}: evidence stays evidence");
             assert!(on_record.judgement.charged && on_record.judgement.reporter == reporter, "{fault}: {on_record:?}");
         }
         let culprit = committee[1];
