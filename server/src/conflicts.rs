@@ -74,8 +74,8 @@ impl Asked {
     }
 }
 
-/// Of votes with one source, the one with the latest target surrounds most: so one pass over the sources finds a pair if there
-/// is one.
+/// By source: as long as no vote lies within an earlier one, targets grow with sources, so that the latest target of the source
+/// before is the latest of all before.
 fn surround(votes: BTreeMap<u64, SignedDutyRequest>) -> Option<RequestsProof> {
     let mut by_source: BTreeMap<u64, Vec<SignedDutyRequest>> = BTreeMap::new();
     for vote in votes.into_values() {
@@ -88,8 +88,7 @@ fn surround(votes: BTreeMap<u64, SignedDutyRequest>) -> Option<RequestsProof> {
         {
             return Some(RequestsProof { first: outer.clone(), second: inner.clone() });
         }
-        let latest = group.into_iter().max_by_key(|vote| vote.target_epoch);
-        widest = widest.into_iter().chain(latest).max_by_key(|vote| vote.target_epoch);
+        widest = group.into_iter().max_by_key(|vote| vote.target_epoch);
     }
     None
 }
