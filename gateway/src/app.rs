@@ -87,6 +87,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups)?,
         keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
         metrics: metrics.clone(),
+        court: deployment.court,
         suspects: Arc::new(Mutex::new(store.suspects().map_err(Failure::not_safe)?)),
         late: Late::new(),
     };

@@ -13,6 +13,7 @@ use stkr_gateway::store::Table;
 use stkr_node::http::{Limits, serve_tls};
 use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
+use stkr_protocol::evidence::{Accused, EvidenceFile, Fault};
 use stkr_protocol::sign::RefusalKind;
 
 fn reason(answer: &Value) -> &str {
@@ -177,6 +178,12 @@ async fn a_wrong_partial_names_its_server_is_kept_and_the_rest_signs() {
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1);
     assert_eq!(rows["rows"][0]["envelopes"][0]["answer"]["index"], "3");
     assert_eq!(rows["rows"][0]["request"]["type"], "DUTY");
+    // Saved as it is, it convicts the server before anybody, without the gateway.
+    let file: EvidenceFile = serde_json::from_value(rows["rows"][0]["envelopes"][0]["evidence"].clone()).unwrap();
+    file.is_for(&common::DOMAIN, common::COURT).unwrap();
+    let verified = file.verify().unwrap();
+    assert_eq!(verified.fault, Fault::InvalidPartial);
+    assert!(matches!(verified.accused, Accused::Holder { server_id: 103, .. }), "{verified:?}");
     let requests: Value = serde_json::from_str(&gateway.get("/v1/requests").await.1).unwrap();
     assert_eq!(requests["rows"][0]["envelopes"].as_array().unwrap().len(), 3, "the good ones, with their envelopes");
     assert!(gateway.app.signing.suspects.lock().unwrap().contains(&103), "verified first from now on");

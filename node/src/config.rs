@@ -766,7 +766,8 @@ mod tests {
             "serverRegistry": address(2),
             "providerRegistry": address(3),
             "keyRegistry": address(4),
-            "micropools": address(5),
+            "court": address(7),
+        "micropools": address(5),
             "depositContract": address(6),
             "genesisForkVersion": "0x53746b72",
             "deployedBlock": 1

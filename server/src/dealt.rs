@@ -302,7 +302,7 @@ mod tests {
             let address = |byte: u8| format!("0x{}", hex::encode([byte; 20]));
             let json = json!({
                 "chainId": 560_048, "accessManager": address(1), "serverRegistry": address(2),
-                "providerRegistry": address(3), "keyRegistry": address(4), "micropools": address(5),
+                "providerRegistry": address(3), "keyRegistry": address(4), "court": address(7), "micropools": address(5),
                 "depositContract": address(6), "genesisForkVersion": "0x10000910", "deployedBlock": 1,
             });
             std::fs::write(&deployment, json.to_string()).unwrap();

@@ -43,6 +43,8 @@ use stkr_protocol::{ProtocolDomain, SignerKey};
 use tokio::sync::Semaphore;
 
 pub(crate) const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+/// Where faults are reported.
+pub(crate) const COURT: Address = Address::repeat_byte(0xc0);
 pub(crate) const KEY_ID: u64 = 9;
 pub(crate) const ASSIGNMENT: u64 = 3;
 /// Epoch the tests' chain is in at least.
@@ -367,6 +369,7 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWaterma
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups).unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
+        court: COURT,
         suspects: Arc::default(),
         late: Late::new(),
     };

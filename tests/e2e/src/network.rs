@@ -351,6 +351,14 @@ impl Network {
     }
 
     /// GETs JSON from a relayer.
+    pub async fn relayer_text(&self, position: usize, path: &str) -> Result<String> {
+        let relayer = self.relayers.get(position).ok_or_else(|| eyre!("no relayer {position}"))?;
+        let reply = http().get(format!("{}{path}", relayer.url)).send().await?;
+        ensure!(reply.status().is_success(), "{path} answered {}", reply.status());
+        Ok(reply.text().await?)
+    }
+
+    /// The same as JSON.
     pub async fn relayer_json(&self, position: usize, path: &str) -> Result<serde_json::Value> {
         let relayer = self.relayers.get(position).ok_or_else(|| eyre!("no relayer {position}"))?;
         let reply = http().get(format!("{}{path}", relayer.url)).send().await?;
