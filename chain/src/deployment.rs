@@ -10,7 +10,7 @@ use alloy::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bindings::{KeyRegistry, Micropools},
+    bindings::{Court, KeyRegistry, Micropools, ServerRegistry},
     endpoint::{Endpoint, ask, ask_contract},
     errors::ChainError,
 };
@@ -29,6 +29,8 @@ pub struct Deployment {
     pub provider_registry: Address,
     /// The registry of keys; verifying contract of the protocol's EIP-712 domain.
     pub key_registry: Address,
+    /// The Court: the only contract that slashes a server's bond.
+    pub court: Address,
     /// The pools contract.
     pub micropools: Address,
     /// The beacon chain's official deposit contract.
@@ -39,16 +41,21 @@ pub struct Deployment {
     pub deployed_block: u64,
 }
 
+/// Largest deployment file read.
+const MAX_BYTES: u64 = 64 * 1024;
+
 impl Deployment {
     /// Reads the file the deploy script wrote.
     ///
     /// # Errors
-    /// [`ChainError::BadDeployment`] if it cannot be read, is no such JSON, or has a zero or repeated address.
+    /// [`ChainError::BadDeployment`] if it cannot be read, is no such JSON (files from before the Court name none), or has a
+    /// zero or repeated address.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ChainError> {
         let path = path.as_ref();
         let bad = |detail: String| ChainError::BadDeployment { path: path.display().to_string(), detail };
-        let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
-        let deployment: Self = serde_json::from_str(&text).map_err(|error| bad(format!("is not valid: {error}")))?;
+        let text = stkr_files::read_text(path, MAX_BYTES)
+            .map_err(|error| bad(format!("cannot be read: {}", error.reason())))?;
+        let deployment: Self = serde_json::from_str(&text).map_err(|error| bad(not_valid(&text, &error)))?;
         deployment.check().map_err(bad)?;
         Ok(deployment)
     }
@@ -68,12 +75,13 @@ impl Deployment {
 
     /// Name in the file and address of every contract.
     #[must_use]
-    pub const fn contracts(&self) -> [(&'static str, Address); 6] {
+    pub const fn contracts(&self) -> [(&'static str, Address); 7] {
         [
             ("accessManager", self.access_manager),
             ("serverRegistry", self.server_registry),
             ("providerRegistry", self.provider_registry),
             ("keyRegistry", self.key_registry),
+            ("court", self.court),
             ("micropools", self.micropools),
             ("depositContract", self.deposit_contract),
         ]
@@ -114,12 +122,26 @@ impl Deployment {
         same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
         let servers = wiring(to_keys, async { keys.SERVER_REGISTRY().call().await }).await?;
         same("keyRegistry", "serverRegistry", &self.server_registry, &servers)?;
+        self.check_court(endpoint).await?;
         // If the contract's vault were not the one we derive, servers would refuse every deposit of this deployment.
         let vault = wiring(to_pools, async { pools.vaultOf(U256::from(1)).call().await }).await?;
         same("micropools", "vaultOf(1)", &self.vault_of(1), &vault)?;
         // The separator binds name, version, chain id and registry: what every protocol message is signed under.
         let separator = wiring(to_keys, async { keys.domainSeparator().call().await }).await?;
         same("keyRegistry", "domainSeparator", &self.domain_separator(), &separator)
+    }
+
+    /// The Court is whatever the server registry obeys; evidence sent to another one would be gas for nothing.
+    async fn check_court(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let servers = ServerRegistry::new(self.server_registry, endpoint.provider());
+        let court = Court::new(self.court, endpoint.provider());
+        let (to_servers, to_court) = (("serverRegistry", self.server_registry), ("court", self.court));
+        let judge = wiring(to_servers, async { servers.COURT().call().await }).await?;
+        same("serverRegistry", "court", &self.court, &judge)?;
+        let keys = wiring(to_court, async { court.KEY_REGISTRY().call().await }).await?;
+        same("court", "keyRegistry", &self.key_registry, &keys)?;
+        let bonds = wiring(to_court, async { court.SERVER_REGISTRY().call().await }).await?;
+        same("court", "serverRegistry", &self.server_registry, &bonds)
     }
 
     /// EIP-712 domain separator of all protocol messages (docs/protocol.md), derived here and not asked for.
@@ -167,6 +189,17 @@ pub fn vault_of(micropools: Address, pool_id: u64) -> Address {
     micropools.create2(B256::from(arguments), keccak256(Bytes::from(code)))
 }
 
+/// Why `text` is no deployment. A file from before the Court has everything else, and its reader must know where to get one.
+fn not_valid(text: &str, error: &serde_json::Error) -> String {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+    if fields.contains_key("serverRegistry") && !fields.contains_key("court") {
+        return "names no court, so it is of a deployment from before there was one; use the file that the deploy script \
+                wrote for the contracts with a Court"
+            .to_owned();
+    }
+    format!("is not valid: {error}")
+}
+
 /// Asks a contract of the file who it works with. One that does not know the question is another contract: that does not
 /// mend itself, so it must not look like an endpoint that is worth another try.
 async fn wiring<T>(
@@ -204,6 +237,7 @@ mod tests {
             "serverRegistry": "0x0000000000000000000000000000000000000002",
             "providerRegistry": "0x0000000000000000000000000000000000000003",
             "keyRegistry": "0x0000000000000000000000000000000000000004",
+            "court": "0x0000000000000000000000000000000000000007",
             "micropools": "0x0000000000000000000000000000000000000005",
             "depositContract": "0x00000000219ab540356cBB839Cbe05303d7705Fa",
             "genesisForkVersion": "0x10000910",
@@ -231,6 +265,10 @@ mod tests {
         let mut twice = json();
         twice["micropools"] = twice["keyRegistry"].clone();
         assert!(load(&twice).unwrap_err().to_string().contains("micropools and keyRegistry are both"));
+        let mut old = json();
+        old.as_object_mut().unwrap().remove("court");
+        let refused = load(&old).unwrap_err().to_string();
+        assert!(refused.contains("names no court, so it is of a deployment from before there was one"), "{refused}");
         assert!(Deployment::load("no/such/file.json").unwrap_err().to_string().contains("no/such/file.json"));
     }
 

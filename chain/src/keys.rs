@@ -1,16 +1,10 @@
 //! The public half of a finalised key: share keys, group key and members from the `KeyFinalised` event, believed only
-//! because they rebuild the Merkle root the registry stores.
-//!
-//! ```text
-//!            commitment = root                    leaf i = keccak256(i + 1 ‖ server ‖ signer ‖ share key)
-//!             /          \                          (each number 32 bytes, the share key 128: EIP-2537)
-//!        h(l0,l1)      h(l2,l3)   l4              pairs are hashed in ascending order;
-//!         /   \         /   \      |              a last node without partner moves up as it is
-//!        l0   l1       l2   l3    l4
-//! ```
+//! because they rebuild the Merkle root the registry stores ([`stkr_protocol::leaves`]).
 
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes};
 use stkr_core::{CommitteeKeys, CommitteeKeysError, PointError, PublicKey, ShareIndex, Threshold, ThresholdError};
+use stkr_protocol::leaves::share_leaf;
+pub use stkr_protocol::leaves::{merkle_proof, merkle_root};
 
 use crate::{bindings::KeyRegistry, reader::KeyInfo};
 
@@ -191,53 +185,15 @@ fn committee_keys(key_id: u64, threshold: Threshold, points: &[[u8; POINT]]) -> 
 /// Leaf of one seat. `share_key` is the EIP-2537 encoding.
 #[must_use]
 pub fn leaf(member: &Member, share_key: &[u8; POINT]) -> B256 {
-    let mut bytes = Vec::with_capacity(3 * 32 + POINT);
-    bytes.extend_from_slice(&U256::from(member.index.get()).to_be_bytes::<32>());
-    bytes.extend_from_slice(&U256::from(member.server_id).to_be_bytes::<32>());
-    bytes.extend_from_slice(member.signer.into_word().as_slice());
-    bytes.extend_from_slice(share_key);
-    keccak256(bytes)
-}
-
-/// One level up: pairs hashed in ascending order, a last node without partner as it is.
-fn parents(nodes: &[B256]) -> Vec<B256> {
-    nodes
-        .chunks(2)
-        .map(|pair| match pair {
-            [left, right] => {
-                let (low, high) = if left < right { (left, right) } else { (right, left) };
-                keccak256([low.as_slice(), high.as_slice()].concat())
-            }
-            rest => rest.first().copied().unwrap_or_default(),
-        })
-        .collect()
-}
-
-/// Root over `leaves`; zero for none.
-#[must_use]
-pub fn merkle_root(leaves: &[B256]) -> B256 {
-    let mut nodes = leaves.to_vec();
-    while nodes.len() > 1 {
-        nodes = parents(&nodes);
-    }
-    nodes.first().copied().unwrap_or_default()
-}
-
-/// Siblings from the leaf at `position` up to the root.
-#[must_use]
-pub fn merkle_proof(leaves: &[B256], mut position: usize) -> Vec<B256> {
-    let (mut nodes, mut proof) = (leaves.to_vec(), Vec::new());
-    while nodes.len() > 1 {
-        proof.extend(nodes.get(position ^ 1).copied());
-        nodes = parents(&nodes);
-        position /= 2;
-    }
-    proof
+    share_leaf(member.index, member.server_id, member.signer, share_key)
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy::sol_types::{SolValue, private::FixedBytes};
+    use alloy::{
+        primitives::{U256, keccak256},
+        sol_types::{SolValue, private::FixedBytes},
+    };
 
     use super::*;
     use crate::types::{KeyKind, KeyState};

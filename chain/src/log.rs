@@ -32,7 +32,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::{
-    bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
+    bindings::{Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, existing_block},
     errors::ChainError,
@@ -80,6 +80,8 @@ pub enum StkrEvent {
     Provider(ProviderRegistry::ProviderRegistryEvents),
     /// Of the key registry.
     Key(KeyRegistry::KeyRegistryEvents),
+    /// Of the Court.
+    Court(Court::CourtEvents),
     /// Of the pools contract.
     Pool(Micropools::MicropoolsEvents),
     /// One this program does not know.
@@ -97,6 +99,7 @@ impl StkrEvent {
             it if it == deployment.server_registry => of(topics, data, Self::Server),
             it if it == deployment.provider_registry => of(topics, data, Self::Provider),
             it if it == deployment.key_registry => of(topics, data, Self::Key),
+            it if it == deployment.court => of(topics, data, Self::Court),
             it if it == deployment.micropools => of(topics, data, Self::Pool),
             _ => Self::Unknown,
         }
@@ -434,7 +437,7 @@ impl EventLog {
 
     fn filter(&self) -> Filter {
         let it = &self.deployment;
-        Filter::new().address(vec![it.server_registry, it.provider_registry, it.key_registry, it.micropools])
+        Filter::new().address(vec![it.server_registry, it.provider_registry, it.key_registry, it.court, it.micropools])
     }
 
     // ---------------------------------------------------------------- reading

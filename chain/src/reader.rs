@@ -74,6 +74,10 @@ pub struct ServerInfo {
     pub seats: u16,
     /// Unix seconds; 0 before it announced that it leaves.
     pub unbonding_ends: u64,
+    /// A fault of it was proven, and governance has not reinstated it since.
+    pub locked_out: bool,
+    /// How often governance reinstated it.
+    pub terms: u16,
     /// Account that registered it.
     pub operator: Address,
     /// Wei.
@@ -156,6 +160,8 @@ impl ServerInfo {
             kind: ServerKind::try_from(server.kind)?,
             seats: server.seats,
             unbonding_ends: server.unbondingEnds.to(),
+            locked_out: server.lockedOut,
+            terms: server.terms,
             operator: server.operator,
             bond: U256::from(server.bond),
             tls_fingerprint: server.tlsFingerprint,

@@ -137,6 +137,7 @@ pub(crate) fn deployment() -> Deployment {
         server_registry: address!("0x00000000000000000000000000000000000a0002"),
         provider_registry: address!("0x00000000000000000000000000000000000a0003"),
         key_registry: address!("0x00000000000000000000000000000000000a0004"),
+        court: address!("0x00000000000000000000000000000000000a0007"),
         micropools: address!("0x00000000000000000000000000000000000a0005"),
         deposit_contract: address!("0x00000000000000000000000000000000000a0006"),
         genesis_fork_version: alloy::primitives::fixed_bytes!("0x53746b72"),

@@ -127,6 +127,12 @@ pub(crate) enum Command {
     /// Keys nobody holds
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// Files that prove a fault of a server or provider, for the Court
+    #[command(subcommand, arg_required_else_help = true)]
+    Evidence(EvidenceCommand),
+    /// What the signing account earned with proofs of faults
+    #[command(subcommand, arg_required_else_help = true)]
+    Bounty(BountyCommand),
     /// Follow the events of all contracts, across reorgs
     Watch {
         /// Where to start: deployment, now, or the cursor of a checkpoint (number:hash/number:hash)
@@ -154,6 +160,11 @@ pub(crate) enum ServerCommand {
     List,
     /// One server
     Show {
+        /// Server id
+        id: u32,
+    },
+    /// What was proven about a server, and what followed
+    History {
         /// Server id
         id: u32,
     },
@@ -226,6 +237,31 @@ pub(crate) enum ServerCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Governance: let a server that was locked out take part again
+    Reinstate {
+        /// Server id
+        id: u32,
+        /// What the investigation found, on record
+        reason: String,
+        /// Announce it, for governance with a delay
+        #[arg(long)]
+        schedule: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Name another signer key; keys that exist keep the old one, and what it signed stays punishable
+    SetSigner {
+        /// Server id
+        id: u32,
+        /// Address of the new signer key
+        #[arg(long, value_name = "ADDRESS")]
+        signer: Address,
+        /// 65-byte signature by the new key over SignerProof(operator, signer)
+        #[arg(long, value_name = "HEX")]
+        proof: Bytes,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// Announce that a server leaves
     Leave {
         /// Server id
@@ -237,6 +273,81 @@ pub(crate) enum ServerCommand {
     WithdrawBond {
         /// Server id
         id: u32,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvidenceCommand {
+    /// Every .json file of a folder, and what it proves
+    List {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// What a file says, unjudged
+    Show {
+        /// The file
+        file: PathBuf,
+    },
+    /// Judge a file as the Court would
+    Verify {
+        /// The file
+        file: PathBuf,
+        /// Ask no endpoint: signatures, leaf, pairing and conflict only
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Report a fault from the signing account, whoever that is: commit, wait for a block, prove, follow until final
+    Submit {
+        /// The file
+        file: PathBuf,
+        /// End once the proof is in a block
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Step 1 of a report alone: commit the signing account to the evidence
+    Commit {
+        /// The file
+        file: PathBuf,
+        /// Account that will prove it, where that is not known from the key that signs
+        #[arg(long, value_name = "ADDRESS")]
+        reporter: Option<Address>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Step 2 of a report alone, from the account that committed
+    Prove {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+/// Who pays a bounty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BountyOf {
+    /// The server registry, from the bonds of servers
+    Servers,
+    /// The pools contract, from the insurance of providers
+    Providers,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BountyCommand {
+    /// What an account can withdraw
+    Show {
+        /// The reporter
+        account: Address,
+    },
+    /// Withdraw what the signing account earned
+    Withdraw {
+        /// Whose faults it was for
+        #[arg(value_enum)]
+        of: BountyOf,
         #[command(flatten)]
         signing: Signing,
     },

@@ -1,7 +1,5 @@
 //! Arguments, environment and configuration file, put together into a client and an account.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use alloy::{
@@ -101,7 +99,7 @@ impl<'a> Context<'a> {
     }
 
     /// The account that signs, from the arguments or else the configuration; nothing where only an address is known.
-    fn account(&self, signing: &Signing) -> Result<Option<Account>, Failure> {
+    pub(crate) fn account(&self, signing: &Signing) -> Result<Option<Account>, Failure> {
         if let Some(path) = &signing.key_file {
             return signer::from_key_file(path).map(Some);
         }
@@ -115,6 +113,11 @@ impl<'a> Context<'a> {
             return signer::from_keystore(path, password).map(Some);
         }
         Ok(None)
+    }
+
+    /// Most wei per gas, if the arguments or the configuration limit it.
+    pub(crate) fn cap(&self, signing: &Signing) -> Result<Option<u128>, Failure> {
+        signing.max_fee_gwei.as_ref().or(self.config.max_fee_gwei.as_ref()).map(|gwei| fee_cap(gwei)).transpose()
     }
 
     /// Address the write will come from.
@@ -158,10 +161,9 @@ impl<'a> Context<'a> {
         done: &str,
         result: impl FnOnce(T) -> Value,
     ) -> Result<(), Failure> {
-        let cap = signing.max_fee_gwei.as_ref().or(self.config.max_fee_gwei.as_ref());
         let mut write = write.confirmations(signing.confirmations);
-        if let Some(cap) = cap {
-            write = write.fee_cap(fee_cap(cap)?);
+        if let Some(cap) = self.cap(signing)? {
+            write = write.fee_cap(cap);
         }
         if signing.unsigned {
             return self.print_unsigned(&write, signing).await;
@@ -304,7 +306,7 @@ async fn connect(text: &RpcUrl) -> Result<DynProvider, Failure> {
 
 /// A JSON file that another program wrote: `what` it must be, and `hint` at where it comes from.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Failure> {
-    serde_json::from_slice(&read_file(path, what, hint)?).map_err(|error| is_not(path, what, hint, &error))
+    serde_json::from_slice(&read_bytes(path, what, hint)?).map_err(|error| is_not(path, what, hint, &error))
 }
 
 /// The same with any number of values one after another, as a program prints them in lines.
@@ -313,19 +315,13 @@ pub(crate) fn read_json_lines<T: serde::de::DeserializeOwned>(
     what: &str,
     hint: &str,
 ) -> Result<Vec<T>, Failure> {
-    let text = read_file(path, what, hint)?;
+    let text = read_bytes(path, what, hint)?;
     let values = serde_json::Deserializer::from_slice(&text).into_iter();
     values.collect::<Result<_, _>>().map_err(|error| is_not(path, what, hint, &error))
 }
 
-fn read_file(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| is_not(path, what, hint, &error);
-    let mut text = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
-        return Err(is_not(path, what, hint, &"it is too long"));
-    }
-    Ok(text)
+pub(crate) fn read_bytes(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, Failure> {
+    stkr_files::read(path, MAX_FILE).map_err(|error| is_not(path, what, hint, &error.reason()))
 }
 
 fn is_not(path: &Path, what: &str, hint: &str, reason: &dyn std::fmt::Display) -> Failure {
@@ -341,7 +337,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn no_signer() -> Failure {
+pub(crate) fn no_signer() -> Failure {
     Failure::usage(
         "no account was given to sign with",
         "give --keystore and --password-file, or --key-file; or --from with --unsigned for a wallet, or with --dry-run",

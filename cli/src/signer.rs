@@ -52,17 +52,8 @@ fn account(key: &[u8; 32]) -> Result<Account, Failure> {
 }
 
 fn read_keystore(path: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::usage(format!("cannot read keystore {}: {error}", path.display()), "give the path of the keystore")
-    };
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
-    if length > MAX_KEYSTORE {
-        return Err(Failure::usage(
-            format!("keystore {} has {length} bytes, more than any keystore", path.display()),
-            "give the path of the keystore",
-        ));
-    }
-    std::fs::read(path).map_err(unreadable)
+    stkr_files::read(path, MAX_KEYSTORE)
+        .map_err(|error| Failure::usage(format!("cannot read keystore {error}"), "give the path of the keystore"))
 }
 
 /// An argument is visible to every process on the machine: say so, and do not repeat it.
@@ -75,4 +66,17 @@ fn refuse_pasted_key(path: &Path) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keystore_that_is_a_device_or_a_folder_is_refused_and_not_read_to_its_end() {
+        for path in ["/dev/zero", "/tmp"] {
+            let failure = read_keystore(Path::new(path)).unwrap_err();
+            assert!(failure.message.contains("not a regular file"), "{}", failure.message);
+        }
+    }
 }

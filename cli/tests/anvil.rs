@@ -5,6 +5,8 @@
 mod common;
 #[path = "anvil/dealt.rs"]
 mod dealt;
+#[path = "anvil/evidence.rs"]
+mod evidence;
 #[path = "anvil/writes.rs"]
 mod writes;
 

@@ -43,6 +43,7 @@ fn deployment(folder: &Path) -> String {
         "serverRegistry": address(2),
         "providerRegistry": address(3),
         "keyRegistry": address(4),
+        "court": address(7),
         "micropools": address(5),
         "depositContract": address(6),
         "genesisForkVersion": "0x53746b72",
@@ -79,9 +80,19 @@ fn help_names_every_command_and_ends_well() {
     let output = stkr(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for command in
-        ["server", "provider", "pool", "position", "key", "watch", "verify-deployment", "config", "completions"]
-    {
+    for command in [
+        "server",
+        "provider",
+        "pool",
+        "position",
+        "key",
+        "evidence",
+        "bounty",
+        "watch",
+        "verify-deployment",
+        "config",
+        "completions",
+    ] {
         assert!(help.contains(&format!("  {command}")), "{help}");
     }
     assert!(help.contains("0 done, 1 refused, 2 usage, 3 unavailable, 4 unsafe"), "{help}");
@@ -153,6 +164,27 @@ fn a_key_file_that_others_may_read_is_refused() {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
         let error = refused(&args, 2);
         assert!(error.contains(&key) && error.contains("600"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    // Nobody ever writes to it: a plain open waits for ever, and the test with it.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let deployment = deployment(folder.path());
+    for file in [pipe.to_str().unwrap(), "/dev/zero", folder.path().to_str().unwrap()] {
+        let register = ["provider", "register", "--duty-key-file", file, "--from", ACCOUNT, "--unsigned"];
+        let unsigned = ["pool", "stake", "7", "0.5", "--unsigned", "--from", ACCOUNT, "--deployment", file];
+        for args in [
+            [&register[..], &["--deployment", &deployment]].concat(),
+            unsigned.to_vec(),
+            vec!["config", "check", "--config", file],
+        ] {
+            let said = refused(&args, 2);
+            assert!(said.contains("not a regular file"), "{args:?}: {said}");
+        }
     }
 }
 
@@ -372,4 +404,67 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
             }
         }
     }
+}
+
+/// Two requests of one duty key for votes with one target.
+fn evidence() -> Value {
+    use alloy::primitives::{Address, B256};
+    use stkr_protocol::evidence::{EvidenceFile, Proof, RequestsProof, SignedDutyRequest};
+    let domain = stkr_protocol::ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(4) };
+    let key = stkr_protocol::SignerKey::from_bytes(&[7; 32]).unwrap();
+    let ask = |root| {
+        let mut request = SignedDutyRequest {
+            key_id: 5,
+            assignment: 3,
+            duty_kind: 2,
+            slot: 40,
+            source_epoch: 1,
+            target_epoch: 2,
+            signing_root: B256::repeat_byte(root),
+            signature: [0; 65],
+        };
+        request.signature = key.sign_digest(request.digest(&domain));
+        request
+    };
+    let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(2) });
+    serde_json::to_value(EvidenceFile::new(&domain, Address::repeat_byte(7), proof)).unwrap()
+}
+
+#[test]
+fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| {
+        let path = folder.path().join(name);
+        fs::write(&path, value.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = write("good.json", &evidence());
+    let judged = stkr(&["evidence", "verify", "--offline", &good]);
+    assert!(
+        text(&judged.stdout).starts_with("proves: provider equivocation with key 5, by the provider"),
+        "{judged:?}"
+    );
+    let shown = text(&stkr(&["evidence", "show", &good]).stdout);
+    assert!(shown.contains("attestation with key 5, slot 40, epochs 1 to 2"), "{shown}");
+
+    let mut twice = evidence();
+    twice["proof"]["second"] = twice["proof"]["first"].clone();
+    let twice = write("twice.json", &twice);
+    let error = refused(&["evidence", "verify", "--offline", &twice], 2);
+    assert!(error.contains("this is no evidence of a fault: both may be signed"), "{error}");
+    let mut more = evidence();
+    more["more"] = "1".into();
+    let more = write("more.json", &more);
+    let error = refused(&["evidence", "verify", "--offline", &more], 2);
+    assert!(error.contains("no evidence of version 1: unknown field `more`"), "{error}");
+    let error = refused(&["evidence", "submit", &good, "--unsigned"], 2);
+    assert!(error.contains("a report is two transactions"), "{error}");
+    // Without an endpoint there is a judgement of a part only, and only where that was asked for.
+    refused(&["evidence", "verify", &good], 2);
+
+    let listed = stkr(&["evidence", "list", folder.path().to_str().unwrap(), "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let problems: Vec<bool> = listed.as_array().unwrap().iter().map(|line| line["problem"].is_string()).collect();
+    assert_eq!(problems, [false, true, true], "{listed}");
+    refused(&["evidence", "list", "no/such/folder"], 2);
 }

@@ -289,17 +289,23 @@ pub(crate) fn hash_to_g2(message: &[u8], tag: &[u8]) -> G2 {
 
 /// Whether e(key, hash) = e(generator, signature); all four in their subgroups.
 pub(crate) fn pairing_check(key: &G1Affine, hash: &G2Affine, signature: &G2Affine) -> bool {
+    pairing_product(&[(*key, *hash)], signature)
+}
+
+/// Whether the product of e(key, hash) over `pairs` is e(generator, signature); all in their subgroups, none infinity.
+pub(crate) fn pairing_product(pairs: &[(G1Affine, G2Affine)], signature: &G2Affine) -> bool {
     // SAFETY: a constant of blst, initialised at load.
     let generator_negated = unsafe { blst::BLS12_381_NEG_G1 };
-    let g1 = [*key, generator_negated];
-    let g2 = [*hash, *signature];
+    let (mut g1, mut g2): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+    g1.push(generator_negated);
+    g2.push(*signature);
     let g1_list = [g1.as_ptr(), std::ptr::null()];
     let g2_list = [g2.as_ptr(), std::ptr::null()];
     let mut product = blst_fp12::default();
     let mut result = blst_fp12::default();
-    // SAFETY: two points lie behind each pointer; a null second entry means that they are contiguous.
+    // SAFETY: `g1.len()` points lie behind each pointer; a null second entry means that they are contiguous.
     unsafe {
-        blst::blst_miller_loop_n(&mut product, g2_list.as_ptr(), g1_list.as_ptr(), 2);
+        blst::blst_miller_loop_n(&mut product, g2_list.as_ptr(), g1_list.as_ptr(), g1.len());
         blst::blst_final_exp(&mut result, &product);
         blst::blst_fp12_is_one(&result)
     }

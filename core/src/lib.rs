@@ -54,6 +54,7 @@
 //! store refuses a second share of one group key. The trusted dealer that tests need is behind the feature `testing`, which
 //! no product crate may enable (`cargo xtask lint`).
 
+mod batch;
 mod blst_glue;
 mod combine;
 pub mod dealt;
@@ -62,7 +63,6 @@ pub mod keystore;
 mod lagrange;
 mod points;
 mod polynomial;
-mod same_message;
 mod share;
 #[cfg(any(test, feature = "splitter"))]
 pub mod splitter;
@@ -70,9 +70,9 @@ pub mod splitter;
 pub mod testing;
 mod threshold;
 
+pub use batch::{Claim, verify_batch};
 pub use combine::{CombineError, Combined, CommitteeKeys, CommitteeKeysError, interpolate};
 pub use points::{PointError, PublicKey, Signature, verify};
-pub use same_message::verify_same_message;
 pub use share::{HashedRoot, PartialSignature, SecretShare, ShareError};
 pub use threshold::{IndexError, MAX_MEMBERS, ShareIndex, Threshold, ThresholdError};
 

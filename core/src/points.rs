@@ -217,12 +217,11 @@ impl HashedMessage {
     }
 
     pub(crate) fn verifies(&self, key: &PublicKey, signature: &Signature) -> bool {
-        self.pairs(&key.0, &signature.0)
+        glue::pairing_check(&key.0, &self.to_affine(), &signature.0)
     }
 
-    /// The same for points that are sums of keys and of signatures; neither may be infinity.
-    pub(crate) fn pairs(&self, key: &G1Affine, signature: &G2Affine) -> bool {
-        glue::pairing_check(key, &self.0.to_affine(), signature)
+    pub(crate) fn to_affine(&self) -> G2Affine {
+        self.0.to_affine()
     }
 }
 

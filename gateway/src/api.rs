@@ -4,17 +4,19 @@
 //! |---|---|
 //! | 200 | signed |
 //! | 400 | no request of the documented form, another chain or root |
-//! | 403 | the servers deny it by policy, or it comes from a web page |
+//! | 403 | the servers deny it by policy, or it comes from a web page; over plain HTTP, it is for another host name |
 //! | 404 | no key of this gateway |
 //! | 412 | slashable, here or at the servers; at or beyond the high watermark |
 //! | 503 | the quiet period runs, or another gateway signs with the duty key; fewer than t good answers; chain or slashing protection cannot be used; the same request may succeed later |
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -42,6 +44,8 @@ use crate::store::{Row, Store, StoreError, Table};
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Without a successful look at the chain for this long (seconds), the gateway is not healthy.
 const STALE_SECONDS: u64 = 300;
+/// Pause between two looks at the disk.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// Rows of one page at most.
 const PAGE: u32 = 1_000;
 
@@ -58,14 +62,19 @@ pub struct App {
     pub protection: Arc<Protection>,
     /// This machine's clock, as servers see it.
     pub clock: Clock,
+    /// The last look at the disk.
+    pub disk: DiskLook,
 }
+
+/// When the disk was last looked at, and what was wrong with slashing protection and with the gateway's own database.
+pub type DiskLook = tokio::sync::Mutex<Option<(Instant, [Option<String>; 2])>>;
 
 /// Description of the API; `docs/openapi/gateway.json` is generated from it.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "stkr-gateway",
-        description = "Web3Signer's ETH2 API for validator keys that no machine holds: a committee of threshold servers signs. Bodies are at most 1 MiB."
+        description = "Web3Signer's ETH2 API for validator keys that no machine holds: a committee of threshold servers signs. Bodies are at most 1 MiB. Over plain HTTP every path answers 403 to a Host header that is neither an address nor localhost."
     ),
     paths(
         sign,
@@ -94,8 +103,17 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
     Ok(Api::openapi().to_pretty_json()? + "\n")
 }
 
+/// What requests come over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP on the loopback interface.
+    Plain,
+    /// TLS: whoever connects by another name sees a certificate that is not of that name.
+    Tls,
+}
+
 /// All routes of a gateway.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(app: Arc<App>, transport: Transport) -> Router {
     let registry = app.signing.metrics.registry.clone();
     let router = Router::new()
         .route("/api/v1/eth2/sign/{identifier}", post(sign))
@@ -111,6 +129,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
+        .layer(from_fn_with_state(transport, no_other_name))
         .layer(from_fn(no_web_page))
         .with_state(app);
     standard(router, registry, DEADLINE)
@@ -125,6 +144,31 @@ async fn no_web_page(request: Request, next: Next) -> Response {
         return Problem::denied(StatusCode::FORBIDDEN, reason, "use a validator client or curl").into_response();
     }
     next.run(request).await
+}
+
+/// By DNS rebinding a page's own name leads to this machine: the browser then takes the gateway for the page's server, sends a
+/// GET without `Origin`, and lets the page read keys and requests. It cannot hide that name in `Host`. For all paths: what is
+/// scraped on this machine is reached as 127.0.0.1 or localhost.
+async fn no_other_name(State(transport): State<Transport>, request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
+    // HTTP/2 has it in the URI.
+    let host = request.uri().host().or(header);
+    if transport == Transport::Plain && !host.is_none_or(is_local_name) {
+        let reason = "the request asks for a name that is not this machine's (its Host header)";
+        let advice = "use http://127.0.0.1 or http://localhost; a name of your own needs TLS";
+        return Problem::denied(StatusCode::FORBIDDEN, reason, advice).into_response();
+    }
+    next.run(request).await
+}
+
+/// An address is no name, and `localhost` leads nowhere else. With or without a port.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok() || host.parse::<IpAddr>().is_ok()
 }
 
 /// A signature in Web3Signer's JSON form.
@@ -175,10 +219,14 @@ fn example() -> Value {
 )]
 async fn sign(
     State(app): State<Arc<App>>,
-    Path(identifier): Path<String>,
+    identifier: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<Box<RawValue>>,
 ) -> Result<Response, Problem> {
+    // Bytes that are no text are no key's name.
+    let Ok(Path(identifier)) = identifier else {
+        return Err(problem(&SignError::UnknownKey("what is no text".to_owned())));
+    };
     let signature = app.signing.sign(&identifier, request.get().as_bytes()).await.map_err(|error| problem(&error))?;
     kill_point!("gateway.before_reply");
     let signature = shown(&signature);
@@ -383,7 +431,7 @@ pub struct Health {
 /// One thing looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Check {
-    /// `chain`, `slashing-protection`, `doppelganger` or `clock`.
+    /// `chain`, `slashing-protection`, `database`, `doppelganger` or `clock`.
     pub id: &'static str,
     /// `UP` or `DOWN`.
     pub status: &'static str,
@@ -393,14 +441,29 @@ pub struct Check {
 }
 
 impl App {
-    async fn checks(&self) -> Vec<Check> {
-        let protection = self.protection.clone();
-        let written = tokio::task::spawn_blocking(move || protection.check_writable()).await;
-        let history = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
+    /// Whether both databases can be written: with one look a second, however many ask. It writes and syncs.
+    async fn look_at_disk(&self) -> [Option<String>; 2] {
+        let mut last = self.disk.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < DISK_PAUSE
+        {
+            return found.clone();
+        }
+        let (protection, store) = (self.protection.clone(), self.store.clone());
+        let look = move || {
+            let history = protection.check_writable().err().map(|error| error.to_string());
+            [history, store.check_writable().err().map(|error| error.to_string())]
         };
+        let found = match tokio::task::spawn_blocking(look).await {
+            Ok(found) => found,
+            Err(error) => [Some(error.to_string()), Some(error.to_string())],
+        };
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    async fn checks(&self) -> Vec<Check> {
+        let [history, database] = self.look_at_disk().await;
         let check = |id, reason: Option<String>| Check { id, status: up(reason.is_none()), reason };
         let stopped: Vec<String> = self.signing.quiet.stopped().iter().map(ToString::to_string).collect();
         let stopped = (!stopped.is_empty())
@@ -408,6 +471,7 @@ impl App {
         vec![
             check("chain", self.chain_trouble()),
             check("slashing-protection", history),
+            check("database", database),
             check("doppelganger", stopped),
             check("clock", self.clock.trouble()),
         ]
@@ -610,6 +674,19 @@ mod tests {
         assert_eq!(batch(" {\"type\":1} ").unwrap().requests[0].request.get(), "{\"type\":1}");
         for other in ["[null]", "null", "1", "\"{}\""] {
             assert!(batch(other).unwrap_err().to_string().contains("a request is a JSON object"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_be_rebound_is_told_from_an_address() {
+        for host in ["localhost", "LocalHost:9000", "127.0.0.1", "127.0.0.1:9000", "[::1]", "[::1]:9000", "10.0.0.7:80"]
+        {
+            assert!(is_local_name(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example:9000", "?"]
+        {
+            assert!(!is_local_name(host), "{host}");
         }
     }
 

@@ -19,14 +19,14 @@ use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
 use stkr_protocol::ProtocolDomain;
 
-use crate::api::{self, App};
+use crate::api::{self, App, DiskLook, Transport};
 use crate::config::GatewayConfig;
 use crate::follow::{Bell, Follower, Parts};
 use crate::keys::KeyRing;
 use crate::metrics::GatewayMetrics;
 use crate::quiet::{Quiet, Watchman};
 use crate::recorder::Recorder;
-use crate::signing::Signing;
+use crate::signing::{Late, Signing};
 use crate::store::{Keeper, SCHEMA, Store};
 use crate::verifier::Verifier;
 
@@ -37,6 +37,10 @@ const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(60),
     grace: Duration::from_secs(10),
 };
+
+/// A quarter of the longest time at the end for late answers: with the grace of requests it is less than the 40 seconds
+/// after which systemd kills.
+const MOST_LATE: Duration = Duration::from_secs(6);
 
 /// Pause between two looks at the clocks of servers.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
@@ -83,7 +87,9 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups)?,
         keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
         metrics: metrics.clone(),
+        court: deployment.court,
         suspects: Arc::new(Mutex::new(store.suspects().map_err(Failure::not_safe)?)),
+        late: Late::new(),
     };
     let pause = Duration::from_millis(config.chain.poll_ms);
     let patience = Duration::from_millis(config.limits.server_ms);
@@ -109,7 +115,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         let ring = signing.ring.clone();
         move || clocks_of_servers(ring.clone())
     }));
-    let app = Arc::new(App { signing, bell: bell.clone(), store, protection, clock });
+    let app = Arc::new(App { signing, bell: bell.clone(), store, protection, clock, disk: DiskLook::default() });
     serve(&config, app, identity, Follower::new(parts, bell), shutdown).await
 }
 
@@ -134,8 +140,9 @@ async fn serve(
         .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
     let address = listener.local_addr()?;
     tracing::info!(address = %address, "stkr-gateway starts");
-    let (router, keeper) = (api::router(app.clone()), app.signing.keeper.clone());
     let (stop, metrics) = (shutdown.clone(), app.signing.metrics.registry.clone());
+    let transport = if identity.is_some() { Transport::Tls } else { Transport::Plain };
+    let router = api::router(app.clone(), transport);
     let server = match &identity {
         Some(identity) => Some(tls::open_server_config(identity).map_err(Failure::usage)?),
         None => None,
@@ -150,7 +157,8 @@ async fn serve(
     let outcome = follower.run(shutdown.clone()).await;
     shutdown.trigger(Reason::Internal);
     serving.await?.wrap_err("serving HTTP")?;
-    keeper.flush().await;
+    // A server has so long to connect, and again to answer; one that broke is asked twice.
+    app.signing.end(4 * Duration::from_millis(config.limits.server_ms).min(MOST_LATE)).await;
     tracing::info!("stkr-gateway ends");
     outcome.map_err(|error| Failure::not_safe(error).into())
 }

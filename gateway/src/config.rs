@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stkr_duties::ForkSchedule;
-use stkr_node::config::{ConfigError, Doc, FollowConfig, LogConfig, ProgramConfig, fork_schedule};
+use stkr_node::config::{
+    ConfigError, Doc, FollowConfig, LogConfig, Named, ProgramConfig, check_databases, fork_schedule,
+};
 use stkr_node::tls::Identity;
 use stkr_node::{secrets, tls};
 use stkr_protocol::SignerKey;
@@ -211,6 +213,16 @@ impl GatewayConfig {
 }
 
 impl GatewayConfig {
+    fn check_databases(&self) -> Result<(), ConfigError> {
+        let storage = &self.storage;
+        let databases: [Named<'_>; 2] =
+            [("storage.database", &storage.database), ("storage.protection", &storage.protection)];
+        let tls = [("listen.tls_certificate", &self.listen.tls_certificate), ("listen.tls_key", &self.listen.tls_key)];
+        let tls = tls.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        let keys = self.duty.key_files.iter().map(|path| ("duty.key_files", path.as_path()));
+        check_databases(&databases, &tls.chain(keys).collect::<Vec<_>>())
+    }
+
     fn check_numbers(&self) -> Result<(), ConfigError> {
         if !(100..=30_000).contains(&self.limits.server_ms) {
             return Err(ConfigError::value("limits.server_ms", "write a number from 100 to 30000; 4000 is usual"));
@@ -294,6 +306,7 @@ impl ProgramConfig for GatewayConfig {
         self.duty_keys()?;
         self.listen.check()?;
         self.check_numbers()?;
+        self.check_databases()?;
         self.log.check()
     }
 }

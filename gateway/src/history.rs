@@ -1,6 +1,6 @@
 //! `stkr-gateway protection ...`: the slashing protection database while the gateway is stopped.
 
-use stkr_node::config;
+use stkr_node::config::{self, ProgramConfig as _};
 use stkr_node::exit::Failure;
 use stkr_node::history::{History, HistoryCommand, Memory, Signed};
 use stkr_protection::{InstanceId, Pubkey};
@@ -38,7 +38,13 @@ pub fn run(command: &HistoryCommand) -> eyre::Result<Vec<serde_json::Value>> {
     let config = config::read::<GatewayConfig>(command.config()).map_err(Failure::usage)?;
     let schedule = config.schedule().map_err(Failure::usage)?;
     let store = open_store(&config)?;
-    let history =
-        History { path: &config.storage.protection, schedule: &schedule, now: clock::now(&schedule), memory: &store };
+    let history = History {
+        // Duty keys come and go: which gateway it is shows only in the keys it serves.
+        program: GatewayConfig::PROGRAM.to_owned(),
+        path: &config.storage.protection,
+        schedule: &schedule,
+        now: clock::now(&schedule),
+        memory: &store,
+    };
     Ok(command.run(&history)?)
 }

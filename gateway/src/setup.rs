@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy::primitives::Address;
-use eyre::WrapErr as _;
 use serde::Serialize;
 use stkr_chain::Deployment;
 use stkr_node::config::{self, Preset, ProgramConfig as _, render};
@@ -73,7 +72,8 @@ pub fn init(args: &InitArgs) -> eyre::Result<Initialised> {
     secrets::create_private_folder(&args.dir)?;
     let duty_key = make_duty_key(&resolved)?;
     drop(history::create(&resolved.storage.protection, &schedule, &open_store(&resolved)?)?);
-    std::fs::write(&path, render(&config)?).wrap_err("writing the configuration")?;
+    // 0600 as a server's: RPC URLs may carry API keys, and it says where the duty key is.
+    secrets::write_new(&path, render(&config)?.as_bytes())?;
     Ok(Initialised {
         duty_key: duty_key.address(),
         next: format!("stkr-gateway register-args --config {} --provider <your account>", path.display()),

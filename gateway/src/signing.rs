@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use stkr_core::{ShareIndex, Signature};
 use stkr_duties::{DecodeError, Duty, DutyError, DutyKind, ForkSchedule, SigningRequest, Slashable};
 use stkr_kill_points::kill_point;
@@ -12,7 +12,9 @@ use stkr_node::collector::{Collector, MemberTrouble, Trouble};
 use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::collection::{Collection, Progress};
+use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::sign::{AskError, Asked, RefusalKind};
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::HighWatermarkConfig;
@@ -133,6 +135,9 @@ impl SignError {
     }
 }
 
+/// Tasks that still wait for late answers.
+pub type Late = TaskTracker;
+
 /// What all signatures share.
 #[derive(Clone, Debug)]
 pub struct Signing {
@@ -154,8 +159,12 @@ pub struct Signing {
     pub keeper: Keeper,
     /// Metrics.
     pub metrics: GatewayMetrics,
+    /// The Court that the evidence of wrong partials is for.
+    pub court: Address,
     /// Servers that were caught with a wrong partial.
     pub suspects: Arc<Mutex<BTreeSet<u32>>>,
+    /// What still waits for late answers after its signature left.
+    pub late: Late,
 }
 
 /// What is to be signed, read and with its root.
@@ -241,6 +250,17 @@ impl Signing {
         outcome
     }
 
+    /// Waits until every answer that was asked for is in or given up, and all of it is kept: a late envelope is evidence like any
+    /// other. At most for `longest`; what was collected by then without its last answer is lost. Call it when no more requests
+    /// come.
+    pub async fn end(&self, longest: Duration) {
+        self.late.close();
+        if tokio::time::timeout(longest, self.late.wait()).await.is_err() {
+            tracing::warn!(count = self.late.len(), "late answers were not waited for any longer");
+        }
+        self.keeper.flush().await;
+    }
+
     fn key(&self, identifier: &str) -> Result<Arc<ServedKey>, SignError> {
         let keys = self.ring.keys().ok_or(SignError::NoChain)?;
         let found = read_pubkey(identifier).and_then(|pubkey| keys.get(&pubkey).cloned());
@@ -286,8 +306,9 @@ impl Signing {
     /// Off the hot path: waits for late answers, so that wrong ones are found even if they were not needed, and keeps all.
     fn finish(&self, key: Arc<ServedKey>, wanted: Wanted, mut collector: Collector<Line>) {
         let (keeper, metrics, suspects) = (self.keeper.clone(), self.metrics.clone(), self.suspects.clone());
-        tokio::spawn(async move {
-            let _ = collector.check_late().await;
+        let (verifier, court) = (self.verifier.clone(), self.court);
+        self.late.spawn(async move {
+            let _ = collector.check_late_with(&verifier).await;
             for member in collector.troubles() {
                 let labels = [
                     ("server".to_owned(), member.server_id.to_string()),
@@ -295,7 +316,7 @@ impl Signing {
                 ];
                 metrics.troubles.get_or_create(&labels).inc();
             }
-            let record = record(&key, &wanted, &collector);
+            let record = record(&key, &wanted, &collector, court);
             let caught = record.wrong.iter().map(|(server, _)| *server);
             for server_id in caught {
                 tracing::error!(server_id, key_id = key.key_id, "a server signed an envelope over a wrong partial");
@@ -338,11 +359,12 @@ fn refusal(collector: &Collector<Line>, needed: usize) -> SignError {
     SignError::Refused { slashable: slashable * 2 > kinds.len(), t, n, who }
 }
 
-fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>) -> Record {
+fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>, court: Address) -> Record {
     let server = |index: ShareIndex| collector.server_at(index).unwrap_or_default();
     let kept = |index: ShareIndex, answer: &stkr_protocol::sign::SignedPartial| Kept {
         server_id: server(index).to_string(),
         answer: answer.clone(),
+        evidence: None,
     };
     let wrong = collector.evidence().iter().map(|evidence| {
         let answer = stkr_protocol::sign::SignedPartial {
@@ -351,7 +373,8 @@ fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>) -> Reco
             index: evidence.culprit,
             committee_epoch: evidence.envelope.committee_epoch,
         };
-        (server(evidence.culprit), kept(evidence.culprit, &answer))
+        let file = EvidenceFile::of_partial(collector.collection().committee(), court, evidence);
+        (server(evidence.culprit), Kept { evidence: file, ..kept(evidence.culprit, &answer) })
     });
     Record {
         key_id: key.key_id,

@@ -14,9 +14,10 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use stkr_duties::Slashable;
 use stkr_kill_points::kill_point;
-use stkr_node::database::{Database, Schema};
+use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
+use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::sign::{SignRequest, SignedPartial};
 use tokio::sync::oneshot;
 
@@ -85,6 +86,9 @@ pub enum StoreError {
     /// SQLite.
     #[error("gateway database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file.
+    #[error("gateway database: {0}")]
+    Database(#[from] DatabaseError),
     /// A row does not parse: somebody else changed the file.
     #[error("gateway database holds a row that does not parse: {0}; restore it from a backup or start an empty one")]
     Row(String),
@@ -98,6 +102,9 @@ pub struct Kept {
     pub server_id: String,
     /// Partial and envelope signature; with the request it was an answer to, the whole envelope.
     pub answer: SignedPartial,
+    /// Where the partial is wrong: a file that anybody can report to the Court.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceFile>,
 }
 
 /// One request and what it got.
@@ -131,7 +138,7 @@ pub struct Row {
     /// The request as it was sent to the servers.
     #[schema(value_type = Object)]
     pub request: serde_json::Value,
-    /// `{serverId, answer}` of each that answered; in evidence, of the one at fault.
+    /// `{serverId, answer}` of each that answered; in evidence, of the one at fault, with the file `evidence` for the Court.
     #[schema(value_type = Vec<Object>)]
     pub envelopes: serde_json::Value,
 }
@@ -156,6 +163,14 @@ impl Store {
     #[must_use]
     pub const fn new(database: Arc<Database>) -> Self {
         Self { database }
+    }
+
+    /// Whether a write would succeed now.
+    ///
+    /// # Errors
+    /// That of the database.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(self.database.check_writable()?)
     }
 
     /// The life of the slashing protection database that was used last.
@@ -457,7 +472,7 @@ mod tests {
         let message = DepositMessage { pubkey: [1; 48], withdrawal_credentials: B256::ZERO, amount_gwei: 1 };
         let index = stkr_core::ShareIndex::new(1).unwrap();
         let answer = SignedPartial { partial: [7; 256], envelope: [8; 65], index, committee_epoch: 0 };
-        let kept = Kept { server_id: "4".to_owned(), answer };
+        let kept = Kept { server_id: "4".to_owned(), answer, evidence: None };
         Record {
             key_id,
             request: Arc::new(DepositRequest::new(key_id, &message, [0; 4]).into()),

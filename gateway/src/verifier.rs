@@ -1,34 +1,36 @@
-//! Verifies combined signatures, those over one signing root together.
+//! Verifies combined signatures and late partial signatures, those that wait at one time together.
 //!
-//! From Electra on all attestations of one slot have one root. While one group is verified the next signatures wait, so a
-//! burst costs a hash and a pairing check per group and not per signature. It also keeps pairings off the threads that serve
-//! connections.
+//! While one group is verified the next signatures wait, so a burst costs a hash and a Miller loop per signing root and one
+//! final exponentiation per group, not all that per signature: from Electra on all attestations of one slot have one root, and
+//! the proofs of selection of an epoch have one per slot. It also keeps pairings off the threads that serve connections.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use stkr_core::{PublicKey, Signature, verify_same_message};
-use stkr_node::collector::Verify;
+use stkr_core::{Claim, verify_batch};
+use stkr_node::collector::{Urgency, Verify};
 use tokio::sync::oneshot;
 
-/// Signatures of one group: what one of them may have to wait for.
+/// Signatures of one group and messages of one group at most: what one of them may have to wait for, about 20 ms.
 const GROUP: usize = 128;
+const GROUP_MESSAGES: usize = 32;
 /// Threads at most.
 const MOST_THREADS: usize = 8;
 
 #[derive(Debug)]
 struct Job {
-    message: [u8; 32],
-    key: PublicKey,
-    signature: Signature,
+    claim: Claim,
     reply: oneshot::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// Somebody waits for these.
+    urgent: VecDeque<Job>,
+    /// Nobody waits for these: they go where there is room.
+    late: VecDeque<Job>,
     closed: bool,
 }
 
@@ -50,27 +52,26 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            if let Some(first) = queue.jobs.pop_front() {
-                return Some(group(first, &mut queue.jobs));
+            if let Some(group) = queue.group() {
+                return Some(group);
             }
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// What waits over the same message as `first`, oldest first; the rest keeps its order.
-fn group(first: Job, jobs: &mut VecDeque<Job>) -> Vec<Job> {
-    let message = first.message;
-    let (mut taken, mut rest) = (vec![first], VecDeque::with_capacity(jobs.len()));
-    for job in jobs.drain(..) {
-        if job.message == message && taken.len() < GROUP {
-            taken.push(job);
-        } else {
-            rest.push_back(job);
-        }
+impl Queue {
+    /// The oldest that somebody waits for and that may go together; if there are none, the oldest of the others.
+    fn group(&mut self) -> Option<Vec<Job>> {
+        let jobs = if self.urgent.is_empty() { &mut self.late } else { &mut self.urgent };
+        let mut messages = BTreeSet::new();
+        let fits = |job: &&Job| {
+            messages.insert(job.claim.message);
+            messages.len() <= GROUP_MESSAGES
+        };
+        let count = jobs.iter().take(GROUP).take_while(fits).count();
+        (count > 0).then(|| jobs.drain(..count).collect())
     }
-    *jobs = rest;
-    taken
 }
 
 /// Ends the threads with the last verifier.
@@ -109,20 +110,23 @@ impl Verifier {
 
 fn work(shared: &Shared, verified: &Counter, groups: &Counter) {
     while let Some(group) = shared.next() {
-        let Some(message) = group.first().map(|job| job.message) else { continue };
         verified.inc_by(u64::try_from(group.len()).unwrap_or_default());
         groups.inc();
-        let pairs: Vec<(PublicKey, Signature)> = group.iter().map(|job| (job.key, job.signature)).collect();
-        for (job, verdict) in group.into_iter().zip(verify_same_message(&message, &pairs)) {
+        let claims: Vec<Claim> = group.iter().map(|job| job.claim).collect();
+        for (job, verdict) in group.into_iter().zip(verify_batch(&claims)) {
             let _ = job.reply.send(verdict);
         }
     }
 }
 
 impl Verify for Verifier {
-    fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool> {
+    fn verify(&self, claim: Claim, urgency: Urgency) -> BoxFuture<'static, bool> {
         let (reply, verdict) = oneshot::channel();
-        self.handle.0.lock().jobs.push_back(Job { message, key, signature, reply });
+        {
+            let mut queue = self.handle.0.lock();
+            let jobs = if urgency == Urgency::Late { &mut queue.late } else { &mut queue.urgent };
+            jobs.push_back(Job { claim, reply });
+        }
         self.handle.0.ready.notify_one();
         // No verdict is no yes: the collection then verifies for itself.
         Box::pin(async move { verdict.await.unwrap_or(false) })
@@ -131,8 +135,8 @@ impl Verify for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
+    use stkr_core::{PublicKey, Signature, Threshold};
 
     use super::*;
 
@@ -149,10 +153,13 @@ mod tests {
             let message = [number % 2; 32];
             let (key, right) = pair(number, &message);
             let wrong = pair(number, &[9; 32]).1;
-            (key, message, if number % 10 == 3 { wrong } else { right })
+            Claim { key, message, signature: if number % 10 == 3 { wrong } else { right } }
         });
         let signed: Vec<_> = signed.collect();
-        let asked = signed.into_iter().map(|(key, message, signature)| verifier.verify(key, message, signature));
+        let asked = signed
+            .into_iter()
+            .enumerate()
+            .map(|(at, claim)| verifier.verify(claim, if at < 20 { Urgency::Waiting } else { Urgency::Late }));
         let verdicts = futures::future::join_all(asked).await;
         let wrong: Vec<usize> = (0..40).filter(|at| !verdicts[*at]).collect();
         assert_eq!(wrong, [3, 13, 23, 33]);
@@ -160,13 +167,24 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_of_one_message_and_bounded_and_the_rest_keeps_its_order() {
+    fn a_group_is_bounded_in_signatures_and_in_messages_and_the_rest_keeps_its_order() {
         let (key, signature) = pair(1, &[0; 32]);
-        let job = |message: u8| Job { message: [message; 32], key, signature, reply: oneshot::channel().0 };
-        let mut jobs: VecDeque<Job> = [2, 1, 3, 1, 2].into_iter().map(job).collect();
-        assert_eq!(group(job(1), &mut jobs).len(), 3);
-        assert_eq!(jobs.iter().map(|job| job.message[0]).collect::<Vec<_>>(), [2, 3, 2]);
-        let mut jobs: VecDeque<Job> = (0..GROUP * 2).map(|_| job(1)).collect();
-        assert_eq!((group(job(1), &mut jobs).len(), jobs.len()), (GROUP, GROUP + 1));
+        let job = |message: usize| {
+            let message = [u8::try_from(message).unwrap(); 32];
+            Job { claim: Claim { key, message, signature }, reply: oneshot::channel().0 }
+        };
+        let numbers = |jobs: &mut dyn Iterator<Item = &Job>| jobs.map(|job| job.claim.message[0]).collect::<Vec<_>>();
+        let mut queue = Queue { urgent: [2, 1, 3, 1, 2].into_iter().map(job).collect(), ..Queue::default() };
+        assert_eq!(numbers(&mut queue.group().unwrap().iter()), [2, 1, 3, 1, 2]);
+        assert!(queue.group().is_none());
+        queue.urgent = (0..=GROUP).map(|_| job(1)).collect();
+        assert_eq!((queue.group().unwrap().len(), queue.urgent.len()), (GROUP, 1));
+        queue.urgent = (0..GROUP_MESSAGES + 2).map(job).collect();
+        assert_eq!(queue.group().unwrap().len(), GROUP_MESSAGES);
+        assert_eq!(numbers(&mut queue.urgent.iter()), [32, 33]);
+        // What nobody waits for goes last, and then under the same bounds.
+        queue.late = (0..GROUP_MESSAGES + 1).map(job).collect();
+        assert_eq!(numbers(&mut queue.group().unwrap().iter()), [32, 33]);
+        assert_eq!((queue.group().unwrap().len(), queue.late.len()), (GROUP_MESSAGES, 1));
     }
 }

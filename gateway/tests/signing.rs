@@ -6,11 +6,14 @@ mod common;
 use common::{Behaviour, EPOCH, Gateway, http, until};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use stkr_gateway::api::router;
+use std::time::Duration;
+use stkr_gateway::api::{Transport, router};
 use stkr_gateway::config::HighWatermarkConfig;
+use stkr_gateway::store::Table;
 use stkr_node::http::{Limits, serve_tls};
 use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::{self, Identity};
+use stkr_protocol::evidence::{Accused, EvidenceFile, Fault};
 use stkr_protocol::sign::RefusalKind;
 
 fn reason(answer: &Value) -> &str {
@@ -175,6 +178,12 @@ async fn a_wrong_partial_names_its_server_is_kept_and_the_rest_signs() {
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1);
     assert_eq!(rows["rows"][0]["envelopes"][0]["answer"]["index"], "3");
     assert_eq!(rows["rows"][0]["request"]["type"], "DUTY");
+    // Saved as it is, it convicts the server before anybody, without the gateway.
+    let file: EvidenceFile = serde_json::from_value(rows["rows"][0]["envelopes"][0]["evidence"].clone()).unwrap();
+    file.is_for(&common::DOMAIN, common::COURT).unwrap();
+    let verified = file.verify().unwrap();
+    assert_eq!(verified.fault, Fault::InvalidPartial);
+    assert!(matches!(verified.accused, Accused::Holder { server_id: 103, .. }), "{verified:?}");
     let requests: Value = serde_json::from_str(&gateway.get("/v1/requests").await.1).unwrap();
     assert_eq!(requests["rows"][0]["envelopes"].as_array().unwrap().len(), 3, "the good ones, with their envelopes");
     assert!(gateway.app.signing.suspects.lock().unwrap().contains(&103), "verified first from now on");
@@ -287,7 +296,7 @@ async fn a_validator_client_without_a_certificate_may_come_over_tls() {
     let ending = stop.clone();
     tokio::spawn(async move {
         let metrics = app.signing.metrics.registry.clone();
-        serve_tls(listener, router(app), config, &metrics, Limits::default(), ending).await
+        serve_tls(listener, router(app, Transport::Tls), config, &metrics, Limits::default(), ending).await
     });
     let mut roots = rustls::RootCertStore::empty();
     roots.add(identity.certificate_der().to_vec().into()).unwrap();
@@ -384,4 +393,59 @@ async fn nothing_is_signed_at_or_beyond_the_high_watermark() {
     gateway.assert_signed(&before, &gateway.sign(&before).await);
     let (_, none) = Gateway::start().get("/api/v1/eth2/highWatermark").await;
     assert_eq!(none, "{}");
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_answered_as_every_error() {
+    let gateway = Gateway::start();
+    let url = format!("{}/api/v1/eth2/sign/%ff%fe", gateway.url);
+    let (status, answer) = gateway.post(&url, &gateway.vote(EPOCH - 2, EPOCH - 1, 1)).await;
+    assert!(status == 404 && reason(&answer).contains("not a key that the chain assigns"), "{status} {answer}");
+    assert_eq!(answer["refusal"]["kind"], json!("denied"));
+}
+
+#[tokio::test]
+async fn over_plain_http_a_name_that_a_web_page_could_bring_here_is_refused_on_every_path() {
+    let gateway = Gateway::start();
+    let address = gateway.url.trim_start_matches("http://");
+    let port = address.rsplit_once(':').unwrap().1;
+    let vote = gateway.vote(EPOCH - 2, EPOCH - 1, 1);
+    for path in ["/api/v1/eth2/publicKeys", "/v1/requests", "/metrics", "/upcheck", "/readyz"] {
+        let get = |host: String| http().get(format!("{}{path}", gateway.url)).header("host", host).send();
+        let answer = get(format!("evil.example:{port}")).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 403, "{path}");
+        let answer: Value = answer.json().await.unwrap();
+        assert!(reason(&answer).contains("a name that is not this machine's"), "{answer}");
+        for host in [format!("localhost:{port}"), address.to_owned()] {
+            assert_ne!(get(host.clone()).await.unwrap().status().as_u16(), 403, "{path} {host}");
+        }
+    }
+    let asked = http().post(gateway.sign_url()).header("host", "evil.example").json(&vote).send().await.unwrap();
+    assert_eq!(asked.status().as_u16(), 403);
+    assert!(gateway.servers.iter().all(|server| server.calls().is_empty()), "nothing was asked for");
+}
+
+#[tokio::test]
+async fn at_the_end_late_answers_are_waited_for_and_kept_but_not_for_ever() {
+    let gateway = Gateway::start();
+    gateway.servers[3].hold();
+    let vote = gateway.vote(EPOCH - 2, EPOCH - 1, 1);
+    gateway.assert_signed(&vote, &gateway.sign(&vote).await);
+    let signing = gateway.app.signing.clone();
+    let end = tokio::spawn(async move { signing.end(Duration::from_secs(60)).await });
+    until("the fourth server was asked", async || gateway.servers[3].calls().len() == 1).await;
+    // Long enough for one that does not wait to be over.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!end.is_finished(), "an answer is under way");
+    gateway.servers[3].release();
+    end.await.unwrap();
+    let kept = gateway.app.store.page(Table::Requests, 0, 10).unwrap();
+    let answers = kept[0].envelopes.as_array().map(Vec::len);
+    assert_eq!((kept.len(), answers), (1, Some(4)), "the late one is there");
+
+    gateway.servers[3].behave(Behaviour::Hangs);
+    let next = gateway.vote(EPOCH - 1, EPOCH, 1);
+    gateway.assert_signed(&next, &gateway.sign(&next).await);
+    // It never answers, and its connection is patient.
+    gateway.app.signing.end(Duration::from_millis(50)).await;
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use stkr_core::{PublicKey, ShareIndex, Signature};
+use stkr_core::{Claim, ShareIndex};
 use stkr_protocol::collection::{Answer, Collection, Evidence, NoAnswer, Progress};
 use stkr_protocol::sign::{Refusal, SignRequest, SignResponse};
 
@@ -29,10 +29,19 @@ impl Ask for ServerClient {
     }
 }
 
-/// Somebody who verifies combined signatures, and may verify several over one message together.
+/// Somebody who verifies signatures, and may verify several together.
 pub trait Verify: Send + Sync {
-    /// Whether `signature` is that of `key` over `message`. No is also the answer of one who cannot say.
-    fn verify(&self, key: PublicKey, message: [u8; 32], signature: Signature) -> BoxFuture<'static, bool>;
+    /// Whether the claim is true. No is also the answer of one who cannot say.
+    fn verify(&self, claim: Claim, urgency: Urgency) -> BoxFuture<'static, bool>;
+}
+
+/// Whether somebody waits for a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A validator does.
+    Waiting,
+    /// Nobody does: the signature is out already.
+    Late,
 }
 
 /// A member of the committee and how to reach it.
@@ -142,7 +151,8 @@ impl<C: Ask> Collector<C> {
             if let Some(candidate) = self.collection.candidate() {
                 let key = self.collection.committee().keys().group_key();
                 let message = self.collection.asked().subject().signing_root().0;
-                if verifier.verify(key, message, candidate).await {
+                let claim = Claim { key, message, signature: candidate };
+                if verifier.verify(claim, Urgency::Waiting).await {
                     self.collection.accept(candidate);
                 }
             }
@@ -161,6 +171,29 @@ impl<C: Ask> Collector<C> {
             self.take(index, answer);
         }
         self.poll()
+    }
+
+    /// The same, with what comes verified by `verifier`; what that says no to is verified once more before anybody is named.
+    pub async fn check_late_with(&mut self, verifier: &impl Verify) -> Progress {
+        while let Some((index, answer)) = self.pending.next().await {
+            match answer {
+                Ok(response) => self.take_late(index, response, verifier).await,
+                Err(_) => self.take(index, answer),
+            }
+        }
+        self.poll()
+    }
+
+    async fn take_late(&mut self, index: ShareIndex, response: SignResponse, verifier: &impl Verify) {
+        self.asked.remove(&index);
+        let answer = match self.collection.examine(index, response) {
+            Ok(unverified) => {
+                let right = verifier.verify(unverified.claim(), Urgency::Late).await;
+                self.collection.settle(unverified, right)
+            }
+            Err(answer) => answer,
+        };
+        self.note(index, answer);
     }
 
     fn ask_missing(&mut self) {

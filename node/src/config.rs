@@ -13,23 +13,22 @@ use serde::{Deserialize, Serialize};
 use stkr_chain::Deployment;
 use stkr_chain::endpoint::same_endpoint;
 use stkr_duties::ForkSchedule;
+use stkr_files::FileError;
 use url::Url;
 
 use crate::exit::Failure;
 use crate::logs::LogFormat;
 use crate::secrets::{self, SecretError};
 
+/// Largest configuration or fork schedule read.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file.
-    #[error("cannot read configuration {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error("cannot read configuration {0}")]
+    Read(#[from] FileError),
     /// Syntax, type or unknown key.
     #[error("configuration {path}: {reason}")]
     Parse {
@@ -99,6 +98,53 @@ pub trait ProgramConfig: Default + Serialize + DeserializeOwned {
     /// # Errors
     /// The first thing that is wrong.
     fn check(&self) -> Result<(), ConfigError>;
+
+    /// What `config check` looks at besides, and what a program that starts finds out by itself: it may take a second.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    fn check_thoroughly(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// A file that a configuration names: the dotted key and the path.
+pub type Named<'a> = (&'static str, &'a Path);
+
+/// Checks the paths of databases, which need not exist: each is a file in a folder that is there, and neither of them nor one of
+/// the `others` is the same file. One database in the place of two would be taken for damaged by one of its two owners.
+///
+/// # Errors
+/// The first that cannot be, under its key.
+pub fn check_databases(databases: &[Named<'_>], others: &[Named<'_>]) -> Result<(), ConfigError> {
+    for (position, (key, path)) in databases.iter().enumerate() {
+        let wrong = |reason: String| Err(ConfigError::value(key, reason));
+        // An empty name ends as the configuration's folder.
+        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return wrong(format!("{} is no name of a file; write one", path.display()));
+        }
+        if let Err(error) = stkr_files::check_regular(path) {
+            return wrong(error.to_string());
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+            return wrong(format!("there is no folder {}; make it, or write another path", folder.display()));
+        }
+        let twice = databases[..position].iter().chain(others).find(|(_, other)| same_file(path, other));
+        if let Some((other, _)) = twice {
+            return wrong(format!("{} is the file of {other} too; each needs its own", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file: by its number where both exist, else by folder and name.
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    if let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) {
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    let place = |path: &Path| Some((std::fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
+    place(one).is_some_and(|place_of_one| place(other) == Some(place_of_one))
 }
 
 /// Reads, resolves and checks a configuration file.
@@ -116,8 +162,7 @@ pub fn load<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
 /// # Errors
 /// When the file cannot be read or parsed.
 pub fn read<C: ProgramConfig>(path: &Path) -> Result<C, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+    parse(&stkr_files::read_text(path, MAX_CONFIG_BYTES)?, path)
 }
 
 /// The same for the `text` of a file at `path`, which is not opened.
@@ -130,7 +175,8 @@ pub fn parse<C: ProgramConfig>(text: &str, path: &Path) -> Result<C, ConfigError
     // The parser takes integers of 64 bits, TOML has 63 and a sign: what cannot be written is nothing to run with.
     toml::Value::try_from(&config)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })?;
-    let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|source| ConfigError::Read(FileError::Io { path: path.to_owned(), source }))?;
     config.resolve(absolute.parent().unwrap_or(Path::new("/")));
     Ok(config)
 }
@@ -231,7 +277,7 @@ impl ConfigCommand {
         match self {
             Self::Example => write!(out, "{}", example::<C>().map_err(Failure::usage)?)?,
             Self::Check { config } => {
-                load::<C>(config).map_err(Failure::usage)?;
+                load::<C>(config).and_then(|config| config.check_thoroughly()).map_err(Failure::usage)?;
                 writeln!(out, "{} is a valid configuration of {}", config.display(), C::PROGRAM)?;
             }
         }
@@ -601,8 +647,7 @@ pub fn fork_schedule(
         }
         (None, built_in) => built_in,
         (Some(path), None) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let text = stkr_files::read_text(path, MAX_CONFIG_BYTES).map_err(|error| wrong(error.to_string()))?;
             let read = toml::from_str::<ForkSchedule>(&text);
             Some(read.map_err(|error| wrong(format!("{}: {}", path.display(), error.message())))?)
         }
@@ -721,7 +766,8 @@ mod tests {
             "serverRegistry": address(2),
             "providerRegistry": address(3),
             "keyRegistry": address(4),
-            "micropools": address(5),
+            "court": address(7),
+        "micropools": address(5),
             "depositContract": address(6),
             "genesisForkVersion": "0x53746b72",
             "deployedBlock": 1

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
+use stkr_files::FileError;
 
 use crate::exit::Exit;
 
@@ -83,6 +84,9 @@ pub enum DatabaseError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A folder, pipe or device.
+    #[error("the database {0}")]
+    File(#[from] FileError),
     /// SQLite itself.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -94,6 +98,7 @@ impl DatabaseError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::InUse { .. } | Self::Io { .. } => Exit::Unavailable,
+            Self::File(_) => Exit::Usage,
             _ => Exit::Unsafe,
         }
     }
@@ -116,6 +121,8 @@ impl Database {
     /// # Errors
     /// Every [`DatabaseError`]; nothing was changed unless a migration itself failed, and then the copy is there.
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, DatabaseError> {
+        // SQLite would wait for a pipe, and say of a folder that it cannot open it.
+        stkr_files::check_regular(path)?;
         let lock = take_lock(path, schema)?;
         let created = !path.exists();
         if created {

@@ -4,8 +4,9 @@
 //! which life of it was used last ([`Memory`]): without that, database and witness could both be replaced by an older pair, or
 //! vanish, unnoticed.
 
-use std::fs::{File, OpenOptions};
-use std::io::BufReader;
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stkr_duties::ForkSchedule;
 use stkr_protection::{
-    BackupError, ExportError, ExportReport, ImportError, ImportReport, InstanceId, KeyError, KeyState, Now, OpenError,
-    Protection, Pubkey, Quarantine, ReleaseError,
+    BackupError, ExportError, ExportReport, ImportError, ImportReport, Inspection, InstanceId, KeyError, KeyState, Now,
+    OpenError, Owner, Protection, Pubkey, Quarantine, ReleaseError,
 };
 use stkr_protocol::api::Watermark;
 
@@ -142,18 +143,17 @@ impl HistoryCommand {
     /// With the exit class of the cause.
     pub fn run(&self, history: &History<'_>) -> Result<Vec<Value>, Failure> {
         let done = match self {
-            Self::Status(_) => return status(&history.open()?),
-            Self::Export { file, pubkeys, .. } => export(&history.open()?, file, pubkeys)?,
+            Self::Status(_) => return status(history),
+            Self::Export { file, pubkeys, .. } => export(history, file, pubkeys)?,
             Self::Import { file, .. } => history.import(file)?,
             Self::CloseHistory(_) => history.close()?,
             Self::Prune { keep_epochs, .. } => history.prune(*keep_epochs)?,
             Self::Backup { file, .. } => {
-                history.open()?.backup(file).map_err(backup_failure)?;
+                history.inspect()?.0.backup(file, &history.program).map_err(backup_failure)?;
                 json!({ "backup": file })
             }
             Self::Restore { file, .. } => {
-                stkr_protection::restore(file, history.path, history.schedule.genesis_validators_root())
-                    .map_err(open_failure)?;
+                history.restore(file)?;
                 json!({ "restored": history.path, "next": "protection import" })
             }
         };
@@ -163,6 +163,8 @@ impl HistoryCommand {
 
 /// The slashing protection of a stopped program.
 pub struct History<'a> {
+    /// Whose it is, for backups: the program, and which one of its kind where that never changes.
+    pub program: String,
     /// The database.
     pub path: &'a Path,
     /// The beacon chain it is of.
@@ -196,21 +198,31 @@ pub fn create(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Resu
 /// one does not: file and witness were both replaced by older ones.
 pub fn open(path: &Path, schedule: &ForkSchedule, memory: &dyn Memory) -> Result<Protection, Failure> {
     let protection = unlock(path, schedule, memory)?;
+    let keys = protection.keys().map_err(Failure::unavailable)?;
+    match old_copy(&keys, memory)? {
+        None => Ok(protection),
+        Some(reason) => Err(Failure::not_safe(format!(
+            "slashing protection {} {reason}; import a newer history with `protection import`, or give up everything up to now with `protection close-history`",
+            path.display()
+        ))),
+    }
+}
+
+/// Why these `keys` of a database are not its newest state, as far as the program's own database knows better.
+fn old_copy(keys: &[KeyState], memory: &dyn Memory) -> Result<Option<String>, Failure> {
+    let keys: HashMap<Pubkey, &KeyState> = keys.iter().map(|key| (key.pubkey, key)).collect();
     for (pubkey, signed) in memory.signed()? {
-        let known = match protection.key(&pubkey).map_err(Failure::unavailable)? {
+        let known = match keys.get(&pubkey) {
             // It signs nothing before an import.
             Some(state) if state.needs_import => continue,
             Some(state) => watermark(state.high),
             None => Watermark::default(),
         };
         if signed.slot > known.slot || signed.target_epoch > known.target_epoch {
-            return Err(Failure::not_safe(format!(
-                "slashing protection {} is an old copy: key {pubkey} has signed more than it knows of; import a newer history with `protection import`, or give up everything up to now with `protection close-history`",
-                path.display()
-            )));
+            return Ok(Some(format!("is an old copy: key {pubkey} has signed more than it knows of")));
         }
     }
-    Ok(protection)
+    Ok(None)
 }
 
 /// Opens the database for commands, which sign nothing.
@@ -231,6 +243,24 @@ impl History<'_> {
     /// With the sentence of [`OpenError`] and its exit class.
     pub fn open(&self) -> Result<Protection, Failure> {
         unlock(self.path, self.schedule, self.memory)
+    }
+
+    /// Opens the database to read it, and says why it must not sign if it must not.
+    fn inspect(&self) -> Result<(Inspection, Option<String>), Failure> {
+        let (root, expected) = (self.schedule.genesis_validators_root(), self.memory.instance()?);
+        let mut inspection = Inspection::open(self.path, root, expected).map_err(open_failure)?;
+        let reason = match inspection.distrust() {
+            Some(distrust) => Some(format!("must not sign: {distrust}")),
+            None => old_copy(&inspection.keys().map_err(Failure::unavailable)?, self.memory)?,
+        };
+        Ok((inspection, reason))
+    }
+
+    fn restore(&self, backup: &Path) -> Result<(), Failure> {
+        let (instance, keys) = (self.memory.instance()?, self.memory.keys()?);
+        let owner = Owner { name: &self.program, instance, keys: &keys };
+        stkr_protection::restore(backup, self.path, self.schedule.genesis_validators_root(), &owner)
+            .map_err(open_failure)
     }
 
     fn quarantine(&self) -> Result<Quarantine, Failure> {
@@ -254,8 +284,11 @@ impl History<'_> {
 
     fn import(&self, file: &Path) -> Result<Value, Failure> {
         let open = || {
-            let read = |error| Failure::usage(format!("cannot read {}: {error}", file.display()));
-            File::open(file).map(BufReader::new).map_err(read)
+            // Its reader knows how long such a file may be.
+            let opened = stkr_files::open(file, u64::MAX);
+            opened
+                .map(|(file, _)| BufReader::new(file))
+                .map_err(|error| Failure::usage(format!("cannot read the interchange file {error}")))
         };
         let (report, protection) = match self.in_service()? {
             Some(protection) => (protection.import(open()?, self.now).map_err(import_failure)?, protection),
@@ -324,27 +357,52 @@ struct KeyLine {
     high: Watermark,
 }
 
-fn status(protection: &Protection) -> Result<Vec<Value>, Failure> {
+/// One line per key; before them, of a database that must not sign, why.
+fn status(history: &History<'_>) -> Result<Vec<Value>, Failure> {
+    let (mut inspection, reason) = history.inspect()?;
+    let quarantined = reason.map(|reason| Ok(json!({ "quarantined": true, "reason": reason })));
     let line = |key: KeyState| {
         let KeyState { pubkey, active, needs_import, low, high } = key;
         let line = KeyLine { pubkey, active, needs_import, low: watermark(low), high: watermark(high) };
         serde_json::to_value(line).map_err(Failure::refused)
     };
-    protection.keys().map_err(Failure::unavailable)?.into_iter().map(line).collect()
+    let keys = inspection.keys().map_err(Failure::unavailable)?;
+    quarantined.into_iter().chain(keys.into_iter().map(line)).collect()
 }
 
-fn export(protection: &Protection, file: &Path, pubkeys: &[Pubkey]) -> Result<Value, Failure> {
+/// Says, where a person reads it and no program does, that a file is not what it is usually taken for.
+fn warn(sentence: &str) {
+    // Who closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr().lock(), "warning: {sentence}");
+}
+
+fn export(history: &History<'_>, file: &Path, pubkeys: &[Pubkey]) -> Result<Value, Failure> {
+    let (mut inspection, reason) = history.inspect()?;
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", file.display()));
     let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(cannot)?;
     let keys = if pubkeys.is_empty() { None } else { Some(pubkeys) };
-    let report = protection.export(&mut new, keys).map_err(|error| match error {
+    let report = inspection.export(&mut new, keys).map_err(|error| match error {
         ExportError::Write(_) | ExportError::Unavailable(_) => Failure::unavailable(error),
         ExportError::Unregistered(_) => Failure::usage(error),
         ExportError::NeedsImport(_) => Failure::not_safe(error),
     })?;
     new.sync_all().map_err(Failure::unavailable)?;
+    if let Some(reason) = &reason {
+        warn(&format!(
+            "{} may lack the newest signatures, because the history it comes from {reason}; whoever imports it must not sign before everything up to now counts as signed there",
+            file.display()
+        ));
+    }
     let ExportReport { keys, blocks, attestations, left_out } = report;
-    Ok(json!({ "exported": file, "keys": keys, "blocks": blocks, "attestations": attestations, "leftOut": left_out }))
+    let incomplete = reason.is_some();
+    Ok(json!({
+        "exported": file,
+        "keys": keys,
+        "blocks": blocks,
+        "attestations": attestations,
+        "leftOut": left_out,
+        "mayBeIncomplete": incomplete,
+    }))
 }
 
 /// `contradictory`: keys with records that contradict the history, all of which count as signed. `vouched`: keys that may sign
@@ -366,7 +424,9 @@ fn imported(report: ImportReport) -> Value {
 #[must_use]
 pub fn open_failure(error: OpenError) -> Failure {
     let exit = match &error {
-        OpenError::Exists { .. } | OpenError::Trusted { .. } => Exit::Usage,
+        OpenError::Exists { .. } | OpenError::Trusted { .. } | OpenError::File(_) | OpenError::Backup { .. } => {
+            Exit::Usage
+        }
         OpenError::InUse { .. }
         | OpenError::ReadOnly { .. }
         | OpenError::NotDurable { .. }

@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use stkr_files::FileError;
 use zeroize::Zeroizing;
 
 /// Largest secret file read; anything longer is not a secret of ours.
@@ -47,8 +48,13 @@ pub enum SecretError {
         mode: u32,
     },
     /// A folder, pipe or device.
-    #[error("secret file {0} is not a regular file")]
-    NotAFile(PathBuf),
+    #[error("secret file {path} is {what}, not a regular file; write the secret into a file and give its name")]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// Such as "a folder".
+        what: &'static str,
+    },
     /// Longer than [`MAX_SECRET_BYTES`].
     #[error("secret file {path} has {bytes} bytes, more than the {MAX_SECRET_BYTES} a secret may have")]
     TooLong {
@@ -78,13 +84,19 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Secr
     move |source| SecretError::Io { action, path, source }
 }
 
+fn not_opened(error: FileError) -> SecretError {
+    match error {
+        FileError::Io { path, source } => SecretError::Io { action: "open", path, source },
+        FileError::NotRegular { path, what } => SecretError::NotAFile { path, what },
+        FileError::TooLong { path, most } => SecretError::TooLong { path, bytes: most },
+        FileError::NotText { path } => SecretError::Malformed { path, expected: "UTF-8 text" },
+    }
+}
+
 /// Reads a whole secret file. Permissions are taken from the opened file, so it cannot be swapped in between.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let mut file = File::open(path).map_err(io_error("open", path))?;
-    let metadata = file.metadata().map_err(io_error("read", path))?;
-    if !metadata.is_file() {
-        return Err(SecretError::NotAFile(path.to_owned()));
-    }
+    // The length is looked at after the permissions: who must not read a file learns nothing of it.
+    let (mut file, metadata) = stkr_files::open(path, u64::MAX).map_err(not_opened)?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretError::Permissions { path: path.to_owned(), mode });
@@ -254,7 +266,11 @@ mod tests {
     #[test]
     fn folders_and_giants_and_blanks_are_no_secrets() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(read(folder.path()), Err(SecretError::NotAFile(_))));
+        assert!(matches!(read(folder.path()), Err(SecretError::NotAFile { what: "a folder", .. })));
+        let pipe = folder.path().join("pipe");
+        // Nobody ever writes to it: a plain open would wait for ever.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        assert!(matches!(read_text(&pipe), Err(SecretError::NotAFile { what: "a pipe", .. })));
         let blank = folder.path().join("blank");
         write_new(&blank, b"\n\n").unwrap();
         assert!(matches!(read_text(&blank), Err(SecretError::Empty(_))));

@@ -129,7 +129,7 @@ impl Identity {
     /// File errors, wrong permissions, not PEM.
     pub fn load(certificate_path: &Path, key_path: &Path) -> Result<Self, TlsError> {
         let bad = |reason: String| TlsError::Certificate { path: certificate_path.to_owned(), reason };
-        let pem = std::fs::read(certificate_path).map_err(|error| bad(error.to_string()))?;
+        let pem = stkr_files::read(certificate_path, secrets::MAX_SECRET_BYTES).map_err(|error| bad(error.reason()))?;
         let certificate =
             CertificateDer::from_pem_slice(&pem).map_err(|_| bad("it holds no PEM certificate".to_owned()))?;
         let key_pem = secrets::read(key_path)?;

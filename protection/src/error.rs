@@ -1,9 +1,11 @@
 //! Why a database is refused, or refuses.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use alloy_primitives::B256;
+use rusqlite::ErrorCode;
+use stkr_files::FileError;
 
 use crate::InstanceId;
 use crate::duty::Pubkey;
@@ -123,12 +125,101 @@ pub enum OpenError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A folder, pipe or device, or a file that cannot be read.
+    #[error("slashing protection: {0}")]
+    File(#[from] FileError),
+    /// What was given as a backup cannot be restored.
+    #[error("{path} cannot be restored: {fault}")]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: BackupFault,
+    },
     /// Its first change failed.
     #[error(transparent)]
     Unavailable(Box<Unavailable>),
     /// SQLite itself.
     #[error("slashing protection database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl OpenError {
+    /// The same of a file that was given as a backup: the advice for a database is no advice there.
+    pub(crate) fn of_backup(self, path: &Path) -> Self {
+        let fault = match self {
+            Self::Foreign { .. } => BackupFault::NotABackup,
+            Self::Damaged { detail, .. } => BackupFault::of_sqlite(detail),
+            Self::TooNew { found, known, .. } => BackupFault::TooNew { found, known },
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => BackupFault::of_sqlite(error.to_string()),
+                _ => return Self::Sqlite(error),
+            },
+            other => return other,
+        };
+        fault.at(path)
+    }
+}
+
+/// What is wrong with a file that was given as a backup.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackupFault {
+    /// Nothing in it.
+    #[error("it is empty; give a file that `protection backup` wrote")]
+    Empty,
+    /// Something else.
+    #[error("it is no backup of slashing protection; give a file that `protection backup` wrote")]
+    NotABackup,
+    /// Pages or rows are missing or wrong.
+    #[error("it is cut short or damaged ({detail}); take another backup, or go on with `protection import`")]
+    Damaged {
+        /// First finding.
+        detail: String,
+    },
+    /// Made by a later version.
+    #[error(
+        "it has schema version {found}, and this program knows only up to {known}; restore it with the newer program"
+    )]
+    TooNew {
+        /// Version in the file.
+        found: i64,
+        /// Last version this program knows.
+        known: i64,
+    },
+    /// Of another program or another server: it does not know what this one has signed.
+    #[error(
+        "it is a backup of {found}, and this is {expected}, whose signatures it does not know; take a backup of this one, or go on with `protection import`"
+    )]
+    OtherOwner {
+        /// In the file.
+        found: String,
+        /// Who restores.
+        expected: String,
+    },
+    /// A plain copy of a database that this program did not use last.
+    #[error(
+        "it does not say whose it is, and instance {found} is not the one that this program used last; take a file that `protection backup` wrote, or go on with `protection import`"
+    )]
+    OtherLife {
+        /// In the file.
+        found: InstanceId,
+    },
+    /// The right program, but another one of its kind.
+    #[error(
+        "it knows none of the keys that this program signs for; take a backup of this one, or go on with `protection import`"
+    )]
+    OtherKeys,
+}
+
+impl BackupFault {
+    /// SQLite's words for a file without its header, and for one whose pages do not fit.
+    fn of_sqlite(detail: String) -> Self {
+        if detail.contains("not a database") { Self::NotABackup } else { Self::Damaged { detail } }
+    }
+
+    pub(crate) fn at(self, path: &Path) -> OpenError {
+        OpenError::Backup { path: path.to_owned(), fault: self }
+    }
 }
 
 /// Why a database may not hold everything that was signed.
@@ -190,6 +281,14 @@ pub enum Unavailable {
     /// The witness file.
     #[error("slashing protection is unavailable, nothing may be signed: cannot write {path}: {source}")]
     Witness {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A commit would succeed now, but nothing can be added to the disk.
+    #[error("there is no room left for slashing protection: cannot write {path}: {source}; soon nothing may be signed")]
+    NoRoom {
         /// The file.
         path: PathBuf,
         /// Why it failed.

@@ -23,12 +23,22 @@ pub struct ExportReport {
     pub left_out: Vec<Pubkey>,
 }
 
+/// What becomes of keys whose history is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubted {
+    /// They are no part of the file.
+    LeftOut,
+    /// They are written as the others: whoever asked knows that all of them are in doubt.
+    Written,
+}
+
 /// Writes all keys, or those named.
 pub(crate) fn export(
     transaction: &Transaction<'_>,
     writer: impl Write,
     genesis_validators_root: B256,
     keys: Option<&[Pubkey]>,
+    doubted: Doubted,
 ) -> Result<ExportReport, ExportError> {
     let all = match keys {
         Some(keys) => keys.to_vec(),
@@ -50,7 +60,7 @@ pub(crate) fn export(
             })
             .optional()?
             .ok_or(ExportError::Unregistered(*key))?;
-        if needs_import {
+        if needs_import && doubted == Doubted::LeftOut {
             if keys.is_some() {
                 return Err(ExportError::NeedsImport(*key));
             }

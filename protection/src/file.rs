@@ -1,7 +1,8 @@
 //! The database file: one process, one network, durable at every commit, schema by `user_version`.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transac
 use rustix::fs::{FlockOperation, flock};
 
 use crate::InstanceId;
-use crate::error::{Distrust, OpenError};
+use crate::duty::Pubkey;
+use crate::error::{BackupFault, Distrust, OpenError};
 use crate::witness::{self, FileIdentity, with_suffix};
 
 /// SQLite's `application_id`: "STKP".
@@ -66,6 +68,8 @@ impl Guard {
 
     /// Whether there is a file with anything in it. An empty one is the rest of a creation that was cut off.
     pub(crate) fn has_database(&self) -> Result<bool, OpenError> {
+        // SQLite would wait for a pipe.
+        stkr_files::check_regular(&self.path)?;
         match std::fs::metadata(&self.path) {
             Ok(metadata) => Ok(metadata.len() > 0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -320,15 +324,47 @@ pub(crate) fn copy_into(source: &Connection, path: &Path) -> Result<(), OpenErro
     Ok(())
 }
 
-/// Opens a backup without changing it.
-pub(crate) fn read_only(path: &Path) -> Result<Connection, OpenError> {
-    if !path.exists() {
-        return Err(OpenError::NotFound { path: path.to_owned() });
+/// Opens a backup without changing it, and checks that it is whole.
+pub(crate) fn read_backup(path: &Path) -> Result<(Connection, Meta), OpenError> {
+    // SQLite would wait for a pipe, and takes an empty file for a database.
+    let (_, metadata) = stkr_files::open(path, u64::MAX)?;
+    if metadata.len() == 0 {
+        return Err(BackupFault::Empty.at(path));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| unreadable(error, path))?;
     check_owner(&connection, path, MIGRATIONS)?;
-    Ok(connection)
+    let meta = meta(&connection)?.ok_or_else(|| BackupFault::Empty.at(path))?;
+    check_content(&connection, path)?;
+    Ok((connection, meta))
+}
+
+/// Whose backup it is; `None` for a file that is no backup, or one from before backups said so.
+pub(crate) fn backup_of(connection: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let there: bool =
+        connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'backup_of')", [], |row| row.get(0))?;
+    if !there {
+        return Ok(None);
+    }
+    connection.query_row("SELECT owner FROM backup_of", [], |row| row.get(0)).optional()
+}
+
+/// Every key it knows.
+pub(crate) fn pubkeys(connection: &Connection) -> Result<HashSet<Pubkey>, rusqlite::Error> {
+    let mut statement = connection.prepare("SELECT pubkey FROM validator")?;
+    statement.query_map([], |row| row.get::<_, [u8; 48]>(0).map(Pubkey::from))?.collect()
+}
+
+/// Bytes that a look at the disk asks for: what a slot's votes of a thousand keys take.
+const ROOM: usize = 256 * 1024;
+
+/// Whether the file system gives room to a new file, which is gone when this returns.
+pub(crate) fn check_room(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // At once, so that whatever happens next leaves nothing.
+    std::fs::remove_file(path)?;
+    (&file).write_all(&[0; ROOM])
 }
 
 /// Makes a closed file survive power loss.

@@ -64,6 +64,7 @@ mod duty;
 mod error;
 mod export;
 mod file;
+mod inspection;
 mod instance;
 mod interchange;
 mod merge;
@@ -77,11 +78,14 @@ mod witness;
 pub use duty::{
     Attestation, Block, Duty, Epochs, KeyState, Now, Pubkey, Request, SignedAttestation, SignedBlock, Watermark,
 };
-pub use error::{BackupError, Distrust, ExportError, ImportError, KeyError, OpenError, ReleaseError, Unavailable};
+pub use error::{
+    BackupError, BackupFault, Distrust, ExportError, ImportError, KeyError, OpenError, ReleaseError, Unavailable,
+};
 pub use export::ExportReport;
+pub use inspection::Inspection;
 pub use instance::{InstanceId, InstanceIdError};
 pub use interchange::{InterchangeError, MAX_BYTES, MAX_ENTRIES, MAX_RECORDS, normalise};
 pub use merge::ImportReport;
-pub use protection::{Protection, restore};
+pub use protection::{Owner, Protection, restore};
 pub use quarantine::Quarantine;
 pub use verdict::{Conflict, Verdict};

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use crate::InstanceId;
 use crate::duty::{KeyState, Now, Pubkey, Request};
-use crate::error::{BackupError, Distrust, ExportError, ImportError, KeyError, OpenError, Unavailable};
-use crate::export::ExportReport;
+use crate::error::{BackupError, BackupFault, Distrust, ExportError, ImportError, KeyError, OpenError, Unavailable};
+use crate::export::{Doubted, ExportReport};
 use crate::file::{self, Guard, Meta};
 use crate::merge::ImportReport;
 use crate::store::{Store, mark};
@@ -189,7 +189,7 @@ impl Protection {
     /// # Errors
     /// [`ExportError`]: what was written is not complete.
     pub fn export(&self, interchange: impl Write, keys: Option<&[Pubkey]>) -> Result<ExportReport, ExportError> {
-        self.lock().export(interchange, keys)
+        self.lock().export(interchange, keys, Doubted::LeftOut)
     }
 
     /// Deletes records older than `keep` and says how many. The low watermarks rise over them, and the latest block and
@@ -226,12 +226,12 @@ impl Protection {
     }
 
     /// Writes a consistent copy of the database into a new file, marked as a backup: wherever it is put, it refuses to sign
-    /// until somebody has imported what was signed since.
+    /// until somebody has imported what was signed since. `of` says whose it is ([`Owner::name`]); [`restore`] compares it.
     ///
     /// # Errors
     /// [`BackupError`], among them if `path` exists.
-    pub fn backup(&self, path: &Path) -> Result<(), BackupError> {
-        self.lock().backup(path)
+    pub fn backup(&self, path: &Path, of: &str) -> Result<(), BackupError> {
+        self.lock().backup(path, of)
     }
 
     /// Which life of the database this is. It changes with every [release](crate::Quarantine::release); programs keep it elsewhere and
@@ -246,27 +246,57 @@ impl Protection {
     }
 }
 
+/// Who restores a backup: the history of another program knows nothing of what this one has signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// As it was given to [`Protection::backup`].
+    pub name: &'a str,
+    /// The life of the database that it used last, if it remembers one.
+    pub instance: Option<InstanceId>,
+    /// Keys it signs for, as far as it knows without this database.
+    pub keys: &'a [Pubkey],
+}
+
 /// Puts a backup where a database shall be. It does not sign: [`Quarantine::open`](crate::Quarantine::open) and an
 /// import come next.
 ///
 /// # Errors
-/// [`OpenError`], among them if there is a database at `path`, or if `backup` belongs to another network.
-pub fn restore(backup: &Path, path: &Path, genesis_validators_root: B256) -> Result<(), OpenError> {
+/// [`OpenError`], among them if there is a database at `path`, if `backup` belongs to another network, and
+/// [`OpenError::Backup`] if it is none, or not of `owner`.
+pub fn restore(backup: &Path, path: &Path, genesis_validators_root: B256, owner: &Owner<'_>) -> Result<(), OpenError> {
     let guard = Guard::take(path)?;
     if guard.has_database()? {
         return Err(OpenError::Exists { path: guard.path });
     }
-    let source = file::read_only(backup)?;
-    let meta = file::meta(&source)?.ok_or(OpenError::NotFound { path: backup.to_owned() })?;
+    let (source, meta) = file::read_backup(backup).map_err(|error| error.of_backup(backup))?;
     file::check_network(&meta, backup, genesis_validators_root)?;
-    file::check_content(&source, backup)?;
+    check_owner(&source, &meta, owner).map_err(|fault| fault.at(backup))?;
     // Under another name until it is marked: what was given as a backup may be a plain copy.
     let partial = crate::witness::with_suffix(&guard.path, ".partial");
     file::copy_into(&source, &partial)?;
-    mark(&partial, &format!("it was restored from a backup made at generation {}", meta.generation))?;
+    mark(&partial, &format!("it was restored from a backup made at generation {}", meta.generation), None)?;
     file::sync_file(&partial)?;
     std::fs::rename(&partial, &guard.path).map_err(file::io_error("rename", &partial))?;
     file::sync_file(&guard.path)
+}
+
+/// Whose backup is it? One that does not say so is a plain copy of the file: its instance has to be known, or nothing at all.
+fn check_owner(backup: &Connection, meta: &Meta, owner: &Owner<'_>) -> Result<(), BackupFault> {
+    let unreadable = |error: rusqlite::Error| BackupFault::Damaged { detail: error.to_string() };
+    match file::backup_of(backup).map_err(unreadable)? {
+        Some(found) if found != owner.name => {
+            return Err(BackupFault::OtherOwner { found, expected: owner.name.to_owned() });
+        }
+        Some(_) => {}
+        None if owner.instance.is_none_or(|instance| instance == meta.instance) => {}
+        None => return Err(BackupFault::OtherLife { found: meta.instance }),
+    }
+    let keys = file::pubkeys(backup).map_err(unreadable)?;
+    let none_known = !owner.keys.iter().any(|key| keys.contains(key));
+    if none_known && !keys.is_empty() && !owner.keys.is_empty() {
+        return Err(BackupFault::OtherKeys);
+    }
+    Ok(())
 }
 
 /// Fills a new file.

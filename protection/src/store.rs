@@ -12,7 +12,7 @@ use crate::duty::{
     Attestation, Block, Duty, Epochs, KeyState, Now, Pubkey, Request, SignedAttestation, SignedBlock, Watermark,
 };
 use crate::error::{BackupError, ExportError, ImportError, KeyError, OpenError, Unavailable};
-use crate::export::{self, ExportReport};
+use crate::export::{self, Doubted, ExportReport};
 use crate::file::{self, Guard, integer};
 use crate::merge::{self, ImportReport};
 use crate::rules;
@@ -202,10 +202,17 @@ impl Store {
         })
     }
 
-    pub(crate) fn export(&mut self, writer: impl Write, keys: Option<&[Pubkey]>) -> Result<ExportReport, ExportError> {
+    pub(crate) fn export(
+        &mut self,
+        writer: impl Write,
+        keys: Option<&[Pubkey]>,
+        doubted: Doubted,
+    ) -> Result<ExportReport, ExportError> {
         let genesis_validators_root = self.genesis_validators_root;
         // One transaction, so that the file is one state of the history.
-        self.write(|transaction| Ok((export::export(transaction, writer, genesis_validators_root, keys)?, false)))
+        self.write(|transaction| {
+            Ok((export::export(transaction, writer, genesis_validators_root, keys, doubted)?, false))
+        })
     }
 
     pub(crate) fn keys(&mut self) -> Result<Vec<KeyState>, Unavailable> {
@@ -224,11 +231,15 @@ impl Store {
     }
 
     /// Whether a commit would succeed now.
+    ///
+    /// A log that was emptied keeps its blocks, so on a full disk a commit can succeed for a while: room is asked for apart.
     pub(crate) fn check_writable(&mut self) -> Result<(), Unavailable> {
-        self.write(|_| Ok(((), true)))
+        self.write(|_| Ok::<_, Unavailable>(((), true)))?;
+        let path = with_suffix(&self.guard.path, ".room");
+        file::check_room(&path).map_err(|source| Unavailable::NoRoom { path, source })
     }
 
-    pub(crate) fn backup(&mut self, path: &Path) -> Result<(), BackupError> {
+    pub(crate) fn backup(&mut self, path: &Path, of: &str) -> Result<(), BackupError> {
         let generation = self.generation;
         let connection = self.ready()?;
         if path.exists() {
@@ -237,7 +248,7 @@ impl Store {
         // Under another name until it is complete and marked.
         let partial = with_suffix(path, ".partial");
         file::copy_into(connection, &partial)?;
-        mark(&partial, &format!("it is a backup, made at generation {generation}"))?;
+        mark(&partial, &format!("it is a backup, made at generation {generation}"), Some(of))?;
         file::sync_file(&partial)?;
         std::fs::rename(&partial, path).map_err(file::io_error("rename", &partial))?;
         file::sync_file(path)?;
@@ -280,10 +291,15 @@ impl Drop for Store {
     }
 }
 
-/// Marks a closed copy so that no open accepts it for signing.
-pub(crate) fn mark(path: &Path, reason: &str) -> Result<(), OpenError> {
+/// Marks a closed copy so that no open accepts it for signing, and says in it whose backup it is, or that it is none.
+pub(crate) fn mark(path: &Path, reason: &str, backup_of: Option<&str>) -> Result<(), OpenError> {
     let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.execute("UPDATE meta SET quarantine = ?1", [reason])?;
+    connection.execute_batch("DROP TABLE IF EXISTS backup_of")?;
+    if let Some(owner) = backup_of {
+        connection.execute_batch("CREATE TABLE backup_of (owner TEXT NOT NULL) STRICT")?;
+        connection.execute("INSERT INTO backup_of (owner) VALUES (?1)", [owner])?;
+    }
     connection.close().map_err(|(_, error)| error)?;
     Ok(())
 }

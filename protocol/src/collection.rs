@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256};
-use stkr_core::{CombineError, CommitteeKeys, PartialSignature, ShareIndex, Signature};
+use stkr_core::{Claim, CombineError, CommitteeKeys, PartialSignature, ShareIndex, Signature};
 use thiserror::Error;
 
 use crate::{
@@ -104,6 +104,22 @@ pub struct Evidence {
     pub envelope_signature: [u8; 65],
     /// The 256 bytes; not even a point where the culprit sent garbage.
     pub partial: [u8; 256],
+}
+
+/// An answer that counts if its partial is right.
+#[derive(Clone, Debug)]
+pub struct Unverified {
+    index: ShareIndex,
+    answer: SignedPartial,
+    claim: Claim,
+}
+
+impl Unverified {
+    /// What there is to verify: the partial signature under the share key, over the signing root that was asked for.
+    #[must_use]
+    pub const fn claim(&self) -> Claim {
+        self.claim
+    }
 }
 
 /// What became of an answer.
@@ -248,6 +264,32 @@ impl Collection {
         }
     }
 
+    /// Takes a response like [`Collection::on_response`], but leaves it to the caller to verify the partial, together with
+    /// others: [`Collection::settle`] takes the verdict.
+    ///
+    /// # Errors
+    /// What became of a response that leaves nothing to verify.
+    pub fn examine(&mut self, index: ShareIndex, response: SignResponse) -> Result<Unverified, Answer> {
+        match response {
+            SignResponse::Refused(refused) => Err(self.on_refusal(index, refused.refusal)),
+            SignResponse::Signed(answer) => self.examine_partial(index, answer),
+        }
+    }
+
+    /// Counts a partial that was found `right`. Any other is verified here, alone, before its sender is named: a conviction
+    /// never rests on a batch that failed, or on nobody having had the time.
+    pub fn settle(&mut self, unverified: Unverified, right: bool) -> Answer {
+        let Unverified { index, answer, claim } = unverified;
+        if self.has_answered(index) {
+            return Answer::Repeated;
+        }
+        if !right && !stkr_core::verify(&claim.key, &claim.message, &claim.signature) {
+            return self.convict(index, &answer);
+        }
+        self.counted.insert(index, (PartialSignature { index, signature: claim.signature }, answer));
+        Answer::Counted
+    }
+
     /// The combination of the first t partials that count, not verified yet; nothing while there are fewer, or once the
     /// signature is there. For callers who verify many together: [`Collection::poll`] needs none of this.
     #[must_use]
@@ -295,23 +337,25 @@ impl Collection {
     }
 
     fn on_partial(&mut self, index: ShareIndex, answer: SignedPartial) -> Answer {
-        if let Err(reason) = self.check_envelope(index, &answer) {
-            return Answer::NoAnswer(reason);
+        let believed = !self.suspects.contains(&index) && self.signature.is_none();
+        match self.examine_partial(index, answer) {
+            Ok(unverified) => self.settle(unverified, believed),
+            Err(answer) => answer,
         }
+    }
+
+    fn examine_partial(&mut self, index: ShareIndex, answer: SignedPartial) -> Result<Unverified, Answer> {
+        self.check_envelope(index, &answer).map_err(Answer::NoAnswer)?;
         if self.has_answered(index) {
-            return Answer::Repeated;
+            return Err(Answer::Repeated);
         }
         self.refused.remove(&index);
         let Ok(signature) = Signature::from_eip2537(&answer.partial) else {
-            return self.convict(index, &answer);
+            return Err(self.convict(index, &answer));
         };
-        let partial = PartialSignature { index, signature };
-        let verify_first = self.suspects.contains(&index) || self.signature.is_some();
-        if verify_first && !self.committee.keys.verify_partial(&self.signing_root().0, &partial) {
-            return self.convict(index, &answer);
-        }
-        self.counted.insert(index, (partial, answer));
-        Answer::Counted
+        let key = self.committee.keys.share_keys().get(index.position()).copied();
+        let key = key.ok_or(Answer::NoAnswer(NoAnswer::NoSuchMember(index)))?;
+        Ok(Unverified { index, answer, claim: Claim { key, message: self.signing_root().0, signature } })
     }
 
     fn has_answered(&self, index: ShareIndex) -> bool {

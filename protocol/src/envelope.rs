@@ -79,6 +79,26 @@ impl DutyKind {
     }
 }
 
+/// Name of what a number of the table in `docs/protocol.md` stands for; of 12 too, which no server signs yet.
+#[must_use]
+pub fn duty_name(number: u8) -> Option<&'static str> {
+    const ALL: [DutyKind; 11] = [
+        DutyKind::Deposit,
+        DutyKind::Attestation,
+        DutyKind::Block,
+        DutyKind::AggregationSlot,
+        DutyKind::AggregateAndProof,
+        DutyKind::RandaoReveal,
+        DutyKind::VoluntaryExit,
+        DutyKind::SyncCommitteeMessage,
+        DutyKind::SyncCommitteeSelectionProof,
+        DutyKind::SyncCommitteeContributionAndProof,
+        DutyKind::ValidatorRegistration,
+    ];
+    let known = ALL.into_iter().find(|kind| *kind as u8 == number).map(DutyKind::name);
+    known.or((number == 12).then_some("bls_to_execution_change"))
+}
+
 /// What a server vouches for with its signer key when it hands out a partial signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {

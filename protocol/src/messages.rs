@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 use stkr_core::{MAX_MEMBERS, ShareIndex};
@@ -244,6 +244,25 @@ impl SignedMessage {
                 dealingsDigest: body.dealings_digest,
             }
             .eip712_signing_hash(&domain),
+        }
+    }
+
+    /// Number of the round, from 1, and the fields beyond key, attempt and index as words in the order of the EIP-712 struct
+    /// (of `bytes` their keccak256): what `ICourt.CeremonyMessage` takes.
+    #[must_use]
+    pub fn words(&self) -> (u8, Vec<B256>) {
+        match &self.body {
+            Body::OneTimeKey(body) => (1, vec![keccak256(&body.public_key)]),
+            Body::DealingCommitment(body) => (2, vec![body.dealing_hash]),
+            Body::CommitmentSet(body) => (3, vec![body.commitments_hash]),
+            Body::Dealing(body) => {
+                let fields = [&body.one_time_key, &body.commitments, &body.proof_of_possession, &body.shares];
+                (4, fields.map(keccak256).to_vec())
+            }
+            Body::Acknowledgement(body) => {
+                let threshold = B256::from(U256::from(body.threshold));
+                (5, vec![threshold, body.points_hash, body.committee_hash, body.dealings_digest])
+            }
         }
     }
 

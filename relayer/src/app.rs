@@ -119,6 +119,7 @@ fn superseded() -> Superseded {
         ("predeposit", &["WrongPoolState"]),
         ("top_up", &["WrongPoolState"]),
         ("prove_foreign_deposit", &["WrongPoolState"]),
+        ("commit_to_evidence", &["AlreadyCommitted"]),
         ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
         ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
     ]);

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use alloy::primitives::Address;
 use futures::future::join_all;
 use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Accepted, Board, Context, Phase, Transcript, TranscriptError};
+use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
 use stkr_protocol::messages::{Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
@@ -59,6 +61,7 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Carrier {
     board: Board,
+    court: Address,
     members: Vec<Member>,
     store: Store,
     said: BTreeMap<ShareIndex, Said>,
@@ -69,14 +72,14 @@ impl Carrier {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn open(context: Context, members: Vec<Member>, store: Store) -> Result<Self, StoreError> {
+    pub fn open(context: Context, members: Vec<Member>, store: Store, court: Address) -> Result<Self, StoreError> {
         let stored = store.messages(context.key_id(), context.attempt(), context.committee_hash())?;
         let mut board = Board::new(context);
         for message in stored {
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
             let _ = board.accept(message);
         }
-        Ok(Self { board, members, store, said: BTreeMap::new() })
+        Ok(Self { board, members, store, court, said: BTreeMap::new() })
     }
 
     /// Visits every member once, all at the same time. `true` if anything new came.
@@ -160,8 +163,14 @@ impl Carrier {
         let Some((_, equivocation)) = proof else {
             return Ok(());
         };
-        let both = [&equivocation.first, &equivocation.second];
-        self.store.keep_evidence(context.key_id(), member.server_id, "equivocation", &both)?;
+        let (mut first, mut second) = (equivocation.first.clone(), equivocation.second.clone());
+        // The Court takes a commitment before the dealing that is not its.
+        if second.round() < first.round() {
+            std::mem::swap(&mut first, &mut second);
+        }
+        let proof = Proof::CeremonyEquivocation(MessagesProof { first, second });
+        let file = EvidenceFile::new(context.domain(), self.court, proof);
+        self.store.keep_evidence(member.server_id, &file)?;
         Ok(())
     }
 
@@ -345,7 +354,8 @@ mod tests {
                 let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
                 Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience) }
             });
-            Carrier::open(self.context.clone(), members.collect(), self.store.clone()).unwrap()
+            Carrier::open(self.context.clone(), members.collect(), self.store.clone(), Address::repeat_byte(0xc0))
+                .unwrap()
         }
 
         fn stored(&self) -> Vec<SignedMessage> {
@@ -420,8 +430,11 @@ mod tests {
         assert!(reason.contains("member 2 signed two different one_time_key messages"), "{reason}");
         let evidence = cluster.store.newest_evidence(10).unwrap();
         assert_eq!(evidence.len(), 1);
-        assert_eq!((evidence[0].server_id.as_str(), evidence[0].kind.as_str()), ("102", "equivocation"));
-        assert_eq!(evidence[0].body.as_array().map(Vec::len), Some(2));
+        assert_eq!((evidence[0].server_id.as_str(), evidence[0].kind.as_str()), ("102", "ceremony_equivocation"));
+        // The row is a file that anybody can report.
+        let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+        let signer = cluster.servers[1].signer.address();
+        assert_eq!(file.verify().unwrap().accused, stkr_protocol::evidence::Accused::Signer(signer));
         assert!(matches!(cluster.carrier().standing(), Standing::Failed(_)), "also after a restart");
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig};
+use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,7 @@ impl ProgramConfig for RelayerConfig {
                 "a relayer that pays nothing sends nothing; write at least 1",
             ));
         }
+        check_databases(&[("storage.database", &self.storage.database)], &[("gas.key_file", &self.gas.key_file)])?;
         stkr_node::secrets::read_hex32(&self.gas.key_file)?;
         self.log.check()
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider as _;
-use stkr_chain::bindings::{KeyRegistry, Micropools};
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
 use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, header};
@@ -27,6 +27,7 @@ use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 
 use crate::carry::{Carrier, Member};
+use crate::cases::{self, Cases, Stage};
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
@@ -99,6 +100,7 @@ pub struct Engine {
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
     probes: Probes,
+    cases: Cases,
     /// Compressed group keys, by the points of their event.
     pubkeys: BTreeMap<Bytes, Option<String>>,
     wake: Arc<Notify>,
@@ -122,6 +124,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
+            cases: Cases::default(),
             pubkeys: BTreeMap::new(),
             wake: Arc::default(),
         }
@@ -174,7 +177,10 @@ impl Engine {
         self.problems.clear();
         self.look_for_deposits().await?;
         self.refresh_clients();
-        let actions = plan(&self.picture.view, &clock);
+        self.read_cases();
+        let mut actions = plan(&self.picture.view, &clock);
+        actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
+        self.give_up_lost_races().await?;
         self.end_workers(&actions);
         for action in &actions {
             self.act(action).await?;
@@ -182,6 +188,34 @@ impl Engine {
         self.parts.intents.drive().await?;
         self.look_at_balance().await?;
         self.publish(&clock)
+    }
+
+    /// Evidence that workers found. Where the database fails the pass goes on: what is known stays known.
+    fn read_cases(&mut self) {
+        if let Err(error) = self.cases.read_on(&self.parts.store, self.parts.intents.sender()) {
+            self.problems.push(format!("evidence cannot be read: {error}"));
+        }
+    }
+
+    /// What somebody else has proven need not be proven again: a proof of ours that waits for its block would only be recorded.
+    async fn give_up_lost_races(&mut self) -> Result<(), ChainError> {
+        let view = &self.picture.view;
+        for step in cases::lost_races(view, self.cases.all(), self.parts.intents.sender()) {
+            if self.parts.intents.of_step(&step)?.iter().any(|intent| !intent.state.is_over()) {
+                tracing::info!(step, "somebody else proved the same fault first");
+                self.parts.intents.withdraw(&step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many cases are at each stage.
+    fn stages(&self) -> BTreeMap<Stage, usize> {
+        let mut count: BTreeMap<Stage, usize> = Stage::ALL.map(|stage| (stage, 0)).into();
+        for case in self.cases.all() {
+            *count.entry(cases::stage(&self.picture.view, case)).or_default() += 1;
+        }
+        count
     }
 
     /// Looks for deposits that others made with the pools' keys. Without an answer the pass goes on: the plan deposits
@@ -326,6 +360,10 @@ impl Engine {
             Action::TopUp { pool_id, group_key } => {
                 Call::new(pools, &Micropools::topUpCall { poolId: U256::from(*pool_id), groupKey: group_key.clone() })
             }
+            Action::CommitToEvidence { commitment, .. } => {
+                Call::new(self.parts.deployment.court, &Court::commitCall { commitment: *commitment })
+            }
+            Action::ProveFault { file, .. } => stkr_chain::court::prove(file),
             Action::FreeSeatsOfUnfinished { key_id, members, active_set_hash } => Call::new(
                 keys,
                 &KeyRegistry::freeSeatsOfUnfinishedCall {
@@ -412,6 +450,12 @@ impl Engine {
         }
         for (index, id) in ceremony.committee.iter().enumerate() {
             let status = self.picture.view.servers.get(id).map_or(ServerStatus::None, |server| server.status);
+            if self.picture.view.servers.get(id).is_some_and(|server| server.locked_out) {
+                self.problems.push(format!(
+                    "server {id} (member {}) of key {key_id} is locked out: the key cannot be finalised and its ceremony starts again after the deadline",
+                    index + 1
+                ));
+            }
             if status != ServerStatus::Active {
                 self.problems.push(format!(
                     "server {id} (member {}) of key {key_id} is {status}: the key cannot be finalised and its ceremony starts again after the deadline",
@@ -462,7 +506,7 @@ impl Engine {
             deadline: ceremony.deadline.to_string(),
             ..CeremonyStatus::default()
         };
-        match Carrier::open(context, seats, self.parts.store.clone()) {
+        match Carrier::open(context, seats, self.parts.store.clone(), self.parts.deployment.court) {
             Ok(carrier) => {
                 tracing::info!(key_id, attempt, "carrying a ceremony");
                 Some(workers::carry(carrier, status, self.parts.pause, self.wake.clone()))
@@ -526,7 +570,8 @@ impl Engine {
         let proven = self.parts.store.suspects().map_err(|error| error.to_string())?;
         let suspects = seats.iter().filter(|seat| proven.contains(&seat.server_id)).map(|seat| seat.index).collect();
         let committee = Committee::new(self.domain(), 0, keys, members).map_err(|error| error.to_string())?;
-        Ok(Job { request, committee, seats, suspects })
+        let court = self.parts.deployment.court;
+        Ok(Job { request, committee, seats, suspects, court })
     }
 
     // ---------------------------------------------------------------- status
@@ -588,6 +633,7 @@ impl Engine {
             servers,
         };
         self.parts.shared.publish(status, lists, clock);
+        self.parts.shared.publish_cases(&self.stages());
         Ok(())
     }
 
@@ -617,6 +663,7 @@ impl Engine {
         let line = |(id, server): (&u32, &crate::view::Server)| ServerLine {
             server_id: id.to_string(),
             status: server.status.name().to_owned(),
+            locked_out: server.locked_out,
             endpoint: server.endpoint.clone(),
             reachable: seen.get(id).map(Result::is_ok),
             problem: seen.get(id).and_then(|seen| seen.clone().err()),

@@ -4,6 +4,7 @@
 //! from the contracts this program was built for.
 
 use alloy::primitives::U256;
+use stkr_chain::bindings::Court::CourtEvents;
 use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
@@ -19,6 +20,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Server(event) => server_fact(event),
         StkrEvent::Key(event) => key_fact(event, logged.block_number),
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
+        StkrEvent::Court(event) => court_fact(event, logged.block_number),
         StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
 }
@@ -37,6 +39,7 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
                 tls_fingerprint: event.tlsFingerprint,
                 endpoint: event.endpoint.clone(),
                 status: ServerStatus::Registered,
+                locked_out: false,
                 online: ServerKind::try_from(event.kind).ok()? == ServerKind::Online,
             },
         },
@@ -48,7 +51,32 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
         ServerRegistryEvents::ServerStatusChanged(event) => {
             Fact::StatusChanged { id: event.id, status: ServerStatus::try_from(event.status).ok()? }
         }
+        ServerRegistryEvents::ServerLockedOut(event) => Fact::ServerLockedOut { id: event.id },
+        ServerRegistryEvents::ServerReinstated(event) => Fact::ServerReinstated { id: event.id },
         _ => return None,
+    })
+}
+
+fn court_fact(event: &CourtEvents, block: u64) -> Option<Fact> {
+    Some(match event {
+        CourtEvents::EvidenceCommitted(event) => Fact::EvidenceCommitted { commitment: event.commitment, block },
+        CourtEvents::FaultProven(event) => Fact::FaultUpheld {
+            fault: event.fault,
+            server_id: event.server,
+            key_id: id(&event.keyId)?,
+            evidence: event.evidence,
+            reporter: event.reporter,
+            charged: true,
+        },
+        CourtEvents::FaultRecorded(event) => Fact::FaultUpheld {
+            fault: event.fault,
+            server_id: event.server,
+            key_id: id(&event.keyId)?,
+            evidence: event.evidence,
+            reporter: event.reporter,
+            charged: false,
+        },
+        CourtEvents::ProviderFaultProven(_) => return None,
     })
 }
 

@@ -352,7 +352,15 @@ mod tests {
     use stkr_node::http::{Limits, serve_plain};
     use stkr_node::shutdown::Shutdown;
 
+    use alloy::primitives::Address;
+    use stkr_core::ShareIndex;
+    use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
+    use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
     use super::*;
+
+    const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     use crate::app::SCHEMA;
     use crate::plan::Clock;
     use crate::shared::Lists;
@@ -484,7 +492,15 @@ mod tests {
     async fn evidence_comes_in_pages_that_miss_nothing_and_repeat_nothing() {
         let server = start();
         for number in 1..=5_u64 {
-            assert!(server.shared.store.keep_evidence(number, 7, "equivocation", &number).unwrap());
+            let signer = SignerKey::from_bytes(&[7; 32]).unwrap();
+            let say = |byte| {
+                let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+                SignedMessage::sign(&DOMAIN, &signer, (number, 0, ShareIndex::new(2).unwrap()), body)
+            };
+            let proof = Proof::CeremonyEquivocation(MessagesProof { first: say(2), second: say(3) });
+            let file = EvidenceFile::new(&DOMAIN, Address::ZERO, proof);
+            assert!(server.shared.store.keep_evidence(7, &file).unwrap());
+            assert!(!server.shared.store.keep_evidence(7, &file).unwrap(), "the same again is no news");
         }
         let (mut after, mut keys) = ("0".to_owned(), Vec::new());
         // One page more than there can be, so that pages which repeat themselves fail and do not go on for ever.

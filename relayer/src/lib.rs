@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod carry;
+pub mod cases;
 pub mod config;
 pub mod deposits;
 pub mod engine;

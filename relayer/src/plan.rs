@@ -7,7 +7,9 @@
 
 use alloy::primitives::{Address, B256, Bytes, keccak256};
 use stkr_chain::types::PoolState;
+use stkr_protocol::evidence::{EvidenceFile, Fault};
 
+use crate::cases;
 use crate::deposits::ForeignDeposit;
 use crate::view::{self, Ceremony, KeyPhase, PendingDraw, Pool, View};
 
@@ -103,6 +105,24 @@ pub enum Action {
         /// 128 bytes, EIP-2537.
         group_key: Bytes,
     },
+    /// Evidence of a fault: commit this relayer's account to it.
+    CommitToEvidence {
+        /// What the Court calls the evidence.
+        evidence: B256,
+        /// The fault.
+        fault: Fault,
+        /// What `Court.commit` takes.
+        commitment: B256,
+    },
+    /// The commitment is in an earlier block: show the evidence.
+    ProveFault {
+        /// What the Court calls the evidence.
+        evidence: B256,
+        /// The fault.
+        fault: Fault,
+        /// The proof.
+        file: Box<EvidenceFile>,
+    },
     /// Seats of a key that never lived can be freed.
     FreeSeatsOfUnfinished {
         /// Key.
@@ -138,6 +158,8 @@ impl Action {
             Self::CollectDeposit { .. } => "predeposit",
             Self::ProveForeignDeposit { .. } => "prove_foreign_deposit",
             Self::TopUp { .. } => "top_up",
+            Self::CommitToEvidence { .. } => "commit_to_evidence",
+            Self::ProveFault { .. } => "prove_fault",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",
         }
@@ -154,6 +176,8 @@ impl Action {
             | Self::CollectDeposit { pool_id, .. }
             | Self::ProveForeignDeposit { pool_id, .. }
             | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
+            Self::CommitToEvidence { evidence, .. } => cases::commit_step(*evidence),
+            Self::ProveFault { evidence, .. } => cases::prove_step(*evidence),
             Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
             Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
             Self::CarryCeremony { key_id, attempt, .. } => format!("{name}/{key_id}/{attempt}"),

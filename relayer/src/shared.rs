@@ -1,5 +1,6 @@
 //! What the engine tells and the HTTP side reads.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use stkr_chain::intents::Intents;
 use stkr_node::metrics::Metrics;
 
+use crate::cases::Stage;
 use crate::plan::Clock;
 use crate::status::{KeyStatus, PoolStatus, Status};
 use crate::store::Store;
@@ -26,6 +28,7 @@ struct Gauges {
     unreachable: Gauge,
     intents: Family<[(String, String); 1], Gauge>,
     failures: Counter,
+    evidence: Family<[(String, String); 1], Gauge>,
 }
 
 impl Gauges {
@@ -46,6 +49,7 @@ impl Gauges {
         );
         metrics.register("relayer_intents", "Recent transactions by state", it.intents.clone());
         metrics.register("relayer_chain_failures", "Looks at the chain that failed", it.failures.clone());
+        metrics.register("relayer_evidence", "Faults that this relayer has evidence of, by stage", it.evidence.clone());
         it
     }
 }
@@ -128,6 +132,14 @@ impl Shared {
             it.intents.get_or_create(&[("state".to_owned(), state.to_owned())]).set(gauge(count));
         }
         *self.lock() = Published { status: Arc::new(status), lists: Arc::new(lists), at: Some(Instant::now()) };
+    }
+
+    /// How many faults are at each stage.
+    pub fn publish_cases(&self, stages: &BTreeMap<Stage, usize>) {
+        for (stage, count) in stages {
+            let label = [("stage".to_owned(), stage.name().to_owned())];
+            self.gauges.evidence.get_or_create(&label).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
     }
 
     /// A pass failed: the last picture stays, marked as old.

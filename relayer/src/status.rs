@@ -179,6 +179,8 @@ pub struct ServerLine {
     pub server_id: String,
     /// `Registered`, `Active`, `Suspended`, `Leaving`, `Left`.
     pub status: String,
+    /// A fault of it was proven, and governance has not reinstated it since.
+    pub locked_out: bool,
     /// As registered by its operator.
     pub endpoint: String,
     /// Whether it answered last time; null before it was asked. Only servers that are Active or hold a seat are.
@@ -235,12 +237,16 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
         );
         section(&mut html, &title, &collection.waiting_for);
     }
+    let standing = |server: &ServerLine| {
+        if server.locked_out { format!("{}, locked out", server.status) } else { server.status.clone() }
+    };
+    let standings: Vec<String> = status.servers.iter().map(standing).collect();
     table(
         &mut html,
         "Servers",
         &["server", "status", "endpoint", "problem"],
-        status.servers.iter().map(|server| {
-            vec![&server.server_id, &server.status, &server.endpoint, server.problem.as_ref().unwrap_or(&EMPTY)]
+        status.servers.iter().zip(&standings).map(|(server, standing)| {
+            vec![&server.server_id, standing, &server.endpoint, server.problem.as_ref().unwrap_or(&EMPTY)]
         }),
     );
     table(
@@ -324,6 +330,7 @@ mod tests {
         let server = ServerLine {
             server_id: "1".to_owned(),
             status: "Active".to_owned(),
+            locked_out: false,
             endpoint: evil.clone(),
             reachable: Some(false),
             problem: Some(evil.clone()),

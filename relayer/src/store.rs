@@ -10,6 +10,7 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use stkr_node::database::Database;
 use stkr_protocol::ceremony::Context;
+use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::messages::SignedMessage;
 
 /// Tables of this module; a migration.
@@ -58,9 +59,9 @@ pub struct Evidence {
     pub key_id: String,
     /// Server at fault.
     pub server_id: String,
-    /// `equivocation`, `invalid_partial` or `conflicting_partial`.
+    /// The fault: `invalid_partial`, `garbage_partial` or `ceremony_equivocation`.
     pub kind: String,
-    /// The signed messages or the envelope: whatever proves it to anybody.
+    /// A file of evidence: saved as it is, `stkr evidence` verifies and reports it.
     #[schema(value_type = Object)]
     pub body: serde_json::Value,
 }
@@ -125,18 +126,13 @@ impl Store {
         Ok(hash.map(B256::from))
     }
 
-    /// Keeps evidence. `false` if it was there.
+    /// Keeps evidence against a server, under the name of its fault. `false` if it was there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn keep_evidence(
-        &self,
-        key_id: u64,
-        server_id: u32,
-        kind: &str,
-        body: &impl Serialize,
-    ) -> Result<bool, StoreError> {
-        let text = serde_json::to_string(body)?;
+    pub fn keep_evidence(&self, server_id: u32, file: &EvidenceFile) -> Result<bool, StoreError> {
+        let (kind, text) = (file.proof.fault().name(), serde_json::to_string(file)?);
+        let key_id = file.proof.key_id();
         let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
         let rows = self.database.write(|transaction| {
             transaction.execute(
@@ -153,8 +149,9 @@ impl Store {
     /// [`StoreError`].
     pub fn suspects(&self) -> Result<std::collections::BTreeSet<u32>, StoreError> {
         let connection = self.database.lock();
-        let mut rows =
-            connection.prepare_cached("SELECT DISTINCT server_id FROM evidence WHERE kind = 'invalid_partial'")?;
+        let mut rows = connection.prepare_cached(
+            "SELECT DISTINCT server_id FROM evidence WHERE kind IN ('invalid_partial', 'garbage_partial')",
+        )?;
         let found = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(found)
     }

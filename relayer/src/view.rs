@@ -23,6 +23,19 @@ pub struct View {
     pub pools: BTreeMap<u64, Pool>,
     /// What is known of others' deposits with the key of a KeyReady or Predeposited pool, by pool id.
     pub watch: BTreeMap<u64, Watch>,
+    /// What the Court knows.
+    pub faults: Faults,
+}
+
+/// Commitments and upheld faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Block of every commitment, by commitment.
+    pub commitments: BTreeMap<B256, u64>,
+    /// Who first showed a piece of evidence.
+    pub shown: BTreeMap<B256, Address>,
+    /// Server, key and number of every fault that was charged since the server was last reinstated.
+    pub of_term: BTreeSet<(u32, u64, u8)>,
 }
 
 /// What the deposit contract says about a pool's key.
@@ -49,6 +62,8 @@ pub struct Server {
     pub status: ServerStatus,
     /// Whether it has a network at all.
     pub online: bool,
+    /// A fault was proven, and governance has not reinstated it: its acknowledgement makes no key, its partials still count.
+    pub locked_out: bool,
 }
 
 /// A key and where it stands.
@@ -233,6 +248,38 @@ pub enum Fact {
         /// New status.
         status: ServerStatus,
     },
+    /// `ServerLockedOut`.
+    ServerLockedOut {
+        /// Id.
+        id: u32,
+    },
+    /// `ServerReinstated`.
+    ServerReinstated {
+        /// Id.
+        id: u32,
+    },
+    /// `EvidenceCommitted`.
+    EvidenceCommitted {
+        /// What was committed.
+        commitment: B256,
+        /// Block it stands in.
+        block: u64,
+    },
+    /// `FaultProven` and `FaultRecorded`.
+    FaultUpheld {
+        /// Number of the fault.
+        fault: u8,
+        /// Server.
+        server_id: u32,
+        /// Key.
+        key_id: u64,
+        /// What the Court calls the evidence.
+        evidence: B256,
+        /// Who showed it.
+        reporter: Address,
+        /// Whether anything was paid: one that was paid for already is only recorded.
+        charged: bool,
+    },
     /// `KeyRequested`.
     KeyRequested {
         /// Id.
@@ -363,6 +410,21 @@ impl View {
                     server.status = status;
                 }
             }
+            Fact::ServerLockedOut { id } => self.lock(id, true),
+            Fact::ServerReinstated { id } => {
+                self.lock(id, false);
+                self.faults.of_term.retain(|(server, ..)| *server != id);
+            }
+            Fact::EvidenceCommitted { commitment, block } => {
+                self.faults.commitments.insert(commitment, block);
+            }
+            Fact::FaultUpheld { fault, server_id, key_id, evidence, reporter, charged } => {
+                self.faults.shown.entry(evidence).or_insert(reporter);
+                // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
+                if charged {
+                    self.faults.of_term.insert((server_id, key_id, fault));
+                }
+            }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);
             }
@@ -370,6 +432,12 @@ impl View {
                 self.apply_to_pool(&fact);
                 self.apply_to_key(timestamp, fact);
             }
+        }
+    }
+
+    fn lock(&mut self, id: u32, out: bool) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.locked_out = out;
         }
     }
 
@@ -532,6 +600,7 @@ mod tests {
             endpoint: "https://old:1".to_owned(),
             status: ServerStatus::Registered,
             online: true,
+            locked_out: false,
         };
         let view = folded([
             Fact::ServerRegistered { id: 3, server: server.clone() },
@@ -561,6 +630,7 @@ mod tests {
             endpoint: "https://192.0.2.1:22".to_owned(),
             status,
             online,
+            locked_out: false,
         };
         let servers = [
             (1, server(true, ServerStatus::Registered)),

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use stkr_core::{ShareIndex, Signature};
 use stkr_node::collector::{Collector, Seat};
 use stkr_protocol::ceremony::Transcript;
-use stkr_protocol::collection::{Collection, Committee, Evidence, Progress};
+use stkr_protocol::collection::{Collection, Committee, Progress};
+use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -141,6 +143,8 @@ pub struct Job {
     pub seats: Vec<Seat>,
     /// Members whose partials are verified before they count.
     pub suspects: Vec<ShareIndex>,
+    /// Where wrong partials are reported.
+    pub court: Address,
 }
 
 impl Job {
@@ -166,7 +170,7 @@ pub fn collect(
         let mut wait = pause;
         loop {
             let progress = collector.round().await;
-            keep_evidence(&collector, &store);
+            keep_evidence(&collector, &job, &store);
             note(&collector, &shared, &progress);
             match progress {
                 Progress::Done(_) => break,
@@ -186,7 +190,7 @@ pub fn collect(
         done.notify_one();
         // Nothing depends on this any more: who answers late and wrongly is still found.
         let progress = collector.check_late().await;
-        keep_evidence(&collector, &store);
+        keep_evidence(&collector, &job, &store);
         note(&collector, &shared, &progress);
     });
     Worker { state, task }
@@ -223,30 +227,17 @@ fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progre
     state.status.waiting_for = troubles;
 }
 
-/// A wrong partial in its envelope, as JSON that a court can be shown.
-fn evidence_json(evidence: &Evidence) -> serde_json::Value {
-    let envelope = &evidence.envelope;
-    serde_json::json!({
-        "keyId": envelope.key_id.to_string(),
-        "committeeEpoch": envelope.committee_epoch.to_string(),
-        "index": envelope.index.get().to_string(),
-        "dutyKind": (envelope.duty_kind as u8).to_string(),
-        "slot": envelope.slot.to_string(),
-        "sourceEpoch": envelope.source_epoch.to_string(),
-        "targetEpoch": envelope.target_epoch.to_string(),
-        "signingRoot": envelope.signing_root.to_string(),
-        "partial": format!("0x{}", hex::encode(evidence.partial)),
-        "envelope": format!("0x{}", hex::encode(evidence.envelope_signature)),
-    })
-}
-
-fn keep_evidence(collector: &Collector, store: &Store) {
+/// Before anything else is done with what a collection found: what is written down a crash cannot take away.
+fn keep_evidence(collector: &Collector, job: &Job, store: &Store) {
     for evidence in collector.evidence() {
         let Some(server) = collector.server_at(evidence.culprit) else {
             continue;
         };
+        let Some(file) = EvidenceFile::of_partial(&job.committee, job.court, evidence) else {
+            continue;
+        };
         let (key_id, culprit) = (evidence.envelope.key_id, evidence.culprit.get());
-        match store.keep_evidence(key_id, server, "invalid_partial", &evidence_json(evidence)) {
+        match store.keep_evidence(server, &file) {
             Ok(true) => tracing::warn!(
                 key_id,
                 culprit,

@@ -24,6 +24,7 @@ fn deployment() -> Value {
         "serverRegistry": address(2),
         "providerRegistry": address(3),
         "keyRegistry": address(4),
+        "court": address(7),
         "micropools": address(5),
         "depositContract": address(6),
         "genesisForkVersion": "0x53746b72",
@@ -41,7 +42,7 @@ fn the_example_with_an_endpoint_written_in_is_a_valid_configuration() {
 
 #[test]
 fn config_check_says_in_one_sentence_what_is_wrong() {
-    let cases: [(&str, &str, &str); 6] = [
+    let cases: [(&str, &str, &str); 8] = [
         ("poll_ms = 1000", "poll = 1000", "unknown field `poll`"),
         (
             "network = \"devnet\"",
@@ -56,6 +57,8 @@ fn config_check_says_in_one_sentence_what_is_wrong() {
         ("deployments/31337.json", "deployments/1.json", "deployments/1.json: cannot be read"),
         ("secrets/gas.key", "secrets/other.key", "secrets/other.key"),
         ("[\"http://127.0.0.1:1\"]", "[]", "there is no RPC endpoint; write at least one"),
+        ("\"relayer.sqlite\"", "\"secrets/gas.key\"", "is the file of gas.key_file too"),
+        ("\"relayer.sqlite\"", "\"secrets\"", "is a folder, not a regular file"),
     ];
     for (from, to, expected) in cases {
         let folder = Folder::new(&deployment(), "http://127.0.0.1:1");

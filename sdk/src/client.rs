@@ -11,6 +11,7 @@ use stkr_chain::{
 
 use crate::{
     error::{StkrError, rpc},
+    faults::Faults,
     keys::Keys,
     pools::Pools,
     positions::Positions,
@@ -85,6 +86,11 @@ impl<P: Provider> Stkr<P> {
         Keys(self)
     }
 
+    /// Proofs of faults, for the Court.
+    pub fn faults(&self) -> Faults<'_, P> {
+        Faults(self)
+    }
+
     /// Events of all contracts from `start` on, across reorgs; see [`Watch`].
     pub fn watch(&self, start: Start) -> Watch<P>
     where
@@ -143,12 +149,13 @@ impl<P: Provider> Stkr<P> {
 }
 
 /// Name and address of every contract of a deployment that must have code.
-pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 6] {
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 7] {
     [
         ("AccessManager", deployment.access_manager),
         ("ServerRegistry", deployment.server_registry),
         ("ProviderRegistry", deployment.provider_registry),
         ("KeyRegistry", deployment.key_registry),
+        ("Court", deployment.court),
         ("Micropools", deployment.micropools),
         ("deposit contract", deployment.deposit_contract),
     ]

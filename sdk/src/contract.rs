@@ -5,7 +5,7 @@ use core::fmt;
 use alloy::{primitives::U256, sol_types::SolError};
 use stkr_chain::{
     bindings::{
-        KeyRegistry as keys, Micropools as pools, PoolVault as vault, ProviderRegistry as providers,
+        Court as court, KeyRegistry as keys, Micropools as pools, PoolVault as vault, ProviderRegistry as providers,
         ServerRegistry as servers,
     },
     errors::ContractError as RawError,
@@ -76,6 +76,11 @@ contract_errors! {
         WrongHeader UnknownHeader NotExpired CeremonyExpired BadAcknowledgement BadLength BadPoint InvalidPoint
         NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed NotKeyOwner CommitteeNotAscending BadPossession
     }
+    court {
+        NotCommitted CommittedInThisBlock AlreadyCommitted WrongCommitteeEpoch NotShareHolder BadEvidenceSignature
+        DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
+        MalformedMessage NoServer
+    }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
     governance {
         AccessManagerAlreadyScheduled AccessManagerNotScheduled AccessManagerNotReady AccessManagerExpired
@@ -144,6 +149,25 @@ impl ContractError {
                 e.seats,
                 moment(e.unbondingEnds.to())
             ),
+            Self::LockedOut(e) => format!("server {} is locked out: a fault of it was proven", e.id),
+            Self::NotLockedOut(e) => format!("server {} is not locked out", e.id),
+            Self::NotCommitted(_) => "nobody with this account committed to the evidence before showing it".to_owned(),
+            Self::CommittedInThisBlock(_) => "the commitment is in the same block as the proof".to_owned(),
+            Self::AlreadyCommitted(_) => "this account has committed to the evidence already".to_owned(),
+            Self::NotShareHolder(e) => format!(
+                "server {} with signer {} does not hold share {} of key {}, or the seats of the key are free again",
+                e.server, e.signer, e.index, e.keyId
+            ),
+            Self::WrongCommitteeEpoch(e) => format!("key {} has no committee {}", e.keyId, e.committeeEpoch),
+            Self::ValidPartial(_) => "the partial signature is valid: no fault".to_owned(),
+            Self::Inconclusive(_) => "the Court could not decide, and what it cannot decide is no fault".to_owned(),
+            Self::Authorised(e) => {
+                format!("the chain ordered this signature with key {}, or it needs no order", e.keyId)
+            }
+            Self::NoProvider(e) => format!("key {} has no provider who could be at fault", e.keyId),
+            Self::NoServer(e) => format!("{} is and was no server's signer", e.signer),
+            Self::AlreadyPenalised(_) => "the provider was penalised in this assignment already".to_owned(),
+            Self::NoBounty(e) => format!("{} has no bounty to withdraw", e.reporter),
             Self::AccessManagedUnauthorized(e) => format!("{} is not governance and may not do this", e.caller),
             Self::AccessManagedRequiredDelay(e) => {
                 format!("governance has to announce this and then wait {} s", e.delay)

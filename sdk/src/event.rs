@@ -11,14 +11,14 @@ use alloy::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 use stkr_chain::bindings::{
-    KeyRegistry::KeyRegistryEvents, Micropools::MicropoolsEvents, ProviderRegistry::ProviderRegistryEvents,
-    ServerRegistry::ServerRegistryEvents,
+    Court::CourtEvents, KeyRegistry::KeyRegistryEvents, Micropools::MicropoolsEvents,
+    ProviderRegistry::ProviderRegistryEvents, ServerRegistry::ServerRegistryEvents,
 };
 
 use crate::{abi, error::StkrError, watch::Block};
 
 /// Contracts whose events are read, in the order their events are tried.
-const EMITTERS: [&str; 4] = ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools"];
+const EMITTERS: [&str; 5] = ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Court", "Micropools"];
 
 /// An event in a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub enum Body {
     Provider(ProviderRegistryEvents),
     /// In the KeyRegistry.
     Key(KeyRegistryEvents),
+    /// In the Court.
+    Court(CourtEvents),
     /// In Micropools.
     Pool(MicropoolsEvents),
     /// An event this version does not know.
@@ -154,6 +156,9 @@ fn body_of(topics: &[B256], data: &[u8]) -> Body {
     }
     if let Ok(event) = ServerRegistryEvents::decode_raw_log(topics, data) {
         return Body::Server(event);
+    }
+    if let Ok(event) = CourtEvents::decode_raw_log(topics, data) {
+        return Body::Court(event);
     }
     match ProviderRegistryEvents::decode_raw_log(topics, data) {
         Ok(event) => Body::Provider(event),

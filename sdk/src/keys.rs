@@ -1,5 +1,7 @@
 //! Keys nobody holds: where they stand, who serves them, and the draw.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, B256, Bytes, U256, aliases::U48, keccak256},
@@ -21,7 +23,7 @@ use crate::{
     client::Stkr,
     error::{StkrError, call, rpc},
     scan,
-    servers::{PARALLEL, check_proof, unknown_enum},
+    servers::{PARALLEL, ServerInfo, check_proof, unknown_enum},
     write::{Write, nothing},
 };
 
@@ -55,6 +57,9 @@ pub struct KeyInfo {
     pub committee: Vec<u32>,
     /// Compressed group key (48 bytes) once the key was finalised. Filled by [`Keys::get`] only.
     pub public_key: Option<Bytes>,
+    /// Members of a Live key's committee that are not locked out, to compare with [`KeyInfo::threshold`]; nothing for other
+    /// keys.
+    pub healthy: Option<usize>,
 }
 
 /// Reads and writes of the key registry.
@@ -62,13 +67,36 @@ pub struct KeyInfo {
 pub struct Keys<'a, P>(pub(crate) &'a Stkr<P>);
 
 impl<'a, P: Provider> Keys<'a, P> {
-    /// All keys, by id, without committees and points.
+    /// All keys, by id, without committees and points, Live ones with their healthy shares.
     ///
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn list(&self) -> Result<Vec<KeyInfo>, StkrError> {
         let count = self.0.key_registry().keyCount().call().await.map_err(call("counting the keys"))?;
-        stream::iter(1..=count.saturating_to::<u64>()).map(|id| self.read(id)).buffered(PARALLEL).try_collect().await
+        let ids = stream::iter(1..=count.saturating_to::<u64>());
+        let mut keys: Vec<KeyInfo> = ids.map(|id| self.read(id)).buffered(PARALLEL).try_collect().await?;
+        let deployment = self.0.deployment();
+        let finalised =
+            Filter::new().address(deployment.key_registry).event_signature(KeyRegistry::KeyFinalised::SIGNATURE_HASH);
+        let head = self.0.head_number().await?;
+        let logs = scan::logs(self.0.provider(), &finalised, deployment.deployed_block, head).await?;
+        let events = logs.iter().filter_map(|log| Some(log.log_decode::<KeyRegistry::KeyFinalised>().ok()?.inner.data));
+        let committees: BTreeMap<u64, Vec<u32>> =
+            events.map(|event| (event.keyId.saturating_to(), event.committee)).collect();
+        let members = committees.values().flatten().copied().collect();
+        let locked = self.locked_out(members).await?;
+        for key in keys.iter_mut().filter(|key| key.state == KeyState::Live) {
+            key.healthy = committees.get(&key.id).map(|committee| healthy(committee, &locked));
+        }
+        Ok(keys)
+    }
+
+    /// Those of `servers` that are locked out.
+    async fn locked_out(&self, servers: BTreeSet<u32>) -> Result<BTreeSet<u32>, StkrError> {
+        let rooms = self.0.servers();
+        let read: Vec<ServerInfo> =
+            stream::iter(servers).map(|id| rooms.read(id)).buffered(PARALLEL).try_collect().await?;
+        Ok(read.into_iter().filter(|server| server.locked_out).map(|server| server.id).collect())
     }
 
     /// The key with this id, with its committee and group key from the events.
@@ -79,6 +107,10 @@ impl<'a, P: Provider> Keys<'a, P> {
         let mut info = self.read(id).await?;
         if let Some(finalised) = self.last::<KeyRegistry::KeyFinalised>(id).await? {
             let group_key = group_key_of(id, &finalised.points)?;
+            if info.state == KeyState::Live {
+                let locked = self.locked_out(finalised.committee.iter().copied().collect()).await?;
+                info.healthy = Some(healthy(&finalised.committee, &locked));
+            }
             info.committee = finalised.committee;
             info.public_key = Some(Bytes::copy_from_slice(&group_key.to_compressed()));
         } else if let Some(Unfinished::Drawn { committee }) = self.unfinished(&info).await? {
@@ -341,8 +373,21 @@ impl<'a, P: Provider> Keys<'a, P> {
             .map_err(unknown_enum)?
             .ok_or_else(|| StkrError::NotFound { what: format!("key {id}") })?;
         let stkr_chain::KeyInfo { id, consumer, state, kind, threshold, members, attempt, mark, commitment } = key;
-        let (committee, public_key) = (Vec::new(), None);
-        Ok(KeyInfo { id, consumer, state, kind, threshold, members, attempt, mark, commitment, committee, public_key })
+        let (committee, public_key, healthy) = (Vec::new(), None, None);
+        Ok(KeyInfo {
+            id,
+            consumer,
+            state,
+            kind,
+            threshold,
+            members,
+            attempt,
+            mark,
+            commitment,
+            committee,
+            public_key,
+            healthy,
+        })
     }
 
     async fn last<E: SolEvent>(&self, id: u64) -> Result<Option<E>, StkrError> {
@@ -405,6 +450,10 @@ impl Unfinished {
             Self::Drawn { committee } => committee_hash(committee),
         }
     }
+}
+
+fn healthy(committee: &[u32], locked_out: &BTreeSet<u32>) -> usize {
+    committee.iter().filter(|id| !locked_out.contains(id)).count()
 }
 
 fn imported_id(receipt: &TransactionReceipt) -> Option<u64> {

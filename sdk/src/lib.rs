@@ -1,7 +1,7 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
 //! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
-//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], and [`Stkr::watch`] for events. Reads are plain async calls.
+//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::faults`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
 //! ```no_run
@@ -42,6 +42,7 @@ mod client;
 mod contract;
 mod error;
 mod event;
+mod faults;
 mod governance;
 mod keys;
 mod pools;
@@ -58,6 +59,7 @@ pub use client::Stkr;
 pub use contract::ContractError;
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
+pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
 pub use keys::{KeyInfo, Keys};
 pub use pools::Pools;
 pub use positions::{Position, Positions};

@@ -258,6 +258,20 @@ impl<'a, P: Provider> Pools<'a, P> {
         self.0.keys().group_key(pool.key_id).await
     }
 
+    /// Wei of bounties that `reporter` can withdraw for faults of providers.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn bounty_of(&self, reporter: Address) -> Result<U256, StkrError> {
+        self.0.micropools().bountyOf(reporter).call().await.map_err(call("reading a bounty"))
+    }
+
+    /// Pays the sending account its bounties for faults of providers; makes their sum in wei.
+    pub fn withdraw_bounty(&self) -> Write<'a, P, U256> {
+        let pools = self.0.deployment().micropools;
+        self.0.write(pools, "withdrawing the bounty", &Micropools::withdrawBountyCall {}, paid_bounty)
+    }
+
     fn write<T>(
         &self,
         action: &'static str,
@@ -266,6 +280,10 @@ impl<'a, P: Provider> Pools<'a, P> {
     ) -> Write<'a, P, T> {
         self.0.write(self.0.deployment().micropools, action, call, reader)
     }
+}
+
+fn paid_bounty(receipt: &TransactionReceipt) -> Option<U256> {
+    receipt.decoded_log::<Micropools::ProviderBountyPaid>().map(|event| event.data.amount)
 }
 
 fn check_account(account: Address) -> Result<(), StkrError> {

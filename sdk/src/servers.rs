@@ -50,6 +50,10 @@ pub struct ServerInfo {
     pub bond: U256,
     /// Unix time from which the bond can be withdrawn; 0 before leaving.
     pub unbonding_ends: u64,
+    /// A fault of it was proven, and governance has not reinstated it since: no new seat until then.
+    pub locked_out: bool,
+    /// How often governance reinstated it.
+    pub terms: u16,
     /// SHA-256 of its TLS certificate.
     pub tls_fingerprint: B256,
     /// `https://host:port`, from its latest event.
@@ -163,6 +167,46 @@ impl<'a, P: Provider> Servers<'a, P> {
         Ok(self.write("changing the endpoint", &call, nothing))
     }
 
+    /// Names another signer key for a server of the sending account, with the 65-byte signature by the new key over
+    /// `SignerProof(operator, signer)`. Committees that exist keep the old key, and what it signed stays punishable.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a proof of another length.
+    pub fn set_signer(&self, id: u32, signer: Address, signer_proof: Bytes) -> Result<Write<'a, P>, StkrError> {
+        check_proof(&signer_proof, "signer proof")?;
+        let call = ServerRegistry::setSignerCall { id, signer, signerProof: signer_proof };
+        Ok(self.write("changing the signer", &call, nothing))
+    }
+
+    /// Governance: lets a server that was locked out take part again, with what the investigation found on record. Its bond
+    /// must cover the smallest bond and each seat again.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] without a reason.
+    pub fn reinstate(&self, id: u32, reason: &str) -> Result<Write<'a, P>, StkrError> {
+        if reason.trim().is_empty() {
+            return Err(StkrError::invalid(
+                "a reinstatement needs a reason",
+                "say in a few words what the investigation found, it is recorded",
+            ));
+        }
+        let call = ServerRegistry::reinstateCall { id, reason: reason.into() };
+        Ok(self.write("reinstating the server", &call, nothing))
+    }
+
+    /// Wei of bounties that `reporter` can withdraw for faults of servers.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn bounty_of(&self, reporter: Address) -> Result<U256, StkrError> {
+        self.0.server_registry().bountyOf(reporter).call().await.map_err(call("reading a bounty"))
+    }
+
+    /// Pays the sending account its bounties for faults of servers; makes their sum in wei.
+    pub fn withdraw_bounty(&self) -> Write<'a, P, U256> {
+        self.write("withdrawing the bounty", &ServerRegistry::withdrawBountyCall {}, paid_bounty)
+    }
+
     /// Governance: lets a Registered or Suspended server be drawn.
     pub fn approve(&self, id: u32) -> Write<'a, P> {
         self.write("approving the server", &ServerRegistry::approveCall { id }, nothing)
@@ -213,15 +257,25 @@ impl<'a, P: Provider> Servers<'a, P> {
         self.0.write(self.0.deployment().server_registry, action, call, reader)
     }
 
-    async fn read(&self, id: u32) -> Result<ServerInfo, StkrError> {
+    pub(crate) async fn read(&self, id: u32) -> Result<ServerInfo, StkrError> {
         let server = self.0.server_registry().server(id).call().await.map_err(call("reading a server"))?;
         let server = stkr_chain::ServerInfo::from_contract(id, &server)
             .map_err(unknown_enum)?
             .ok_or_else(|| StkrError::NotFound { what: format!("server {id}") })?;
-        let stkr_chain::ServerInfo { id, signer, status, kind, seats, unbonding_ends, operator, bond, tls_fingerprint } =
-            server;
-        let endpoint = String::new();
-        Ok(ServerInfo { id, operator, signer, status, kind, seats, bond, unbonding_ends, tls_fingerprint, endpoint })
+        Ok(ServerInfo {
+            id: server.id,
+            operator: server.operator,
+            signer: server.signer,
+            status: server.status,
+            kind: server.kind,
+            seats: server.seats,
+            bond: server.bond,
+            unbonding_ends: server.unbonding_ends,
+            locked_out: server.locked_out,
+            terms: server.terms,
+            tls_fingerprint: server.tls_fingerprint,
+            endpoint: String::new(),
+        })
     }
 
     /// Latest endpoint by id, of one server or of all: endpoints live in events only.
@@ -250,6 +304,10 @@ fn endpoint_in(log: &Log) -> Option<(u32, String)> {
 
 fn registered_id(receipt: &TransactionReceipt) -> Option<u32> {
     receipt.decoded_log::<ServerRegistry::ServerRegistered>().map(|event| event.data.id)
+}
+
+fn paid_bounty(receipt: &TransactionReceipt) -> Option<U256> {
+    receipt.decoded_log::<ServerRegistry::BountyPaid>().map(|event| event.data.amount)
 }
 
 /// The registry takes any text. What no relayer could call (`stkr_node::tls::endpoint_url`) is refused here.

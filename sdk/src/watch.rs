@@ -165,6 +165,7 @@ impl<P: Provider> Watch<P> {
             deployment.server_registry,
             deployment.provider_registry,
             deployment.key_registry,
+            deployment.court,
             deployment.micropools,
         ];
         Self {

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a transaction is followed before the SDK says that it is not in a block yet.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The same for finality.
+const FINALITY_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Reads the result of a write out of its receipt.
 type Reader<T> = fn(&TransactionReceipt) -> Option<T>;
@@ -39,6 +41,7 @@ pub struct Write<'a, P, T = ()> {
     reader: Reader<T>,
     fee_cap: Option<u128>,
     confirmations: u64,
+    until_final: bool,
     patience: Duration,
 }
 
@@ -79,10 +82,31 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
         call: &impl SolCall,
         reader: Reader<T>,
     ) -> Self {
-        let mut request = TransactionRequest::default().to(to).input(call.abi_encode().into());
+        Self::from_data(provider, chain_id, to, action, call.abi_encode().into(), reader)
+    }
+
+    /// As [`Write::new`], for calldata.
+    pub(crate) fn from_data(
+        provider: &'a P,
+        chain_id: u64,
+        to: Address,
+        action: &'static str,
+        data: Bytes,
+        reader: Reader<T>,
+    ) -> Self {
+        let mut request = TransactionRequest::default().to(to).input(data.into());
         request.chain_id = Some(chain_id);
         request.value = Some(U256::ZERO);
-        Self { provider, action, request, reader, fee_cap: None, confirmations: 1, patience: PATIENCE }
+        Self {
+            provider,
+            action,
+            request,
+            reader,
+            fee_cap: None,
+            confirmations: 1,
+            until_final: false,
+            patience: PATIENCE,
+        }
     }
 
     pub(crate) fn value(mut self, wei: U256) -> Self {
@@ -100,6 +124,13 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
     /// transaction that a reorg takes out is sent again; after the first receipt, which 1 means, nobody looks any more.
     pub fn confirmations(mut self, blocks: u64) -> Self {
         self.confirmations = blocks.max(1);
+        self
+    }
+
+    /// Counts as done only when the chain calls its block finalized, some 15 minutes on mainnet; waits an hour for that.
+    pub fn until_final(mut self) -> Self {
+        self.until_final = true;
+        self.patience = FINALITY_PATIENCE;
         self
     }
 
@@ -236,6 +267,10 @@ impl<'a, P: Provider, T> Write<'a, P, T> {
 
     async fn deep_enough(&self, receipt: &TransactionReceipt) -> bool {
         let Some(included) = receipt.block_number else { return false };
+        if self.until_final {
+            let finalized = self.provider.get_block(BlockId::finalized()).await;
+            return finalized.is_ok_and(|block| block.is_some_and(|block| block.header.number >= included));
+        }
         if self.confirmations <= 1 {
             return true;
         }

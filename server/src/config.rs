@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stkr_core::keystore::{Keystore, KeystoreError, StoreKey};
 use stkr_duties::ForkSchedule;
-use stkr_node::config::{ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, ProgramConfig, fork_schedule};
+use stkr_node::config::{
+    ChainConfig, ConfigError, Doc, ListenConfig, LogConfig, Named, ProgramConfig, check_databases, fork_schedule,
+};
 use stkr_node::{secrets, tls};
 
 /// Everything a server is told by its operator.
@@ -76,6 +79,40 @@ impl Default for FilesConfig {
 }
 
 impl FilesConfig {
+    fn check_databases(&self) -> Result<(), ConfigError> {
+        let databases: [Named<'_>; 2] = [("files.database", &self.database), ("files.protection", &self.protection)];
+        let others: [Named<'_>; 5] = [
+            ("files.signer_key", &self.signer_key),
+            ("files.store_keystore", &self.store_keystore),
+            ("files.store_password", &self.store_password),
+            ("files.tls_certificate", &self.tls_certificate),
+            ("files.tls_key", &self.tls_key),
+        ];
+        check_databases(&databases, &others)
+    }
+
+    fn store_keystore(&self) -> Result<Keystore, ConfigError> {
+        let json = secrets::read_text(&self.store_keystore)?;
+        Keystore::from_json(&json).map_err(|error| self.no_store_key(&error))
+    }
+
+    /// The key under which shares are stored: one scrypt, about a second.
+    ///
+    /// # Errors
+    /// Files that cannot be used, a keystore that is none, another password.
+    pub fn store_key(&self) -> Result<StoreKey, ConfigError> {
+        let password = secrets::read_text(&self.store_password)?;
+        StoreKey::open(&self.store_keystore()?, &password).map_err(|error| self.no_store_key(&error))
+    }
+
+    fn no_store_key(&self, error: &KeystoreError) -> ConfigError {
+        let reason = format!(
+            "{} gives no store key: {error}; restore keystore and password from the backup that belongs to the database",
+            self.store_keystore.display()
+        );
+        ConfigError::value("files.store_keystore", reason)
+    }
+
     fn all(&mut self) -> [&mut PathBuf; 7] {
         [
             &mut self.database,
@@ -199,15 +236,23 @@ impl ProgramConfig for ServerConfig {
         if limits.requests_per_second == 0 || limits.burst == 0 || !(1..=600).contains(&limits.request_seconds) {
             return Err(ConfigError::value("limits", "rates must be above 0 and request_seconds between 1 and 600"));
         }
+        if limits.evidence_rows == 0 {
+            return Err(ConfigError::value("limits.evidence_rows", "write 1 or more; 1000000 is usual"));
+        }
+        self.files.check_databases()?;
         self.schedule()?;
         secrets::read_hex32(&self.files.signer_key)?;
         secrets::read_text(&self.files.store_password)?;
-        secrets::read(&self.files.store_keystore)?;
+        self.files.store_keystore()?;
         let identity = tls::Identity::load(&self.files.tls_certificate, &self.files.tls_key)
             .map_err(|error| ConfigError::value("files.tls_key", error.to_string()))?;
         tls::server_config(&identity)
             .map_err(|error| ConfigError::value("files.tls_certificate", error.to_string()))?;
         self.log.check()
+    }
+
+    fn check_thoroughly(&self) -> Result<(), ConfigError> {
+        self.files.store_key().map(drop)
     }
 }
 

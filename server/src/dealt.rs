@@ -8,8 +8,6 @@
 //! The history comes first: whatever is interrupted, there is never a share whose history is missing.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, B256, keccak256};
@@ -189,13 +187,7 @@ fn import_history(stopped: &Stopped, protection: &Protection, history: &[u8], ro
 }
 
 fn read(path: &Path, most: u64) -> eyre::Result<Vec<u8>> {
-    let unreadable = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
-    let mut content = Vec::new();
-    File::open(path).map_err(unreadable)?.take(most.saturating_add(1)).read_to_end(&mut content).map_err(unreadable)?;
-    if u64::try_from(content.len()).is_ok_and(|length| length > most) {
-        return Err(Failure::usage(format!("{} is longer than {most} bytes", path.display())).into());
-    }
-    Ok(content)
+    Ok(stkr_files::read(path, most).map_err(|error| Failure::usage(format!("cannot read {error}")))?)
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8], path: &Path) -> eyre::Result<T> {
@@ -310,7 +302,7 @@ mod tests {
             let address = |byte: u8| format!("0x{}", hex::encode([byte; 20]));
             let json = json!({
                 "chainId": 560_048, "accessManager": address(1), "serverRegistry": address(2),
-                "providerRegistry": address(3), "keyRegistry": address(4), "micropools": address(5),
+                "providerRegistry": address(3), "keyRegistry": address(4), "court": address(7), "micropools": address(5),
                 "depositContract": address(6), "genesisForkVersion": "0x10000910", "deployedBlock": 1,
             });
             std::fs::write(&deployment, json.to_string()).unwrap();

@@ -25,6 +25,7 @@ pub mod assignments;
 pub mod ceremony;
 pub mod chain;
 pub mod config;
+pub mod conflicts;
 pub mod dealt;
 pub mod desk;
 pub mod duties;

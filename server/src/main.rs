@@ -48,6 +48,10 @@ enum Command {
         /// Configuration file
         #[arg(long)]
         config: std::path::PathBuf,
+        /// Write a file that convicts its provider, for `stkr evidence submit`, into this folder for every duty key that asked for
+        /// two duties that conflict, and print the names of these files instead
+        #[arg(long, value_name = "FOLDER")]
+        conflicts: Option<std::path::PathBuf>,
     },
     /// Print the key to which a dealer encrypts this server's share of a dealt key, as JSON
     ImportKey {
@@ -92,7 +96,8 @@ fn execute(command: Command) -> eyre::Result<()> {
             runtime.block_on(run::run(&args))
         }
         Command::Protection(command) => command.run(),
-        Command::Evidence { config } => protection::print_evidence(&config),
+        Command::Evidence { config, conflicts: None } => protection::print_evidence(&config),
+        Command::Evidence { config, conflicts: Some(folder) } => protection::write_conflicts(&config, &folder),
         Command::ImportKey { config } => print(&dealt::import_key(&config)?),
         Command::ImportShare(args) => dealt::import_shares(&args)?.iter().try_for_each(print),
         Command::Config(command) => command.run::<ServerConfig>(),

@@ -4,15 +4,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloy::primitives::Address;
 use serde::Serialize;
 use stkr_chain::Deployment;
 use stkr_duties::ForkSchedule;
-use stkr_node::config;
+use stkr_node::config::{self, ProgramConfig as _};
 use stkr_node::exit::{Exit, Failure};
 use stkr_node::history::{self, History, HistoryCommand, Memory, On, Signed};
 use stkr_protection::{InstanceId, Now, Protection, Pubkey};
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::evidence::Proof;
 
 use crate::config::ServerConfig;
+use crate::conflicts::Conflicts;
 use crate::duty::Policy;
 use crate::setup::load_signer;
 use crate::store::{DutyRow, Owner, Store, StoreError};
@@ -31,6 +35,7 @@ pub enum ProtectionCommand {
 pub(crate) struct Stopped {
     path: PathBuf,
     schedule: ForkSchedule,
+    signer: Address,
     pub(crate) store: Store,
 }
 
@@ -60,7 +65,8 @@ impl Stopped {
     pub(crate) fn of(config: &ServerConfig) -> eyre::Result<Self> {
         let no_chain = || Failure::usage("this server knows no beacon chain; set beacon.schedule first");
         let schedule = config.schedule().map_err(Failure::usage)?.ok_or_else(no_chain)?;
-        Ok(Self { path: config.files.protection.clone(), schedule, store: store_of(config)? })
+        let signer = load_signer(&config.files)?.address();
+        Ok(Self { path: config.files.protection.clone(), schedule, signer, store: store_of(config)? })
     }
 }
 
@@ -78,7 +84,8 @@ fn store_of(config: &ServerConfig) -> eyre::Result<Store> {
 
 impl Stopped {
     fn history(&self) -> History<'_> {
-        History { path: &self.path, schedule: &self.schedule, now: self.now(), memory: &self.store }
+        let program = format!("{} {}", ServerConfig::PROGRAM, self.signer);
+        History { program, path: &self.path, schedule: &self.schedule, now: self.now(), memory: &self.store }
     }
 
     pub(crate) fn open(&self) -> eyre::Result<Protection> {
@@ -128,6 +135,32 @@ fn create(stopped: &Stopped) -> eyre::Result<()> {
 pub fn print_evidence(config: &Path) -> eyre::Result<()> {
     let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
     store_of(&config)?.duties(|row: &DutyRow| say(row))
+}
+
+/// Writes `provider-KEY-ASSIGNMENT-NUMBER.json` into `folder`, which is made where there is none, for every duty key that asked
+/// for duties that conflict, and prints each name as `{"file":…}`.
+///
+/// # Errors
+/// With the exit class of the cause.
+pub fn write_conflicts(config: &Path, folder: &Path) -> eyre::Result<()> {
+    let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
+    let deployment = config.chain.network.load(&config.chain.deployment).map_err(Failure::usage)?;
+    let mut conflicts = Conflicts::default();
+    store_of(&config)?.duties(|row: &DutyRow| -> eyre::Result<()> {
+        conflicts.add(row);
+        Ok(())
+    })?;
+    let unwritable = |error: std::io::Error| Failure::usage(format!("cannot write to {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    for (number, file) in (1_u32..).zip(conflicts.files(&domain, deployment.court)) {
+        let Proof::ProviderEquivocation(proof) = &file.proof else { continue };
+        let name = format!("provider-{}-{}-{number}.json", proof.first.key_id, proof.first.assignment);
+        let path = folder.join(name);
+        std::fs::write(&path, serde_json::to_vec(&file)?).map_err(unwritable)?;
+        say(&serde_json::json!({ "file": path }))?;
+    }
+    Ok(())
 }
 
 fn say(value: &impl Serialize) -> eyre::Result<()> {

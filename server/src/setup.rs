@@ -7,8 +7,8 @@ use alloy::primitives::Address;
 use eyre::WrapErr as _;
 use serde::Serialize;
 use stkr_chain::Deployment;
-use stkr_core::keystore::{Kdf, Keystore, StoreKey};
-use stkr_node::config::{ListenConfig, Preset, ProgramConfig as _, render};
+use stkr_core::keystore::{Kdf, StoreKey};
+use stkr_node::config::{ConfigError, ListenConfig, Preset, ProgramConfig as _, render};
 use stkr_node::exit::Failure;
 use stkr_node::tls::{self, Identity};
 use stkr_node::{config, secrets};
@@ -185,11 +185,10 @@ fn write_config(path: &Path, config: &ServerConfig, args: &InitArgs) -> eyre::Re
 /// Files that are missing, too open, or do not fit.
 pub fn load_keys(files: &FilesConfig) -> eyre::Result<Keys> {
     let signer = load_signer(files)?;
-    let password = secrets::read_text(&files.store_password).map_err(Failure::usage)?;
-    let json = secrets::read_text(&files.store_keystore).map_err(Failure::usage)?;
-    let store_key = Keystore::from_json(&json)
-        .and_then(|keystore| StoreKey::open(&keystore, &password))
-        .map_err(|error| Failure::not_safe(format!("store keystore {}: {error}", files.store_keystore.display())))?;
+    let store_key = files.store_key().map_err(|error| match error {
+        error @ ConfigError::Value { .. } => Failure::not_safe(error),
+        error => Failure::usage(error),
+    })?;
     Ok(Keys { signer, store_key })
 }
 

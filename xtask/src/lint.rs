@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Rooms of the house from the ground up; a crate may depend on crates of lower floors only. Crates that share a
 /// floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["stkr-core", "stkr-kill-points"],
+    &["stkr-core", "stkr-files", "stkr-kill-points"],
     &["stkr-duties"],
     &["stkr-protocol"],
     &["stkr-protection", "stkr-chain"],

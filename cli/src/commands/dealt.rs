@@ -3,8 +3,7 @@
 //! The whole key is in this process from the decrypted keystore to the end of [`split`], wiped there, and in no file.
 
 use std::{
-    fs::{self, File},
-    io::Read as _,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -154,13 +153,7 @@ fn read_history(path: &Path) -> Result<Vec<u8>, Failure> {
             "export it (EIP-3076) from the validator client that has the key, after you stopped it",
         )
     };
-    let mut history = Vec::new();
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    file.take(MAX_HISTORY + 1).read_to_end(&mut history).map_err(|error| unreadable(error.to_string()))?;
-    if u64::try_from(history.len()).is_ok_and(|length| length > MAX_HISTORY) {
-        return Err(unreadable(format!("it is longer than {MAX_HISTORY} bytes")));
-    }
-    Ok(history)
+    stkr_files::read(path, MAX_HISTORY).map_err(|error| unreadable(error.reason()))
 }
 
 /// Just enough of an EIP-3076 interchange to see that it is one and speaks of the key; the servers check the rest.

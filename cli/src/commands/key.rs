@@ -126,12 +126,22 @@ fn list(keys: &[KeyInfo]) -> String {
                 key.state.to_string(),
                 key.kind.to_string(),
                 format!("{} of {}", key.threshold, key.members),
+                healthy(key),
                 key.attempt.to_string(),
                 key.consumer.to_string(),
             ]
         })
         .collect();
-    table(&["ID", "STATE", "KIND", "SHARES", "ATTEMPT", "CONSUMER"], &rows)
+    table(&["ID", "STATE", "KIND", "SHARES", "HEALTHY", "ATTEMPT", "CONSUMER"], &rows)
+}
+
+/// Shares of members that are not locked out, against what a signature needs.
+fn healthy(key: &KeyInfo) -> String {
+    match key.healthy {
+        Some(healthy) if healthy < usize::from(key.threshold) => format!("{healthy}, too few"),
+        Some(healthy) => healthy.to_string(),
+        None => "-".to_owned(),
+    }
 }
 
 fn show(key: &KeyInfo) -> String {
@@ -147,6 +157,7 @@ fn show(key: &KeyInfo) -> String {
         ("state", key.state.to_string()),
         ("kind", key.kind.to_string()),
         ("shares", format!("{} of {}", key.threshold, key.members)),
+        ("healthy", healthy(key)),
         ("attempt", key.attempt.to_string()),
         ("committee", if committee.is_empty() { "-".into() } else { committee.join(", ") }),
         ("public key", key.public_key.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),

@@ -1,6 +1,8 @@
 //! One file per subject; each reads its arguments, calls the SDK, and says how the result looks.
 
+mod bounty;
 mod dealt;
+mod evidence;
 mod key;
 mod pool;
 mod position;
@@ -46,6 +48,13 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Pool(command) => pool::run(command, &Context::new(cli.global, output)?).await,
         Command::Position(command) => position::run(command, &Context::new(cli.global, output)?).await,
         Command::Key(command) => key::run(command, &Context::new(cli.global, output)?).await,
+        Command::Evidence(command) => {
+            if evidence::offline(&command, output)? {
+                return Ok(());
+            }
+            evidence::run(command, &Context::new(cli.global, output)?).await
+        }
+        Command::Bounty(command) => bounty::run(command, &Context::new(cli.global, output)?).await,
         Command::Watch { from, once } => watch::run(&from, once, &Context::new(cli.global, output)?).await,
         Command::VerifyDeployment => verify::run(&Context::new(cli.global, output)?).await,
     }

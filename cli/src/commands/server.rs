@@ -5,7 +5,7 @@ use std::path::Path;
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stkr_sdk::{Registration, ServerInfo, ServerKind, amount};
+use stkr_sdk::{HistoryEntry, Incident, Registration, ServerInfo, ServerKind, amount};
 
 use crate::{
     args::ServerCommand,
@@ -35,6 +35,14 @@ pub(crate) async fn run(command: ServerCommand, context: &Context<'_>) -> Result
         ServerCommand::Show { id } => {
             let server = context.client().await?.servers().get(id).await?;
             context.output.show(&server, show);
+            Ok(())
+        }
+        ServerCommand::History { id } => {
+            let client = context.client().await?;
+            // A server that does not exist has no history, and nobody should take that for a clean one.
+            client.servers().get(id).await?;
+            let entries = client.faults().history(id).await?;
+            context.output.show(&entries, |entries| history(id, entries));
             Ok(())
         }
         ServerCommand::Register { args, bond, signing } => {
@@ -72,6 +80,17 @@ pub(crate) async fn run(command: ServerCommand, context: &Context<'_>) -> Result
             let write = client.servers().suspend(id, &reason)?;
             context.govern(&client, write, &signing, schedule, &format!("suspended server {id}")).await
         }
+        ServerCommand::Reinstate { id, reason, schedule, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().reinstate(id, &reason)?;
+            context.govern(&client, write, &signing, schedule, &format!("reinstated server {id}")).await
+        }
+        ServerCommand::SetSigner { id, signer, proof, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.servers().set_signer(id, signer, proof)?;
+            let done = format!("server {id} signs with {signer} in committees that are still to come");
+            context.perform(write, &signing, &done, nothing).await
+        }
         ServerCommand::Leave { id, signing } => {
             let client = context.client_for(&signing).await?;
             let done = format!("server {id} gets no new seats; its bond unbonds");
@@ -103,7 +122,7 @@ fn list(servers: &[ServerInfo]) -> String {
         .map(|server| {
             vec![
                 server.id.to_string(),
-                server.status.to_string(),
+                standing(server),
                 server.kind.to_string(),
                 server.seats.to_string(),
                 amount::with_unit(server.bond),
@@ -115,10 +134,37 @@ fn list(servers: &[ServerInfo]) -> String {
     table(&["ID", "STATUS", "KIND", "SEATS", "BOND", "OPERATOR", "ENDPOINT"], &rows)
 }
 
+/// A lock-out stands beside the status: who is locked out still leaves, is suspended or holds its seats as any other.
+fn standing(server: &ServerInfo) -> String {
+    if server.locked_out { format!("{}, locked out", server.status) } else { server.status.to_string() }
+}
+
+fn history(id: u32, entries: &[HistoryEntry]) -> String {
+    if entries.is_empty() {
+        return format!("nothing was proven about server {id}");
+    }
+    entries.iter().map(entry).collect::<Vec<_>>().join("\n\n")
+}
+
+fn entry(entry: &HistoryEntry) -> String {
+    let mut fields = vec![("block", entry.block.to_string()), ("transaction", entry.transaction.to_string())];
+    if let Incident::Fault { evidence, judgement, signed, .. } = &entry.incident {
+        fields.push(("evidence", evidence.to_string()));
+        fields.extend(signed.iter().map(|it| {
+            let epochs = format!("epochs {} to {}", it.source_epoch, it.target_epoch);
+            ("signed", format!("{}, slot {}, {epochs}, root {}", it.what, it.slot, it.root))
+        }));
+        fields.push(("reporter", judgement.reporter.to_string()));
+        fields.push(("slashed", amount::with_unit(judgement.penalty)));
+        fields.push(("bounty", amount::with_unit(judgement.bounty)));
+    }
+    format!("{}\n{}", entry.incident, record(&fields))
+}
+
 fn show(server: &ServerInfo) -> String {
     record(&[
         ("server", server.id.to_string()),
-        ("status", server.status.to_string()),
+        ("status", standing(server)),
         ("kind", server.kind.to_string()),
         ("operator", server.operator.to_string()),
         ("signer", server.signer.to_string()),
@@ -126,6 +172,7 @@ fn show(server: &ServerInfo) -> String {
         ("TLS fingerprint", server.tls_fingerprint.to_string()),
         ("bond", amount::with_unit(server.bond)),
         ("seats", server.seats.to_string()),
+        ("reinstated", format!("{} times", server.terms)),
         ("bond free from", time(server.unbonding_ends)),
     ])
 }

@@ -47,7 +47,10 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     assert!(servers.starts_with("ID  STATUS") && servers.lines().count() == 7, "{servers}");
     assert!(servers.contains("Active") && servers.contains("Left") && servers.contains("https://127.0.0.1:9001"));
     let server = text(&chain, &["server", "show", "1"]);
-    assert!(server.contains("bond             5 ETH") && server.contains("TLS fingerprint  0x0909"), "{server}");
+    let bond: alloy::primitives::U256 =
+        done(&chain, &["server", "show", "1"])["bond"].as_str().unwrap().parse().unwrap();
+    let bond = format!("bond             {}", stkr_sdk::amount::with_unit(bond));
+    assert!(server.contains(&bond) && server.contains("TLS fingerprint  0x0909"), "{server}");
     let pools = text(&chain, &["pool", "list"]);
     assert!(pools.starts_with("ID  STATE") && pools.lines().count() == 5, "{pools}");
     let cancelled = text(&chain, &["pool", "list", "--state", "cancelled"]);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use stkr_core::testing::TrustedDealer;
 use stkr_core::{SecretShare, Threshold};
 use stkr_duties::ForkSchedule;
-use stkr_gateway::api::{App, router};
+use stkr_gateway::api::{App, DiskLook, Transport, router};
 use stkr_gateway::config::HighWatermarkConfig;
 use stkr_gateway::follow::Bell;
 use stkr_gateway::keys::{KeyRing, Keys, ServedKey};
@@ -23,7 +23,7 @@ use stkr_gateway::line::Line;
 use stkr_gateway::metrics::GatewayMetrics;
 use stkr_gateway::quiet::Quiet;
 use stkr_gateway::recorder::Recorder;
-use stkr_gateway::signing::Signing;
+use stkr_gateway::signing::{Late, Signing};
 use stkr_gateway::store::{Keeper, SCHEMA, Store};
 use stkr_gateway::verifier::Verifier;
 use stkr_node::client::{Patience, Peer, ServerClient};
@@ -43,6 +43,8 @@ use stkr_protocol::{ProtocolDomain, SignerKey};
 use tokio::sync::Semaphore;
 
 pub(crate) const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+/// Where faults are reported.
+pub(crate) const COURT: Address = Address::repeat_byte(0xc0);
 pub(crate) const KEY_ID: u64 = 9;
 pub(crate) const ASSIGNMENT: u64 = 3;
 /// Epoch the tests' chain is in at least.
@@ -282,7 +284,7 @@ impl Gateway {
             let metrics = served_app.signing.metrics.registry.clone();
             serve_plain(
                 listener,
-                router(served_app),
+                router(served_app, Transport::Plain),
                 &metrics,
                 Limits { connections_of_one_address: 512, ..Limits::default() },
                 stop,
@@ -367,10 +369,12 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWaterma
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups).unwrap(),
         keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
         metrics,
+        court: COURT,
         suspects: Arc::default(),
+        late: Late::new(),
     };
     let clock = Clock::new(&signing.metrics.registry);
-    Arc::new(App { signing, bell: Bell::default(), store, protection, clock })
+    Arc::new(App { signing, bell: Bell::default(), store, protection, clock, disk: DiskLook::default() })
 }
 
 pub(crate) fn http() -> reqwest::Client {

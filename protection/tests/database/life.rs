@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use rusqlite::Connection;
 use stkr_protection::{
-    Distrust, InstanceId, Now, OpenError, Protection, Quarantine, ReleaseError, Unavailable, Verdict, restore,
+    BackupFault, Distrust, Inspection, InstanceId, Now, OpenError, Owner, Protection, Quarantine, ReleaseError,
+    Unavailable, Verdict, restore,
 };
 
 use crate::support::{Folder, NETWORK, NOW, ask, ask_all, block, export, file, fresh, import, key, kind, open, vote};
+
+/// Who has lost everything but its files.
+const ME: Owner<'_> = Owner { name: "me", instance: None, keys: &[] };
 
 fn refusal(path: &Path) -> OpenError {
     Protection::open(path, NETWORK, None).unwrap_err()
@@ -79,9 +83,10 @@ fn a_second_process_is_refused_at_once() {
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
         assert!(error.to_string().contains("in use by another process"), "{error}");
     }
-    for error in
-        [Protection::create(&folder.path, NETWORK).unwrap_err(), restore(&hard, &folder.path, NETWORK).unwrap_err()]
-    {
+    for error in [
+        Protection::create(&folder.path, NETWORK).unwrap_err(),
+        restore(&hard, &folder.path, NETWORK, &ME).unwrap_err(),
+    ] {
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     }
     assert!(matches!(Quarantine::open(&folder.path, NETWORK, None), Err(OpenError::InUse { .. })));
@@ -109,7 +114,7 @@ fn a_second_handle_in_one_process_is_refused_too() {
 #[test]
 fn the_files_belong_to_their_owner_alone() {
     let folder = used();
-    folder.open().backup(&folder.file("backup.db")).unwrap();
+    folder.open().backup(&folder.file("backup.db"), "me").unwrap();
     for name in ["protection.db", "protection.db.lock", "protection.db.witness", "backup.db"] {
         assert_eq!(fs::metadata(folder.file(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
@@ -123,8 +128,8 @@ fn another_networks_database_is_refused() {
     assert!(matches!(error, OpenError::OtherNetwork { found: NETWORK, .. }), "{error}");
     assert!(matches!(Quarantine::open(&folder.path, other, None), Err(OpenError::OtherNetwork { .. })));
     let backup = folder.file("backup.db");
-    folder.open().backup(&backup).unwrap();
-    assert!(matches!(restore(&backup, &folder.file("new.db"), other), Err(OpenError::OtherNetwork { .. })));
+    folder.open().backup(&backup, "me").unwrap();
+    assert!(matches!(restore(&backup, &folder.file("new.db"), other, &ME), Err(OpenError::OtherNetwork { .. })));
 }
 
 #[test]
@@ -287,8 +292,8 @@ fn a_backup_does_not_sign_wherever_it_is_put() {
     let folder = used();
     let backup = folder.file("backup.db");
     let protection = folder.open();
-    protection.backup(&backup).unwrap();
-    assert!(protection.backup(&backup).unwrap_err().to_string().contains("never overwritten"));
+    protection.backup(&backup, "me").unwrap();
+    assert!(protection.backup(&backup, "me").unwrap_err().to_string().contains("never overwritten"));
     assert_eq!(ask(&protection, block(key(1), 11, 1)), Verdict::Safe, "the original signs on");
     drop(protection);
     assert!(!folder.file("backup.db-wal").exists(), "one file");
@@ -297,15 +302,15 @@ fn a_backup_does_not_sign_wherever_it_is_put() {
     overwrite(&folder.path, &fs::read(&backup).unwrap());
     let reason = distrust(&folder.path).to_string();
     assert!(reason.contains("backup, made at generation"), "{reason}");
-    assert!(matches!(restore(&backup, &folder.path, NETWORK), Err(OpenError::Exists { .. })));
+    assert!(matches!(restore(&backup, &folder.path, NETWORK, &ME), Err(OpenError::Exists { .. })));
     for leftover in ["protection.db", "protection.db.witness"] {
         fs::remove_file(folder.file(leftover)).unwrap();
     }
-    restore(&backup, &folder.path, NETWORK).unwrap();
+    restore(&backup, &folder.path, NETWORK, &ME).unwrap();
     assert!(distrust(&folder.path).to_string().contains("restored from a backup"));
     // A plain copy that is called a backup is marked too.
     let plain = used();
-    restore(&plain.path, &folder.file("other.db"), NETWORK).unwrap();
+    restore(&plain.path, &folder.file("other.db"), NETWORK, &ME).unwrap();
     assert!(matches!(distrust(&folder.file("other.db")), Distrust::Quarantined { .. }));
 }
 
@@ -315,7 +320,7 @@ fn a_restored_backup_signs_again_after_an_import_and_only_above_it() {
     let backup = folder.file("backup.db");
     let protection = folder.open();
     protection.register(&[key(2)], None).unwrap();
-    protection.backup(&backup).unwrap();
+    protection.backup(&backup, "me").unwrap();
     assert_eq!(ask_all(&protection, [block(key(1), 20, 1), vote(key(1), 3, 4, 1)]), [Verdict::Safe; 2]);
     let newer = export(&protection);
     let old_instance = protection.instance();
@@ -324,7 +329,7 @@ fn a_restored_backup_signs_again_after_an_import_and_only_above_it() {
         fs::remove_file(folder.file(lost)).unwrap();
     }
 
-    restore(&backup, &folder.path, NETWORK).unwrap();
+    restore(&backup, &folder.path, NETWORK, &ME).unwrap();
     let database = quarantine(&folder.path);
     assert!(matches!(database.release(), Err(ReleaseError::NothingImported)));
     assert!(matches!(distrust(&folder.path), Distrust::Quarantined { .. }), "it stays marked");
@@ -535,4 +540,120 @@ fn the_schema_itself_refuses_what_would_weaken_the_history() {
     ] {
         plain.execute_batch(allowed).expect(allowed);
     }
+}
+
+fn fault(backup: &Path, into: &Folder, owner: &Owner<'_>) -> BackupFault {
+    let error = restore(backup, &into.file("restored.db"), NETWORK, owner).unwrap_err();
+    assert!(!into.file("restored.db").exists(), "nothing is put in place: {error}");
+    assert!(error.to_string().contains("cannot be restored"), "{error}");
+    match error {
+        OpenError::Backup { fault, .. } => fault,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_backup_of_somebody_else_is_not_restored() {
+    let folder = used();
+    let (backup, plain) = (folder.file("backup.db"), folder.file("plain.db"));
+    let protection = folder.open();
+    protection.backup(&backup, "me").unwrap();
+    let instance = protection.instance();
+    drop(protection);
+    fs::copy(&folder.path, &plain).unwrap();
+
+    let other = Owner { name: "the other program", ..ME };
+    assert!(matches!(fault(&backup, &folder, &other), BackupFault::OtherOwner { found, .. } if found == "me"));
+    let strangers = [key(8), key(9)];
+    assert_eq!(fault(&backup, &folder, &Owner { keys: &strangers, ..ME }), BackupFault::OtherKeys);
+    // A plain copy says nothing: only its instance can.
+    let second = InstanceId::from_bytes([7; 16]);
+    let remembers = |instance| Owner { instance: Some(instance), ..ME };
+    assert_eq!(fault(&plain, &folder, &remembers(second)), BackupFault::OtherLife { found: instance });
+
+    let known = [key(9), key(1)];
+    restore(&backup, &folder.file("one.db"), NETWORK, &Owner { keys: &known, ..remembers(second) }).unwrap();
+    restore(&plain, &folder.file("two.db"), NETWORK, &remembers(instance)).unwrap();
+    // What was restored is no backup any more: copied on, it has the new life's name or none.
+    let restored = Connection::open(folder.file("one.db")).unwrap();
+    assert!(restored.prepare("SELECT owner FROM backup_of").is_err());
+}
+
+#[test]
+fn what_is_no_backup_is_called_by_its_name() {
+    let folder = used();
+    let backup = folder.file("backup.db");
+    folder.open().backup(&backup, "me").unwrap();
+    let whole = fs::read(&backup).unwrap();
+    let wrong = |content: &[u8]| {
+        let path = folder.file("wrong.db");
+        fs::write(&path, content).unwrap();
+        fault(&path, &folder, &ME)
+    };
+    assert_eq!(wrong(b""), BackupFault::Empty);
+    assert_eq!(wrong(&[b'a'; 5_000]), BackupFault::NotABackup);
+    assert_eq!(wrong(b"{}"), BackupFault::NotABackup);
+    assert!(matches!(wrong(&whole[..whole.len() / 2]), BackupFault::Damaged { .. }));
+    assert!(matches!(wrong(&whole[..whole.len() - 4_096]), BackupFault::Damaged { .. }));
+    let newer = folder.file("newer.db");
+    fs::copy(&backup, &newer).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert_eq!(fault(&newer, &folder, &ME), BackupFault::TooNew { found: 99, known: 1 });
+    let foreign = folder.file("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE note (text)").unwrap();
+    assert_eq!(fault(&foreign, &folder, &ME), BackupFault::NotABackup);
+    let pipe = folder.file("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let error = restore(&pipe, &folder.file("restored.db"), NETWORK, &ME).unwrap_err();
+    assert!(error.to_string().contains("is a pipe, not a regular file"), "{error}");
+    let error = Protection::open(&pipe, NETWORK, None).unwrap_err();
+    assert!(error.to_string().contains("is a pipe, not a regular file"), "{error}");
+}
+
+#[test]
+fn a_database_that_must_not_sign_is_read_as_it_is_and_stays_so() {
+    let folder = used();
+    let old: Vec<_> = ["protection.db"].map(|name| (name, fs::read(folder.file(name)).unwrap())).to_vec();
+    sign(&folder, 11);
+    for (name, content) in &old {
+        overwrite(&folder.file(name), content);
+    }
+    let reason = distrust(&folder.path);
+    assert!(matches!(reason, Distrust::RolledBack { .. }), "{reason}");
+    let before = fs::read(&folder.path).unwrap();
+    let backup = folder.file("backup.db");
+    let mut inspection = Inspection::open(&folder.path, NETWORK, None).unwrap();
+    assert_eq!(inspection.distrust(), Some(&reason));
+    let keys = inspection.keys().unwrap();
+    assert!(keys.len() == 1 && keys[0].needs_import && keys[0].high.slot == Some(10), "{keys:?}");
+    let mut interchange = Vec::new();
+    let report = inspection.export(&mut interchange, None).unwrap();
+    assert_eq!((report.keys, report.left_out.len()), (1, 0));
+    inspection.backup(&backup, "me").unwrap();
+    drop(inspection);
+    assert!(fs::read(&folder.path).unwrap() == before, "nothing was written");
+    assert_eq!(distrust(&folder.path), reason, "and nothing was forgiven");
+
+    // Also where an import has begun and every key is marked.
+    drop(quarantine(&folder.path));
+    let mut again = Vec::new();
+    let mut inspection = Inspection::open(&folder.path, NETWORK, None).unwrap();
+    assert_eq!(inspection.export(&mut again, None).unwrap().keys, 1);
+    assert!(again == interchange);
+    drop(inspection);
+    // The backup is in as much doubt as what it was made of.
+    restore(&backup, &folder.file("restored.db"), NETWORK, &ME).unwrap();
+    assert!(matches!(distrust(&folder.file("restored.db")), Distrust::Quarantined { .. }));
+}
+
+#[test]
+fn in_a_database_in_service_a_key_in_doubt_is_not_exported_by_a_look_either() {
+    let folder = used();
+    fs::remove_file(folder.file("protection.db.witness")).unwrap();
+    let mut database = quarantine(&folder.path);
+    database.import(crate::support::empty_interchange().as_bytes(), NOW).unwrap();
+    drop(database.release().unwrap());
+    let mut inspection = Inspection::open(&folder.path, NETWORK, None).unwrap();
+    assert_eq!(inspection.distrust(), None);
+    assert_eq!(inspection.export(Vec::new(), None).unwrap().left_out, [key(1)]);
 }

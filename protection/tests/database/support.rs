@@ -138,3 +138,8 @@ pub(crate) fn file(keys: &[Entry<'_>]) -> String {
         entries.join(",")
     )
 }
+
+/// An interchange file that names no key.
+pub(crate) fn empty_interchange() -> String {
+    format!(r#"{{"metadata":{{"interchange_format_version":"5","genesis_validators_root":"{NETWORK}"}},"data":[]}}"#)
+}

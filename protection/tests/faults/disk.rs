@@ -53,6 +53,38 @@ fn child_on_a_small_disk() {
     assert_eq!(protection.check_and_record(&[block(1, slot, 1)], NOW).unwrap(), [Verdict::SameAgain]);
 }
 
+/// A log that SQLite has emptied keeps its blocks: commits go on for a while on a disk that is full to the last byte.
+#[test]
+fn child_with_an_emptied_log() {
+    let Some(child) = InChild::get() else { return };
+    if std::env::var_os("STKR_TEST_SMALL").is_none() {
+        return;
+    }
+    let protection = Protection::create(&child.database(), NETWORK).unwrap();
+    protection.register(&[[1; 48].into()], None).unwrap();
+    let length = || fs::metadata(child.file("disk/protection.db-wal")).unwrap().len();
+    let (mut slot, mut before) = (1, 0);
+    while length() > before || before < 1 << 20 {
+        before = length();
+        assert_eq!(protection.check_and_record(&[block(1, slot, 1)], NOW).unwrap(), [Verdict::Safe]);
+        slot += 1;
+        assert!(slot < 20_000, "the log is never emptied");
+    }
+    protection.check_writable().unwrap();
+    let filler = child.file("disk/filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    drop(file);
+    assert_eq!(protection.check_and_record(&[block(1, slot, 1)], NOW).unwrap(), [Verdict::Safe]);
+    let error = protection.check_writable().unwrap_err().to_string();
+    assert!(error.contains("no room left") && error.contains("No space left on device"), "{error}");
+    // It still signs as long as it can, and a look leaves nothing.
+    assert_eq!(protection.check_and_record(&[block(1, slot + 1, 1)], NOW).unwrap(), [Verdict::Safe]);
+    assert!(!child.file("disk/protection.db.room").exists());
+    fs::remove_file(&filler).unwrap();
+    protection.check_writable().unwrap();
+}
+
 fn remount(child: &InChild, mode: &str) {
     let status = Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(child.file("disk")).status();
     assert!(status.unwrap().success(), "cannot remount {mode}");
@@ -60,11 +92,20 @@ fn remount(child: &InChild, mode: &str) {
 
 #[test]
 fn a_full_disk_stops_every_signature_and_a_read_only_one_is_not_opened() {
+    on_a_disk_of("1m", "disk::child_on_a_small_disk");
+}
+
+#[test]
+fn a_full_disk_shows_before_signatures_stop() {
+    on_a_disk_of("48m", "disk::child_with_an_emptied_log");
+}
+
+fn on_a_disk_of(size: &str, test: &str) {
     let bench = Bench::new();
-    let mount = r#"mount -t tmpfs -o size=1m tmpfs "$0" || exit 77; exec "$@""#;
-    let child = bench.command("disk::child_on_a_small_disk");
+    let mount = format!(r#"mount -t tmpfs -o size={size} tmpfs "$0" || exit 77; exec "$@""#);
+    let child = bench.command(test);
     let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", mount])
+        .args(["--mount", "sh", "-c", &mount])
         .arg(bench.disk())
         .arg(child.get_program())
         .args(child.get_args())

@@ -76,9 +76,9 @@ fn child_that_opens_on_a_failing_disk() {
         let protection = child.open();
         let backup = child.file("disk/backup.db");
         child.fault(fault);
-        assert!(protection.backup(&backup).is_err() && !backup.exists());
+        assert!(protection.backup(&backup, "me").is_err() && !backup.exists());
         child.fault("");
-        protection.backup(&backup).unwrap();
+        protection.backup(&backup, "me").unwrap();
         fs::remove_file(&backup).unwrap();
     }
 }

@@ -189,6 +189,26 @@ fn late_wrong_partials_are_still_found() {
 }
 
 #[test]
+fn a_late_partial_that_a_batch_said_no_to_is_verified_alone_before_anybody_is_named() {
+    let setup = Setup::new(1);
+    for said_right in [true, false] {
+        let mut collection = setup.collection();
+        for i in 1..=3 {
+            collection.on_response(index(i), setup.answer(i));
+        }
+        done(collection.poll());
+        let unverified = collection.examine(index(4), setup.answer(4)).unwrap();
+        assert_eq!(stkr_core::verify_batch(&[unverified.claim()]), [true]);
+        assert_eq!(collection.settle(unverified.clone(), said_right), Answer::Counted);
+        assert_eq!(collection.settle(unverified, said_right), Answer::Repeated);
+    }
+    let mut collection = setup.collection();
+    let unverified = collection.examine(index(4), wrong_answer(4)).unwrap();
+    assert_eq!(stkr_core::verify_batch(&[unverified.claim()]), [false]);
+    assert!(matches!(collection.settle(unverified, false), Answer::Wrong(evidence) if evidence.culprit == index(4)));
+}
+
+#[test]
 fn without_enough_good_partials_there_is_no_signature_and_every_culprit_is_named() {
     let setup = Setup::new(1);
     let mut collection = setup.collection();

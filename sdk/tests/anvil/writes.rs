@@ -26,14 +26,6 @@ const BETWEEN_CONTRACTS: [(&str, &str); 10] = [
     ("Micropools", "penaliseProvider"),
 ];
 
-/// What follows a fault that the Court upheld, and signer rotation: the contracts have it, the SDK and `stkr` do not yet.
-const NOT_IN_THE_SDK: [(&str, &str); 4] = [
-    ("ServerRegistry", "reinstate"),
-    ("ServerRegistry", "setSigner"),
-    ("ServerRegistry", "withdrawBounty"),
-    ("Micropools", "withdrawBounty"),
-];
-
 /// Contract and function of everything in `abi/` that changes state and that an account may call.
 fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4])> {
     let d = &chain.deployment;
@@ -41,10 +33,11 @@ fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4]
         ("ServerRegistry", d.server_registry),
         ("ProviderRegistry", d.provider_registry),
         ("KeyRegistry", d.key_registry),
+        ("Court", d.court),
         ("Micropools", d.micropools),
     ];
     let mut all = BTreeSet::new();
-    let mut between = [BETWEEN_CONTRACTS.as_slice(), &NOT_IN_THE_SDK].concat();
+    let mut between = BETWEEN_CONTRACTS.to_vec();
     for (name, address) in contracts {
         let text = std::fs::read_to_string(root().join(format!("abi/{name}.json"))).unwrap();
         let file: Value = serde_json::from_str(&text).unwrap();

@@ -17,11 +17,13 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    KeyState, PoolState, Registration, ServerStatus, amount, bindings::KeyRegistry, bindings::Micropools,
-    duty_key_digest,
+    ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount, bindings::KeyRegistry,
+    bindings::Micropools, duty_key_digest,
 };
 
-use super::{Chain, wallet};
+use stkr_protocol::evidence::Fault;
+
+use super::{Chain, evidence::Accused, wallet};
 
 sol! {
     #[sol(rpc)]
@@ -69,6 +71,10 @@ pub(crate) struct Walk<'a, F> {
     done: BTreeSet<(Address, [u8; 4])>,
     /// Signer keys of the servers, by id.
     signers: BTreeMap<u32, PrivateKeySigner>,
+    /// Accounts that registered the servers, by id.
+    operators: BTreeMap<u32, PrivateKeySigner>,
+    /// The provider's duty key.
+    duty_key: Option<PrivateKeySigner>,
 }
 
 /// What every write of the walk called.
@@ -77,11 +83,19 @@ pub(crate) async fn walk(
     folder: &Path,
     send: impl AsyncFn(&Step) -> B256,
 ) -> BTreeSet<(Address, [u8; 4])> {
-    let mut walk = Walk { chain, folder, send, done: BTreeSet::new(), signers: BTreeMap::new() };
+    let mut walk = Walk {
+        chain,
+        folder,
+        send,
+        done: BTreeSet::new(),
+        signers: BTreeMap::new(),
+        operators: BTreeMap::new(),
+        duty_key: None,
+    };
     walk.servers().await;
     let provider = walk.provider().await;
     walk.positions(&provider).await;
-    walk.key_and_deposit().await;
+    walk.key_and_deposit(&provider).await;
     walk.foreign_deposit(&provider).await;
     walk.ways_out(&provider).await;
     walk.dealt_key().await;
@@ -129,6 +143,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let arguments = format!("server register --args {} --bond {bond}wei", file.display());
             self.step(&operator, stkr.servers().register(with).unwrap().unsigned(), &arguments).await;
             self.signers.insert(id, signer);
+            self.operators.insert(id, operator.clone());
             if id == 1 {
                 let approve = stkr.servers().approve(id);
                 let announced = stkr.schedule(&approve).unsigned();
@@ -170,6 +185,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let arguments = format!("provider {command} --duty-key {key} --proof {proof}");
             self.step(&provider, write.unwrap().unsigned(), &arguments).await;
             assert_eq!(stkr.providers().get(provider.address()).await.unwrap().duty_key, key);
+            self.duty_key = Some(duty_key);
             chain.pass(60).await;
         }
         provider
@@ -286,60 +302,9 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
     async fn dealt_key(&mut self) {
         let (chain, stkr, owner) = (self.chain, self.chain.stkr().await, self.chain.account().await);
         let dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [0xd0; 32]);
-        let (share_keys, group_key) = (dealer.keys.share_keys(), dealer.keys.group_key());
-        let points: Vec<u8> = share_keys.iter().chain([&group_key]).flat_map(|key| key.to_eip2537()).collect();
         let committee: Vec<u32> = (1..=4).collect();
         let signers: Vec<&PrivateKeySigner> = committee.iter().map(|id| &self.signers[id]).collect();
-        let addresses: Vec<Address> = signers.iter().map(|signer| signer.address()).collect();
-        let domain = eip712_domain! {
-            name: "Stkr",
-            version: "1",
-            chain_id: chain.deployment.chain_id,
-            verifying_contract: chain.deployment.key_registry,
-        };
-        let history = B256::repeat_byte(0x41);
-        let digest = DealtAcknowledgement {
-            owner: owner.address(),
-            threshold: 3,
-            pointsHash: keccak256(&points),
-            committeeHash: keccak256((committee.clone(), addresses.clone()).abi_encode_params()),
-            historyHash: history,
-        }
-        .eip712_signing_hash(&domain);
-        let signatures: Vec<Bytes> = signers
-            .iter()
-            .map(|signer| Bytes::copy_from_slice(&signer.sign_hash_sync(&digest).unwrap().as_bytes()))
-            .collect();
-        let possession = dealer.group_signature(&digest);
-        let lower = |address: Address| format!("0x{}", alloy::hex::encode(address));
-        let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
-        let members: Vec<_> = (committee.iter().zip(&addresses).zip(share_keys))
-            .map(|((id, signer), key)| {
-                json!({"serverId": id.to_string(), "signer": lower(*signer), "shareKey": compressed(key)})
-            })
-            .collect();
-        let key = json!({"chainId": chain.deployment.chain_id.to_string(),
-            "keyRegistry": lower(chain.deployment.key_registry), "owner": lower(owner.address()), "threshold": "3",
-            "members": members, "groupKey": compressed(&group_key), "historyHash": history,
-            "possession": Bytes::copy_from_slice(&possession.to_compressed())});
-        let duty_key = Address::repeat_byte(0xd1);
-        let file = self.folder.join("dealt-key.json");
-        std::fs::write(&file, key.to_string()).unwrap();
-        let mut arguments = format!("key import-dealt --key {} --duty-key {duty_key}", file.display());
-        for (id, signature) in (1..).zip(&signatures) {
-            let file = self.folder.join(format!("dealt-{id}.json"));
-            std::fs::write(&file, json!({"index": id.to_string(), "signature": signature}).to_string()).unwrap();
-            arguments += &format!(" --acknowledgement {}", file.display());
-        }
-        let dealt = stkr_sdk::bindings::KeyRegistry::DealtImport {
-            threshold: 3,
-            committee,
-            points: points.into(),
-            dutyKey: duty_key,
-            historyHash: history,
-            acknowledgements: signatures.concat().into(),
-            possession: possession.to_eip2537().to_vec().into(),
-        };
+        let (dealt, arguments) = dealt_import(chain, self.folder, &dealer, &owner, (&committee, &signers));
         let write = stkr.keys().import_dealt(dealt).unwrap();
         self.step(&owner, write.unsigned(), &arguments).await;
         let id = u64::try_from(stkr.keys().list().await.unwrap().len()).unwrap();
@@ -363,7 +328,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         micropools.depositSigningRoot(pubkey, credentials, 1_000_000_000).call().await.unwrap()
     }
 
-    async fn key_and_deposit(&mut self) {
+    async fn key_and_deposit(&mut self, provider: &PrivateKeySigner) {
         let (chain, stkr, pool) = (self.chain, self.chain.stkr().await, 1);
         let key = self.request_key(pool).await;
         self.draw(key).await;
@@ -407,6 +372,79 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Active);
         let deposits = chain.provider.get_balance(chain.deployment.deposit_contract).await.unwrap();
         assert_eq!(deposits, amount::POOL_SIZE);
+        self.faults(provider, key, &dealer).await;
+    }
+
+    /// One proof of every fault, each reported by the same stranger; then the bounties, a new bond and the reinstatement.
+    async fn faults(&mut self, provider: &PrivateKeySigner, key: u64, dealer: &TrustedDealer) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let committee = stkr.keys().get(key).await.unwrap().committee;
+        let signers = committee.iter().map(|id| self.signers[id].clone()).collect();
+        let accused = Accused { key, dealer, committee: committee.clone(), signers };
+        let stranger = chain.account().await;
+        let duty_key = self.duty_key.clone().unwrap();
+        let assignment = stkr.keys().duty_assignment(key).await.unwrap().unwrap().number;
+        let mut proofs = accused.every_fault(&chain.deployment);
+        proofs.push(accused.equivocating_provider(&chain.deployment, &duty_key, assignment));
+        let faults = stkr.faults();
+        let pool = stkr.pools().of_key(key).await.unwrap().unwrap();
+        let root = self.signing_root(dealer, chain.deployment.withdrawal_credentials(pool)).await;
+        let honest = faults.check(&accused.ordered(&chain.deployment, root)).await.unwrap_err();
+        assert!(honest.to_string().contains("the chain ordered key"), "{honest}");
+        // The pool says whose duty key it is before anybody pays for a commitment.
+        let elsewhere = accused.equivocating_provider(&chain.deployment, &duty_key, assignment + 1);
+        let error = faults.check(&elsewhere).await.unwrap_err();
+        assert!(matches!(error, StkrError::Contract(ContractError::WrongAssignment(_))), "{error}");
+        let nobody = accused.equivocating_provider(&chain.deployment, &stranger, assignment);
+        let error = faults.check(&nobody).await.unwrap_err();
+        assert!(matches!(error, StkrError::Contract(ContractError::NotDutyKey(_))), "{error}");
+        for file in &proofs {
+            let fault = file.proof.fault();
+            let path = self.folder.join(format!("{fault}.json"));
+            std::fs::write(&path, serde_json::to_vec(file).unwrap()).unwrap();
+            let checked = faults.check(file).await.unwrap();
+            assert_eq!(checked.server_id, (fault != Fault::ProviderEquivocation).then_some(committee[1]), "{fault}");
+            let (at, reporter) = (path.display(), stranger.address());
+            let write = faults.commit(file, reporter).unwrap();
+            let arguments = format!("evidence commit {at} --reporter {reporter}");
+            self.step(&stranger, write.unsigned(), &arguments).await;
+            assert!(faults.committed_at(&checked.verified, reporter).await.unwrap().is_some());
+            let write = faults.prove(file).unwrap();
+            self.step(&stranger, write.unsigned(), &format!("evidence prove {at}")).await;
+            let on_record = faults.on_record(&checked.verified).await.unwrap().unwrap();
+            assert_eq!(faults.check(file).await.unwrap(), checked, "{fault}: evidence stays evidence");
+            assert!(on_record.judgement.charged && on_record.judgement.reporter == reporter, "{fault}: {on_record:?}");
+        }
+        let culprit = committee[1];
+        assert!(stkr.servers().get(culprit).await.unwrap().locked_out);
+        assert!(stkr.servers().bounty_of(stranger.address()).await.unwrap() > U256::ZERO);
+        let write = stkr.servers().withdraw_bounty();
+        self.step(&stranger, write.unsigned(), "bounty withdraw servers").await;
+        let write = stkr.pools().withdraw_bounty();
+        self.step(&stranger, write.unsigned(), "bounty withdraw providers").await;
+        assert_eq!(stkr.pools().bounty_of(stranger.address()).await.unwrap(), U256::ZERO);
+
+        let operator = self.operators[&culprit].clone();
+        let write = stkr.servers().add_bond(culprit, amount::ether(2)).unwrap();
+        self.step(&operator, write.unsigned(), &format!("server add-bond {culprit} 2eth")).await;
+        let write = stkr.servers().reinstate(culprit, "its-disk-was-full").unwrap();
+        let governor = chain.governor.clone();
+        self.step(&governor, write.unsigned(), &format!("server reinstate {culprit} its-disk-was-full")).await;
+        let server = stkr.servers().get(culprit).await.unwrap();
+        assert_eq!((server.locked_out, server.terms), (false, 1));
+
+        let signer = PrivateKeySigner::random();
+        let proof = chain.registration_of(&signer, operator.address(), U256::ZERO).signer_proof;
+        let write = stkr.servers().set_signer(culprit, signer.address(), proof.clone()).unwrap();
+        let arguments = format!("server set-signer {culprit} --signer {} --proof {proof}", signer.address());
+        self.step(&operator, write.unsigned(), &arguments).await;
+        assert_eq!(stkr.servers().get(culprit).await.unwrap().signer, signer.address());
+        self.signers.insert(culprit, signer);
+        let names: Vec<String> =
+            faults.history(culprit).await.unwrap().iter().map(|entry| entry.incident.to_string()).collect();
+        assert_eq!(names.len(), 5 + 3, "{names:?}");
+        assert_eq!(names[0], "locked out", "the lock-out comes with the first proof: {names:?}");
+        assert!(provider.address() != stranger.address());
     }
 
     async fn free_seats(&mut self, key: u64) {
@@ -495,4 +533,85 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let left = stkr.servers().get(id).await.unwrap();
         assert_eq!((left.status, left.bond), (ServerStatus::Left, U256::ZERO));
     }
+}
+
+/// Servers of a new chain, registered and approved, and a key that its owner dealt to them: ids, signers and the key's id.
+pub(crate) async fn dealt_committee(chain: &Chain, dealer: &TrustedDealer) -> (Vec<u32>, Vec<PrivateKeySigner>, u64) {
+    let (folder, stkr, owner) = (tempfile::tempdir().unwrap(), chain.stkr().await, chain.account().await);
+    let (mut ids, mut signers) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (signer, operator) = (PrivateKeySigner::random(), chain.account().await);
+        let with = chain.registration_of(&signer, operator.address(), amount::ether(10));
+        let id = stkr.servers().register(with).unwrap().send_with(&wallet(&operator)).await.unwrap().value;
+        stkr.servers().approve(id).send_with(&wallet(&chain.governor)).await.unwrap();
+        ids.push(id);
+        signers.push(signer);
+    }
+    let members: Vec<&PrivateKeySigner> = signers.iter().collect();
+    let (dealt, _) = dealt_import(chain, folder.path(), dealer, &owner, (&ids, &members));
+    let id = stkr.keys().import_dealt(dealt).unwrap().send_with(&wallet(&owner)).await.unwrap().value;
+    (ids, signers, id)
+}
+
+/// What `owner` imports a key with that `dealer` dealt to these servers, and the arguments of `stkr` for it.
+fn dealt_import(
+    chain: &Chain,
+    folder: &Path,
+    dealer: &TrustedDealer,
+    owner: &PrivateKeySigner,
+    (committee, signers): (&[u32], &[&PrivateKeySigner]),
+) -> (KeyRegistry::DealtImport, String) {
+    let (share_keys, group_key) = (dealer.keys.share_keys(), dealer.keys.group_key());
+    let points: Vec<u8> = share_keys.iter().chain([&group_key]).flat_map(|key| key.to_eip2537()).collect();
+    let addresses: Vec<Address> = signers.iter().map(|signer| signer.address()).collect();
+    let domain = eip712_domain! {
+        name: "Stkr",
+        version: "1",
+        chain_id: chain.deployment.chain_id,
+        verifying_contract: chain.deployment.key_registry,
+    };
+    let history = B256::repeat_byte(0x41);
+    let digest = DealtAcknowledgement {
+        owner: owner.address(),
+        threshold: 3,
+        pointsHash: keccak256(&points),
+        committeeHash: keccak256((committee.to_vec(), addresses.clone()).abi_encode_params()),
+        historyHash: history,
+    }
+    .eip712_signing_hash(&domain);
+    let signatures: Vec<Bytes> = signers
+        .iter()
+        .map(|signer| Bytes::copy_from_slice(&signer.sign_hash_sync(&digest).unwrap().as_bytes()))
+        .collect();
+    let possession = dealer.group_signature(&digest);
+    let lower = |address: Address| format!("0x{}", alloy::hex::encode(address));
+    let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
+    let members: Vec<_> = (committee.iter().zip(&addresses).zip(share_keys))
+        .map(|((id, signer), key)| {
+            json!({"serverId": id.to_string(), "signer": lower(*signer), "shareKey": compressed(key)})
+        })
+        .collect();
+    let key = json!({"chainId": chain.deployment.chain_id.to_string(),
+        "keyRegistry": lower(chain.deployment.key_registry), "owner": lower(owner.address()), "threshold": "3",
+        "members": members, "groupKey": compressed(&group_key), "historyHash": history,
+        "possession": Bytes::copy_from_slice(&possession.to_compressed())});
+    let duty_key = Address::repeat_byte(0xd1);
+    let file = folder.join("dealt-key.json");
+    std::fs::write(&file, key.to_string()).unwrap();
+    let mut arguments = format!("key import-dealt --key {} --duty-key {duty_key}", file.display());
+    for (id, signature) in (1..).zip(&signatures) {
+        let file = folder.join(format!("dealt-{id}.json"));
+        std::fs::write(&file, json!({"index": id.to_string(), "signature": signature}).to_string()).unwrap();
+        arguments += &format!(" --acknowledgement {}", file.display());
+    }
+    let dealt = stkr_sdk::bindings::KeyRegistry::DealtImport {
+        threshold: 3,
+        committee: committee.to_vec(),
+        points: points.into(),
+        dutyKey: duty_key,
+        historyHash: history,
+        acknowledgements: signatures.concat().into(),
+        possession: possession.to_eip2537().to_vec().into(),
+    };
+    (dealt, arguments)
 }

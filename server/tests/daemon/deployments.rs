@@ -93,6 +93,13 @@ async fn a_deployment_file_that_does_not_fit_the_chain_is_refused_in_one_sentenc
             UNSAFE,
             wired("micropools", "depositContract", &deposits, &another),
         ),
+        ("devnet", vec![("court", empty.clone())], UNSAFE, nothing_there("court")),
+        (
+            "devnet",
+            vec![("court", another.clone())],
+            UNSAFE,
+            wired("serverRegistry", "court", &address("court"), &another),
+        ),
         ("devnet", vec![("micropools", another.clone())], UNSAFE, other_there("micropools", &another)),
         (
             "devnet",

@@ -28,6 +28,7 @@ pub fn deployment_of_no_chain() -> serde_json::Value {
         "serverRegistry": address(2),
         "providerRegistry": address(3),
         "keyRegistry": address(4),
+        "court": address(7),
         "micropools": address(5),
         "depositContract": address(6),
         "genesisForkVersion": "0x53746b72",

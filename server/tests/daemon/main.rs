@@ -272,6 +272,75 @@ fn config_check_refuses_what_the_program_would_refuse_at_its_start() {
     assert!(code == Some(2) && said.contains("files.tls_certificate"), "{said}");
 }
 
+/// A pipe to which nobody ever writes: a plain open waits for ever, and the test with it.
+fn pipe(path: &std::path::Path) {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+}
+
+#[test]
+fn config_check_refuses_files_that_are_not_what_they_are_named_as() {
+    let made = init(&deployment_of_no_chain(), NOWHERE);
+    let check = |expected: &str| {
+        let output = stkr_server(&["config", "check", "--config", &made.config()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "no {expected}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    };
+    pipe(&made.dir.join("pipe"));
+    for (from, to, expected) in [
+        ("database = \"server.db\"", "database = \"pipe\"", "files.database"),
+        ("protection = \"protection.db\"", "protection = \"\"", "is no name of a file"),
+        ("protection = \"protection.db\"", "protection = \"secrets\"", "is a folder, not a regular file"),
+        ("protection = \"protection.db\"", "protection = \"server.db\"", "is the file of files.database too"),
+        (
+            "protection = \"protection.db\"",
+            "protection = \"./secrets/../server.db\"",
+            "is the file of files.database too",
+        ),
+        ("protection = \"protection.db\"", "protection = \"secrets/tls.key\"", "is the file of files.tls_key too"),
+        ("protection = \"protection.db\"", "protection = \"no/protection.db\"", "there is no folder"),
+        ("store_keystore = \"secrets/store-key.json\"", "store_keystore = \"secrets/tls.key\"", "gives no store key"),
+        ("store_keystore = \"secrets/store-key.json\"", "store_keystore = \"/dev/zero\"", "is a device"),
+        (
+            "store_password = \"secrets/store-key.password\"",
+            "store_password = \"secrets/signer.key\"",
+            "gives no store key",
+        ),
+        ("tls_certificate = \"tls.crt\"", "tls_certificate = \"pipe\"", "it is a pipe"),
+        ("signer_key = \"secrets/signer.key\"", "signer_key = \"pipe\"", "is a pipe"),
+        ("evidence_rows = 1000000", "evidence_rows = 0", "limits.evidence_rows: write 1 or more"),
+    ] {
+        made.edit_config(from, to);
+        check(expected);
+        made.edit_config(to, from);
+    }
+    for config in [made.dir.join("pipe"), "/dev/zero".into(), made.dir.clone()] {
+        let output = stkr_server(&["config", "check", "--config", config.to_str().unwrap()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("not a regular file"), "{said}");
+    }
+}
+
+#[test]
+fn a_share_or_history_that_is_a_pipe_is_refused_and_not_waited_for() {
+    let made = init(&deployment_of_no_chain(), NOWHERE);
+    let (fifo, empty) = (made.dir.join("pipe"), made.dir.join("empty"));
+    pipe(&fifo);
+    std::fs::write(&empty, "").unwrap();
+    for (history, share) in [(&fifo, &empty), (&empty, &fifo)] {
+        let output = stkr_server(&[
+            "import-share",
+            "--config",
+            &made.config(),
+            "--slashing-history",
+            history.to_str().unwrap(),
+            share.to_str().unwrap(),
+        ]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("pipe is a pipe, not a regular file"), "{said}");
+    }
+}
+
 /// Puts a share of key `key_id` into the database of a server that does not run.
 fn give_share(made: &Made, key_id: i64) {
     let config = stkr_node::config::load::<ServerConfig>(std::path::Path::new(&made.config())).unwrap();

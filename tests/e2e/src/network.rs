@@ -10,10 +10,12 @@ use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use stkr_protocol::SignerKey;
 use stkr_sdk::{Deployment, Registration, Stkr};
@@ -106,9 +108,23 @@ pub struct Network {
     pub relayers: Vec<Relayer>,
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// A port of 127.0.0.1 that is free, handed out once, and below those the system gives to outgoing connections.
+///
+/// A program that is killed and started again must find its port still free. Had the system chosen it, some connection of a
+/// neighbour could have it as its own end in between.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const LOWEST: u16 = 10_000;
+    static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let above = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768).max(LOWEST + 1_000);
+    for _ in 0..1_000 {
+        let port = rand::random_range(LOWEST..above);
+        let new = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {LOWEST} to {above} of 127.0.0.1 is free")
 }
 
 /// Runs a program to its end and returns its stdout; an error carries its stderr.
@@ -335,6 +351,14 @@ impl Network {
     }
 
     /// GETs JSON from a relayer.
+    pub async fn relayer_text(&self, position: usize, path: &str) -> Result<String> {
+        let relayer = self.relayers.get(position).ok_or_else(|| eyre!("no relayer {position}"))?;
+        let reply = http().get(format!("{}{path}", relayer.url)).send().await?;
+        ensure!(reply.status().is_success(), "{path} answered {}", reply.status());
+        Ok(reply.text().await?)
+    }
+
+    /// The same as JSON.
     pub async fn relayer_json(&self, position: usize, path: &str) -> Result<serde_json::Value> {
         let relayer = self.relayers.get(position).ok_or_else(|| eyre!("no relayer {position}"))?;
         let reply = http().get(format!("{}{path}", relayer.url)).send().await?;

@@ -96,6 +96,8 @@ impl Bench {
     }
 
     async fn gateway_is_ready(&self) -> Result<bool> {
+        // One look at the disk serves everybody for a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
         let answer = self.dealt.gateway.get("/readyz").await?;
         // The chain is followed into a database on the same disk, and may need a moment longer.
         let checks = answer.body["checks"].as_array().cloned().unwrap_or_default();
@@ -198,6 +200,9 @@ async fn full_server(bench: &mut Bench, folder: &Path) -> Result<()> {
 
 async fn full_gateway(bench: &mut Bench, folder: &Path) -> Result<()> {
     let filler = folder.join("filler");
+    // It shows before the first signature is refused.
+    fill(&filler)?;
+    ensure!(!bench.gateway_is_ready().await?, "the gateway is ready on a disk that has just become full");
     let signs = async |bench: &Bench, duty: &Value| Ok(bench.dealt.ask_gateway(duty).await?.status == 200);
     let duties = fill_until_refused(bench, &filler, signs).await?;
     let answer = bench.dealt.ask_gateway(&duties[0]).await?;

@@ -1,37 +1,33 @@
 //! Servers and relayers that lie: each is named, and what it hoped for does not happen.
 
+use alloy::primitives::{B256, U256};
+use alloy::providers::Provider as _;
+use alloy::rpc::types::Filter;
+use alloy::signers::local::PrivateKeySigner;
+use alloy::sol_types::SolEvent as _;
 use eyre::{Result, eyre};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stkr_adversary::two_faced;
-use stkr_chain::bindings::{KeyRegistry, Micropools};
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_core::ShareIndex;
+use stkr_e2e::anvil::reorg;
 use stkr_e2e::process::{Process, binary};
 use stkr_e2e::{Network, Options};
 use stkr_node::tls::Identity;
 use stkr_protocol::ceremony::Phase;
+use stkr_protocol::evidence::{EvidenceFile, Fault};
+use stkr_sdk::{HistoryEntry, Incident};
 
 #[tokio::test]
-async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_still_goes_out() -> Result<()> {
+async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go_out_without_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir.path()) }).await?;
+    // Two relayers that do not know each other: both find the fault, and it is charged once.
+    let options = Options { servers: 5, relayers: 2, block_ms: 500, ..Options::new(dir.path()) };
+    let mut network = Network::start(options).await?;
     let provider = network.account("10").await?;
-    let (pool, _) = network.open_pool(&provider, 3, 4).await?;
-    network.fill_pool(pool, 4).await?;
     let micropools = network.deployment.micropools;
-    let requested = network.event::<Micropools::PoolKeyRequested>(micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
-
-    // The first member becomes a liar in the honest server's place: same certificate, signer key and port. The other
-    // three are exactly t, so the deposit goes out only if the liar's partial is found and thrown out.
-    let liar = network.position_of(finalised.inner.committee[0])?;
-    let id = network.servers[liar].id;
-    network.kill_server(liar);
-    let config = network.servers[liar].config.display().to_string();
-    let args = ["wrong-share".into(), "--config".into(), config, "--index".into(), "1".into()];
-    let mut process = Process::start("liar", &binary("stkr-adversary")?, &args, dir.path())?;
-    process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
+    let (pool, id, _liar) = pool_with_a_liar(&mut network, &provider).await?;
 
     network.event::<Micropools::DepositSent>(micropools, pool).await?;
     network
@@ -39,7 +35,98 @@ async fn a_server_that_answers_under_another_share_is_named_and_the_deposit_stil
             let evidence = network.relayer_json(0, "/v1/evidence").await?.to_string();
             Ok(evidence.contains(&format!("\"serverId\":\"{id}\"")) || evidence.contains(&format!("\"serverId\":{id}")))
         })
-        .await
+        .await?;
+
+    // What a relayer keeps is a file that a stranger can judge.
+    let kept = network.relayer_json(0, "/v1/evidence").await?;
+    let file: EvidenceFile = serde_json::from_value(kept["evidence"][0]["body"].clone())?;
+    let stkr = network.stkr().await?;
+    let checked = stkr.faults().check(&file).await?;
+    assert_eq!((checked.verified.fault, checked.server_id), (Fault::InvalidPartial, Some(id)));
+
+    // Nobody tells the relayers to do anything about it.
+    network.until("the liar is locked out", || async { Ok(stkr.servers().get(id).await?.locked_out) }).await?;
+    network
+        .until("both relayers see that it is on record", || async {
+            let on_record = |text: String| text.contains("stkr_relayer_evidence{stage=\"on_record\"} 1");
+            Ok(on_record(network.relayer_text(0, "/metrics").await?)
+                && on_record(network.relayer_text(1, "/metrics").await?))
+        })
+        .await?;
+    let history = stkr.faults().history(id).await?;
+    let charged =
+        |entry: &&HistoryEntry| matches!(&entry.incident, Incident::Fault { judgement, .. } if judgement.charged);
+    let charges: Vec<&HistoryEntry> = history.iter().filter(charged).collect();
+    let [HistoryEntry { incident: Incident::Fault { judgement, signed, evidence, .. }, .. }] = charges.as_slice()
+    else {
+        return Err(eyre!("one charge was expected: {history:?}"));
+    };
+    assert_eq!((*evidence, signed[0].what.as_str()), (checked.verified.evidence, "deposit"));
+    assert_eq!(judgement.bounty, judgement.penalty / U256::from(10));
+
+    // The next key is made, and its deposit signed, without the liar.
+    let (next, _) = network.open_pool(&provider, 3, 4).await?;
+    network.fill_pool(next, 4).await?;
+    network.event::<Micropools::DepositSent>(micropools, next).await?;
+    let key = stkr.pools().get(next).await?.key_id;
+    let committee = stkr.keys().get(key).await?.committee;
+    assert!(committee.len() == 4 && !committee.contains(&id), "{committee:?} has the locked-out server {id}");
+    Ok(())
+}
+
+/// A full pool whose first member is a liar, in an honest server's place: same certificate, signer key and port. The other
+/// three are exactly t, so the deposit goes out only if the liar's partial is found and thrown out. The pool, the liar's id,
+/// and its process.
+async fn pool_with_a_liar(network: &mut Network, provider: &PrivateKeySigner) -> Result<(u64, u32, Process)> {
+    let (pool, _) = network.open_pool(provider, 3, 4).await?;
+    network.fill_pool(pool, 4).await?;
+    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
+    let key = u64::try_from(requested.inner.keyId)?;
+    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
+    let liar = network.position_of(finalised.inner.committee[0])?;
+    let id = network.servers[liar].id;
+    network.kill_server(liar);
+    let config = network.servers[liar].config.clone();
+    let folder = config.parent().ok_or_else(|| eyre!("the configuration is in no folder"))?.to_owned();
+    let args = ["wrong-share".into(), "--config".into(), config.display().to_string(), "--index".into(), "1".into()];
+    let mut process = Process::start("liar", &binary("stkr-adversary")?, &args, &folder)?;
+    process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
+    Ok((pool, id, process))
+}
+
+#[tokio::test]
+async fn a_relayer_that_was_killed_while_its_report_vanished_in_a_reorg_reports_again_and_once() -> Result<()> {
+    const FINALITY: u64 = 12;
+    let dir = tempfile::tempdir()?;
+    let options = Options { servers: 4, block_ms: 500, finality: FINALITY, ..Options::new(dir.path()) };
+    let mut network = Network::start(options).await?;
+    let provider = network.account("10").await?;
+    let (_, id, _liar) = pool_with_a_liar(&mut network, &provider).await?;
+    let (stkr, rpc) = (network.stkr().await?, network.provider()?);
+    let court = network.deployment.court;
+    let events = async |signature: B256| -> Result<Vec<u64>> {
+        let filter = Filter::new().address(court).event_signature(signature).from_block(0);
+        Ok(rpc.get_logs(&filter).await?.iter().filter_map(|log| log.block_number).collect())
+    };
+    let committed = async || events(Court::EvidenceCommitted::SIGNATURE_HASH).await;
+
+    network.until("the relayer has committed to its evidence", || async { Ok(!committed().await?.is_empty()) }).await?;
+    network.kill_relayer(0);
+    let first = committed().await?[0];
+    let depth = rpc.get_block_number().await? - first + 1;
+    assert!(depth < FINALITY, "the commitment is {depth} blocks deep, which is final");
+    reorg(&rpc, depth).await?;
+    assert_eq!(committed().await?, [0; 0], "the reorg did not undo the commitment");
+    assert!(!stkr.servers().get(id).await?.locked_out);
+
+    network.start_relayer(0)?;
+    network.until("the liar is locked out", || async { Ok(stkr.servers().get(id).await?.locked_out) }).await?;
+    let head = rpc.get_block_number().await?;
+    network.until("that is final", || async { Ok(rpc.get_block_number().await? > head + FINALITY + 4) }).await?;
+    assert_eq!(committed().await?.len(), 1);
+    assert_eq!(events(Court::FaultProven::SIGNATURE_HASH).await?.len(), 1);
+    assert_eq!(events(Court::FaultRecorded::SIGNATURE_HASH).await?, [0; 0]);
+    Ok(())
 }
 
 #[tokio::test]

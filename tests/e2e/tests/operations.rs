@@ -14,11 +14,11 @@ use eyre::{Result, ensure, eyre};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use stkr_duties::SigningRequest;
-use stkr_e2e::Network;
 use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::gateway::{Client, Gateway, duty_key, init, key_of, make, network, start};
 use stkr_e2e::network::{PATIENCE, free_port, http};
 use stkr_e2e::process::binary;
+use stkr_e2e::{DealtNetwork, Network};
 use stkr_node::secrets;
 use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
@@ -166,6 +166,34 @@ async fn a_second_gateway_with_one_duty_key_signs_nothing_while_the_first_one_do
 /// Waits until nobody listens at `address` any more.
 async fn closes(network: &Network, address: &str) -> Result<()> {
     network.until("the port closes", || async { Ok(TcpStream::connect(address).is_err()) }).await
+}
+
+/// Three of four answers make the signature; the fourth comes when the signal is there already, and is evidence like the others.
+#[tokio::test]
+async fn an_answer_that_comes_after_sigterm_is_kept() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut dealt = DealtNetwork::start(dir.path()).await?;
+    let last = |network: &Network, signal: Signal| {
+        network.servers.last().and_then(|server| server.process.as_ref()).into_iter().for_each(|it| it.signal(signal));
+    };
+    last(&dealt.network, Signal::STOP);
+    let vote = dealt.vote(10, 11, 1);
+    dealt.check(&vote, &dealt.ask_gateway(&vote).await?)?;
+    let mut process = dealt.gateway.process.take().ok_or_else(|| eyre!("no gateway"))?;
+    process.signal(Signal::TERM);
+    closes(&dealt.network, dealt.gateway.url.trim_start_matches("http://")).await?;
+    // Long enough for one that does not wait to be gone.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(process.is_running(), "it did not wait: {}", process.log());
+    last(&dealt.network, Signal::CONT);
+    assert_eq!(process.end(PATIENCE), Some(0), "{}", process.log());
+
+    dealt.gateway.start()?;
+    let kept = dealt.gateway.get("/v1/requests").await?;
+    let rows = kept.body["rows"].as_array().cloned().unwrap_or_default();
+    let envelopes = rows.last().and_then(|row| row["envelopes"].as_array()).map(Vec::len);
+    ensure!(envelopes == Some(4), "{rows:?}");
+    dealt.terminate()
 }
 
 #[tokio::test]

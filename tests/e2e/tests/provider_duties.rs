@@ -17,6 +17,7 @@ use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::SignBatch;
 use stkr_protocol::collection::{Answer, Collection, Committee, Progress};
+use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::sign::{Asked, Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
 
 const THRESHOLD: (u8, u8) = (3, 4);
@@ -301,6 +302,15 @@ async fn a_server_signs_what_the_provider_in_charge_asks_for_and_never_two_dutie
     assert_eq!(pair.len(), 2, "{evidence}");
     assert_eq!(pair.iter().filter(|row| row["envelope"].is_null()).count(), 1, "one was refused");
     assert_eq!(rows.iter().filter(|row| row["targetEpoch"] == 301).count(), 1_000);
+    // The same as a file that anybody can show the Court.
+    let folder = dir.path().join("conflicts").display().to_string();
+    let named = done(&["evidence", "--conflicts", &folder])?;
+    let line = named.lines().next().ok_or_else(|| eyre!("no conflict was found"))?;
+    let named: Value = serde_json::from_str(line)?;
+    let path = named["file"].as_str().ok_or_else(|| eyre!("{named} names no file"))?;
+    let file = EvidenceFile::from_json(&std::fs::read(path)?)?;
+    let verified = file.verify()?;
+    assert_eq!((verified.fault, verified.key_id), (Fault::ProviderEquivocation, key_id));
 
     // A history that is lost, or older than it was, signs nothing before an import.
     let file = |name: &str| dir.path().join(name).display().to_string();

@@ -7,7 +7,7 @@ use eyre::{Result, eyre};
 use serde_json::{Value, json};
 use std::path::Path;
 use stkr_chain::Deployment;
-use stkr_chain::bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry};
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry};
 use stkr_core::dkg::OneTimeSecret;
 use stkr_core::keystore::{Kdf, Keystore};
 use stkr_core::splitter::Splitter;
@@ -17,6 +17,11 @@ use stkr_node::config::{ProgramConfig, example};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
 use stkr_protocol::dealt::{DealtAcknowledgement, DealtKey, DealtMember, DealtShare, ImportKey};
+use stkr_protocol::evidence::{
+    DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
+    SignedDutyRequest, SignedEnvelope,
+};
+use stkr_protocol::messages::{Body, DealingCommitmentBody, SignedMessage};
 use stkr_protocol::sign::{Asked, SignedPartial};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
@@ -155,6 +160,63 @@ impl Parties {
         Ok(replies)
     }
 
+    /// Files that prove a fault of the second member, or of its provider.
+    pub(crate) fn evidence(&self) -> Result<Vec<Value>> {
+        let index = ShareIndex::new(2)?;
+        let holder = Holder::of(&self.committee, index).ok_or_else(|| eyre!("no second member"))?;
+        let signer = self.signers.get(1).ok_or_else(|| eyre!("no second signer"))?;
+        let share = self.shares.get(1).ok_or_else(|| eyre!("no second share"))?;
+        let envelope = |kind: u8, root: u8, partial: &[u8]| {
+            let (signing_root, partial_hash) = (B256::repeat_byte(root), keccak256(partial));
+            let mut it = SignedEnvelope {
+                key_id: KEY_ID,
+                committee_epoch: 0,
+                index,
+                duty_kind: kind,
+                slot: 40,
+                source_epoch: 1,
+                target_epoch: 2,
+                signing_root,
+                partial_hash,
+                signature: [0; 65],
+            };
+            it.signature = signer.sign_digest(it.digest(&DOMAIN));
+            it
+        };
+        let wrong = share.sign(&[9; 32]).signature.to_eip2537().to_vec();
+        let partial =
+            |partial: Vec<u8>| PartialProof { envelope: envelope(2, 1, &partial), holder: holder.clone(), partial };
+        let request = |root: u8| {
+            let mut it = SignedDutyRequest {
+                key_id: KEY_ID,
+                assignment: 3,
+                duty_kind: 2,
+                slot: 40,
+                source_epoch: 1,
+                target_epoch: 2,
+                signing_root: B256::repeat_byte(root),
+                signature: [0; 65],
+            };
+            it.signature = signer.sign_digest(it.digest(&DOMAIN));
+            it
+        };
+        let say = |hash: u8| {
+            let body = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(hash) });
+            SignedMessage::sign(&DOMAIN, signer, (KEY_ID, 0, index), body)
+        };
+        let duties = DutiesProof { first: envelope(2, 1, &[]), second: envelope(2, 2, &[]), holder: holder.clone() };
+        let proofs = [
+            Proof::InvalidPartial(partial(wrong)),
+            Proof::GarbagePartial(partial(vec![0xff; 256])),
+            Proof::ConflictingDuties(duties),
+            Proof::UnauthorisedSignature(EnvelopeProof { envelope: envelope(7, 1, &[]), holder: holder.clone() }),
+            Proof::ProviderEquivocation(RequestsProof { first: request(1), second: request(2) }),
+            Proof::CeremonyEquivocation(MessagesProof { first: say(1), second: say(2) }),
+        ];
+        let court = deployment().court;
+        Ok(proofs.into_iter().map(|proof| json!(EvidenceFile::new(&DOMAIN, court, proof))).collect())
+    }
+
     /// `POST /v1/sign`.
     pub(crate) fn batches(&self) -> Result<Vec<Value>> {
         let duty = |request: &Value| json!({"type": "DUTY", "keyId": "9", "assignment": "3", "duty": request, "signature": format!("0x{}", "1b".repeat(65))});
@@ -287,6 +349,7 @@ pub(crate) fn deployment() -> Deployment {
         server_registry: address(2),
         provider_registry: address(3),
         key_registry: DOMAIN.key_registry,
+        court: address(8),
         micropools: address(5),
         deposit_contract: address(6),
         genesis_fork_version: [0, 0, 0, 1].into(),
@@ -336,6 +399,19 @@ pub(crate) fn logs(parties: &Parties) -> Vec<Vec<u8>> {
             },
         ),
         log(deployment.micropools, &Micropools::PoolKeyRequested { poolId: id, keyId: id }),
+        log(
+            deployment.court,
+            &Court::FaultProven {
+                fault: 1,
+                server: 2,
+                keyId: id,
+                committeeEpoch: 0,
+                evidence: keccak256("evidence"),
+                reporter: Address::repeat_byte(1),
+                slashed: U256::from(10),
+                bounty: U256::from(1),
+            },
+        ),
         log(deployment.server_registry, &ServerRegistry::SeatsChanged { id: 1, seats: 3 }),
         log(
             deployment.provider_registry,

@@ -23,6 +23,7 @@ use stkr_node::config::{ProgramConfig, parse, render};
 use stkr_protocol::api::{SignBatch, SignReplies};
 use stkr_protocol::collection::Collection;
 use stkr_protocol::dealt::{DealtAcknowledgement, DealtKey, DealtShare, ImportKey};
+use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::sign::SignRequest;
 use stkr_server::config::ServerConfig;
 
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Result<Vec<Target>> {
         target("server-batch", Corpus::Json(parties.batches()?), server_batch(signing)),
         target("server-replies", Corpus::Json(parties.replies()?), replies(&parties)?),
         target("dealt-files", Corpus::Json(parties.dealt()?), dealt()),
+        target("evidence", Corpus::Json(parties.evidence()?), evidence()),
         target("interchange", Corpus::Json(seeds::interchanges()?), Box::new(interchange)),
         target("keystore", Corpus::Json(seeds::keystores()?), Box::new(keystore)),
         target("gateway-config", Corpus::Lines(seeds::configs::<GatewayConfig>()?), Box::new(config::<GatewayConfig>)),
@@ -167,6 +169,29 @@ fn replies(parties: &Parties) -> Result<Check> {
 }
 
 // --------------------------------------------------------------------------------------------------------------- files
+
+/// A stranger's evidence: what is accepted is the same when read again, judged the same, and becomes a call of the Court.
+fn evidence() -> Check {
+    let mut parsed = 0_u64;
+    Box::new(move |input| {
+        let file = match EvidenceFile::from_json(input) {
+            Err(error) => return short(&error),
+            Ok(file) => file,
+        };
+        let written = serde_json::to_vec(&file).map_err(|error| format!("it is not written again: {error}"))?;
+        let again = EvidenceFile::from_json(&written).map_err(|error| format!("it is refused again: {error}"))?;
+        same("the evidence", &file, &again)?;
+        same("its call", &stkr_chain::court::prove(&file), &stkr_chain::court::prove(&again))?;
+        parsed += 1;
+        if parsed.is_multiple_of(CHECKED) {
+            match (file.verify(), again.verify()) {
+                (Err(error), Err(_)) => _ = short(&error)?,
+                (first, second) => same("the verdict", &first.ok(), &second.ok())?,
+            }
+        }
+        Ok(true)
+    })
+}
 
 fn dealt() -> Check {
     let mut parsed = 0_u64;
@@ -287,6 +312,7 @@ fn chain_log(input: &[u8]) -> Result<bool, String> {
         }
         StkrEvent::Server(event) => rewritten(&event).map(|()| true),
         StkrEvent::Provider(event) => rewritten(&event).map(|()| true),
+        StkrEvent::Court(event) => rewritten(&event).map(|()| true),
         StkrEvent::Pool(event) => rewritten(&event).map(|()| true),
     }
 }

@@ -1,0 +1,272 @@
+//! `stkr evidence`: files that prove a fault.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use stkr_chain::court::duty_words;
+use stkr_protocol::{
+    evidence::{Accused, EvidenceFile, Proof, SignedDutyRequest, SignedEnvelope, Verified},
+    messages::SignedMessage,
+};
+use stkr_sdk::{Judgement, Report, ReportOptions, amount};
+
+use crate::{
+    args::EvidenceCommand,
+    context::{Context, no_signer, read_bytes},
+    failure::Failure,
+    output::{Output, record, table},
+};
+
+const HINT: &str = "stkr-relayer and its /v1/evidence give such files; they are not written by hand";
+
+/// What needs neither endpoint nor deployment file: true if the command is done.
+pub(crate) fn offline(command: &EvidenceCommand, output: &Output) -> Result<bool, Failure> {
+    match command {
+        EvidenceCommand::Show { file } => show(&read(file)?, output),
+        EvidenceCommand::List { folder } => list(folder, output)?,
+        EvidenceCommand::Verify { file, offline: true } => {
+            let verified = verified(&read(file)?)?;
+            output.show(&answer(&verified, None), |_| sentence(&verified, false));
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Result<(), Failure> {
+    match command {
+        EvidenceCommand::Show { .. } | EvidenceCommand::List { .. } => Ok(()),
+        EvidenceCommand::Verify { file, .. } => {
+            let file = read(&file)?;
+            let client = context.client().await?;
+            let checked = client.faults().check(&file).await?;
+            let on_record = client.faults().on_record(&checked.verified).await?;
+            let mut answer = answer(&checked.verified, checked.server_id);
+            if let Value::Object(fields) = &mut answer {
+                fields.insert("onRecord".into(), json!(on_record));
+            }
+            context.output.show(&answer, |_| {
+                let known =
+                    on_record.map_or(String::new(), |it| format!("\nit is on record: transaction {}", it.transaction));
+                sentence(&checked.verified, true) + &known
+            });
+            Ok(())
+        }
+        EvidenceCommand::Commit { file, reporter, signing } => {
+            let file = read(&file)?;
+            let reporter = reporter.map_or_else(|| context.sender(&signing), Ok)?;
+            let client = context.client_for(&signing).await?;
+            let write = client.faults().commit(&file, reporter)?;
+            let done = format!("{reporter} committed to the evidence; prove it from the next block on");
+            context.perform(write, &signing, &done, |()| Value::Null).await
+        }
+        EvidenceCommand::Prove { file, signing } => {
+            let file = read(&file)?;
+            let client = context.client_for(&signing).await?;
+            let write = client.faults().prove(&file)?;
+            context.perform(write, &signing, "the Court upheld the fault", |judgement| json!(judgement)).await
+        }
+        EvidenceCommand::Submit { file, no_wait, signing } => {
+            if signing.unsigned || signing.dry_run {
+                return Err(Failure::usage(
+                    "a report is two transactions, the second in a later block than the first",
+                    "use evidence commit and then evidence prove: both take --unsigned and --dry-run",
+                ));
+            }
+            let file = read(&file)?;
+            let account = context.account(&signing)?.ok_or_else(no_signer)?;
+            let client = context.client().await?;
+            let options = ReportOptions { fee_cap: context.cap(&signing)?, only_included: no_wait };
+            let report = client.faults().report(&file, &account.wallet, options).await?;
+            context.output.show(&report, |report| submitted(report, no_wait));
+            Ok(())
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<EvidenceFile, Failure> {
+    let bytes = read_bytes(path, "evidence", HINT)?;
+    EvidenceFile::from_json(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), HINT))
+}
+
+fn verified(file: &EvidenceFile) -> Result<Verified, Failure> {
+    file.verify().map_err(|error| {
+        Failure::usage(format!("this is no evidence of a fault: {error}"), "the Court would refuse it; report nothing")
+    })
+}
+
+fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
+    let mut answer = json!({
+        "fault": verified.fault.name(),
+        "keyId": verified.key_id.to_string(),
+        "committeeEpoch": verified.committee_epoch.to_string(),
+        "evidence": verified.evidence,
+        "onChain": server_id.is_some() || matches!(verified.accused, Accused::DutyKey { .. }),
+    });
+    let accused = match verified.accused {
+        Accused::Holder { server_id, signer, root } => {
+            json!({"serverId": server_id.to_string(), "signer": signer, "leavesRoot": root})
+        }
+        Accused::Signer(signer) => json!({"serverId": server_id.map(|id| id.to_string()), "signer": signer}),
+        Accused::DutyKey { duty_key, assignment } => json!({"dutyKey": duty_key, "assignment": assignment.to_string()}),
+    };
+    if let Value::Object(fields) = &mut answer {
+        fields.insert("accused".into(), accused);
+    }
+    answer
+}
+
+fn accused(accused: &Accused) -> String {
+    match accused {
+        Accused::Holder { server_id, signer, .. } => format!("server {server_id} (signer {signer})"),
+        Accused::Signer(signer) => format!("the server that signs or signed with {signer}"),
+        Accused::DutyKey { duty_key, assignment } => {
+            format!("the provider with duty key {duty_key}, assignment {assignment}")
+        }
+    }
+}
+
+fn sentence(verified: &Verified, on_chain: bool) -> String {
+    let rest = match verified.accused {
+        _ if on_chain => "",
+        Accused::Holder { .. } => {
+            "\nonly the chain can say whether that seat is one of the key, and what was ordered: verify without --offline"
+        }
+        _ => "\nonly the chain can say whose that key is: verify without --offline",
+    };
+    let (fault, key) = (verified.fault.name().replace('_', " "), verified.key_id);
+    format!("proves: {fault} with key {key}, by {}{rest}", accused(&verified.accused))
+}
+
+fn submitted(report: &Report, no_wait: bool) -> String {
+    let on_record = &report.on_record;
+    let Judgement { charged, penalty, bounty, reporter } = on_record.judgement;
+    let first = match (report.ours, charged) {
+        (false, _) => {
+            format!("{reporter} was first with the same evidence: the fault is on record, and nothing is left to do")
+        }
+        (true, true) => format!(
+            "the fault is proven: {} was taken, {} of it is yours",
+            amount::with_unit(penalty),
+            amount::with_unit(bounty)
+        ),
+        (true, false) => {
+            "the fault is on record; one of its kind was paid for already, so nothing was taken".to_owned()
+        }
+    };
+    let last = if no_wait { "in a block, not final yet" } else { "final" };
+    let state = if report.ours { last } else { "of the other report" };
+    let fields =
+        [("transaction", on_record.transaction.to_string()), ("block", format!("{} ({state})", on_record.block))];
+    format!("{first}\n{}", record(&fields))
+}
+
+// ------------------------------------------------------------------------------------------------ show and list
+
+fn show(file: &EvidenceFile, output: &Output) {
+    output.show(file, |file| {
+        let mut fields = vec![
+            ("claims", file.proof.fault().name().replace('_', " ")),
+            ("chain", file.chain_id.to_string()),
+            ("key registry", file.key_registry.to_string()),
+            ("court", file.court.to_string()),
+        ];
+        match &file.proof {
+            Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => {
+                fields.push(("server", it.holder.server_id.to_string()));
+                fields.push(("signed", envelope(&it.envelope)));
+                fields.push(("partial", format!("{} bytes", it.partial.len())));
+            }
+            Proof::UnauthorisedSignature(it) => {
+                fields.push(("server", it.holder.server_id.to_string()));
+                fields.push(("signed", envelope(&it.envelope)));
+            }
+            Proof::ConflictingDuties(it) => {
+                fields.push(("server", it.holder.server_id.to_string()));
+                fields.extend([("signed", envelope(&it.first)), ("and", envelope(&it.second))]);
+            }
+            Proof::ProviderEquivocation(it) => {
+                fields.push(("assignment", it.first.assignment.to_string()));
+                fields.extend([("asked for", request(&it.first)), ("and", request(&it.second))]);
+            }
+            Proof::CeremonyEquivocation(it) => {
+                fields.extend([("said", message(&it.first)), ("and", message(&it.second))]);
+            }
+        }
+        record(&fields)
+    });
+}
+
+fn duty(key: u64, kind: u8, slot: u64, (source, target): (u64, u64), root: impl std::fmt::Display) -> String {
+    format!("{} with key {key}, slot {slot}, epochs {source} to {target}, root {root}", duty_words(kind))
+}
+
+fn envelope(it: &SignedEnvelope) -> String {
+    duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root)
+}
+
+fn request(it: &SignedDutyRequest) -> String {
+    duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root)
+}
+
+fn message(it: &SignedMessage) -> String {
+    format!("{} message of member {} of key {}, attempt {}", it.round().name(), it.index, it.key_id, it.attempt)
+}
+
+#[derive(Serialize)]
+struct Line {
+    file: PathBuf,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Finding {
+    Proves(Value),
+    No { problem: String },
+}
+
+/// Every `.json` file of a folder, and what it proves.
+fn list(folder: &Path, output: &Output) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::usage(
+            format!("{} is no folder that can be read: {error}", folder.display()),
+            "give the folder with the files",
+        )
+    };
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|end| end == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let lines: Vec<(Line, [String; 3])> = files.into_iter().map(line).collect();
+    let answer: Vec<&Line> = lines.iter().map(|(line, _)| line).collect();
+    output.show(&answer, |_| {
+        let rows: Vec<Vec<String>> = lines.iter().map(|(_, row)| row.to_vec()).collect();
+        table(&["FILE", "FAULT", "WHO"], &rows)
+    });
+    Ok(())
+}
+
+fn line(file: PathBuf) -> (Line, [String; 3]) {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let judged = read_bytes(&file, "evidence", HINT)
+        .map_err(|failure| failure.message)
+        .and_then(|bytes| EvidenceFile::from_json(&bytes).map_err(|error| error.to_string()))
+        .and_then(|file| file.verify().map_err(|error| error.to_string()));
+    match judged {
+        Ok(verified) => {
+            let row = [name, verified.fault.name().to_owned(), accused(&verified.accused)];
+            (Line { file, finding: Finding::Proves(answer(&verified, None)) }, row)
+        }
+        Err(problem) => {
+            let row = [name, "none".to_owned(), problem.clone()];
+            (Line { file, finding: Finding::No { problem } }, row)
+        }
+    }
+}

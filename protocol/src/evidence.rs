@@ -1,0 +1,746 @@
+//! Evidence of a fault, complete in itself: who has the file can judge it offline and report it to the Court.
+//!
+//! ```text
+//! EvidenceFile --verify()--> Verified { fault, evidence, accused }      everything recomputed, no chain asked
+//!                               | commitment(reporter, ..)              step 1 of a report: Court.commit
+//!                               | root, where a server is accused       the chain says if it is the key's (isShareLeaf)
+//! ```
+//!
+//! # What it proves, and what only the chain knows
+//! [`EvidenceFile::verify`] says what the Court would find out by computing: signatures, digests, the leaf and its root, the
+//! pairing, the rules of conflict. Three things it cannot say: that the root is the key's, that a signing root was never
+//! ordered, and whose a signer or duty key is where no leaf names it.
+//!
+//! # Warning
+//! A file comes from anybody. Nothing in it is believed; what it claims (server, signer) is what the signatures and the
+//! leaf must then give.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_sol_types::{SolStruct, SolValue};
+use serde::{Deserialize, Serialize};
+use stkr_core::{PointError, PublicKey, ShareIndex, Signature};
+use thiserror::Error;
+
+use crate::{
+    ProtocolDomain, SignatureError,
+    collection::{Committee, Evidence},
+    eip712,
+    envelope::{DutyKind, Envelope},
+    json,
+    leaves::{climb, merkle_proof, share_leaf},
+    messages::SignedMessage,
+    recover_signer,
+};
+
+/// The version that this program writes and reads.
+pub const VERSION: u8 = 1;
+/// Longest file in bytes: two dealings of the largest committee, and room.
+pub const MAX_FILE: usize = 64 * 1024;
+/// Siblings of a leaf among as many as a committee can ever have.
+const MAX_PROOF: usize = 8;
+/// Most bytes of what was sent for a partial.
+const MAX_PARTIAL: usize = 1024;
+/// Bytes of a partial (EIP-2537).
+const PARTIAL: usize = 256;
+/// What the Court calls a change of credentials; no server signs one, so [`DutyKind`] has none.
+const BLS_TO_EXECUTION_CHANGE: u8 = 12;
+
+/// Faults by the numbers of `ICourt.Fault`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Fault {
+    /// A point that does not verify under the share key.
+    InvalidPartial = 1,
+    /// No point of the subgroup.
+    GarbagePartial = 2,
+    /// Two envelopes of duties that together are slashable.
+    ConflictingDuties = 3,
+    /// An envelope over what the chain never ordered.
+    UnauthorisedSignature = 4,
+    /// Two requests of one duty key that no two signatures may answer.
+    ProviderEquivocation = 5,
+    /// Two messages of one member and round of a ceremony.
+    CeremonyEquivocation = 8,
+}
+
+impl Fault {
+    const ALL: [Self; 6] = [
+        Self::InvalidPartial,
+        Self::GarbagePartial,
+        Self::ConflictingDuties,
+        Self::UnauthorisedSignature,
+        Self::ProviderEquivocation,
+        Self::CeremonyEquivocation,
+    ];
+
+    /// The fault of this number; nothing for those that nothing can prove yet.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| *fault as u8 == number)
+    }
+
+    /// Name in files, in metrics and in databases.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidPartial => "invalid_partial",
+            Self::GarbagePartial => "garbage_partial",
+            Self::ConflictingDuties => "conflicting_duties",
+            Self::UnauthorisedSignature => "unauthorised_signature",
+            Self::ProviderEquivocation => "provider_equivocation",
+            Self::CeremonyEquivocation => "ceremony_equivocation",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a file proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EvidenceError {
+    /// Too long to be one.
+    #[error("the file has {0} bytes; evidence has at most {MAX_FILE}")]
+    TooLong(usize),
+    /// Not the JSON of `docs/protocol.md`.
+    #[error("the file is no evidence of version {VERSION}: {0}")]
+    Malformed(String),
+    /// Of other contracts.
+    #[error(
+        "the evidence is for chain {chain_id}, key registry {key_registry} and court {court}, which are not those of this deployment"
+    )]
+    OtherDeployment {
+        /// Of the file.
+        chain_id: u64,
+        /// Of the file.
+        key_registry: Address,
+        /// Of the file.
+        court: Address,
+    },
+    /// Nobody signed.
+    #[error("nobody signed what the file says was signed: {0}")]
+    Signature(#[from] SignatureError),
+    /// Somebody else signed.
+    #[error("{recovered} signed what the file says that {claimed} did")]
+    OtherSigner {
+        /// Who the file accuses.
+        claimed: Address,
+        /// Who signed.
+        recovered: Address,
+    },
+    /// A share key that is none.
+    #[error("the share key is no point: {0}")]
+    ShareKey(PointError),
+    /// Not the bytes that were signed for.
+    #[error("the partial signature hashes to {given}, the envelope was signed over {signed}")]
+    OtherPartial {
+        /// Of the file.
+        given: B256,
+        /// Of the envelope.
+        signed: B256,
+    },
+    /// No fault.
+    #[error("the partial signature is valid")]
+    ValidPartial,
+    /// Another fault.
+    #[error("the partial signature is {0}, not what the file says")]
+    OtherFault(Fault),
+    /// Nothing in common.
+    #[error("the two are not of one {0}")]
+    DifferentSubjects(&'static str),
+    /// No conflict.
+    #[error("both may be signed: they do not conflict")]
+    NoConflict,
+    /// Needs no order.
+    #[error("nobody has to order duties of kind {0} before they are signed")]
+    NeedsNoOrder(u8),
+}
+
+/// An envelope as a server signed it, in raw numbers: what was signed need not be anything that a server should sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedEnvelope {
+    /// Key.
+    #[serde(with = "json::decimal")]
+    pub key_id: u64,
+    /// Committee of the key, from 0.
+    #[serde(with = "json::decimal")]
+    pub committee_epoch: u32,
+    /// Share.
+    #[serde(with = "json::index")]
+    pub index: ShareIndex,
+    /// Number of the table in `docs/protocol.md`.
+    #[serde(with = "json::decimal")]
+    pub duty_kind: u8,
+    /// Slot; 0 where the duty has none.
+    #[serde(with = "json::decimal")]
+    pub slot: u64,
+    /// Source epoch of an attestation, else 0.
+    #[serde(with = "json::decimal")]
+    pub source_epoch: u64,
+    /// Target epoch of an attestation, else 0.
+    #[serde(with = "json::decimal")]
+    pub target_epoch: u64,
+    /// What the partial signs.
+    #[serde(with = "json::hash")]
+    pub signing_root: B256,
+    /// keccak256 of the partial.
+    #[serde(with = "json::hash")]
+    pub partial_hash: B256,
+    /// Signature of the server's signer key, r ‖ s ‖ v.
+    #[serde(with = "json::array")]
+    pub signature: [u8; 65],
+}
+
+impl SignedEnvelope {
+    /// `envelope` with its signature.
+    #[must_use]
+    pub const fn new(envelope: &Envelope, signature: [u8; 65]) -> Self {
+        Self {
+            key_id: envelope.key_id,
+            committee_epoch: envelope.committee_epoch,
+            index: envelope.index,
+            duty_kind: envelope.duty_kind as u8,
+            slot: envelope.slot,
+            source_epoch: envelope.source_epoch,
+            target_epoch: envelope.target_epoch,
+            signing_root: envelope.signing_root,
+            partial_hash: envelope.partial_hash,
+            signature,
+        }
+    }
+
+    /// EIP-712 digest.
+    #[must_use]
+    pub fn digest(&self, domain: &ProtocolDomain) -> B256 {
+        eip712::Envelope {
+            keyId: U256::from(self.key_id),
+            committeeEpoch: self.committee_epoch,
+            index: self.index.get(),
+            dutyKind: self.duty_kind,
+            slot: self.slot,
+            sourceEpoch: self.source_epoch,
+            targetEpoch: self.target_epoch,
+            signingRoot: self.signing_root,
+            partialHash: self.partial_hash,
+        }
+        .eip712_signing_hash(&domain.eip712())
+    }
+
+    const fn duty(&self) -> Duty {
+        Duty {
+            kind: self.duty_kind,
+            slot: self.slot,
+            source: self.source_epoch,
+            target: self.target_epoch,
+            root: self.signing_root,
+        }
+    }
+}
+
+/// A provider's request for a duty, in raw numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedDutyRequest {
+    /// Key.
+    #[serde(with = "json::decimal")]
+    pub key_id: u64,
+    /// Assignment of the key to a provider.
+    #[serde(with = "json::decimal")]
+    pub assignment: u64,
+    /// Number of the table in `docs/protocol.md`.
+    #[serde(with = "json::decimal")]
+    pub duty_kind: u8,
+    /// Slot; 0 where the duty has none.
+    #[serde(with = "json::decimal")]
+    pub slot: u64,
+    /// Source epoch of an attestation, else 0.
+    #[serde(with = "json::decimal")]
+    pub source_epoch: u64,
+    /// Target epoch of an attestation, else 0.
+    #[serde(with = "json::decimal")]
+    pub target_epoch: u64,
+    /// What shall be signed.
+    #[serde(with = "json::hash")]
+    pub signing_root: B256,
+    /// Signature of the duty key, r ‖ s ‖ v.
+    #[serde(with = "json::array")]
+    pub signature: [u8; 65],
+}
+
+impl SignedDutyRequest {
+    /// EIP-712 digest.
+    #[must_use]
+    pub fn digest(&self, domain: &ProtocolDomain) -> B256 {
+        eip712::DutyRequest {
+            keyId: U256::from(self.key_id),
+            assignment: self.assignment,
+            dutyKind: self.duty_kind,
+            slot: self.slot,
+            sourceEpoch: self.source_epoch,
+            targetEpoch: self.target_epoch,
+            signingRoot: self.signing_root,
+        }
+        .eip712_signing_hash(&domain.eip712())
+    }
+
+    const fn duty(&self) -> Duty {
+        Duty {
+            kind: self.duty_kind,
+            slot: self.slot,
+            source: self.source_epoch,
+            target: self.target_epoch,
+            root: self.signing_root,
+        }
+    }
+}
+
+/// Who holds the share, with the way from its leaf to the key's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holder {
+    /// Server id.
+    #[serde(with = "json::decimal")]
+    pub server_id: u32,
+    /// The signer that the leaf names: its envelopes of this key count for ever.
+    #[serde(with = "json::address")]
+    pub signer: Address,
+    /// Public key of the share, EIP-2537.
+    #[serde(with = "json::array")]
+    pub share_key: [u8; 128],
+    /// Siblings, from the leaf up.
+    #[serde(with = "hashes")]
+    pub proof: Vec<B256>,
+}
+
+impl Holder {
+    /// The member of `committee` at `index`; nothing if there is none.
+    #[must_use]
+    pub fn of(committee: &Committee, index: ShareIndex) -> Option<Self> {
+        let member = committee.members().get(index.position())?;
+        let share_key = committee.keys().share_keys().get(index.position())?.to_eip2537();
+        let seats = committee.keys().threshold().indices().zip(committee.members()).zip(committee.keys().share_keys());
+        let leaves: Vec<B256> = seats
+            .map(|((index, member), key)| share_leaf(index, member.server_id, member.signer, &key.to_eip2537()))
+            .collect();
+        let proof = merkle_proof(&leaves, index.position());
+        Some(Self { server_id: member.server_id, signer: member.signer, share_key, proof })
+    }
+
+    /// The root to which the leaf leads.
+    #[must_use]
+    pub fn root(&self, index: ShareIndex) -> B256 {
+        climb(share_leaf(index, self.server_id, self.signer, &self.share_key), &self.proof)
+    }
+
+    fn accused(&self, index: ShareIndex) -> Accused {
+        Accused::Holder { server_id: self.server_id, signer: self.signer, root: self.root(index) }
+    }
+
+    fn signed(&self, digest: B256, signature: &[u8; 65]) -> Result<(), EvidenceError> {
+        let recovered = recover_signer(digest, signature)?;
+        if recovered == self.signer {
+            return Ok(());
+        }
+        Err(EvidenceError::OtherSigner { claimed: self.signer, recovered })
+    }
+}
+
+mod hashes {
+    use serde::{Deserializer, Serializer};
+
+    use super::{B256, Deserialize, MAX_PROOF, Serialize, json};
+
+    #[derive(Serialize, Deserialize)]
+    struct Hash(#[serde(with = "json::hash")] B256);
+
+    pub(super) fn serialize<S: Serializer>(list: &[B256], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|hash| Hash(*hash)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<B256>, D::Error> {
+        let list: Vec<Hash> = json::ListOf::<MAX_PROOF>::deserialize(from)?;
+        Ok(list.into_iter().map(|hash| hash.0).collect())
+    }
+}
+
+/// An envelope with the bytes it was signed for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PartialProof {
+    /// What the server signed.
+    pub envelope: SignedEnvelope,
+    /// Its seat.
+    pub holder: Holder,
+    /// What it sent for a partial signature.
+    #[serde(with = "json::AtMost::<MAX_PARTIAL>")]
+    pub partial: Vec<u8>,
+}
+
+/// Two envelopes of one seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DutiesProof {
+    /// One.
+    pub first: SignedEnvelope,
+    /// The other.
+    pub second: SignedEnvelope,
+    /// Their seat.
+    pub holder: Holder,
+}
+
+/// An envelope alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvelopeProof {
+    /// What the server signed.
+    pub envelope: SignedEnvelope,
+    /// Its seat.
+    pub holder: Holder,
+}
+
+/// Two requests of one duty key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestsProof {
+    /// One.
+    pub first: SignedDutyRequest,
+    /// The other.
+    pub second: SignedDutyRequest,
+}
+
+/// Two messages of one member of a ceremony.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MessagesProof {
+    /// One; the commitment, where the other is the dealing that is not its.
+    pub first: SignedMessage,
+    /// The other.
+    pub second: SignedMessage,
+}
+
+/// What proves the fault that the file is named after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Proof {
+    /// See [`Fault::InvalidPartial`].
+    InvalidPartial(PartialProof),
+    /// See [`Fault::GarbagePartial`].
+    GarbagePartial(PartialProof),
+    /// See [`Fault::ConflictingDuties`].
+    ConflictingDuties(DutiesProof),
+    /// See [`Fault::UnauthorisedSignature`].
+    UnauthorisedSignature(EnvelopeProof),
+    /// See [`Fault::ProviderEquivocation`].
+    ProviderEquivocation(RequestsProof),
+    /// See [`Fault::CeremonyEquivocation`].
+    CeremonyEquivocation(MessagesProof),
+}
+
+impl Proof {
+    /// What it proves, if it does.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::InvalidPartial(_) => Fault::InvalidPartial,
+            Self::GarbagePartial(_) => Fault::GarbagePartial,
+            Self::ConflictingDuties(_) => Fault::ConflictingDuties,
+            Self::UnauthorisedSignature(_) => Fault::UnauthorisedSignature,
+            Self::ProviderEquivocation(_) => Fault::ProviderEquivocation,
+            Self::CeremonyEquivocation(_) => Fault::CeremonyEquivocation,
+        }
+    }
+}
+
+impl Proof {
+    /// The key it is about.
+    #[must_use]
+    pub const fn key_id(&self) -> u64 {
+        match self {
+            Self::InvalidPartial(it) | Self::GarbagePartial(it) => it.envelope.key_id,
+            Self::ConflictingDuties(it) => it.first.key_id,
+            Self::UnauthorisedSignature(it) => it.envelope.key_id,
+            Self::ProviderEquivocation(it) => it.first.key_id,
+            Self::CeremonyEquivocation(it) => it.first.key_id,
+        }
+    }
+}
+
+/// Evidence of one fault, for one deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceFile {
+    #[serde(with = "version")]
+    version: u8,
+    /// EIP-155 chain id.
+    #[serde(with = "json::decimal")]
+    pub chain_id: u64,
+    /// Verifying contract of all that was signed.
+    #[serde(with = "json::address")]
+    pub key_registry: Address,
+    /// Where to report it.
+    #[serde(with = "json::address")]
+    pub court: Address,
+    /// What proves it.
+    pub proof: Proof,
+}
+
+mod version {
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    use super::{VERSION, json};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(version: &u8, to: S) -> Result<S::Ok, S::Error> {
+        json::decimal::serialize(version, to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+        let found: u8 = json::decimal::deserialize(from)?;
+        if found == VERSION { Ok(found) } else { Err(D::Error::custom(format!("it is of version {found}"))) }
+    }
+}
+
+/// Who did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accused {
+    /// The holder of a share, if `root` is the key's.
+    Holder {
+        /// Server id.
+        server_id: u32,
+        /// What it signed with.
+        signer: Address,
+        /// What the leaf leads to.
+        root: B256,
+    },
+    /// Whichever server this signer is or once was.
+    Signer(Address),
+    /// The provider whose duty key this is in that assignment.
+    DutyKey {
+        /// The key.
+        duty_key: Address,
+        /// Number of the assignment.
+        assignment: u64,
+    },
+}
+
+/// What a file proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The fault.
+    pub fault: Fault,
+    /// What the Court calls the evidence: the digest of what was signed, or of both digests.
+    pub evidence: B256,
+    /// Key.
+    pub key_id: u64,
+    /// Committee of the key; 0 for ceremonies and requests.
+    pub committee_epoch: u32,
+    /// Who did it.
+    pub accused: Accused,
+}
+
+impl Verified {
+    /// What `reporter` commits to before it shows the proof (`ICourt.commit`).
+    #[must_use]
+    pub fn commitment(&self, reporter: Address) -> B256 {
+        keccak256((reporter, U256::from(self.fault as u8), self.evidence).abi_encode())
+    }
+}
+
+impl EvidenceFile {
+    /// Evidence for the contracts of `domain` and the Court at `court`.
+    #[must_use]
+    pub const fn new(domain: &ProtocolDomain, court: Address, proof: Proof) -> Self {
+        Self { version: VERSION, chain_id: domain.chain_id, key_registry: domain.key_registry, court, proof }
+    }
+
+    /// A wrong partial of a member of `committee`, as its collection found it; nothing if there is no such member.
+    #[must_use]
+    pub fn of_partial(committee: &Committee, court: Address, found: &Evidence) -> Option<Self> {
+        let holder = Holder::of(committee, found.culprit)?;
+        let envelope = SignedEnvelope::new(&found.envelope, found.envelope_signature);
+        let proof = PartialProof { envelope, holder, partial: found.partial.to_vec() };
+        let proof = match judge_partial(&proof).ok()? {
+            Fault::GarbagePartial => Proof::GarbagePartial(proof),
+            _ => Proof::InvalidPartial(proof),
+        };
+        Some(Self::new(committee.domain(), court, proof))
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`EvidenceError::TooLong`], [`EvidenceError::Malformed`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, EvidenceError> {
+        if bytes.len() > MAX_FILE {
+            return Err(EvidenceError::TooLong(bytes.len()));
+        }
+        serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed(error.to_string()))
+    }
+
+    /// The EIP-712 domain of what was signed.
+    #[must_use]
+    pub const fn domain(&self) -> ProtocolDomain {
+        ProtocolDomain { chain_id: self.chain_id, key_registry: self.key_registry }
+    }
+
+    /// Checks that the file is for these contracts.
+    ///
+    /// # Errors
+    /// [`EvidenceError::OtherDeployment`].
+    pub fn is_for(&self, domain: &ProtocolDomain, court: Address) -> Result<(), EvidenceError> {
+        if self.domain() == *domain && self.court == court {
+            return Ok(());
+        }
+        let Self { chain_id, key_registry, court, .. } = *self;
+        Err(EvidenceError::OtherDeployment { chain_id, key_registry, court })
+    }
+
+    /// Recomputes everything that can be recomputed without a chain.
+    ///
+    /// # Errors
+    /// Why it proves nothing. [`EvidenceError::OtherFault`] where it proves something else than it says.
+    pub fn verify(&self) -> Result<Verified, EvidenceError> {
+        let domain = self.domain();
+        let fault = self.proof.fault();
+        let (evidence, key_id, committee_epoch, accused) = match &self.proof {
+            Proof::InvalidPartial(proof) | Proof::GarbagePartial(proof) => partial(proof, fault, &domain)?,
+            Proof::ConflictingDuties(proof) => duties(proof, &domain)?,
+            Proof::UnauthorisedSignature(proof) => unauthorised(proof, &domain)?,
+            Proof::ProviderEquivocation(proof) => requests(proof, &domain)?,
+            Proof::CeremonyEquivocation(proof) => messages(proof, &domain)?,
+        };
+        Ok(Verified { fault, evidence, key_id, committee_epoch, accused })
+    }
+}
+
+/// Evidence, key, committee epoch and who did it.
+type Found = (B256, u64, u32, Accused);
+
+fn partial(it: &PartialProof, claimed: Fault, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
+    let digest = it.envelope.digest(domain);
+    it.holder.signed(digest, &it.envelope.signature)?;
+    let (given, signed) = (keccak256(&it.partial), it.envelope.partial_hash);
+    if given != signed {
+        return Err(EvidenceError::OtherPartial { given, signed });
+    }
+    let found = judge_partial(it)?;
+    if found != claimed {
+        return Err(EvidenceError::OtherFault(found));
+    }
+    Ok((digest, it.envelope.key_id, it.envelope.committee_epoch, it.holder.accused(it.envelope.index)))
+}
+
+/// What the pairing precompile would say.
+///
+/// It takes infinity (256 zero bytes) for a point, which verifies under no share key: so infinity is invalid and not garbage,
+/// although our own decoders refuse both.
+fn judge_partial(it: &PartialProof) -> Result<Fault, EvidenceError> {
+    let share_key = PublicKey::from_eip2537(&it.holder.share_key).map_err(EvidenceError::ShareKey)?;
+    match Signature::from_eip2537(&it.partial) {
+        Ok(point) if stkr_core::verify(&share_key, &it.envelope.signing_root.0, &point) => {
+            Err(EvidenceError::ValidPartial)
+        }
+        Ok(_) => Ok(Fault::InvalidPartial),
+        Err(_) if it.partial == [0; PARTIAL] => Ok(Fault::InvalidPartial),
+        Err(_) => Ok(Fault::GarbagePartial),
+    }
+}
+
+fn duties(it: &DutiesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
+    let (first, second) = (&it.first, &it.second);
+    let subject = |it: &SignedEnvelope| (it.key_id, it.committee_epoch, it.index);
+    if subject(first) != subject(second) {
+        return Err(EvidenceError::DifferentSubjects("key, committee and share"));
+    }
+    let digests = (first.digest(domain), second.digest(domain));
+    it.holder.signed(digests.0, &first.signature)?;
+    it.holder.signed(digests.1, &second.signature)?;
+    first.duty().must_conflict(&second.duty())?;
+    Ok((both(digests), first.key_id, first.committee_epoch, it.holder.accused(first.index)))
+}
+
+fn unauthorised(it: &EnvelopeProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
+    let envelope = &it.envelope;
+    let digest = envelope.digest(domain);
+    it.holder.signed(digest, &envelope.signature)?;
+    let ordered = [DutyKind::Deposit as u8, DutyKind::VoluntaryExit as u8, BLS_TO_EXECUTION_CHANGE];
+    if !ordered.contains(&envelope.duty_kind) {
+        return Err(EvidenceError::NeedsNoOrder(envelope.duty_kind));
+    }
+    Ok((digest, envelope.key_id, envelope.committee_epoch, it.holder.accused(envelope.index)))
+}
+
+fn requests(it: &RequestsProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
+    let (first, second) = (&it.first, &it.second);
+    if (first.key_id, first.assignment) != (second.key_id, second.assignment) {
+        return Err(EvidenceError::DifferentSubjects("key and assignment"));
+    }
+    let digests = (first.digest(domain), second.digest(domain));
+    let duty_key = one_signer(digests, (&first.signature, &second.signature))?;
+    first.duty().must_conflict(&second.duty())?;
+    Ok((both(digests), first.key_id, 0, Accused::DutyKey { duty_key, assignment: first.assignment }))
+}
+
+fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
+    let (first, second) = (&it.first, &it.second);
+    let subject = |it: &SignedMessage| (it.key_id, it.attempt, it.index);
+    if subject(first) != subject(second) {
+        return Err(EvidenceError::DifferentSubjects("key, ceremony and member"));
+    }
+    let digests = (first.digest(domain), second.digest(domain));
+    let ((first_round, first_words), (second_round, _)) = (first.words(), second.words());
+    let twice = first_round == second_round && digests.0 != digests.1;
+    let broken = (first_round, second_round) == (2, 4) && first_words.first() != Some(&digests.1);
+    if !twice && !broken {
+        return Err(EvidenceError::NoConflict);
+    }
+    let signer = one_signer(digests, (&first.signature, &second.signature))?;
+    Ok((both(digests), first.key_id, 0, Accused::Signer(signer)))
+}
+
+fn one_signer(digests: (B256, B256), signatures: (&[u8; 65], &[u8; 65])) -> Result<Address, EvidenceError> {
+    let claimed = recover_signer(digests.0, signatures.0)?;
+    let recovered = recover_signer(digests.1, signatures.1)?;
+    if claimed == recovered { Ok(claimed) } else { Err(EvidenceError::OtherSigner { claimed, recovered }) }
+}
+
+/// keccak256 of both, the smaller first.
+fn both((one, other): (B256, B256)) -> B256 {
+    keccak256([one.min(other).0, one.max(other).0].concat())
+}
+
+/// What a conflict is judged by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Duty {
+    kind: u8,
+    slot: u64,
+    source: u64,
+    target: u64,
+    root: B256,
+}
+
+impl Duty {
+    /// Double vote, surround vote (whichever surrounds) or double proposal, as the library `ConflictingDuties` judges.
+    fn must_conflict(&self, other: &Self) -> Result<(), EvidenceError> {
+        let surrounds = |outer: &Self, inner: &Self| outer.source < inner.source && inner.target < outer.target;
+        let votes = self.target == other.target || surrounds(self, other) || surrounds(other, self);
+        let slashable = match self.kind {
+            kind if kind == DutyKind::Block as u8 => self.slot == other.slot,
+            kind if kind == DutyKind::Attestation as u8 => votes,
+            _ => false,
+        };
+        if self.kind == other.kind && self.root != other.root && slashable {
+            return Ok(());
+        }
+        Err(EvidenceError::NoConflict)
+    }
+}
+
+#[cfg(test)]
+mod tests;

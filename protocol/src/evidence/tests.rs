@@ -1,0 +1,377 @@
+//! The guilty of every fault, and the honest nearest to them.
+
+use proptest::prelude::*;
+use stkr_core::{Threshold, testing::TrustedDealer};
+
+use super::*;
+use crate::{
+    SignerKey,
+    ceremony::MemberId,
+    leaves::merkle_root,
+    messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
+};
+
+const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(0x42) };
+const COURT: Address = Address::repeat_byte(0xc0);
+
+fn index(index: u8) -> ShareIndex {
+    ShareIndex::new(index).unwrap()
+}
+
+fn signer(index: u8) -> SignerKey {
+    SignerKey::from_bytes(&keccak256([b's', index]).0).unwrap()
+}
+
+struct Setup {
+    dealer: TrustedDealer,
+    committee: Committee,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let dealer = TrustedDealer::deal(Threshold::new(3, 5).unwrap(), [1; 32]);
+        let members = (1..=5).map(|i| MemberId { server_id: 40 + u32::from(i), signer: signer(i).address() }).collect();
+        Self { committee: Committee::new(DOMAIN, 0, dealer.keys.clone(), members).unwrap(), dealer }
+    }
+
+    fn holder(&self, i: u8) -> Holder {
+        Holder::of(&self.committee, index(i)).unwrap()
+    }
+
+    fn partial_proof(&self, i: u8, partial: &[u8], change: impl Fn(&mut SignedEnvelope)) -> PartialProof {
+        let envelope = signed(i, |envelope| {
+            envelope.partial_hash = keccak256(partial);
+            change(envelope);
+        });
+        PartialProof { envelope, holder: self.holder(i), partial: partial.to_vec() }
+    }
+}
+
+/// An attestation that member `i` signs.
+fn signed(i: u8, change: impl FnOnce(&mut SignedEnvelope)) -> SignedEnvelope {
+    let mut envelope = SignedEnvelope {
+        key_id: 5,
+        committee_epoch: 0,
+        index: index(i),
+        duty_kind: DutyKind::Attestation as u8,
+        slot: 100,
+        source_epoch: 10,
+        target_epoch: 12,
+        signing_root: B256::repeat_byte(1),
+        partial_hash: B256::repeat_byte(2),
+        signature: [0; 65],
+    };
+    change(&mut envelope);
+    envelope.signature = signer(i).sign_digest(envelope.digest(&DOMAIN));
+    envelope
+}
+
+fn request(change: impl FnOnce(&mut SignedDutyRequest)) -> SignedDutyRequest {
+    let mut request = SignedDutyRequest {
+        key_id: 5,
+        assignment: 3,
+        duty_kind: DutyKind::Attestation as u8,
+        slot: 100,
+        source_epoch: 10,
+        target_epoch: 12,
+        signing_root: B256::repeat_byte(1),
+        signature: [0; 65],
+    };
+    change(&mut request);
+    request.signature = signer(9).sign_digest(request.digest(&DOMAIN));
+    request
+}
+
+fn file(proof: Proof) -> EvidenceFile {
+    EvidenceFile::new(&DOMAIN, COURT, proof)
+}
+
+/// The same through its text.
+fn verify(proof: Proof) -> Result<Verified, EvidenceError> {
+    let file = file(proof);
+    let read = EvidenceFile::from_json(&serde_json::to_vec(&file).unwrap()).unwrap();
+    assert_eq!(read, file);
+    read.verify()
+}
+
+fn wrong_partial(setup: &Setup) -> Vec<u8> {
+    setup.dealer.shares[1].sign(&[9; 32]).signature.to_eip2537().to_vec()
+}
+
+/// Evidence of every fault.
+fn every_fault(setup: &Setup) -> Vec<Proof> {
+    let commitment = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(7) });
+    let dealing = Body::Dealing(DealingBody {
+        one_time_key: vec![2; 33],
+        commitments: vec![3; 128 * 3],
+        proof_of_possession: vec![4; 256],
+        shares: vec![5; 32 * 5],
+    });
+    let say = |body| SignedMessage::sign(&DOMAIN, &signer(2), (5, 1, index(2)), body);
+    let garbage = setup.partial_proof(2, &[0xff; 256], |_| ());
+    vec![
+        Proof::InvalidPartial(setup.partial_proof(2, &wrong_partial(setup), |_| ())),
+        Proof::GarbagePartial(garbage.clone()),
+        Proof::ConflictingDuties(DutiesProof {
+            first: signed(2, |_| ()),
+            second: signed(2, |it| it.signing_root = B256::repeat_byte(8)),
+            holder: setup.holder(2),
+        }),
+        Proof::UnauthorisedSignature(EnvelopeProof {
+            envelope: signed(2, |it| it.duty_kind = DutyKind::VoluntaryExit as u8),
+            holder: setup.holder(2),
+        }),
+        Proof::ProviderEquivocation(RequestsProof {
+            first: request(|_| ()),
+            second: request(|it| it.signing_root = B256::repeat_byte(8)),
+        }),
+        Proof::CeremonyEquivocation(MessagesProof { first: say(commitment), second: say(dealing) }),
+    ]
+}
+
+#[test]
+fn every_fault_is_proven_by_its_file_and_names_who_did_it() {
+    let setup = Setup::new();
+    let keys = setup.committee.keys();
+    let leaves: Vec<B256> = (1..=5_u8)
+        .map(|i| {
+            let key = keys.share_keys()[usize::from(i) - 1].to_eip2537();
+            share_leaf(index(i), 40 + u32::from(i), signer(i).address(), &key)
+        })
+        .collect();
+    let holder = Accused::Holder { server_id: 42, signer: signer(2).address(), root: merkle_root(&leaves) };
+    for proof in every_fault(&setup) {
+        let fault = proof.fault();
+        let verified = verify(proof).unwrap();
+        let accused = match fault {
+            Fault::ProviderEquivocation => Accused::DutyKey { duty_key: signer(9).address(), assignment: 3 },
+            Fault::CeremonyEquivocation => Accused::Signer(signer(2).address()),
+            _ => holder,
+        };
+        assert_eq!((verified.fault, verified.key_id, verified.accused), (fault, 5, accused));
+        assert_eq!(Fault::from_number(fault as u8), Some(fault));
+    }
+    assert_eq!([0, 6, 7, 9].map(Fault::from_number), [None; 4], "nothing proves these yet");
+}
+
+#[test]
+fn a_collections_finding_becomes_the_file_of_the_fault_it_is() {
+    let setup = Setup::new();
+    for (partial, fault) in [
+        (wrong_partial(&setup), Fault::InvalidPartial),
+        (vec![0xff; 256], Fault::GarbagePartial),
+        (vec![0; 256], Fault::InvalidPartial),
+    ] {
+        let envelope = Envelope {
+            key_id: 5,
+            committee_epoch: 0,
+            index: index(2),
+            duty_kind: DutyKind::Deposit,
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            signing_root: B256::repeat_byte(1),
+            partial_hash: keccak256(&partial),
+        };
+        let found = Evidence {
+            culprit: index(2),
+            envelope,
+            envelope_signature: envelope.sign(&DOMAIN, &signer(2)),
+            partial: partial.try_into().unwrap(),
+        };
+        let file = EvidenceFile::of_partial(&setup.committee, COURT, &found).unwrap();
+        assert_eq!(file.verify().unwrap().fault, fault);
+    }
+}
+
+#[test]
+fn a_valid_partial_is_no_fault_whatever_the_file_calls_it() {
+    let setup = Setup::new();
+    let honest = setup.dealer.shares[1].sign(&[1; 32]).signature.to_eip2537();
+    let proof = setup.partial_proof(2, &honest, |_| ());
+    assert_eq!(verify(Proof::InvalidPartial(proof.clone())), Err(EvidenceError::ValidPartial));
+    assert_eq!(verify(Proof::GarbagePartial(proof)), Err(EvidenceError::ValidPartial));
+}
+
+#[test]
+fn the_precompile_decides_what_is_garbage_so_infinity_is_not() {
+    let setup = Setup::new();
+    let infinity = setup.partial_proof(2, &[0; 256], |_| ());
+    let invalid = EvidenceError::OtherFault(Fault::InvalidPartial);
+    assert_eq!(verify(Proof::GarbagePartial(infinity.clone())), Err(invalid));
+    assert!(verify(Proof::InvalidPartial(infinity)).is_ok());
+    for garbage in [vec![], vec![1; 255], vec![0; 257], vec![1; 256]] {
+        let proof = setup.partial_proof(2, &garbage, |_| ());
+        assert!(verify(Proof::GarbagePartial(proof.clone())).is_ok());
+        let expected = Err(EvidenceError::OtherFault(Fault::GarbagePartial));
+        assert_eq!(verify(Proof::InvalidPartial(proof)), expected);
+    }
+}
+
+#[test]
+fn nobody_is_framed_with_a_partial_that_its_envelope_does_not_name() {
+    let setup = Setup::new();
+    let mut proof = setup.partial_proof(2, &wrong_partial(&setup), |_| ());
+    proof.partial[255] ^= 1;
+    assert!(matches!(verify(Proof::InvalidPartial(proof)), Err(EvidenceError::OtherPartial { .. })));
+}
+
+#[test]
+fn who_signed_is_recomputed_and_never_taken_from_the_file() {
+    let setup = Setup::new();
+    for mut proof in every_fault(&setup) {
+        let fault = proof.fault();
+        // Somebody else signs for it, or the file names somebody else.
+        match &mut proof {
+            Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => {
+                it.envelope.signature = signer(3).sign_digest(it.envelope.digest(&DOMAIN));
+            }
+            Proof::ConflictingDuties(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
+            Proof::UnauthorisedSignature(it) => it.holder = setup.holder(3),
+            Proof::ProviderEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
+            Proof::CeremonyEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
+        }
+        let error = verify(proof).unwrap_err();
+        assert!(matches!(error, EvidenceError::OtherSigner { .. }), "{fault}: {error}");
+    }
+    let mut other_chain = file(every_fault(&setup).swap_remove(0));
+    other_chain.chain_id = 1;
+    assert!(matches!(other_chain.verify(), Err(EvidenceError::OtherSigner { .. } | EvidenceError::Signature(_))));
+}
+
+#[test]
+fn another_seat_leads_to_another_root() {
+    let setup = Setup::new();
+    let root = setup.holder(2).root(index(2));
+    let mut changed = setup.holder(2);
+    changed.server_id += 1;
+    assert_ne!(changed.root(index(2)), root);
+    assert_ne!(setup.holder(2).root(index(3)), root);
+    let mut cut = setup.holder(2);
+    cut.proof.pop();
+    assert_ne!(cut.root(index(2)), root);
+    assert_eq!(setup.holder(5).root(index(5)), root, "the last leaf of five moves up");
+}
+
+#[test]
+fn only_votes_and_proposals_that_are_slashable_conflict() {
+    let setup = Setup::new();
+    let judged = |change: fn(&mut SignedEnvelope)| {
+        let (first, second) = (signed(2, |_| ()), signed(2, change));
+        verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) })).map(|it| it.fault)
+    };
+    let other = B256::repeat_byte(8);
+    let guilty: [fn(&mut SignedEnvelope); 3] = [
+        |it| it.signing_root = B256::repeat_byte(8),
+        |it| (it.signing_root, it.source_epoch, it.target_epoch) = (B256::repeat_byte(8), 9, 13),
+        |it| (it.signing_root, it.source_epoch, it.target_epoch) = (B256::repeat_byte(8), 11, 11),
+    ];
+    for change in guilty {
+        assert_eq!(judged(change), Ok(Fault::ConflictingDuties));
+    }
+    let honest: [fn(&mut SignedEnvelope); 4] = [
+        |_| (),
+        |it| it.slot += 1,
+        |it| (it.signing_root, it.source_epoch, it.target_epoch) = (B256::repeat_byte(8), 12, 13),
+        |it| (it.signing_root, it.duty_kind) = (B256::repeat_byte(8), DutyKind::Block as u8),
+    ];
+    for change in honest {
+        assert_eq!(judged(change), Err(EvidenceError::NoConflict));
+    }
+    assert!(matches!(judged(|it| it.key_id = 6), Err(EvidenceError::DifferentSubjects(_))));
+    let block = |slot| move |it: &mut SignedEnvelope| (it.duty_kind, it.slot) = (DutyKind::Block as u8, slot);
+    for (slot, expected) in [(7, Ok(Fault::ConflictingDuties)), (8, Err(EvidenceError::NoConflict))] {
+        let first = signed(2, block(7));
+        let second = signed(2, |it| {
+            block(slot)(it);
+            it.signing_root = other;
+        });
+        let proof = Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) });
+        assert_eq!(verify(proof).map(|it| it.fault), expected);
+    }
+}
+
+#[test]
+fn a_duty_that_nobody_orders_is_no_unauthorised_signature() {
+    let setup = Setup::new();
+    for kind in 0..=u8::MAX {
+        let envelope = signed(2, |it| it.duty_kind = kind);
+        let verified = verify(Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder: setup.holder(2) }));
+        assert_eq!(verified.is_ok(), [1, 7, 12].contains(&kind), "{kind}");
+    }
+}
+
+#[test]
+fn one_message_said_twice_and_a_dealing_that_was_committed_to_are_no_equivocation() {
+    let say = |body| SignedMessage::sign(&DOMAIN, &signer(2), (5, 1, index(2)), body);
+    let key = |byte| say(Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] }));
+    let judged = |first, second| verify(Proof::CeremonyEquivocation(MessagesProof { first, second }));
+    assert_eq!(judged(key(2), key(2)), Err(EvidenceError::NoConflict));
+    assert!(judged(key(2), key(3)).is_ok());
+    let dealing = say(Body::Dealing(DealingBody {
+        one_time_key: vec![2; 33],
+        commitments: vec![3; 128],
+        proof_of_possession: vec![4; 256],
+        shares: vec![5; 32],
+    }));
+    let committed = DealingCommitmentBody { dealing_hash: dealing.digest(&DOMAIN) };
+    let commitment = say(Body::DealingCommitment(committed));
+    assert_eq!(judged(commitment.clone(), dealing.clone()), Err(EvidenceError::NoConflict));
+    assert_eq!(judged(dealing, commitment), Err(EvidenceError::NoConflict));
+}
+
+#[test]
+fn a_commitment_is_the_reporters_own() {
+    let setup = Setup::new();
+    let verified = verify(every_fault(&setup).swap_remove(0)).unwrap();
+    let reporter = Address::repeat_byte(0xaa);
+    let words = [reporter.into_word(), B256::from(U256::from(1)), verified.evidence];
+    assert_eq!(verified.commitment(reporter), keccak256(words.concat()));
+    assert_ne!(verified.commitment(reporter), verified.commitment(Address::repeat_byte(0xab)));
+}
+
+#[test]
+fn a_file_of_other_contracts_another_version_or_with_more_in_it_is_refused() {
+    let setup = Setup::new();
+    let good = file(every_fault(&setup).swap_remove(0));
+    good.is_for(&DOMAIN, COURT).unwrap();
+    assert!(good.is_for(&DOMAIN, Address::ZERO).is_err());
+    assert!(good.is_for(&ProtocolDomain { chain_id: 1, ..DOMAIN }, COURT).is_err());
+    let json = serde_json::to_value(&good).unwrap();
+    let refused = |change: fn(&mut serde_json::Value)| {
+        let mut changed = json.clone();
+        change(&mut changed);
+        EvidenceFile::from_json(changed.to_string().as_bytes()).unwrap_err()
+    };
+    assert!(refused(|it| it["version"] = "2".into()).to_string().contains("of version 2"));
+    assert!(refused(|it| it["more"] = "1".into()).to_string().contains("unknown field `more`"));
+    assert!(refused(|it| it["proof"]["more"] = "1".into()).to_string().contains("unknown field `more`"));
+    assert!(refused(|it| it["proof"]["holder"]["more"] = "1".into()).to_string().contains("unknown field"));
+    assert!(refused(|it| it["proof"]["fault"] = "silence".into()).to_string().contains("unknown variant"));
+    assert!(matches!(refused(|it| it["proof"]["holder"]["proof"] = vec!["0x"; 9].into()), EvidenceError::Malformed(_)));
+    assert_eq!(EvidenceFile::from_json(&vec![b' '; MAX_FILE + 1]), Err(EvidenceError::TooLong(MAX_FILE + 1)));
+}
+
+proptest! {
+    #[test]
+    fn no_changed_bit_of_what_was_signed_proves_anything_against_the_same_server(
+        field in 0_usize..8, bit in 0_u32..64,
+    ) {
+        let setup = Setup::new();
+        let proof = every_fault(&setup).swap_remove(2);
+        let Proof::ConflictingDuties(DutiesProof { mut first, second, holder }) = proof else { return Ok(()) };
+        let flip = 1_u64 << bit;
+        match field {
+            0 => first.slot ^= flip,
+            1 => first.source_epoch ^= flip,
+            2 => first.target_epoch ^= flip,
+            3 => first.key_id ^= flip,
+            4 => first.committee_epoch ^= 1 << (bit % 32),
+            5 => first.duty_kind ^= 1 << (bit % 8),
+            6 => first.signing_root.0[(bit % 32) as usize] ^= 1,
+            _ => first.partial_hash.0[(bit % 32) as usize] ^= 1,
+        }
+        let judged = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder }));
+        prop_assert!(judged.is_err(), "field {}, bit {}", field, bit);
+    }
+}

@@ -1,0 +1,322 @@
+//! Faults that this relayer has evidence of, and what is left to do about each.
+//!
+//! A case has no state of its own. Like the rest of the plan it names a step for as long as the chain does not show that it
+//! was taken, so crashes, reorgs and other reporters need no rules of their own:
+//!
+//! ```text
+//! evidence row --> [not on record] --> no commitment of ours --------------> commit
+//!                                      one in a block before the head -----> prove
+//!                  [on record, whoever reported it] ---------------------> nothing: theirs first is a success
+//! ```
+//!
+//! # One report per server, key, fault and term
+//! The Court charges one and only records the others. A server that answers wrongly all day must not empty the gas account,
+//! so the rest stays in the database and goes out only after a reinstatement, where it may count again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256};
+use stkr_protocol::evidence::{Accused, EvidenceFile, Verified};
+
+use crate::plan::{Action, Clock};
+use crate::store::{Evidence, Store, StoreError};
+use crate::view::{KeyPhase, View};
+
+/// Rows read in one go.
+const PAGE: u32 = 1_000;
+/// Cases of one server, key and fault; one is charged in a term. The rest stays in the database.
+const MOST_OF_A_GROUP: usize = 32;
+
+/// Evidence that verifies, with who is accused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Row of the evidence.
+    pub id: u64,
+    /// Server at fault.
+    pub server_id: u32,
+    /// What goes to the Court.
+    pub file: EvidenceFile,
+    /// What it proves.
+    pub verified: Verified,
+    /// Commitment of this relayer's account to it.
+    pub commitment: B256,
+}
+
+/// The cases of the database, read on as rows come.
+#[derive(Debug, Default)]
+pub struct Cases {
+    all: Vec<Case>,
+    of_group: BTreeMap<(u32, u64, u8), usize>,
+    read: u64,
+}
+
+impl Cases {
+    /// Reads what is new, for the account `reporter`. A row that proves nothing (of an older version, or of another chain) is no
+    /// case.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read_on(&mut self, store: &Store, reporter: Address) -> Result<(), StoreError> {
+        loop {
+            let page = store.evidence(self.read, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            self.read = last.id.parse().unwrap_or(u64::MAX);
+            for row in page {
+                if let Some(case) = self.case(row, reporter) {
+                    *self.of_group.entry(group(&case)).or_default() += 1;
+                    self.all.push(case);
+                }
+            }
+        }
+    }
+
+    fn case(&self, row: Evidence, reporter: Address) -> Option<Case> {
+        let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
+        let server_id = row.server_id.parse().ok()?;
+        // Before the pairing: who errs all day must not make this relayer compute all day.
+        let group = (server_id, file.proof.key_id(), file.proof.fault() as u8);
+        if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
+            return None;
+        }
+        let verified = file.verify().ok()?;
+        Some(Case { id: row.id.parse().ok()?, server_id, commitment: verified.commitment(reporter), file, verified })
+    }
+
+    /// All of them, oldest first.
+    #[must_use]
+    pub fn all(&self) -> &[Case] {
+        &self.all
+    }
+}
+
+/// How far a case is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing was sent.
+    Open,
+    /// Committed to, not shown.
+    Committed,
+    /// On record at the Court.
+    OnRecord,
+    /// Left alone: of its kind one is on record in this term.
+    Spared,
+    /// The key's seats are free again, so nothing can be proven with it.
+    TooLate,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Open, Self::Committed, Self::OnRecord, Self::Spared, Self::TooLate];
+
+    /// Name in metrics and in the status.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Committed => "committed",
+            Self::OnRecord => "on_record",
+            Self::Spared => "spared",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
+/// How far `case` is, as the chain shows it.
+#[must_use]
+pub fn stage(view: &View, case: &Case) -> Stage {
+    let faults = &view.faults;
+    if faults.shown.contains_key(&case.verified.evidence) {
+        return Stage::OnRecord;
+    }
+    if faults.of_term.contains(&group(case)) {
+        return Stage::Spared;
+    }
+    if !can_be_proven(view, case) {
+        return Stage::TooLate;
+    }
+    if faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
+}
+
+/// What the Court charges once.
+fn group(case: &Case) -> (u32, u64, u8) {
+    (case.server_id, case.verified.key_id, case.verified.fault as u8)
+}
+
+/// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed.
+fn can_be_proven(view: &View, case: &Case) -> bool {
+    if !matches!(case.verified.accused, Accused::Holder { .. }) {
+        return true;
+    }
+    match view.keys.get(&case.verified.key_id).map(|key| &key.phase) {
+        Some(KeyPhase::Live(_)) => true,
+        Some(KeyPhase::Retired { before, .. }) => matches!(**before, KeyPhase::Live(_)),
+        _ => false,
+    }
+}
+
+/// The next step of every case that has one; of several with one group the oldest.
+#[must_use]
+pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
+    let mut planned = BTreeSet::new();
+    let mut actions = Vec::new();
+    for case in cases {
+        let committed = match stage(view, case) {
+            Stage::Open => None,
+            Stage::Committed => view.faults.commitments.get(&case.commitment).copied(),
+            Stage::OnRecord | Stage::Spared | Stage::TooLate => continue,
+        };
+        if !planned.insert(group(case)) {
+            continue;
+        }
+        let (evidence, fault) = (case.verified.evidence, case.verified.fault);
+        match committed {
+            None => actions.push(Action::CommitToEvidence { evidence, fault, commitment: case.commitment }),
+            // In the commitment's own block the Court refuses the proof, and nodes try a transaction on the head.
+            Some(block) if block < clock.head => {
+                actions.push(Action::ProveFault { evidence, fault, file: Box::new(case.file.clone()) });
+            }
+            Some(_) => {}
+        }
+    }
+    actions
+}
+
+/// Steps of cases that somebody else brought to the Court first: what waits for its block can be given up.
+#[must_use]
+pub fn lost_races(view: &View, cases: &[Case], reporter: Address) -> Vec<String> {
+    let others = |case: &&Case| view.faults.shown.get(&case.verified.evidence).is_some_and(|by| *by != reporter);
+    cases.iter().filter(others).map(|case| prove_step(case.verified.evidence)).collect()
+}
+
+/// Name of the step that commits to `evidence`.
+#[must_use]
+pub fn commit_step(evidence: B256) -> String {
+    format!("commit_to_evidence/{}", short(evidence))
+}
+
+/// Name of the step that proves `evidence`.
+#[must_use]
+pub fn prove_step(evidence: B256) -> String {
+    format!("prove_fault/{}", short(evidence))
+}
+
+fn short(evidence: B256) -> String {
+    hex::encode(&evidence[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stkr_core::ShareIndex;
+    use stkr_node::database::Database;
+    use stkr_protocol::evidence::{MessagesProof, Proof};
+    use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
+    use super::*;
+    use crate::app::SCHEMA;
+    use crate::view::Fact;
+
+    const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+    const US: Address = Address::repeat_byte(0xaa);
+    const RIVAL: Address = Address::repeat_byte(0xbb);
+
+    /// Server 3 says two things in the ceremony of a key.
+    fn case(id: u64, key_id: u64, second: u8) -> Case {
+        let signer = SignerKey::from_bytes(&[3; 32]).unwrap();
+        let say = |byte| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+            SignedMessage::sign(&DOMAIN, &signer, (key_id, 0, ShareIndex::new(2).unwrap()), body)
+        };
+        let proof = Proof::CeremonyEquivocation(MessagesProof { first: say(2), second: say(second) });
+        let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
+        let verified = file.verify().unwrap();
+        Case { id, server_id: 3, commitment: verified.commitment(US), file, verified }
+    }
+
+    fn clock(head: u64) -> Clock {
+        Clock { head, ..Clock::default() }
+    }
+
+    fn commit(case: &Case) -> Action {
+        let Verified { evidence, fault, .. } = case.verified;
+        Action::CommitToEvidence { evidence, fault, commitment: case.commitment }
+    }
+
+    fn prove(case: &Case) -> Action {
+        let Verified { evidence, fault, .. } = case.verified;
+        Action::ProveFault { evidence, fault, file: Box::new(case.file.clone()) }
+    }
+
+    fn upheld(case: &Case, reporter: Address, charged: bool) -> Fact {
+        let Verified { evidence, fault, key_id, .. } = case.verified;
+        Fact::FaultUpheld { fault: fault as u8, server_id: case.server_id, key_id, evidence, reporter, charged }
+    }
+
+    #[test]
+    fn a_case_is_committed_to_then_proven_in_a_later_block_and_then_left_alone() {
+        let (mut view, one) = (View::default(), case(1, 9, 3));
+        let cases = [one.clone()];
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)]);
+        view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
+        assert_eq!(plan(&view, &clock(11), &cases), [], "the Court refuses a proof in the commitment's block");
+        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        assert_eq!(stage(&view, &one), Stage::Committed);
+        view.apply(2, upheld(&one, US, true));
+        assert_eq!((plan(&view, &clock(13), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
+        assert_eq!(lost_races(&view, &cases, US), [""; 0]);
+    }
+
+    #[test]
+    fn a_server_that_errs_all_day_makes_few_cases_and_rows_that_prove_nothing_make_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let store = Store::new(Arc::new(database));
+        let mut forged = case(0, 9, 200).file;
+        forged.chain_id = 1;
+        assert!(store.keep_evidence(4, &forged).unwrap());
+        for second in 3..100 {
+            assert!(store.keep_evidence(3, &case(0, 9, second).file).unwrap());
+        }
+        let mut cases = Cases::default();
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(cases.all().len(), MOST_OF_A_GROUP);
+        assert!(cases.all().iter().all(|case| case.server_id == 3 && case.commitment == case.verified.commitment(US)));
+        assert!(store.keep_evidence(3, &case(0, 10, 3).file).unwrap());
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(cases.all().last().map(|case| case.verified.key_id), Some(10), "another key is another group");
+    }
+
+    #[test]
+    fn a_rival_with_the_same_evidence_ends_the_case_and_takes_our_proof_out_of_the_way() {
+        let (mut view, one) = (View::default(), case(1, 9, 3));
+        view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
+        view.apply(2, upheld(&one, RIVAL, true));
+        let cases = [one.clone()];
+        assert_eq!(plan(&view, &clock(20), &cases), []);
+        assert_eq!(lost_races(&view, &cases, US), [prove_step(one.verified.evidence)]);
+        // A rival's commitment is not ours.
+        let mut view = View::default();
+        view.apply(1, Fact::EvidenceCommitted { commitment: one.verified.commitment(RIVAL), block: 11 });
+        assert_eq!(plan(&view, &clock(20), &cases), [commit(&one)]);
+    }
+
+    #[test]
+    fn of_one_server_key_and_fault_one_report_goes_out_until_it_is_reinstated() {
+        let mut view = View::default();
+        let (one, two, other_key) = (case(1, 9, 3), case(2, 9, 4), case(3, 10, 3));
+        let cases = [one.clone(), two.clone(), other_key.clone()];
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&one), commit(&other_key)]);
+        view.apply(2, upheld(&one, US, true));
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&other_key)]);
+        assert_eq!(stage(&view, &two), Stage::Spared);
+        view.apply(3, Fact::ServerReinstated { id: 3 });
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&two), commit(&other_key)]);
+        // Old evidence that somebody shows now is only recorded, and hides nothing.
+        let old = case(4, 9, 5);
+        view.apply(4, upheld(&old, RIVAL, false));
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&two), commit(&other_key)]);
+        assert_eq!(stage(&view, &one), Stage::OnRecord, "what was shown is not shown again");
+    }
+}

@@ -1,0 +1,472 @@
+//! Faults: judge evidence, report it to the Court, read what was proven.
+
+use core::{fmt, time::Duration};
+use std::time::Instant;
+
+use alloy::{
+    eips::BlockId,
+    network::{Ethereum, NetworkWallet},
+    primitives::{Address, B256, U256},
+    providers::Provider,
+    rpc::types::{Filter, Log, TransactionReceipt},
+    sol_types::SolEvent,
+};
+use serde::Serialize;
+use stkr_chain::{
+    bindings::{Court, Micropools, ServerRegistry},
+    court::{self, SignedThing},
+};
+use stkr_protocol::evidence::{Accused, EvidenceFile, Fault, Proof, Verified};
+
+use crate::{
+    client::Stkr,
+    contract::ContractError,
+    error::{StkrError, call, rpc},
+    scan,
+    write::{Write, nothing},
+};
+
+/// Longest wait for the block after the one of a commitment.
+const NEXT_BLOCK: Duration = Duration::from_secs(300);
+
+/// How the Court ended a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Judgement {
+    /// Whether anything was paid; a fault that was paid for already is only recorded.
+    pub charged: bool,
+    /// Who reported.
+    pub reporter: Address,
+    /// Wei taken from the bond or the insurance.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub penalty: U256,
+    /// Wei of it that the reporter can withdraw.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub bounty: U256,
+}
+
+/// A report that is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnRecord {
+    /// What the Court said.
+    pub judgement: Judgement,
+    /// The transaction.
+    pub transaction: B256,
+    /// Its block.
+    pub block: u64,
+}
+
+/// What happened to a server that has to do with faults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum Incident {
+    /// A fault was upheld.
+    #[serde(rename_all = "camelCase")]
+    Fault {
+        /// Name of the fault.
+        fault: String,
+        /// Key.
+        key_id: u64,
+        /// Committee of the key.
+        committee_epoch: u32,
+        /// What the reporter committed to.
+        evidence: B256,
+        /// What the Court said.
+        judgement: Judgement,
+        /// What was signed, from the transaction; empty where a contract reported.
+        signed: Vec<SignedThing>,
+    },
+    /// No new seats from here on.
+    LockedOut,
+    /// Governance let it take part again.
+    #[serde(rename_all = "camelCase")]
+    Reinstated {
+        /// How often by now.
+        terms: u16,
+        /// What the investigation found.
+        reason: String,
+    },
+    /// It signs with another key in committees that are still to come.
+    #[serde(rename_all = "camelCase")]
+    SignerChanged {
+        /// The new one.
+        signer: Address,
+    },
+}
+
+/// An incident and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// Block.
+    pub block: u64,
+    /// Transaction.
+    pub transaction: B256,
+    /// What happened.
+    #[serde(flatten)]
+    pub incident: Incident,
+}
+
+/// Evidence that the chain agrees with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What the file proves.
+    pub verified: Verified,
+    /// The server at fault; nothing where a provider is.
+    pub server_id: Option<u32>,
+}
+
+/// A report from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Whether this report did it; otherwise somebody else was first with the same evidence.
+    pub ours: bool,
+    /// How it ended.
+    #[serde(flatten)]
+    pub on_record: OnRecord,
+    /// The transaction that committed to it, if it was made now.
+    pub commitment: Option<B256>,
+}
+
+/// How a report is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReportOptions {
+    /// Most wei per gas.
+    pub fee_cap: Option<u128>,
+    /// Ends with the inclusion of the proof instead of its finality.
+    pub only_included: bool,
+}
+
+/// Reads and writes of the Court.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults<'a, P>(pub(crate) &'a Stkr<P>);
+
+impl<'a, P: Provider> Faults<'a, P> {
+    /// Judges a file as the Court would: everything that can be computed, and what only the chain knows (the key's root, the
+    /// orders, whose a signer is).
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a file that proves nothing, or nothing on this chain; [`StkrError::Rpc`].
+    pub async fn check(&self, file: &EvidenceFile) -> Result<Checked, StkrError> {
+        let verified = self.verify(file)?;
+        let server_id = match verified.accused {
+            Accused::Holder { server_id, root, .. } => {
+                self.check_root(&verified, root).await?;
+                Some(server_id)
+            }
+            Accused::Signer(signer) => {
+                let id = self.0.servers().id_of_signer(signer).await?;
+                let no_server =
+                    || no_fault(format!("{signer}, who signed both messages, is and was no server's signer"));
+                Some(id.ok_or_else(no_server)?)
+            }
+            Accused::DutyKey { duty_key, assignment } => {
+                if self.on_record(&verified).await?.is_none() {
+                    self.check_provider(verified.key_id, assignment, duty_key).await?;
+                }
+                None
+            }
+        };
+        if let Proof::UnauthorisedSignature(proof) = &file.proof {
+            let root = proof.envelope.signing_root;
+            if self.0.keys().is_ordered(verified.key_id, root).await? {
+                return Err(no_fault(format!("the chain ordered key {} to sign {root}", verified.key_id)));
+            }
+        }
+        Ok(Checked { verified, server_id })
+    }
+
+    fn verify(&self, file: &EvidenceFile) -> Result<Verified, StkrError> {
+        let deployment = self.0.deployment();
+        file.is_for(&deployment.protocol_domain(), deployment.court).map_err(|error| {
+            StkrError::invalid(error.to_string(), "use the deployment file and the endpoint of the evidence's chain")
+        })?;
+        file.verify().map_err(|error| no_fault(error.to_string()))
+    }
+
+    async fn check_root(&self, verified: &Verified, root: B256) -> Result<(), StkrError> {
+        let (key, epoch) = (verified.key_id, verified.committee_epoch);
+        if epoch != 0 {
+            return Err(no_fault(format!("key {key} has no committee {epoch}")));
+        }
+        let commitment = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
+        if commitment.commitment != root {
+            return Err(no_fault(format!(
+                "the seat of the evidence is not one of key {key}, or the seats of that key are free again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Asks the key's consumer what it would answer to the Court: whose duty key it is, in which assignment, and whether there is
+    /// anything to take.
+    async fn check_provider(&self, key: u64, assignment: u64, duty_key: Address) -> Result<(), StkrError> {
+        let registered = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
+        if registered.consumer.is_zero() {
+            return Err(no_fault(format!("key {key} has no provider who could be at fault")));
+        }
+        let court = self.0.deployment().court;
+        let consumer = Micropools::new(registered.consumer, self.0.provider());
+        let penalise = consumer.penaliseProvider(U256::from(key), assignment, duty_key, court).from(court);
+        penalise.call().await.map(drop).map_err(call("asking whose duty key it is"))
+    }
+
+    /// Commits `reporter` to the evidence: step 1 of a report. Shows nothing of it.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a file that proves nothing here.
+    pub fn commit(&self, file: &EvidenceFile, reporter: Address) -> Result<Write<'a, P>, StkrError> {
+        let call = court::commit(file.court, &self.verify(file)?, reporter);
+        Ok(self.write("committing to the evidence", call, nothing))
+    }
+
+    /// Shows the evidence: step 2 of a report, in a later block than step 1 and from the same account.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for a file that proves nothing here.
+    pub fn prove(&self, file: &EvidenceFile) -> Result<Write<'a, P, Judgement>, StkrError> {
+        self.verify(file)?;
+        Ok(self.write("proving the fault", court::prove(file), judgement_in))
+    }
+
+    /// Block in which `reporter` committed to the evidence; nothing if it did not, or has shown it since.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn committed_at(&self, verified: &Verified, reporter: Address) -> Result<Option<u64>, StkrError> {
+        let court = Court::new(self.0.deployment().court, self.0.provider());
+        let block = court.committedAt(verified.commitment(reporter)).call().await;
+        let block: u64 = block.map_err(call("reading a commitment"))?.saturating_to();
+        Ok((block != 0).then_some(block))
+    }
+
+    /// The first report of exactly this evidence, whoever made it.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn on_record(&self, verified: &Verified) -> Result<Option<OnRecord>, StkrError> {
+        let fault = U256::from(verified.fault as u8);
+        let events = vec![
+            Court::FaultProven::SIGNATURE_HASH,
+            Court::FaultRecorded::SIGNATURE_HASH,
+            Court::ProviderFaultProven::SIGNATURE_HASH,
+        ];
+        let filter = Filter::new().address(self.0.deployment().court).event_signature(events);
+        let filter = match verified.accused {
+            Accused::DutyKey { .. } => filter.topic1(U256::from(verified.key_id)),
+            _ => filter.topic1(fault).topic3(U256::from(verified.key_id)),
+        };
+        for log in self.logs(&filter).await? {
+            let Some((evidence, judgement)) = judged(&log) else { continue };
+            if evidence == verified.evidence {
+                let (transaction, block) = place(&log)?;
+                return Ok(Some(OnRecord { judgement, transaction, block }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports the evidence from the account of `wallet`: commits, waits for the next block, tries the proof, sends it and
+    /// follows it until it is final. Whoever comes first with the same evidence ends it well: the fault is on record.
+    ///
+    /// Started again after a crash it goes on where it was, for what counts is what the chain says.
+    ///
+    /// # Errors
+    /// As [`Faults::check`] and [`Write::send`].
+    pub async fn report(
+        &self,
+        file: &EvidenceFile,
+        wallet: &impl NetworkWallet<Ethereum>,
+        options: ReportOptions,
+    ) -> Result<Report, StkrError> {
+        let reporter = wallet.default_signer_address();
+        let verified = self.verify(file)?;
+        if let Some(on_record) = self.on_record(&verified).await? {
+            return Ok(Report { ours: on_record.judgement.reporter == reporter, on_record, commitment: None });
+        }
+        self.check(file).await?;
+        let commitment = self.commit_once(file, &verified, wallet, options).await?;
+        let mut write = self.prove(file)?;
+        self.next_block(&write, reporter).await?;
+        if let Some(cap) = options.fee_cap {
+            write = write.fee_cap(cap);
+        }
+        if !options.only_included {
+            write = write.until_final();
+        }
+        // Somebody may have shown the same in the meantime: then a second proof would only cost gas.
+        if let Some(on_record) = self.on_record(&verified).await? {
+            return Ok(Report { ours: false, on_record, commitment });
+        }
+        let sent = write.send_with(wallet).await?;
+        let (transaction, block) = (sent.receipt.transaction_hash, sent.receipt.block_number.unwrap_or_default());
+        Ok(Report { ours: true, on_record: OnRecord { judgement: sent.value, transaction, block }, commitment })
+    }
+
+    /// Tries the proof until a block can take it. Nodes try a transaction on their newest block, which may be the commitment's.
+    async fn next_block(&self, write: &Write<'_, P, Judgement>, reporter: Address) -> Result<(), StkrError> {
+        let started = Instant::now();
+        loop {
+            match write.dry_run(reporter).await {
+                Err(StkrError::Contract(ContractError::CommittedInThisBlock(_))) if started.elapsed() < NEXT_BLOCK => {
+                    tokio::time::sleep(self.0.provider().client().poll_interval()).await;
+                }
+                tried => return tried.map(drop),
+            }
+        }
+    }
+
+    /// Commits unless that was done before.
+    async fn commit_once(
+        &self,
+        file: &EvidenceFile,
+        verified: &Verified,
+        wallet: &impl NetworkWallet<Ethereum>,
+        options: ReportOptions,
+    ) -> Result<Option<B256>, StkrError> {
+        let reporter = wallet.default_signer_address();
+        if self.committed_at(verified, reporter).await?.is_some() {
+            return Ok(None);
+        }
+        let mut write = self.commit(file, reporter)?;
+        if let Some(cap) = options.fee_cap {
+            write = write.fee_cap(cap);
+        }
+        Ok(Some(write.send_with(wallet).await?.receipt.transaction_hash))
+    }
+
+    /// What was proven about a server and what followed, oldest first.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn history(&self, server_id: u32) -> Result<Vec<HistoryEntry>, StkrError> {
+        let deployment = self.0.deployment();
+        let id = U256::from(server_id);
+        let faults = Filter::new()
+            .address(deployment.court)
+            .event_signature(vec![Court::FaultProven::SIGNATURE_HASH, Court::FaultRecorded::SIGNATURE_HASH])
+            .topic2(id);
+        let rest = Filter::new()
+            .address(deployment.server_registry)
+            .event_signature(vec![
+                ServerRegistry::ServerLockedOut::SIGNATURE_HASH,
+                ServerRegistry::ServerReinstated::SIGNATURE_HASH,
+                ServerRegistry::SignerChanged::SIGNATURE_HASH,
+            ])
+            .topic1(id);
+        let mut logs = self.logs(&faults).await?;
+        logs.extend(self.logs(&rest).await?);
+        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        let mut entries = Vec::with_capacity(logs.len());
+        for log in &logs {
+            let (transaction, block) = place(log)?;
+            if let Some(incident) = self.incident(log, transaction).await? {
+                entries.push(HistoryEntry { block, transaction, incident });
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn incident(&self, log: &Log, transaction: B256) -> Result<Option<Incident>, StkrError> {
+        if let Ok(event) = log.log_decode::<ServerRegistry::ServerReinstated>() {
+            let event = event.inner.data;
+            return Ok(Some(Incident::Reinstated { terms: event.terms, reason: event.reason }));
+        }
+        if let Ok(event) = log.log_decode::<ServerRegistry::SignerChanged>() {
+            return Ok(Some(Incident::SignerChanged { signer: event.inner.data.signer }));
+        }
+        if log.log_decode::<ServerRegistry::ServerLockedOut>().is_ok() {
+            return Ok(Some(Incident::LockedOut));
+        }
+        let Some((evidence, judgement)) = judged(log) else { return Ok(None) };
+        let (number, key_id, committee_epoch) = match log.log_decode::<Court::FaultProven>() {
+            Ok(event) => (event.inner.data.fault, event.inner.data.keyId, event.inner.data.committeeEpoch),
+            Err(_) => match log.log_decode::<Court::FaultRecorded>() {
+                Ok(event) => (event.inner.data.fault, event.inner.data.keyId, event.inner.data.committeeEpoch),
+                Err(_) => return Ok(None),
+            },
+        };
+        let found = self.0.provider().get_transaction_by_hash(transaction).await;
+        let found = found.map_err(rpc("reading the transaction of a proof"))?;
+        let signed = found.map(|it| court::shown(alloy::consensus::Transaction::input(&it))).unwrap_or_default();
+        let fault = Fault::from_number(number).map_or_else(|| format!("fault {number}"), |fault| fault.to_string());
+        Ok(Some(Incident::Fault {
+            fault,
+            key_id: key_id.saturating_to(),
+            committee_epoch,
+            evidence,
+            judgement,
+            signed,
+        }))
+    }
+
+    /// Whether the block of a transaction is final.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn is_final(&self, block: u64) -> Result<bool, StkrError> {
+        let finalized = self.0.provider().get_block(BlockId::finalized()).await;
+        let finalized = finalized.map_err(rpc("reading the finalized block"))?;
+        Ok(finalized.is_some_and(|finalized| finalized.header.number >= block))
+    }
+
+    async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, StkrError> {
+        let head = self.0.head_number().await?;
+        scan::logs(self.0.provider(), filter, self.0.deployment().deployed_block, head).await
+    }
+
+    fn write<T>(
+        &self,
+        action: &'static str,
+        call: stkr_chain::Call,
+        reader: fn(&TransactionReceipt) -> Option<T>,
+    ) -> Write<'a, P, T> {
+        let chain_id = self.0.deployment().chain_id;
+        Write::from_data(self.0.provider(), chain_id, call.to, action, call.data, reader)
+    }
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LockedOut => f.write_str("locked out"),
+            Self::Reinstated { reason, .. } => write!(f, "reinstated: {reason}"),
+            Self::SignerChanged { signer } => write!(f, "signs with {signer} in new committees"),
+            Self::Fault { fault, key_id, judgement, .. } => {
+                let paid = if judgement.charged { "" } else { ", recorded only" };
+                write!(f, "{} with key {key_id}{paid}", fault.replace('_', " "))
+            }
+        }
+    }
+}
+
+fn no_fault(reason: String) -> StkrError {
+    StkrError::invalid(format!("this is no evidence of a fault: {reason}"), "the Court would refuse it; report nothing")
+}
+
+fn place(log: &Log) -> Result<(B256, u64), StkrError> {
+    let place = log.transaction_hash.zip(log.block_number);
+    place.ok_or_else(|| StkrError::Unsafe { reason: "the endpoint gave an event that is in no block".into() })
+}
+
+/// Evidence and judgement of an event of the Court.
+fn judged(log: &Log) -> Option<(B256, Judgement)> {
+    if let Ok(event) = log.log_decode::<Court::FaultProven>() {
+        let it = event.inner.data;
+        let judgement = Judgement { charged: true, reporter: it.reporter, penalty: it.slashed, bounty: it.bounty };
+        return Some((it.evidence, judgement));
+    }
+    if let Ok(event) = log.log_decode::<Court::FaultRecorded>() {
+        let it = event.inner.data;
+        let judgement = Judgement { charged: false, reporter: it.reporter, penalty: U256::ZERO, bounty: U256::ZERO };
+        return Some((it.evidence, judgement));
+    }
+    let it = log.log_decode::<Court::ProviderFaultProven>().ok()?.inner.data;
+    Some((it.evidence, Judgement { charged: true, reporter: it.reporter, penalty: it.penalty, bounty: it.bounty }))
+}
+
+fn judgement_in(receipt: &TransactionReceipt) -> Option<Judgement> {
+    receipt.inner.logs().iter().find_map(|log| judged(log).map(|(_, judgement)| judgement))
+}

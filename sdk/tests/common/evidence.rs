@@ -1,0 +1,161 @@
+//! Evidence against the second member of a committee whose keys the test has.
+
+use alloy::{
+    primitives::{B256, keccak256},
+    signers::local::PrivateKeySigner,
+};
+use stkr_core::{ShareIndex, testing::TrustedDealer};
+use stkr_protocol::{
+    ProtocolDomain, SignerKey,
+    ceremony::MemberId,
+    collection::Committee,
+    evidence::{
+        DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
+        SignedDutyRequest, SignedEnvelope,
+    },
+    messages::{Body, OneTimeKeyBody, SignedMessage},
+};
+use stkr_sdk::Deployment;
+
+const DEPOSIT: u8 = 1;
+const ATTESTATION: u8 = 2;
+const VOLUNTARY_EXIT: u8 = 7;
+
+/// A key and its committee.
+pub(crate) struct Accused<'a> {
+    pub(crate) key: u64,
+    pub(crate) dealer: &'a TrustedDealer,
+    pub(crate) committee: Vec<u32>,
+    pub(crate) signers: Vec<PrivateKeySigner>,
+}
+
+fn signer_key(signer: &PrivateKeySigner) -> SignerKey {
+    SignerKey::from_bytes(&signer.to_bytes().0).unwrap()
+}
+
+pub(crate) fn domain(deployment: &Deployment) -> ProtocolDomain {
+    ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry }
+}
+
+impl Accused<'_> {
+    fn holder(&self, domain: ProtocolDomain, index: ShareIndex) -> Holder {
+        let seats = self.committee.iter().zip(&self.signers);
+        let members = seats.map(|(id, signer)| MemberId { server_id: *id, signer: signer.address() }).collect();
+        let committee = Committee::new(domain, 0, self.dealer.keys.clone(), members).unwrap();
+        Holder::of(&committee, index).unwrap()
+    }
+
+    /// An attestation of slot 40 and epochs 1 to 2 that the second member signs.
+    fn envelope(&self, domain: &ProtocolDomain, change: impl FnOnce(&mut SignedEnvelope)) -> SignedEnvelope {
+        let mut envelope = SignedEnvelope {
+            key_id: self.key,
+            committee_epoch: 0,
+            index: ShareIndex::new(2).unwrap(),
+            duty_kind: ATTESTATION,
+            slot: 40,
+            source_epoch: 1,
+            target_epoch: 2,
+            signing_root: B256::repeat_byte(1),
+            partial_hash: B256::ZERO,
+            signature: [0; 65],
+        };
+        change(&mut envelope);
+        envelope.signature = signer_key(&self.signers[1]).sign_digest(envelope.digest(domain));
+        envelope
+    }
+
+    /// An attestation with a wrong partial: a point of another signature, or no point.
+    pub(crate) fn wrong_partial(&self, deployment: &Deployment, garbage: bool, root: u8) -> EvidenceFile {
+        let domain = domain(deployment);
+        let point = self.dealer.shares[1].sign(&[0xee; 32]).signature.to_eip2537().to_vec();
+        let partial = if garbage { vec![0xff; 256] } else { point };
+        let envelope = self.envelope(&domain, |it| {
+            it.partial_hash = keccak256(&partial);
+            it.signing_root = B256::repeat_byte(root);
+        });
+        let proof = PartialProof { holder: self.holder(domain, envelope.index), envelope, partial };
+        let proof = if garbage { Proof::GarbagePartial(proof) } else { Proof::InvalidPartial(proof) };
+        EvidenceFile::new(&domain, deployment.court, proof)
+    }
+
+    /// An honest attestation, called an invalid one.
+    pub(crate) fn framed(&self, deployment: &Deployment) -> EvidenceFile {
+        let domain = domain(deployment);
+        let partial = self.dealer.shares[1].sign(&[1; 32]).signature.to_eip2537().to_vec();
+        let envelope = self.envelope(&domain, |it| it.partial_hash = keccak256(&partial));
+        let holder = self.holder(domain, envelope.index);
+        let proof = Proof::InvalidPartial(PartialProof { envelope, holder, partial });
+        EvidenceFile::new(&domain, deployment.court, proof)
+    }
+
+    pub(crate) fn conflicting(&self, deployment: &Deployment) -> EvidenceFile {
+        let domain = domain(deployment);
+        let first = self.envelope(&domain, |_| ());
+        let second = self.envelope(&domain, |it| it.signing_root = B256::repeat_byte(2));
+        let proof = DutiesProof { holder: self.holder(domain, first.index), first, second };
+        EvidenceFile::new(&domain, deployment.court, Proof::ConflictingDuties(proof))
+    }
+
+    pub(crate) fn unauthorised(&self, deployment: &Deployment) -> EvidenceFile {
+        let domain = domain(deployment);
+        let envelope = self.envelope(&domain, |it| it.duty_kind = VOLUNTARY_EXIT);
+        let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
+        EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
+    }
+
+    /// A deposit that the chain ordered, called unauthorised.
+    pub(crate) fn ordered(&self, deployment: &Deployment, signing_root: B256) -> EvidenceFile {
+        let domain = domain(deployment);
+        let envelope = self.envelope(&domain, |it| (it.duty_kind, it.signing_root) = (DEPOSIT, signing_root));
+        let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
+        EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
+    }
+
+    fn equivocating(&self, deployment: &Deployment) -> EvidenceFile {
+        let domain = domain(deployment);
+        let say = |byte| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+            let subject = (self.key, 0, ShareIndex::new(2).unwrap());
+            SignedMessage::sign(&domain, &signer_key(&self.signers[1]), subject, body)
+        };
+        let proof = MessagesProof { first: say(2), second: say(3) };
+        EvidenceFile::new(&domain, deployment.court, Proof::CeremonyEquivocation(proof))
+    }
+
+    /// One file of each fault of a server.
+    pub(crate) fn every_fault(&self, deployment: &Deployment) -> Vec<EvidenceFile> {
+        vec![
+            self.wrong_partial(deployment, false, 1),
+            self.wrong_partial(deployment, true, 1),
+            self.conflicting(deployment),
+            self.unauthorised(deployment),
+            self.equivocating(deployment),
+        ]
+    }
+
+    /// The provider asks for two votes with one target.
+    pub(crate) fn equivocating_provider(
+        &self,
+        deployment: &Deployment,
+        duty_key: &PrivateKeySigner,
+        assignment: u64,
+    ) -> EvidenceFile {
+        let domain = domain(deployment);
+        let ask = |root| {
+            let mut request = SignedDutyRequest {
+                key_id: self.key,
+                assignment,
+                duty_kind: ATTESTATION,
+                slot: 40,
+                source_epoch: 1,
+                target_epoch: 2,
+                signing_root: B256::repeat_byte(root),
+                signature: [0; 65],
+            };
+            request.signature = signer_key(duty_key).sign_digest(request.digest(&domain));
+            request
+        };
+        let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(2) });
+        EvidenceFile::new(&domain, deployment.court, proof)
+    }
+}
