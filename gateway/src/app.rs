@@ -159,6 +159,9 @@ async fn serve(
     serving.await?.wrap_err("serving HTTP")?;
     // A server has so long to connect, and again to answer; one that broke is asked twice.
     app.signing.end(4 * Duration::from_millis(config.limits.server_ms).min(MOST_LATE)).await;
+    if let Err(error) = app.protection.empty_log() {
+        tracing::warn!(error = %error, "slashing protection keeps its log until the next start");
+    }
     tracing::info!("stkr-gateway ends");
     outcome.map_err(|error| Failure::not_safe(error).into())
 }

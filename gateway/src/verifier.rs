@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 /// Signatures of one group and messages of one group at most: what one of them may have to wait for, about 20 ms.
 const GROUP: usize = 128;
 const GROUP_MESSAGES: usize = 32;
+/// Of what nobody waits for, so many stand behind the rest: more, and an hour of load would be kept in memory.
+const MOST_LATE: usize = 4096;
 /// Threads at most.
 const MOST_THREADS: usize = 8;
 
@@ -61,6 +63,11 @@ impl Shared {
 }
 
 impl Queue {
+    fn push(&mut self, job: Job, urgency: Urgency) {
+        let has_time = urgency == Urgency::Late && self.late.len() < MOST_LATE;
+        if has_time { &mut self.late } else { &mut self.urgent }.push_back(job);
+    }
+
     /// The oldest that somebody waits for and that may go together; if there are none, the oldest of the others.
     fn group(&mut self) -> Option<Vec<Job>> {
         let jobs = if self.urgent.is_empty() { &mut self.late } else { &mut self.urgent };
@@ -124,8 +131,7 @@ impl Verify for Verifier {
         let (reply, verdict) = oneshot::channel();
         {
             let mut queue = self.handle.0.lock();
-            let jobs = if urgency == Urgency::Late { &mut queue.late } else { &mut queue.urgent };
-            jobs.push_back(Job { claim, reply });
+            queue.push(Job { claim, reply }, urgency);
         }
         self.handle.0.ready.notify_one();
         // No verdict is no yes: the collection then verifies for itself.
@@ -186,5 +192,9 @@ mod tests {
         queue.late = (0..GROUP_MESSAGES + 1).map(job).collect();
         assert_eq!(numbers(&mut queue.group().unwrap().iter()), [32, 33]);
         assert_eq!((queue.group().unwrap().len(), queue.late.len()), (GROUP_MESSAGES, 1));
+        for _ in 0..MOST_LATE {
+            queue.push(job(1), Urgency::Late);
+        }
+        assert_eq!((queue.late.len(), queue.urgent.len()), (MOST_LATE, 1), "what is too late goes with the rest");
     }
 }

@@ -164,7 +164,7 @@ pub(crate) fn connect(path: &Path, migrations: &[&str]) -> Result<Connection, Op
 ///
 /// After a crash SQLite finds transactions in the log that were written but perhaps never synced: this process would see
 /// them, call them recorded, and lose them with the power.
-fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy == 0 { Ok(()) } else { Err(OpenError::InUse { path: path.to_owned() }) }
 }

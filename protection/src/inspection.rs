@@ -13,8 +13,8 @@ use crate::store::Store;
 use crate::witness::Found;
 use crate::{InstanceId, export};
 
-/// A database that is only read: whatever state it is in, it stays as it is, and nothing signs with it. There is no method that
-/// does, and none that leads to a [`Protection`](crate::Protection).
+/// A database that is only read: whatever state it is in, it stays in it (an old schema is brought up to date), and nothing signs
+/// with it. There is no method that does, and none that leads to a [`Protection`](crate::Protection).
 #[derive(Debug)]
 pub struct Inspection {
     store: Store,

@@ -225,6 +225,16 @@ impl Protection {
         self.lock().check_writable()
     }
 
+    /// Moves everything from the write-ahead log into the database file. For the end of a program, which may come while threads
+    /// still hold this: whoever copies the file of a stopped program should have all of it, and an old copy that is put over
+    /// it must not find a newer log beside it.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the log stays, and the next start reads it.
+    pub fn empty_log(&self) -> Result<(), Unavailable> {
+        self.lock().empty_log()
+    }
+
     /// Writes a consistent copy of the database into a new file, marked as a backup: wherever it is put, it refuses to sign
     /// until somebody has imported what was signed since. `of` says whose it is ([`Owner::name`]); [`restore`] compares it.
     ///

@@ -239,6 +239,12 @@ impl Store {
         file::check_room(&path).map_err(|source| Unavailable::NoRoom { path, source })
     }
 
+    /// Leaves nothing in the write-ahead log.
+    pub(crate) fn empty_log(&mut self) -> Result<(), Unavailable> {
+        let path = self.guard.path.clone();
+        file::make_durable(self.ready()?, &path).map_err(|error| Unavailable::Reopen(Box::new(error)))
+    }
+
     pub(crate) fn backup(&mut self, path: &Path, of: &str) -> Result<(), BackupError> {
         let generation = self.generation;
         let connection = self.ready()?;

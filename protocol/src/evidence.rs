@@ -29,7 +29,7 @@ use crate::{
     eip712,
     envelope::{DutyKind, Envelope},
     json,
-    leaves::{climb, merkle_proof, share_leaf},
+    leaves::{climb, merkle_proof, pair_hash, share_leaf},
     messages::SignedMessage,
     recover_signer,
 };
@@ -662,7 +662,7 @@ fn duties(it: &DutiesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceEr
     it.holder.signed(digests.0, &first.signature)?;
     it.holder.signed(digests.1, &second.signature)?;
     first.duty().must_conflict(&second.duty())?;
-    Ok((both(digests), first.key_id, first.committee_epoch, it.holder.accused(first.index)))
+    Ok((pair_hash(digests.0, digests.1), first.key_id, first.committee_epoch, it.holder.accused(first.index)))
 }
 
 fn unauthorised(it: &EnvelopeProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
@@ -684,7 +684,7 @@ fn requests(it: &RequestsProof, domain: &ProtocolDomain) -> Result<Found, Eviden
     let digests = (first.digest(domain), second.digest(domain));
     let duty_key = one_signer(digests, (&first.signature, &second.signature))?;
     first.duty().must_conflict(&second.duty())?;
-    Ok((both(digests), first.key_id, 0, Accused::DutyKey { duty_key, assignment: first.assignment }))
+    Ok((pair_hash(digests.0, digests.1), first.key_id, 0, Accused::DutyKey { duty_key, assignment: first.assignment }))
 }
 
 fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
@@ -701,18 +701,13 @@ fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, Eviden
         return Err(EvidenceError::NoConflict);
     }
     let signer = one_signer(digests, (&first.signature, &second.signature))?;
-    Ok((both(digests), first.key_id, 0, Accused::Signer(signer)))
+    Ok((pair_hash(digests.0, digests.1), first.key_id, 0, Accused::Signer(signer)))
 }
 
 fn one_signer(digests: (B256, B256), signatures: (&[u8; 65], &[u8; 65])) -> Result<Address, EvidenceError> {
     let claimed = recover_signer(digests.0, signatures.0)?;
     let recovered = recover_signer(digests.1, signatures.1)?;
     if claimed == recovered { Ok(claimed) } else { Err(EvidenceError::OtherSigner { claimed, recovered }) }
-}
-
-/// keccak256 of both, the smaller first.
-fn both((one, other): (B256, B256)) -> B256 {
-    keccak256([one.min(other).0, one.max(other).0].concat())
 }
 
 /// What a conflict is judged by.

@@ -22,7 +22,8 @@ pub fn share_leaf(index: ShareIndex, server: u32, signer: Address, share_key: &[
     keccak256(bytes)
 }
 
-fn parent(one: B256, other: B256) -> B256 {
+/// keccak256 of both, the smaller first: a node of the tree, and what the Court calls the evidence of two signed things.
+pub(crate) fn pair_hash(one: B256, other: B256) -> B256 {
     keccak256([one.min(other).0, one.max(other).0].concat())
 }
 
@@ -31,7 +32,7 @@ fn parents(nodes: &[B256]) -> Vec<B256> {
     nodes
         .chunks(2)
         .map(|pair| match pair {
-            [left, right] => parent(*left, *right),
+            [left, right] => pair_hash(*left, *right),
             rest => rest.first().copied().unwrap_or_default(),
         })
         .collect()
@@ -62,5 +63,5 @@ pub fn merkle_proof(leaves: &[B256], mut position: usize) -> Vec<B256> {
 /// The root to which `proof` leads from `leaf`, as OpenZeppelin's `MerkleProof.processProof` climbs.
 #[must_use]
 pub fn climb(leaf: B256, proof: &[B256]) -> B256 {
-    proof.iter().fold(leaf, |node, sibling| parent(node, *sibling))
+    proof.iter().fold(leaf, |node, sibling| pair_hash(node, *sibling))
 }

@@ -58,26 +58,15 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
 }
 
 fn court_fact(event: &CourtEvents, block: u64) -> Option<Fact> {
-    Some(match event {
-        CourtEvents::EvidenceCommitted(event) => Fact::EvidenceCommitted { commitment: event.commitment, block },
-        CourtEvents::FaultProven(event) => Fact::FaultUpheld {
-            fault: event.fault,
-            server_id: event.server,
-            key_id: id(&event.keyId)?,
-            evidence: event.evidence,
-            reporter: event.reporter,
-            charged: true,
-        },
-        CourtEvents::FaultRecorded(event) => Fact::FaultUpheld {
-            fault: event.fault,
-            server_id: event.server,
-            key_id: id(&event.keyId)?,
-            evidence: event.evidence,
-            reporter: event.reporter,
-            charged: false,
-        },
+    let (fault, server_id, key_id, evidence, reporter, charged) = match event {
+        CourtEvents::EvidenceCommitted(it) => {
+            return Some(Fact::EvidenceCommitted { commitment: it.commitment, block });
+        }
+        CourtEvents::FaultProven(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, true),
+        CourtEvents::FaultRecorded(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, false),
         CourtEvents::ProviderFaultProven(_) => return None,
-    })
+    };
+    Some(Fact::FaultUpheld { fault, server_id, key_id: id(&key_id)?, evidence, reporter, charged })
 }
 
 fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {

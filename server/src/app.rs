@@ -292,9 +292,9 @@ impl App {
     }
 
     /// Writes what is still to be written; after the last request.
-    pub async fn flush(&self) {
+    pub async fn end(&self) {
         if let Some(duties) = &self.duties {
-            duties.flush().await;
+            duties.end().await;
         }
     }
 

@@ -86,6 +86,14 @@ impl Desk {
     pub fn check_writable(&self) -> Result<(), Unavailable> {
         self.protection.check_writable()
     }
+
+    /// See [`Protection::empty_log`].
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn empty_log(&self) -> Result<(), Unavailable> {
+        self.protection.empty_log()
+    }
 }
 
 fn serve(protection: &Protection, commits: &Counter, mut jobs: mpsc::Receiver<Job>) {

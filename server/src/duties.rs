@@ -96,9 +96,12 @@ impl Duties {
         Ok(watermarks::of(key_id, &facts, state, askers.current))
     }
 
-    /// Waits until all evidence is written.
-    pub async fn flush(&self) {
+    /// Waits until all evidence is written, and leaves slashing protection in one file. Call it when no more requests come.
+    pub async fn end(&self) {
         self.evidence.flush().await;
+        if let Err(error) = self.desk.empty_log() {
+            tracing::warn!(error = %error, "slashing protection keeps its log until the next start");
+        }
     }
 
     /// One answer per request, in order.

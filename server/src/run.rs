@@ -98,7 +98,7 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
     let served = serve_tls(listener, router, tls, app.metrics(), Limits::default(), shutdown).await;
     registration.abort();
     assignments.abort();
-    app.flush().await;
+    app.end().await;
     served.wrap_err("serve")
 }
 

@@ -657,3 +657,29 @@ fn in_a_database_in_service_a_key_in_doubt_is_not_exported_by_a_look_either() {
     assert_eq!(inspection.distrust(), None);
     assert_eq!(inspection.export(Vec::new(), None).unwrap().left_out, [key(1)]);
 }
+
+#[test]
+fn an_old_copy_over_a_database_whose_log_was_emptied_is_an_old_copy() {
+    let folder = used();
+    let old = fs::read(&folder.path).unwrap();
+    let database = folder.open();
+    let log = folder.file("protection.db-wal");
+    database.register(&[key(2)], None).unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    database.empty_log().unwrap();
+    assert_eq!(fs::metadata(&log).unwrap().len(), 0, "the file alone is whole, while the program still holds it");
+    database.register(&[key(3)], None).unwrap();
+    database.empty_log().unwrap();
+    // As if the program had ended here, and nothing been closed.
+    let killed = Folder::new();
+    for name in ["protection.db", "protection.db-wal"] {
+        fs::copy(folder.file(name), killed.file(name)).unwrap();
+    }
+    drop(database);
+    let keys = |path| {
+        rusqlite::Connection::open(path).unwrap().query_row("SELECT count(*) FROM validator", [], |row| row.get(0))
+    };
+    assert_eq!(keys(&killed.path), Ok(3_i64));
+    fs::write(&killed.path, old).unwrap();
+    assert_eq!(keys(&killed.path), Ok(1_i64), "no newer log is read into it");
+}

@@ -21,6 +21,15 @@ fn protection(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Of a stopped program: its log is empty, so that the database file alone is whole.
+fn closed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = protection(folder)?;
+    for log in files.iter().filter(|path| path.to_string_lossy().ends_with("-wal")) {
+        eyre::ensure!(std::fs::metadata(log)?.len() == 0, "{} was left full", log.display());
+    }
+    Ok(files)
+}
+
 fn copy_all(files: &[PathBuf], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     for file in files {
@@ -48,7 +57,7 @@ async fn an_old_copy_in_the_place_of_slashing_protection_and_its_witness_signs_n
     let (server, gateway) = (dealt.network.servers[0].dir.clone(), dealt.gateway.dir.clone());
     let programs = [("stkr-server", server), ("stkr-gateway", gateway)];
     for (program, folder) in &programs {
-        copy_all(&protection(folder)?, &dir.path().join(program))?;
+        copy_all(&closed(folder)?, &dir.path().join(program))?;
     }
 
     dealt.run().await?;
@@ -56,6 +65,7 @@ async fn an_old_copy_in_the_place_of_slashing_protection_and_its_witness_signs_n
     dealt.terminate()?;
     let configs = [dealt.network.servers[0].config.clone(), dealt.gateway.config.clone()];
     for ((program, folder), config) in programs.iter().zip(&configs) {
+        closed(folder)?;
         copy_all(&protection(&dir.path().join(program))?, folder)?;
         let (code, said) = run(program, config, &dir.path().join("runs"))?;
         assert!(code == Some(4) && said.contains("is an old copy"), "{program} ended with {code:?}: {said}");
