@@ -102,6 +102,7 @@ fn wrong_partial(setup: &Setup) -> Vec<u8> {
 fn every_fault(setup: &Setup) -> Vec<Proof> {
     let commitment = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(7) });
     let dealing = Body::Dealing(DealingBody {
+        one_time_keys_hash: B256::repeat_byte(1),
         one_time_key: vec![2; 33],
         commitments: vec![3; 128 * 3],
         proof_of_possession: vec![4; 256],
@@ -309,6 +310,7 @@ fn one_message_said_twice_and_a_dealing_that_was_committed_to_are_no_equivocatio
     assert_eq!(judged(key(2), key(2)), Err(EvidenceError::NoConflict));
     assert!(judged(key(2), key(3)).is_ok());
     let dealing = say(Body::Dealing(DealingBody {
+        one_time_keys_hash: B256::repeat_byte(1),
         one_time_key: vec![2; 33],
         commitments: vec![3; 128],
         proof_of_possession: vec![4; 256],
