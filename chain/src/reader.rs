@@ -420,6 +420,46 @@ impl ChainReader {
         key_info(key_id, &key)
     }
 
+    /// Whether the chain ordered signing `signing_root` with the key, at the newest block. For accusations only: an order counts for
+    /// a signer once it is final ([`ChainReader::is_ordered`]).
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn is_ordered_now(&self, key_id: u64, signing_root: B256) -> Result<bool, ChainError> {
+        let registry = self.deployment.key_registry;
+        self.latest(format!("reading whether key {key_id} was ordered to sign {signing_root}"), |provider| async move {
+            KeyRegistry::new(registry, provider).isOrdered(U256::from(key_id), signing_root).call().await
+        })
+        .await
+    }
+
+    /// Whether the key's consumer would penalise the provider that `duty_key` stands for in that assignment, if the Court asked now.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
+    pub async fn can_penalise_provider(
+        &self,
+        key_id: u64,
+        assignment: u64,
+        duty_key: Address,
+    ) -> Result<bool, ChainError> {
+        let (consumer, court) = (self.key(key_id).await?.consumer, self.deployment.court);
+        if consumer.is_zero() {
+            return Ok(false);
+        }
+        let asked = self
+            .latest(format!("asking whose duty key {duty_key} is"), |provider| async move {
+                let pools = Micropools::new(consumer, provider);
+                pools.penaliseProvider(U256::from(key_id), assignment, duty_key, court).from(court).call().await
+            })
+            .await;
+        match asked {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_transient() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Who may ask for duties of the key at the newest block; nothing where nobody may: no such key, not Live, or a
     /// provider without a duty key.
     ///

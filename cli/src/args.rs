@@ -298,6 +298,15 @@ pub(crate) enum EvidenceCommand {
         #[arg(long)]
         offline: bool,
     },
+    /// Look for faults in what gateways kept (pages of their /v1/requests) and write a file of each
+    Find {
+        /// Pages; from several gateways: what one server signed for one of them can conflict with what it signed for another
+        #[arg(required = true)]
+        pages: Vec<PathBuf>,
+        /// Folder for the files
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
     /// Report a fault from the signing account, whoever that is: commit, wait for a block, prove, follow until final
     Submit {
         /// The file

@@ -35,6 +35,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::accept::{Form, negotiate};
 use crate::clock::unix_seconds;
+use crate::export;
 use crate::follow::{Bell, Look};
 use crate::quiet::{QuietError, WHAT_TO_DO};
 use crate::signing::{SignError, Signing};
@@ -603,8 +604,14 @@ async fn page(app: Arc<App>, table: Table, asked: Asked) -> Result<Json<Rows>, P
     })?;
     // What was just answered is on its way to the disk.
     app.signing.keeper.flush().await;
-    let store = app.store.clone();
-    let read = move || store.page(table, range.after.unwrap_or(0), range.limit.unwrap_or(PAGE));
+    let (store, schedule) = (app.store.clone(), app.signing.schedule.clone());
+    let read = move || {
+        let mut rows = store.page(table, range.after.unwrap_or(0), range.limit.unwrap_or(PAGE))?;
+        if table == Table::Requests {
+            rows.iter_mut().for_each(|row| export::complete(row, &schedule));
+        }
+        Ok(rows)
+    };
     let rows: Result<Vec<Row>, StoreError> = match tokio::task::spawn_blocking(read).await {
         Ok(rows) => rows,
         Err(error) => return Err(unavailable(error.to_string(), "ask again")),
@@ -628,7 +635,7 @@ async fn requests(State(app): State<Arc<App>>, asked: Asked) -> Result<Json<Rows
     page(app, Table::Requests, asked).await
 }
 
-/// Envelopes that servers signed over wrong partial signatures
+/// Envelopes that servers signed over wrong partial signatures, or over what the chain never ordered
 #[utoipa::path(
     get,
     path = "/v1/evidence",

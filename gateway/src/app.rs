@@ -26,6 +26,7 @@ use crate::keys::KeyRing;
 use crate::metrics::GatewayMetrics;
 use crate::quiet::{Quiet, Watchman};
 use crate::recorder::Recorder;
+use crate::report::Reporter;
 use crate::signing::{Late, Signing};
 use crate::store::{Keeper, SCHEMA, Store};
 use crate::verifier::Verifier;
@@ -110,6 +111,8 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
     };
     let watchman = Watchman { quiet, ring, store: store.clone(), metrics: metrics.clone() };
     tokio::spawn(watchman.run(shutdown.clone()));
+    let reporter = Reporter::new(config.report.relayers.clone(), store.clone(), metrics.clone())?;
+    tokio::spawn(reporter.run(shutdown.clone()));
     let clock = Clock::new(&metrics.registry);
     tokio::spawn(clock.clone().watch(CLOCK_PAUSE, shutdown.clone(), {
         let ring = signing.ring.clone();

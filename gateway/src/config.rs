@@ -11,11 +11,14 @@ use stkr_node::config::{
 use stkr_node::tls::Identity;
 use stkr_node::{secrets, tls};
 use stkr_protocol::SignerKey;
+use url::Url;
 
 /// Longest quiet period, epochs: nearly two hours.
 const MOST_QUIET_EPOCHS: u64 = 16;
 /// Duty keys at once: the present one and, while one replaces the other, the next.
 const MOST_DUTY_KEYS: usize = 2;
+/// Relayers that get evidence; any one of them is enough.
+const MOST_RELAYERS: usize = 8;
 
 /// Everything a gateway is told by its provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,8 @@ pub struct GatewayConfig {
     pub doppelganger: DoppelgangerConfig,
     /// Where it stops.
     pub high_watermark: HighWatermarkConfig,
+    /// Who gets its evidence.
+    pub report: ReportConfig,
     /// Where it serves.
     pub listen: GatewayListen,
     /// Its files.
@@ -88,6 +93,32 @@ pub struct HighWatermarkConfig {
     /// No block of this slot or a later one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<u64>,
+}
+
+/// `[report]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportConfig {
+    /// Relayers: scheme, host and port.
+    pub relayers: Vec<Url>,
+}
+
+impl ReportConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let is_plain = |url: &Url| {
+            let rest = (url.path(), url.query(), url.username(), url.password());
+            matches!(url.scheme(), "http" | "https") && rest == ("/", None, "", None)
+        };
+        if self.relayers.len() <= MOST_RELAYERS && self.relayers.iter().all(is_plain) {
+            return Ok(());
+        }
+        Err(ConfigError::value(
+            "report.relayers",
+            format!(
+                "write at most {MOST_RELAYERS} addresses like https://relayer.example:8443, with nothing behind the port"
+            ),
+        ))
+    }
 }
 
 /// `[listen]`.
@@ -269,6 +300,10 @@ impl ProgramConfig for GatewayConfig {
                 "3950592",
             ),
             Doc::new(
+                "report.relayers",
+                "Relayers that get evidence of servers' faults and report it to the Court, for example\n[\"https://relayer.example\"]. Any relayer will do, and two are better than one; without any, evidence stays here\n(/v1/evidence) until somebody fetches it.",
+            ),
+            Doc::new(
                 "listen.address",
                 "Where validator clients find it. Whoever reaches this port gets signatures: keep it on the loopback\ninterface, or use TLS and a firewall. Port 0 takes a free one (the ready line on stdout says which).",
             ),
@@ -305,6 +340,7 @@ impl ProgramConfig for GatewayConfig {
         self.schedule()?;
         self.duty_keys()?;
         self.listen.check()?;
+        self.report.check()?;
         self.check_numbers()?;
         self.check_databases()?;
         self.log.check()

@@ -20,7 +20,8 @@
 //! | [`verifier`] | combined signatures over one root, verified together |
 //! | [`line`](mod@line) | the queue of one server: what waits travels in one call |
 //! | [`keys`], [`follow`] | which keys are served, as the chain assigns them |
-//! | [`store`] | requests, envelopes and evidence, kept and bounded |
+//! | [`store`], [`export`] | requests, envelopes and evidence, kept and bounded, and as others read them |
+//! | [`report`] | hands evidence to relayers |
 //! | [`app`], [`setup`], [`history`], [`config`](mod@config) | wiring and commands |
 
 pub mod accept;
@@ -28,6 +29,7 @@ pub mod api;
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod export;
 pub mod follow;
 pub mod history;
 pub mod keys;
@@ -35,6 +37,7 @@ pub mod line;
 pub mod metrics;
 pub mod quiet;
 pub mod recorder;
+pub mod report;
 pub mod setup;
 pub mod signing;
 pub mod store;

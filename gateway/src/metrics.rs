@@ -40,6 +40,8 @@ pub struct GatewayMetrics {
     pub verified_groups: Counter,
     /// Calls to servers.
     pub calls: Counter,
+    /// Evidence given to relayers, by outcome.
+    pub handed_on: Family<Labels<1>, Counter>,
     /// Requests and envelopes that were not kept.
     pub not_kept: Counter,
 }
@@ -101,6 +103,11 @@ impl Default for GatewayMetrics {
                 "gateway_not_kept",
                 "Requests whose envelopes were not kept: disk too slow or broken",
                 Counter::default(),
+            ),
+            handed_on: registry.register(
+                "gateway_evidence_handed_on",
+                "Evidence given to relayers, by outcome",
+                Family::<Labels<1>, Counter>::default(),
             ),
             registry,
         }

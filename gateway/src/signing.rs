@@ -10,10 +10,10 @@ use stkr_duties::{DecodeError, Duty, DutyError, DutyKind, ForkSchedule, SigningR
 use stkr_kill_points::kill_point;
 use stkr_node::collector::{Collector, MemberTrouble, Trouble};
 use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
-use stkr_protocol::ProtocolDomain;
 use stkr_protocol::collection::{Collection, Progress};
 use stkr_protocol::evidence::EvidenceFile;
-use stkr_protocol::sign::{AskError, Asked, RefusalKind};
+use stkr_protocol::sign::{AskError, Asked, RefusalKind, SignedPartial};
+use stkr_protocol::{ProtocolDomain, envelope};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
@@ -319,7 +319,11 @@ impl Signing {
             let record = record(&key, &wanted, &collector, court);
             let caught = record.wrong.iter().map(|(server, _)| *server);
             for server_id in caught {
-                tracing::error!(server_id, key_id = key.key_id, "a server signed an envelope over a wrong partial");
+                tracing::error!(
+                    server_id,
+                    key_id = key.key_id,
+                    "a server signed an envelope that it must not sign; the evidence is kept"
+                );
                 suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(server_id);
             }
             keeper.keep(record);
@@ -361,13 +365,13 @@ fn refusal(collector: &Collector<Line>, needed: usize) -> SignError {
 
 fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>, court: Address) -> Record {
     let server = |index: ShareIndex| collector.server_at(index).unwrap_or_default();
-    let kept = |index: ShareIndex, answer: &stkr_protocol::sign::SignedPartial| Kept {
+    let kept = |index: ShareIndex, answer: &SignedPartial| Kept {
         server_id: server(index).to_string(),
         answer: answer.clone(),
         evidence: None,
     };
     let wrong = collector.evidence().iter().map(|evidence| {
-        let answer = stkr_protocol::sign::SignedPartial {
+        let answer = SignedPartial {
             partial: evidence.partial,
             envelope: evidence.envelope_signature,
             index: evidence.culprit,
@@ -376,13 +380,25 @@ fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>, court: 
         let file = EvidenceFile::of_partial(collector.collection().committee(), court, evidence);
         (server(evidence.culprit), Kept { evidence: file, ..kept(evidence.culprit, &answer) })
     });
+    let unordered = unordered(collector).map(|(index, answer)| {
+        let subject = collector.collection().asked().subject();
+        let file = EvidenceFile::of_unordered(collector.collection().committee(), court, subject, answer);
+        (server(index), Kept { evidence: file, ..kept(index, answer) })
+    });
     Record {
         key_id: key.key_id,
         request: Arc::new(collector.collection().request().clone()),
         answers: collector.collection().answers().map(|(index, answer)| kept(index, answer)).collect(),
-        wrong: wrong.collect(),
+        wrong: wrong.chain(unordered).collect(),
         slashable: wanted.request.duty.slashable().map(|slashable| (key.pubkey, slashable)),
     }
+}
+
+/// Answers to an exit. The chain orders none, so every server has to refuse, and one that signs is at fault.
+fn unordered(collector: &Collector<Line>) -> impl Iterator<Item = (ShareIndex, &SignedPartial)> {
+    let collection = collector.collection();
+    let is_exit = collection.asked().subject().duty_kind() == envelope::DutyKind::VoluntaryExit;
+    collection.answers().filter(move |_| is_exit)
 }
 
 const fn word(trouble: &Trouble) -> &'static str {

@@ -17,7 +17,7 @@ use stkr_kill_points::kill_point;
 use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
-use stkr_protocol::evidence::EvidenceFile;
+use stkr_protocol::evidence::{EvidenceFile, SignedDutyRequest};
 use stkr_protocol::sign::{SignRequest, SignedPartial};
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ use crate::clock::unix_seconds;
 pub const SCHEMA: Schema = Schema {
     name: "gateway database",
     application_id: 0x5347_7761, // "SGwa"
-    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED, SIGNED],
+    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED, SIGNED, HANDED_ON],
 };
 
 const TABLES: &str = "
@@ -70,6 +70,14 @@ CREATE TABLE signed_keys (
     pubkey BLOB PRIMARY KEY CHECK (length(pubkey) = 48),
     slot INTEGER,
     target_epoch INTEGER
+) STRICT;
+";
+
+const HANDED_ON: &str = "
+-- up to which evidence each relayer has it
+CREATE TABLE handed_on (
+    relayer TEXT PRIMARY KEY,
+    evidence INTEGER NOT NULL
 ) STRICT;
 ";
 
@@ -138,7 +146,12 @@ pub struct Row {
     /// The request as it was sent to the servers.
     #[schema(value_type = Object)]
     pub request: serde_json::Value,
-    /// `{serverId, answer}` of each that answered; in evidence, of the one at fault, with the file `evidence` for the Court.
+    /// What the duty key signed, in the raw form of evidence; only in requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub signed_request: Option<SignedDutyRequest>,
+    /// `{serverId, answer, signed}` of each that answered, `signed` in the raw form of evidence; in evidence, `{serverId, answer,
+    /// evidence}` of the one at fault, with the file for the Court.
     #[schema(value_type = Vec<Object>)]
     pub envelopes: serde_json::Value,
 }
@@ -317,10 +330,37 @@ impl Store {
                 key_id: row.get::<_, i64>(2)?.to_string(),
                 server_id: row.get::<_, Option<u32>>(3)?.map(|id| id.to_string()),
                 request: parse(row.get(4)?)?,
+                signed_request: None,
                 envelopes: parse(row.get(5)?)?,
             });
         }
         Ok(page)
+    }
+
+    /// Id of the newest evidence that this relayer has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn handed_on(&self, relayer: &str) -> Result<u64, StoreError> {
+        let connection = self.database.lock();
+        let found: Option<i64> = connection
+            .query_row("SELECT evidence FROM handed_on WHERE relayer = ?1", [relayer], |row| row.get(0))
+            .optional()?;
+        Ok(found.and_then(|id| u64::try_from(id).ok()).unwrap_or(0))
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_handed_on(&self, relayer: &str, evidence: u64) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO handed_on (relayer, evidence) VALUES (?1, ?2)",
+                params![relayer, number(evidence)],
+            )?;
+            Ok(())
+        })
     }
 
     /// Writes records in one transaction and drops the oldest beyond the bounds.

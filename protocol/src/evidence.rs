@@ -32,6 +32,7 @@ use crate::{
     leaves::{climb, merkle_proof, pair_hash, share_leaf},
     messages::SignedMessage,
     recover_signer,
+    sign::{SignedPartial, Subject},
 };
 
 /// The version that this program writes and reads.
@@ -570,6 +571,20 @@ impl EvidenceFile {
             _ => Proof::InvalidPartial(proof),
         };
         Some(Self::new(committee.domain(), court, proof))
+    }
+
+    /// An answer of a member of `committee` to what the chain orders only, and did not; nothing if there is no such member.
+    #[must_use]
+    pub fn of_unordered(
+        committee: &Committee,
+        court: Address,
+        subject: &Subject,
+        answer: &SignedPartial,
+    ) -> Option<Self> {
+        let holder = Holder::of(committee, answer.index)?;
+        let envelope = subject.envelope(answer.committee_epoch, answer.index, &answer.partial);
+        let envelope = SignedEnvelope::new(&envelope, answer.envelope);
+        Some(Self::new(committee.domain(), court, Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder })))
     }
 
     /// Reads a file.

@@ -16,12 +16,14 @@
 pub mod api;
 pub mod ceremony;
 pub mod collection;
+pub mod conflicts;
 pub mod dealt;
 mod domain;
 mod eip712;
 pub mod envelope;
 pub mod evidence;
 mod json;
+pub mod kept;
 pub mod leaves;
 pub mod messages;
 pub mod registration;

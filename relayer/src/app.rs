@@ -12,7 +12,7 @@ use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::endpoint::ask_contract;
 use stkr_chain::errors::ContractError;
 use stkr_chain::intents::{IntentOptions, Intents, Superseded};
-use stkr_chain::{Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection};
+use stkr_chain::{ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust};
 use stkr_node::config::Preset;
 use stkr_node::database::{Database, Schema};
 use stkr_node::endpoints::usable_endpoints;
@@ -23,6 +23,7 @@ use stkr_node::shutdown::{Reason, Shutdown};
 use stkr_node::tls::Identity;
 
 use crate::config::RelayerConfig;
+use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::http;
 use crate::shared::Shared;
@@ -73,7 +74,9 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let intents = Intents::new(chain_store, endpoints.clone(), &deployment, signer, options, superseded());
 
     let store = Store::new(database);
-    let shared = Shared::new(store.clone(), Some(intents.clone()));
+    let reader = ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint);
+    let desk = Desk::new(store.clone(), reader.map_err(Failure::unavailable)?);
+    let shared = Shared::new(store.clone(), Some(intents.clone()), Some(desk));
     let listener = std::net::TcpListener::bind(config.listen.address)
         .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
     let address = listener.local_addr()?;

@@ -19,20 +19,20 @@ use alloy::primitives::{Address, B256};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Verified};
 
 use crate::plan::{Action, Clock};
-use crate::store::{Evidence, Store, StoreError};
+use crate::store::{Evidence, PROVIDER, Store, StoreError};
 use crate::view::{KeyPhase, View};
 
 /// Rows read in one go.
 const PAGE: u32 = 1_000;
 /// Cases of one server, key and fault; one is charged in a term. The rest stays in the database.
-const MOST_OF_A_GROUP: usize = 32;
+pub const MOST_OF_A_GROUP: usize = 32;
 
 /// Evidence that verifies, with who is accused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// Row of the evidence.
     pub id: u64,
-    /// Server at fault.
+    /// Server at fault; [`PROVIDER`] where a provider is.
     pub server_id: u32,
     /// What goes to the Court.
     pub file: EvidenceFile,
@@ -72,7 +72,7 @@ impl Cases {
 
     fn case(&self, row: Evidence, reporter: Address) -> Option<Case> {
         let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
-        let server_id = row.server_id.parse().ok()?;
+        let server_id = row.server_id.map_or(Some(PROVIDER), |id| id.parse().ok())?;
         // Before the pairing: who errs all day must not make this relayer compute all day.
         let group = (server_id, file.proof.key_id(), file.proof.fault() as u8);
         if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
@@ -128,7 +128,11 @@ pub fn stage(view: &View, case: &Case) -> Stage {
     if faults.shown.contains_key(&case.verified.evidence) {
         return Stage::OnRecord;
     }
-    if faults.of_term.contains(&group(case)) {
+    if let Accused::DutyKey { assignment, .. } = case.verified.accused {
+        if faults.of_assignment.contains(&(case.verified.key_id, assignment)) {
+            return Stage::Spared;
+        }
+    } else if faults.of_term.contains(&group(case)) {
         return Stage::Spared;
     }
     if !can_be_proven(view, case) {

@@ -1,9 +1,10 @@
-//! The HTTP side: everything a relayer knows is public, nothing can be changed through it.
+//! The HTTP side: everything a relayer knows is public, and nothing can be changed through it, but that anybody can hand in evidence.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -11,10 +12,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
+use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
 
+use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
 use crate::shared::Shared;
 use crate::status::{self, IntentLine, KeyStatus, PoolStatus, Status};
@@ -131,9 +134,9 @@ impl Range {
 #[openapi(
     info(
         title = "stkr-relayer",
-        description = "What a Stkr relayer sees and carries. Everything is public and read-only."
+        description = "What a Stkr relayer sees and carries. Everything is public; all that can be given to it is evidence."
     ),
-    paths(page, health, livez, readyz, metrics, status, ceremony, evidence, intents, pools, keys, openapi)
+    paths(page, health, livez, readyz, metrics, status, ceremony, evidence, hand_in, intents, pools, keys, openapi)
 )]
 pub struct Api;
 
@@ -156,7 +159,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(self::metrics))
         .route("/status", get(status))
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
-        .route("/v1/evidence", get(evidence))
+        .route("/v1/evidence", get(evidence).post(hand_in))
         .route("/v1/intents", get(intents))
         .route("/v1/pools", get(pools))
         .route("/v1/keys", get(keys))
@@ -283,6 +286,60 @@ async fn evidence(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Jso
     Ok(Json(EvidenceList { evidence }))
 }
 
+/// What became of evidence that was handed in.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct HandedIn {
+    /// Whether it was new here. If not, it was known, or enough of its kind was.
+    pub kept: bool,
+}
+
+/// Takes evidence from anybody: what proves a fault on this chain is kept and reported to the Court.
+#[utoipa::path(
+    post,
+    path = "/v1/evidence",
+    request_body(content = Object, description = "a file of evidence (docs/protocol.md)", content_type = "application/json"),
+    responses(
+        (status = 200, body = HandedIn),
+        (status = 400, description = "no file of evidence", body = ProblemBody),
+        (status = 413, description = "too long to be one", body = ProblemBody),
+        (status = 422, description = "it proves nothing on this chain", body = ProblemBody),
+        (status = 503, description = "it cannot be judged now", body = ProblemBody),
+    )
+)]
+async fn hand_in(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<HandedIn>, Problem> {
+    let send = "send a file as `stkr evidence` and this API give them";
+    let too_long = || {
+        let reason = format!("evidence has at most {MAX_FILE} bytes");
+        Problem::denied(StatusCode::PAYLOAD_TOO_LARGE, reason, send)
+    };
+    let body = body.ok().filter(|body| body.len() <= MAX_FILE).ok_or_else(too_long)?;
+    let file = EvidenceFile::from_json(&body)
+        .map_err(|error| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send))?;
+    let Some(desk) = &shared.desk else { return Err(later("this relayer does not judge evidence")) };
+    match desk.hand_in(file).await {
+        Ok(taken) => Ok(Json(HandedIn { kept: taken == Taken::Kept })),
+        Err(error @ (DeskError::Proof(_) | DeskError::Chain(_))) => {
+            let what_to_do = "nothing is left to do: the Court would refuse it";
+            Err(Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do))
+        }
+        Err(error @ (DeskError::Busy | DeskError::Unreachable(_) | DeskError::Judging(_))) => {
+            Err(later(&error.to_string()))
+        }
+        Err(DeskError::Store(error)) => Err(broken(&error)),
+    }
+}
+
+fn later(reason: &str) -> Problem {
+    Problem::unavailable(
+        StatusCode::SERVICE_UNAVAILABLE,
+        reason,
+        "try again in some seconds, or give it to another relayer",
+    )
+}
+
 /// Transactions of this relayer, in the order they became necessary.
 #[utoipa::path(
     get,
@@ -377,7 +434,7 @@ mod tests {
         stkr_node::tls::install_provider().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap());
-        let shared = Shared::new(Store::new(database.clone()), None);
+        let shared = Shared::new(Store::new(database.clone()), None, None);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());

@@ -14,6 +14,7 @@ pub mod carry;
 pub mod cases;
 pub mod config;
 pub mod deposits;
+pub mod desk;
 pub mod engine;
 pub mod events;
 pub mod http;

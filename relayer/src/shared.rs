@@ -11,6 +11,7 @@ use stkr_chain::intents::Intents;
 use stkr_node::metrics::Metrics;
 
 use crate::cases::Stage;
+use crate::desk::Desk;
 use crate::plan::Clock;
 use crate::status::{KeyStatus, PoolStatus, Status};
 use crate::store::Store;
@@ -81,15 +82,17 @@ pub struct Shared {
     pub store: Store,
     /// Transactions.
     pub intents: Option<Intents>,
+    /// Where evidence is handed in.
+    pub desk: Option<Desk>,
 }
 
 impl Shared {
-    /// Nothing seen yet. Without `intents` there are no transactions to show.
+    /// Nothing seen yet. Without `intents` there are no transactions to show, without a `desk` nothing can be handed in.
     #[must_use]
-    pub fn new(store: Store, intents: Option<Intents>) -> Arc<Self> {
+    pub fn new(store: Store, intents: Option<Intents>, desk: Option<Desk>) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-relayer", env!("CARGO_PKG_VERSION")));
         let gauges = Gauges::register(&metrics);
-        Arc::new(Self { newest: Mutex::default(), gauges, metrics, store, intents })
+        Arc::new(Self { newest: Mutex::default(), gauges, metrics, store, intents, desk })
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {

@@ -258,11 +258,15 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
             vec![&intent.intent, &intent.state, transaction.unwrap_or(&EMPTY), note.unwrap_or(&EMPTY)]
         }),
     );
+    let provider = "a provider".to_owned();
     table(
         &mut html,
         "Evidence",
         &["server", "key", "kind"],
-        evidence.iter().map(|evidence| vec![&evidence.server_id, &evidence.key_id, &evidence.kind]),
+        evidence.iter().map(|evidence| {
+            let who = evidence.server_id.as_ref().unwrap_or(&provider);
+            vec![who, &evidence.key_id, &evidence.kind]
+        }),
     );
     html.push_str("</body></html>\n");
     html

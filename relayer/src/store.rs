@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use stkr_node::database::Database;
 use stkr_protocol::ceremony::Context;
-use stkr_protocol::evidence::EvidenceFile;
+use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::messages::SignedMessage;
 
 /// Tables of this module; a migration.
@@ -38,6 +38,9 @@ CREATE TABLE evidence (
 ) STRICT;
 ";
 
+/// What stands for the server where a provider is at fault: server ids count from 1.
+pub const PROVIDER: u32 = 0;
+
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -57,9 +60,10 @@ pub struct Evidence {
     pub id: String,
     /// Key it happened with.
     pub key_id: String,
-    /// Server at fault.
-    pub server_id: String,
-    /// The fault: `invalid_partial`, `garbage_partial` or `ceremony_equivocation`.
+    /// Server at fault; absent where a provider is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// The fault by its name in docs/protocol.md, for example `invalid_partial`.
     pub kind: String,
     /// A file of evidence: saved as it is, `stkr evidence` verifies and reports it.
     #[schema(value_type = Object)]
@@ -126,7 +130,7 @@ impl Store {
         Ok(hash.map(B256::from))
     }
 
-    /// Keeps evidence against a server, under the name of its fault. `false` if it was there.
+    /// Keeps evidence against a server ([`PROVIDER`] for a provider), under the name of its fault. `false` if it was there.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -141,6 +145,18 @@ impl Store {
             )
         })?;
         Ok(rows > 0)
+    }
+
+    /// How much evidence there is of one fault of one server, or of providers, with one key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn evidence_of(&self, server_id: u32, key_id: u64, fault: Fault) -> Result<usize, StoreError> {
+        let connection = self.database.lock();
+        let mut count = connection
+            .prepare_cached("SELECT count(*) FROM evidence WHERE server_id = ?1 AND key_id = ?2 AND kind = ?3")?;
+        let rows: u32 = count.query_row(params![server_id, number(key_id), fault.name()], |row| row.get(0))?;
+        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
     /// Servers that were proven to hand out wrong partial signatures: their next ones are verified before they count.
@@ -187,7 +203,7 @@ impl Store {
             found.push(Evidence {
                 id: row.get::<_, i64>(0)?.to_string(),
                 key_id: row.get::<_, i64>(1)?.to_string(),
-                server_id: row.get::<_, u32>(2)?.to_string(),
+                server_id: Some(row.get::<_, u32>(2)?).filter(|id| *id != PROVIDER).map(|id| id.to_string()),
                 kind: row.get(3)?,
                 body: serde_json::from_str(&row.get::<_, String>(4)?)?,
             });

@@ -36,6 +36,8 @@ pub struct Faults {
     pub shown: BTreeMap<B256, Address>,
     /// Server, key and number of every fault that was charged since the server was last reinstated.
     pub of_term: BTreeSet<(u32, u64, u8)>,
+    /// Key and assignment of every provider that was charged: once each.
+    pub of_assignment: BTreeSet<(u64, u64)>,
 }
 
 /// What the deposit contract says about a pool's key.
@@ -280,6 +282,17 @@ pub enum Fact {
         /// Whether anything was paid: one that was paid for already is only recorded.
         charged: bool,
     },
+    /// `ProviderFaultProven`.
+    ProviderFaultProven {
+        /// Key.
+        key_id: u64,
+        /// Assignment.
+        assignment: u64,
+        /// What the Court calls the evidence.
+        evidence: B256,
+        /// Who showed it.
+        reporter: Address,
+    },
     /// `KeyRequested`.
     KeyRequested {
         /// Id.
@@ -424,6 +437,10 @@ impl View {
                 if charged {
                     self.faults.of_term.insert((server_id, key_id, fault));
                 }
+            }
+            Fact::ProviderFaultProven { key_id, assignment, evidence, reporter } => {
+                self.faults.shown.entry(evidence).or_insert(reporter);
+                self.faults.of_assignment.insert((key_id, assignment));
             }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);

@@ -390,7 +390,7 @@ impl<'a, P: Provider> Keys<'a, P> {
         })
     }
 
-    async fn last<E: SolEvent>(&self, id: u64) -> Result<Option<E>, StkrError> {
+    pub(crate) async fn last<E: SolEvent>(&self, id: u64) -> Result<Option<E>, StkrError> {
         let logs = self.logs(id, vec![E::SIGNATURE_HASH]).await?;
         Ok(logs.last().and_then(|log| log.log_decode::<E>().ok()).map(|log| log.inner.data))
     }

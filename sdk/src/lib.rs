@@ -43,6 +43,7 @@ mod contract;
 mod error;
 mod event;
 mod faults;
+mod find;
 mod governance;
 mod keys;
 mod pools;

@@ -2,95 +2,32 @@
 //!
 //! One pair per key, assignment and duty key is enough, for the Court charges a provider once per assignment.
 
-use std::collections::BTreeMap;
-
 use alloy::primitives::Address;
 use stkr_protocol::ProtocolDomain;
-use stkr_protocol::envelope::DutyKind;
+use stkr_protocol::conflicts::Conflicts as Pairs;
 use stkr_protocol::evidence::{EvidenceFile, Proof, RequestsProof, SignedDutyRequest};
 
 use crate::store::DutyRow;
 
-/// Key, assignment and the duty key that asked.
+/// Key, assignment and the duty key that asked. The store keeps nothing whose signature was not recovered to that key.
 type Asker = (u64, u64, Address);
 
 /// Requests as they come, by who asked.
 #[derive(Debug, Default)]
-pub struct Conflicts {
-    askers: BTreeMap<Asker, Asked>,
-}
-
-/// What one duty key asked for, or the first pair of it that conflicts.
-#[derive(Debug)]
-enum Asked {
-    Honest { blocks: BTreeMap<u64, SignedDutyRequest>, votes: BTreeMap<u64, SignedDutyRequest> },
-    Guilty(Box<RequestsProof>),
-}
-
-impl Default for Asked {
-    fn default() -> Self {
-        Self::Honest { blocks: BTreeMap::new(), votes: BTreeMap::new() }
-    }
-}
+pub struct Conflicts(Pairs<Asker, SignedDutyRequest>);
 
 impl Conflicts {
     /// Takes a kept request.
     pub fn add(&mut self, row: &DutyRow) {
-        let asked = self.askers.entry((row.key_id, row.assignment, row.duty_key)).or_default();
-        asked.add(request(row));
+        self.0.add((row.key_id, row.assignment, row.duty_key), request(row));
     }
 
     /// A file for every duty key that asked for two duties that conflict.
     #[must_use]
     pub fn files(self, domain: &ProtocolDomain, court: Address) -> Vec<EvidenceFile> {
-        let proofs = self.askers.into_values().filter_map(Asked::proof);
+        let proofs = self.0.pairs().map(|(_, (first, second))| RequestsProof { first, second });
         proofs.map(|proof| EvidenceFile::new(domain, court, Proof::ProviderEquivocation(proof))).collect()
     }
-}
-
-impl Asked {
-    /// Double proposals and double votes show as they come; surround votes once all are there.
-    fn add(&mut self, second: SignedDutyRequest) {
-        let Self::Honest { blocks, votes } = self else { return };
-        let (seen, at) = match second.duty_kind {
-            kind if kind == DutyKind::Block as u8 => (blocks, second.slot),
-            kind if kind == DutyKind::Attestation as u8 => (votes, second.target_epoch),
-            _ => return,
-        };
-        match seen.get(&at) {
-            Some(first) if first.signing_root != second.signing_root => {
-                *self = Self::Guilty(Box::new(RequestsProof { first: first.clone(), second }));
-            }
-            Some(_) => {}
-            None => _ = seen.insert(at, second),
-        }
-    }
-
-    fn proof(self) -> Option<RequestsProof> {
-        match self {
-            Self::Guilty(proof) => Some(*proof),
-            Self::Honest { votes, .. } => surround(votes),
-        }
-    }
-}
-
-/// By source: as long as no vote lies within an earlier one, targets grow with sources, so that the latest target of the source
-/// before is the latest of all before.
-fn surround(votes: BTreeMap<u64, SignedDutyRequest>) -> Option<RequestsProof> {
-    let mut by_source: BTreeMap<u64, Vec<SignedDutyRequest>> = BTreeMap::new();
-    for vote in votes.into_values() {
-        by_source.entry(vote.source_epoch).or_default().push(vote);
-    }
-    let mut widest: Option<SignedDutyRequest> = None;
-    for (_, group) in by_source {
-        if let Some(outer) = &widest
-            && let Some(inner) = group.iter().find(|inner| inner.target_epoch < outer.target_epoch)
-        {
-            return Some(RequestsProof { first: outer.clone(), second: inner.clone() });
-        }
-        widest = group.into_iter().max_by_key(|vote| vote.target_epoch);
-    }
-    None
 }
 
 const fn request(row: &DutyRow) -> SignedDutyRequest {

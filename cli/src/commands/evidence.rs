@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use stkr_chain::court::duty_words;
 use stkr_protocol::{
     evidence::{Accused, EvidenceFile, Proof, SignedDutyRequest, SignedEnvelope, Verified},
+    kept::{Kept, MAX_PAGE},
     messages::SignedMessage,
 };
 use stkr_sdk::{Judgement, Report, ReportOptions, amount};
@@ -53,6 +54,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             });
             Ok(())
         }
+        EvidenceCommand::Find { pages, out } => find(&pages, &out, context).await,
         EvidenceCommand::Commit { file, reporter, signing } => {
             let file = read(&file)?;
             let reporter = reporter.map_or_else(|| context.sender(&signing), Ok)?;
@@ -83,6 +85,43 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             Ok(())
         }
     }
+}
+
+/// Reads all pages before anything is asked or written.
+async fn find(pages: &[PathBuf], out: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    let mut kept = Kept::default();
+    for path in pages {
+        let hint = "save what a gateway answers at /v1/requests, for example with curl";
+        let unusable = |reason: String| Failure::usage(format!("{}: {reason}", path.display()), hint);
+        let bytes = stkr_files::read(path, MAX_PAGE as u64).map_err(|error| unusable(error.reason().to_string()))?;
+        kept.append(Kept::from_json(&bytes).map_err(|error| unusable(error.to_string()))?);
+    }
+    let (requests, envelopes) = (kept.requests.len(), kept.envelopes.len());
+    let files = context.client().await?.faults().find(kept).await?;
+    let unwritable = |error: std::io::Error| {
+        let reason = format!("cannot write to {}: {error}", out.display());
+        Failure::usage(reason, "name a folder that can be written with --out")
+    };
+    std::fs::create_dir_all(out).map_err(unwritable)?;
+    let mut lines = Vec::new();
+    for file in &files {
+        let verified = verified(file)?;
+        let path = out.join(format!("{}-{}.json", verified.fault.name(), hex::encode(&verified.evidence[..8])));
+        std::fs::write(&path, json!(file).to_string()).map_err(unwritable)?;
+        lines.push((path.clone(), Line { file: path, finding: Finding::Proves(answer(&verified, None)) }, verified));
+    }
+    let found: Vec<&Line> = lines.iter().map(|(_, line, _)| line).collect();
+    context.output.show(&json!({ "requests": requests, "envelopes": envelopes, "found": found }), |_| {
+        let rows: Vec<Vec<String>> = lines
+            .iter()
+            .map(|(path, _, it)| vec![path.display().to_string(), it.fault.name().to_owned(), accused(&it.accused)])
+            .collect();
+        match rows.is_empty() {
+            true => format!("no fault in {requests} requests and {envelopes} envelopes"),
+            false => table(&["FILE", "FAULT", "WHO"], &rows),
+        }
+    });
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<EvidenceFile, Failure> {

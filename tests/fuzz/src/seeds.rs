@@ -217,6 +217,20 @@ impl Parties {
         Ok(proofs.into_iter().map(|proof| json!(EvidenceFile::new(&DOMAIN, court, proof))).collect())
     }
 
+    /// Pages of a gateway, with what the files of evidence hold.
+    pub(crate) fn kept(&self) -> Result<Vec<Value>> {
+        let proofs = self.evidence()?;
+        let (mut envelopes, mut rows) = (Vec::new(), Vec::new());
+        for proof in proofs.iter().map(|file| &file["proof"]) {
+            let signed = [&proof["first"], &proof["second"], &proof["envelope"]];
+            let of = |name: &'static str| signed.into_iter().filter(move |it| !it[name].is_null());
+            envelopes.extend(of("partialHash").map(|signed| json!({"serverId": "2", "signed": signed})));
+            rows.extend(of("assignment").map(|signed| json!({"id": "1", "signedRequest": signed, "envelopes": []})));
+        }
+        rows.push(json!({"id": "2", "envelopes": envelopes}));
+        Ok(vec![json!({"rows": []}), json!({ "rows": rows })])
+    }
+
     /// `POST /v1/sign`.
     pub(crate) fn batches(&self) -> Result<Vec<Value>> {
         let duty = |request: &Value| json!({"type": "DUTY", "keyId": "9", "assignment": "3", "duty": request, "signature": format!("0x{}", "1b".repeat(65))});

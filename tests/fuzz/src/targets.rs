@@ -22,8 +22,10 @@ use stkr_gateway::config::GatewayConfig;
 use stkr_node::config::{ProgramConfig, parse, render};
 use stkr_protocol::api::{SignBatch, SignReplies};
 use stkr_protocol::collection::Collection;
+use stkr_protocol::conflicts::Conflicts;
 use stkr_protocol::dealt::{DealtAcknowledgement, DealtKey, DealtShare, ImportKey};
 use stkr_protocol::evidence::EvidenceFile;
+use stkr_protocol::kept::Kept;
 use stkr_protocol::sign::SignRequest;
 use stkr_server::config::ServerConfig;
 
@@ -54,6 +56,7 @@ pub(crate) fn all() -> Result<Vec<Target>> {
         target("server-replies", Corpus::Json(parties.replies()?), replies(&parties)?),
         target("dealt-files", Corpus::Json(parties.dealt()?), dealt()),
         target("evidence", Corpus::Json(parties.evidence()?), evidence()),
+        target("kept-page", Corpus::Json(parties.kept()?), Box::new(kept)),
         target("interchange", Corpus::Json(seeds::interchanges()?), Box::new(interchange)),
         target("keystore", Corpus::Json(seeds::keystores()?), Box::new(keystore)),
         target("gateway-config", Corpus::Lines(seeds::configs::<GatewayConfig>()?), Box::new(config::<GatewayConfig>)),
@@ -191,6 +194,24 @@ fn evidence() -> Check {
         }
         Ok(true)
     })
+}
+
+/// A page that somebody saved of a gateway: what is found in it does conflict.
+fn kept(input: &[u8]) -> Result<bool, String> {
+    let kept = match Kept::from_json(input) {
+        Err(error) => return short(&error),
+        Ok(kept) => kept,
+    };
+    let mut conflicts = Conflicts::default();
+    for envelope in kept.envelopes {
+        conflicts.add((envelope.key_id, envelope.committee_epoch, envelope.index), envelope);
+    }
+    for (_, (first, second)) in conflicts.pairs() {
+        if first.signing_root == second.signing_root || first.duty_kind != second.duty_kind {
+            return Err(format!("these do not conflict: {first:?} {second:?}"));
+        }
+    }
+    Ok(true)
 }
 
 fn dealt() -> Check {

@@ -1,0 +1,187 @@
+//! Hands the evidence that this gateway found to relayers, who report it to the Court.
+//!
+//! A gateway holds no account that could. Evidence is in the database before it is handed on, and how far each relayer got it is
+//! kept there too, so a crash, a relayer that is down and one that is added later miss nothing. A relayer judges for itself; what
+//! it says is not believed beyond what to send next.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use stkr_node::shutdown::Shutdown;
+use url::Url;
+
+use crate::metrics::GatewayMetrics;
+use crate::store::{Row, Store, StoreError, Table};
+
+/// Pause between two looks at the evidence, and before a relayer that did not take it is asked again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Longest time one file may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Rows read at once.
+const PAGE: u32 = 100;
+
+/// Hands evidence on.
+#[derive(Debug)]
+pub struct Reporter {
+    relayers: Vec<Url>,
+    client: reqwest::Client,
+    store: Store,
+    metrics: GatewayMetrics,
+}
+
+impl Reporter {
+    /// Reports from `store` to `relayers`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(relayers: Vec<Url>, store: Store, metrics: GatewayMetrics) -> Result<Self, reqwest::Error> {
+        let client =
+            reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { relayers, client, store, metrics })
+    }
+
+    /// Until the shutdown.
+    pub async fn run(self, shutdown: Shutdown) {
+        while !self.relayers.is_empty() {
+            for relayer in &self.relayers {
+                if let Err(error) = self.hand_on(relayer).await {
+                    tracing::error!(error = %error, "evidence cannot be handed on");
+                }
+            }
+            tokio::select! {
+                _ = shutdown.wait() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// What this relayer has not got yet, oldest first, until it does not answer.
+    async fn hand_on(&self, relayer: &Url) -> Result<(), StoreError> {
+        loop {
+            let name = relayer.to_string();
+            let page = self.on_disk(move |store| store.page(Table::Evidence, store.handed_on(&name)?, PAGE)).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for row in page {
+                if !self.give(relayer, &row).await {
+                    return Ok(());
+                }
+                let (name, id) = (relayer.to_string(), row.id.parse().unwrap_or(u64::MAX));
+                self.on_disk(move |store| store.set_handed_on(&name, id)).await?;
+            }
+        }
+    }
+
+    /// The writer of requests may hold the database while it waits for the disk.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Row(error.to_string())))
+    }
+
+    /// Whether the relayer is done with the row.
+    async fn give(&self, relayer: &Url, row: &Row) -> bool {
+        let file = row.envelopes.get(0).and_then(|envelope| envelope.get("evidence"));
+        // Rows of an older version have no file.
+        let Some(file) = file else { return true };
+        let Ok(url) = relayer.join("v1/evidence") else { return true };
+        let answer = self.client.post(url).json(file).send().await;
+        let (word, done) = match &answer {
+            Ok(answer) if answer.status().is_success() => ("taken", true),
+            Ok(answer) if is_final(answer.status()) => ("refused", true),
+            _ => ("unanswered", false),
+        };
+        self.metrics.handed_on.get_or_create(&[("outcome", word)]).inc();
+        match answer {
+            Ok(answer) if word == "refused" => {
+                tracing::warn!(%relayer, id = row.id, status = answer.status().as_u16(), "a relayer refused evidence");
+            }
+            Err(error) => tracing::debug!(%relayer, error = %error.without_url(), "a relayer does not answer"),
+            Ok(_) => {}
+        }
+        done
+    }
+}
+
+/// A refusal that the same file would get again.
+fn is_final(status: StatusCode) -> bool {
+    [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY].contains(&status)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::StatusCode as Status;
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+    use stkr_node::database::Database;
+
+    use super::*;
+    use crate::store::SCHEMA;
+
+    /// Evidence number 1 to `count`, as JSON that a relayer of the test tells apart.
+    fn store_with(count: u64) -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::open(&folder.path().join("gateway.sqlite"), &SCHEMA).unwrap());
+        for number in 1..=count {
+            let envelopes = json!([{ "evidence": { "number": number } }]).to_string();
+            let sql = "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (0, 1, 1, '{}', ?1)";
+            database.lock().execute(sql, [envelopes]).unwrap();
+        }
+        (Store::new(database), folder)
+    }
+
+    /// A relayer that gives the scripted answers, then 200; the numbers it was sent.
+    async fn relayer(script: Vec<u16>) -> (Url, Arc<Mutex<Vec<u64>>>) {
+        let (seen, script) = (Arc::<Mutex<Vec<u64>>>::default(), Arc::new(Mutex::new(script.into_iter())));
+        let log = seen.clone();
+        let take = move |Json(file): Json<Value>| async move {
+            log.lock().unwrap().push(file["number"].as_u64().unwrap());
+            Status::from_u16(script.lock().unwrap().next().unwrap_or(200)).unwrap()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/v1/evidence", post(take))).await });
+        (url, seen)
+    }
+
+    fn reporter(relayers: &[&Url], store: &Store) -> Reporter {
+        stkr_node::tls::install_provider().unwrap();
+        let relayers = relayers.iter().map(|url| (*url).clone()).collect();
+        Reporter::new(relayers, store.clone(), GatewayMetrics::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_relayer_gets_each_evidence_until_it_has_taken_or_refused_it_and_after_a_restart_only_what_is_left() {
+        let (store, _folder) = store_with(4);
+        let (url, seen) = relayer(vec![200, 422, 503]).await;
+        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "it stops at the first that is not answered");
+        // Another process goes on where that one was.
+        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 3, 4]);
+        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        assert_eq!(seen.lock().unwrap().len(), 5, "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn a_relayer_that_is_down_holds_no_other_up_and_one_that_comes_later_gets_everything() {
+        let (store, _folder) = store_with(3);
+        let nobody = Url::parse("http://127.0.0.1:9").unwrap();
+        let (url, seen) = relayer(vec![]).await;
+        let reporter = reporter(&[&nobody, &url], &store);
+        for relayer in &reporter.relayers {
+            reporter.hand_on(relayer).await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+        let (later, seen) = relayer(vec![]).await;
+        reporter.hand_on(&later).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Where anybody hands in evidence: gateways do, with what their servers answered, and strangers with what they found.
+//!
+//! This is the one thing that outsiders can put into a relayer's database and have it spend gas on, so nothing is kept but what
+//! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
+//! only it knows. A fault is somebody's deed, so honest servers bound what can be handed in; of one server, key and fault a few
+//! are kept. One file is judged at a time, the rest is told to come back.
+
+use alloy::primitives::Address;
+use stkr_chain::{ChainError, ChainReader};
+use stkr_protocol::ProtocolDomain;
+use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Proof, Verified};
+use tokio::sync::Semaphore;
+
+use crate::cases::MOST_OF_A_GROUP;
+use crate::store::{PROVIDER, Store, StoreError};
+
+/// Why a file is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// It proves nothing, whatever the chain says.
+    #[error("this is no evidence of a fault: {0}")]
+    Proof(#[from] EvidenceError),
+    /// The chain says otherwise.
+    #[error("this is no evidence of a fault: {0}")]
+    Chain(String),
+    /// Another file is being judged.
+    #[error("another file is being judged")]
+    Busy,
+    /// The chain cannot be asked.
+    #[error("the chain cannot be asked: {0}")]
+    Unreachable(#[from] ChainError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The machine.
+    #[error("the file could not be judged: {0}")]
+    Judging(#[from] tokio::task::JoinError),
+}
+
+/// What became of a file that proves a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is new, and will be reported.
+    Kept,
+    /// It is here already, or enough of its kind: the Court charges one.
+    Known,
+}
+
+/// The desk.
+#[derive(Debug)]
+pub struct Desk {
+    store: Store,
+    reader: ChainReader,
+    domain: ProtocolDomain,
+    court: Address,
+    judge: Semaphore,
+}
+
+impl Desk {
+    /// Keeps evidence in `store`; asks the chain through `reader`.
+    #[must_use]
+    pub fn new(store: Store, reader: ChainReader) -> Self {
+        let deployment = reader.deployment();
+        let (domain, court) = (deployment.protocol_domain(), deployment.court);
+        Self { store, reader, domain, court, judge: Semaphore::new(1) }
+    }
+
+    /// Judges a file and keeps it if it proves a fault.
+    ///
+    /// # Errors
+    /// [`DeskError`]: nothing was kept.
+    pub async fn hand_in(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
+        file.is_for(&self.domain, self.court)?;
+        let _judge = self.judge.try_acquire().map_err(|_| DeskError::Busy)?;
+        let recomputed = file.clone();
+        let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
+        let server_id = self.accused(&verified).await?;
+        self.check_order(&file, &verified).await?;
+        if self.store.evidence_of(server_id, verified.key_id, verified.fault)? >= MOST_OF_A_GROUP {
+            return Ok(Taken::Known);
+        }
+        Ok(if self.store.keep_evidence(server_id, &file)? { Taken::Kept } else { Taken::Known })
+    }
+
+    /// The server at fault, [`PROVIDER`] where it is none's, if the chain knows whom the file accuses.
+    async fn accused(&self, verified: &Verified) -> Result<u32, DeskError> {
+        let key = verified.key_id;
+        match verified.accused {
+            Accused::Holder { server_id, root, .. } => {
+                let known = self.reader.key(key).await.map_err(nothing_there)?;
+                if verified.committee_epoch != 0 || known.commitment != root {
+                    return Err(DeskError::Chain(format!(
+                        "its seat is none of key {key}, or those seats are free again"
+                    )));
+                }
+                Ok(server_id)
+            }
+            Accused::Signer(signer) => self
+                .reader
+                .server_of_signer(signer)
+                .await?
+                .ok_or_else(|| DeskError::Chain(format!("{signer} is and was no server's signer"))),
+            Accused::DutyKey { duty_key, assignment } => {
+                match self.reader.can_penalise_provider(key, assignment, duty_key).await.map_err(nothing_there)? {
+                    true => Ok(PROVIDER),
+                    false => Err(DeskError::Chain(format!(
+                        "{duty_key} is no duty key of assignment {assignment} of key {key}, or has paid for it already"
+                    ))),
+                }
+            }
+        }
+    }
+
+    async fn check_order(&self, file: &EvidenceFile, verified: &Verified) -> Result<(), DeskError> {
+        let Proof::UnauthorisedSignature(proof) = &file.proof else { return Ok(()) };
+        let root = proof.envelope.signing_root;
+        if self.reader.is_ordered_now(verified.key_id, root).await? {
+            return Err(DeskError::Chain(format!("the chain ordered key {} to sign {root}", verified.key_id)));
+        }
+        Ok(())
+    }
+}
+
+fn nothing_there(error: ChainError) -> DeskError {
+    match error {
+        ChainError::NotFound(what) => DeskError::Chain(what),
+        error => DeskError::Unreachable(error),
+    }
+}

@@ -1,0 +1,158 @@
+//! Faults that a provider's gateway meets, and faults that nobody sees who has the papers of one gateway only: both reach the
+//! Court without anybody being told to.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use alloy::providers::Provider as _;
+use alloy::rpc::types::Filter;
+use alloy::sol_types::SolEvent as _;
+use eyre::{Result, bail, ensure, eyre};
+use serde_json::{Value, json};
+use stkr_chain::bindings::Court;
+use stkr_core::ShareIndex;
+use stkr_duties::SigningRequest;
+use stkr_e2e::Network;
+use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
+use stkr_e2e::network::{http, output};
+use stkr_e2e::process::{Process, binary};
+use stkr_node::tls::Identity;
+use stkr_protocol::SignerKey;
+use stkr_protocol::evidence::{EvidenceFile, Fault, Proof, SignedEnvelope};
+use stkr_protocol::sign::{Asked, SignResponse};
+
+/// An honest server's place taken by one that signs whatever anybody asks for.
+fn corrupt(network: &mut Network, position: usize, key_id: u64) -> Result<Process> {
+    network.kill_server(position);
+    let config = network.servers[position].config.clone();
+    let folder = config.parent().ok_or_else(|| eyre!("the configuration is in no folder"))?.to_owned();
+    let args =
+        ["accomplice".into(), "--config".into(), config.display().to_string(), "--key-id".into(), key_id.to_string()];
+    let mut process = Process::start("accomplice", &binary("stkr-adversary")?, &args, &folder)?;
+    process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
+    Ok(process)
+}
+
+/// What the accomplice signs for somebody who is no provider.
+async fn buy(
+    network: &Network,
+    position: usize,
+    gateway: &Gateway,
+    key_id: u64,
+    duty: &Value,
+) -> Result<SignedEnvelope> {
+    let request = SigningRequest::decode(duty.to_string().as_bytes(), gateway.schedule.preset())?;
+    let buyer = SignerKey::random()?;
+    let asked = Asked::duty((key_id, 1), &request, &gateway.schedule, &network.domain(), &buyer)?;
+    let client = network.client(position, &Identity::generate("buyer")?)?;
+    let SignResponse::Signed(answer) = client.sign_one(asked.request()).await? else { bail!("it refused") };
+    let envelope = asked.subject().envelope(answer.committee_epoch, answer.index, &answer.partial);
+    Ok(SignedEnvelope::new(&envelope, answer.envelope))
+}
+
+fn page(envelopes: &[SignedEnvelope]) -> Value {
+    let envelopes: Vec<Value> = envelopes.iter().map(|signed| json!({ "signed": signed })).collect();
+    json!({ "rows": [{ "envelopes": envelopes }] })
+}
+
+/// `stkr evidence find`: what it prints.
+fn find(network: &Network, dir: &Path, pages: &[&Value]) -> Result<Value> {
+    let mut command = Command::new(binary("stkr")?);
+    command.args(["--json", "--rpc", &network.anvil.url, "--deployment"]).arg(&network.deployment_file);
+    command.args(["evidence", "find", "--out"]).arg(dir.join("found"));
+    for (number, page) in pages.iter().enumerate() {
+        let path = dir.join(format!("page-{number}.json"));
+        std::fs::write(&path, page.to_string())?;
+        command.arg(path);
+    }
+    Ok(serde_json::from_str(&output(&mut command)?)?)
+}
+
+async fn hand_in(network: &Network, file: &EvidenceFile) -> Result<(u16, Value)> {
+    let answer = http().post(format!("{}/v1/evidence", network.relayers[0].url)).json(file).send().await?;
+    Ok((answer.status().as_u16(), answer.json().await?))
+}
+
+async fn proven(network: &Network, fault: Fault, server_id: u32) -> Result<usize> {
+    let filter = Filter::new().address(network.deployment.court).event_signature(Court::FaultProven::SIGNATURE_HASH);
+    let logs = network.provider()?.get_logs(&filter.from_block(0)).await?;
+    let events = logs.iter().filter_map(|log| Some(log.log_decode::<Court::FaultProven>().ok()?.inner.data));
+    Ok(events.filter(|it| it.fault == fault as u8 && it.server == server_id).count())
+}
+
+#[tokio::test]
+async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the_court_through_a_relayer() -> Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let (mut network, schedule_file) = network(dir.path()).await?;
+    let schedule = network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
+    let (config, provider) = init(&network, &dir.path().join("gateway"), &schedule_file).await?;
+    let text = std::fs::read_to_string(&config)?;
+    let reporting = text.replace("relayers = []", &format!("relayers = [\"{}\"]", network.relayers[0].url));
+    ensure!(text != reporting, "the example names no relayers");
+    std::fs::write(&config, reporting)?;
+    let started = start(&config, dir.path())?;
+    let (committee, key_id, group_key) = key_of(&network, &provider).await?;
+    let gateway = Gateway::new(started, config, &schedule, group_key);
+    let expected = vec![gateway.pubkey.clone()];
+    network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
+
+    let (culprit, id) = (committee[0], network.servers[committee[0]].id);
+    let _accomplice = corrupt(&mut network, culprit, key_id)?;
+    let appeared = gateway.epoch()?;
+    network.until("the next epoch", || async { Ok(gateway.epoch()? > appeared + 1) }).await?;
+    let target = gateway.epoch()?;
+    let vote = gateway.vote(target, 1);
+    network.until("servers see the pool", || async { gateway.signs(&vote).await.map(|()| true) }).await?;
+
+    // An honest vote beside one that somebody bought: each is all right alone.
+    let honest: Value = http().get(format!("{}/v1/requests", gateway.url)).send().await?.json().await?;
+    let bought = buy(&network, culprit, &gateway, key_id, &gateway.vote(target, 2)).await?;
+    for pages in [[&honest].as_slice(), &[&page(std::slice::from_ref(&bought))]] {
+        let found = find(&network, dir.path(), pages)?;
+        assert_eq!(found["found"], json!([]), "{found}");
+        assert_ne!(found["envelopes"], json!(0), "nothing was looked at");
+    }
+    // One that another server's key signed frames nobody, and hides nothing.
+    let forged = SignedEnvelope { signing_root: B256::repeat_byte(9), ..bought.clone() };
+    let honest_index = ShareIndex::new(2)?;
+    let framed = SignedEnvelope { index: honest_index, ..bought.clone() };
+    let found = find(&network, dir.path(), &[&page(&[forged, framed]), &honest, &page(&[bought])])?;
+    let [one] = found["found"].as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("{found}") };
+    assert_eq!((&one["fault"], &one["accused"]["serverId"]), (&json!("conflicting_duties"), &json!(id.to_string())));
+    let path = one["file"].as_str().ok_or_else(|| eyre!("no file: {one}"))?;
+    let file = EvidenceFile::from_json(&std::fs::read(path)?)?;
+
+    // Whoever hands something in: what proves nothing on this chain is not kept.
+    let mut elsewhere = file.clone();
+    elsewhere.court = network.deployment.key_registry;
+    assert_eq!(hand_in(&network, &elsewhere).await?.0, 422);
+    let mut other = file.clone();
+    if let Proof::ConflictingDuties(proof) = &mut other.proof {
+        proof.holder.proof.reverse();
+    }
+    let (status, answer) = hand_in(&network, &other).await?;
+    assert!(status == 422 && answer.to_string().contains("its seat is none of key"), "{answer}");
+    assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": true })));
+    assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": false })), "the same again");
+    network
+        .until("the conflict is proven", || async { Ok(proven(&network, Fault::ConflictingDuties, id).await? == 1) })
+        .await?;
+    assert!(network.stkr().await?.servers().get(id).await?.locked_out);
+
+    // An exit that nobody ordered: honest servers refuse it, and who signs it hands itself over.
+    let exit = gateway.request("VOLUNTARY_EXIT", "voluntary_exit", json!({ "epoch": "1", "validator_index": "7" }));
+    let refused = gateway.sign(&exit).await?;
+    assert_ne!(refused.status, 200, "{refused:?}");
+    let unauthorised = Fault::UnauthorisedSignature;
+    network.until("the exit is proven", || async { Ok(proven(&network, unauthorised, id).await? == 1) }).await?;
+    let text = http().get(format!("{}/metrics", gateway.url)).send().await?.text().await?;
+    assert!(text.contains("stkr_gateway_evidence_handed_on_total{outcome=\"taken\"} 1"), "{text}");
+    for position in &committee[1..] {
+        let honest = network.stkr().await?.servers().get(network.servers[*position].id).await?;
+        assert!(!honest.locked_out, "{honest:?}");
+    }
+    Ok(())
+}
