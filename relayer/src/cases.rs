@@ -214,7 +214,7 @@ mod tests {
 
     use stkr_core::ShareIndex;
     use stkr_node::database::Database;
-    use stkr_protocol::evidence::{MessagesProof, Proof};
+    use stkr_protocol::evidence::{MessagesProof, Proof, RequestsProof, SignedDutyRequest};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
@@ -304,6 +304,41 @@ mod tests {
         let mut view = View::default();
         view.apply(1, Fact::EvidenceCommitted { commitment: one.verified.commitment(RIVAL), block: 11 });
         assert_eq!(plan(&view, &clock(20), &cases), [commit(&one)]);
+    }
+
+    /// A provider asks for two votes with one target.
+    fn provider_case(id: u64, assignment: u64, second: u8) -> Case {
+        let duty_key = SignerKey::from_bytes(&[4; 32]).unwrap();
+        let ask = |root| {
+            let mut request = SignedDutyRequest {
+                key_id: 9,
+                assignment,
+                duty_kind: 2,
+                slot: 40,
+                source_epoch: 1,
+                target_epoch: 2,
+                signing_root: B256::repeat_byte(root),
+                signature: [0; 65],
+            };
+            request.signature = duty_key.sign_digest(request.digest(&DOMAIN));
+            request
+        };
+        let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(second) });
+        let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
+        let verified = file.verify().unwrap();
+        Case { id, server_id: PROVIDER, commitment: verified.commitment(US), file, verified }
+    }
+
+    #[test]
+    fn of_one_assignment_one_report_goes_out_for_ever_and_of_the_next_another() {
+        let (one, two, next) = (provider_case(1, 1, 2), provider_case(2, 1, 3), provider_case(3, 2, 2));
+        let mut view = View::default();
+        assert_eq!(plan(&view, &clock(10), &[one.clone(), two.clone()]), [commit(&one)]);
+        let Verified { evidence, key_id, .. } = one.verified;
+        view.apply(1, Fact::ProviderFaultProven { key_id, assignment: 1, evidence, reporter: RIVAL });
+        let cases = [one.clone(), two.clone(), next.clone()];
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&next)]);
+        assert_eq!((stage(&view, &one), stage(&view, &two)), (Stage::OnRecord, Stage::Spared));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use alloy::primitives::Address;
 use stkr_chain::{ChainError, ChainReader};
 use stkr_protocol::ProtocolDomain;
-use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Proof, Verified};
+use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Fault, Proof, Verified};
 use tokio::sync::Semaphore;
 
 use crate::cases::MOST_OF_A_GROUP;
@@ -72,14 +72,24 @@ impl Desk {
     pub async fn hand_in(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
         file.is_for(&self.domain, self.court)?;
         let _judge = self.judge.try_acquire().map_err(|_| DeskError::Busy)?;
+        // Before the pairing: whose server errs all day must not have this relayer compute all day.
+        if let Some(server_id) = claimed(&file.proof)
+            && self.has_enough(server_id, file.proof.key_id(), file.proof.fault())?
+        {
+            return Ok(Taken::Known);
+        }
         let recomputed = file.clone();
         let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
         let server_id = self.accused(&verified).await?;
         self.check_order(&file, &verified).await?;
-        if self.store.evidence_of(server_id, verified.key_id, verified.fault)? >= MOST_OF_A_GROUP {
+        if self.has_enough(server_id, verified.key_id, verified.fault)? {
             return Ok(Taken::Known);
         }
         Ok(if self.store.keep_evidence(server_id, &file)? { Taken::Kept } else { Taken::Known })
+    }
+
+    fn has_enough(&self, server_id: u32, key_id: u64, fault: Fault) -> Result<bool, StoreError> {
+        Ok(self.store.evidence_of(server_id, key_id, fault)? >= MOST_OF_A_GROUP)
     }
 
     /// The server at fault, [`PROVIDER`] where it is none's, if the chain knows whom the file accuses.
@@ -118,6 +128,16 @@ impl Desk {
             return Err(DeskError::Chain(format!("the chain ordered key {} to sign {root}", verified.key_id)));
         }
         Ok(())
+    }
+}
+
+/// The server that a file accuses by its id.
+const fn claimed(proof: &Proof) -> Option<u32> {
+    match proof {
+        Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => Some(it.holder.server_id),
+        Proof::ConflictingDuties(it) => Some(it.holder.server_id),
+        Proof::UnauthorisedSignature(it) => Some(it.holder.server_id),
+        Proof::ProviderEquivocation(_) | Proof::CeremonyEquivocation(_) => None,
     }
 }
 

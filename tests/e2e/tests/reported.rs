@@ -5,23 +5,24 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent as _;
 use eyre::{Result, bail, ensure, eyre};
 use serde_json::{Value, json};
-use stkr_chain::bindings::Court;
+use stkr_chain::bindings::{Court, Micropools};
+use stkr_chain::{ChainReader, Trust};
 use stkr_core::ShareIndex;
-use stkr_duties::SigningRequest;
+use stkr_duties::{DepositMessage, SigningRequest};
 use stkr_e2e::Network;
 use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
 use stkr_e2e::network::{http, output};
 use stkr_e2e::process::{Process, binary};
 use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
-use stkr_protocol::evidence::{EvidenceFile, Fault, Proof, SignedEnvelope};
-use stkr_protocol::sign::{Asked, SignResponse};
+use stkr_protocol::evidence::{EnvelopeProof, EvidenceFile, Fault, Holder, Proof, SignedEnvelope};
+use stkr_protocol::sign::{Asked, DepositRequest, SignResponse};
 
 /// An honest server's place taken by one that signs whatever anybody asks for.
 fn corrupt(network: &mut Network, position: usize, key_id: u64) -> Result<Process> {
@@ -73,6 +74,24 @@ fn find(network: &Network, dir: &Path, pages: &[&Value]) -> Result<Value> {
 async fn hand_in(network: &Network, file: &EvidenceFile) -> Result<(u16, Value)> {
     let answer = http().post(format!("{}/v1/evidence", network.relayers[0].url)).json(file).send().await?;
     Ok((answer.status().as_u16(), answer.json().await?))
+}
+
+/// What a server signed for the deposit that the chain ordered of its key.
+async fn ordered_deposit(network: &Network, position: usize, key_id: u64) -> Result<SignedEnvelope> {
+    let micropools = network.deployment.micropools;
+    let pool = Micropools::new(micropools, network.provider()?).poolOfKey(U256::from(key_id)).call().await?;
+    let order = network.event::<Micropools::DepositOrdered>(micropools, u64::try_from(pool)?).await?.inner;
+    let message = DepositMessage {
+        pubkey: order.pubkey.as_ref().try_into()?,
+        withdrawal_credentials: order.withdrawalCredentials,
+        amount_gwei: order.amountGwei,
+    };
+    let asked = Asked::from(DepositRequest::new(key_id, &message, network.deployment.genesis_fork_version.0));
+    ensure!(asked.subject().signing_root() == order.signingRoot, "another root than the ordered one");
+    let client = network.client(position, &Identity::generate("anybody")?)?;
+    let SignResponse::Signed(answer) = client.sign_one(asked.request()).await? else { bail!("it refused") };
+    let envelope = asked.subject().envelope(answer.committee_epoch, answer.index, &answer.partial);
+    Ok(SignedEnvelope::new(&envelope, answer.envelope))
 }
 
 async fn proven(network: &Network, fault: Fault, server_id: u32) -> Result<usize> {
@@ -141,6 +160,32 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
         .until("the conflict is proven", || async { Ok(proven(&network, Fault::ConflictingDuties, id).await? == 1) })
         .await?;
     assert!(network.stkr().await?.servers().get(id).await?.locked_out);
+
+    // A deposit that the chain ordered is no fault, whoever says so.
+    let ordered = ordered_deposit(&network, committee[1], key_id).await?;
+    let found = find(&network, dir.path(), &[&page(std::slice::from_ref(&ordered))])?;
+    assert_eq!((&found["found"], &found["envelopes"]), (&json!([]), &json!(1)));
+    let live =
+        ChainReader::connect(network.deployment.clone(), &[network.anvil.url.parse()?], Trust::OneEndpoint).await?;
+    let live = live.live_key(key_id).await?;
+    let (_, proof) = live.leaf_with_proof(ordered.index).ok_or_else(|| eyre!("no leaf"))?;
+    let share_key = live.keys.share_key(ordered.index).ok_or_else(|| eyre!("no share key"))?.to_eip2537();
+    let member = live.member(ordered.index).ok_or_else(|| eyre!("no member"))?;
+    let holder = Holder { server_id: member.server_id, signer: member.signer, share_key, proof };
+    let accusation = Proof::UnauthorisedSignature(EnvelopeProof { envelope: ordered, holder });
+    let accusation = EvidenceFile::new(&network.domain(), network.deployment.court, accusation);
+    let (status, answer) = hand_in(&network, &accusation).await?;
+    assert!(status == 422 && answer.to_string().contains("the chain ordered key"), "{answer}");
+
+    // Whose server errs all day fills no relayer.
+    let mut kept = Vec::new();
+    for root in 3..40 {
+        let mut more = file.clone();
+        let Proof::ConflictingDuties(proof) = &mut more.proof else { bail!("another fault") };
+        proof.second = buy(&network, culprit, &gateway, key_id, &gateway.vote(target, root)).await?;
+        kept.push(hand_in(&network, &more).await?.1["kept"].as_bool().ok_or_else(|| eyre!("it was refused"))?);
+    }
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 31, "with the one before, 32: {kept:?}");
 
     // An exit that nobody ordered: honest servers refuse it, and who signs it hands itself over.
     let exit = gateway.request("VOLUNTARY_EXIT", "voluntary_exit", json!({ "epoch": "1", "validator_index": "7" }));
