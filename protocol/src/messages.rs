@@ -257,7 +257,7 @@ impl SignedMessage {
             Body::CommitmentSet(body) => (3, vec![body.commitments_hash]),
             Body::Dealing(body) => {
                 let fields = [&body.one_time_key, &body.commitments, &body.proof_of_possession, &body.shares];
-                (4, fields.map(keccak256).to_vec())
+                (4, std::iter::once(body.one_time_keys_hash).chain(fields.map(keccak256)).collect())
             }
             Body::Acknowledgement(body) => {
                 let threshold = B256::from(U256::from(body.threshold));

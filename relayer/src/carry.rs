@@ -1,10 +1,11 @@
 //! Carries one ceremony: hands every member all messages there are and collects what they answer.
 //!
 //! The relayer is a postman with a notice board. A message counts if its sender signed it, whoever handed it over; what a
-//! server says beside its messages (phase, failure) is hearsay, shown to people and believed by nobody. The one thing
-//! decided here is that the transcript is complete, and that the chain checks again.
+//! server says beside its messages (phase, failure) is hearsay, shown to people and believed by nobody. Decided here is that the
+//! transcript is complete, which the chain checks again, and who is reported to the Court: whoever said two things, or dealt what
+//! anybody can see is no dealing, or what a member opened its share of and proved to be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 use futures::future::join_all;
@@ -12,7 +13,7 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Accepted, Board, Context, Phase, Transcript, TranscriptError};
-use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
+use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof};
 use stkr_protocol::messages::{Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
@@ -37,7 +38,7 @@ pub struct Said {
     pub failure: Option<String>,
     /// Why it could not be asked.
     pub unreachable: Option<String>,
-    /// Why a message it handed over does not count.
+    /// Why a message or a complaint that it handed over does not count.
     pub rejected: Option<String>,
 }
 
@@ -65,6 +66,10 @@ pub struct Carrier {
     members: Vec<Member>,
     store: Store,
     said: BTreeMap<ShareIndex, Said>,
+    /// Dealers whose dealing was looked at with all one-time keys at hand.
+    looked_at: BTreeSet<ShareIndex>,
+    /// What is wrong with the dealings that are kept as evidence.
+    convicted: BTreeMap<ShareIndex, String>,
 }
 
 impl Carrier {
@@ -79,7 +84,11 @@ impl Carrier {
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
             let _ = board.accept(message);
         }
-        Ok(Self { board, members, store, court, said: BTreeMap::new() })
+        let (said, looked_at, convicted) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut carrier = Self { board, members, store, court, said, looked_at, convicted };
+        // Killed between a dealing and the evidence that it is.
+        carrier.look_at_dealings()?;
+        Ok(carrier)
     }
 
     /// Visits every member once, all at the same time. `true` if anything new came.
@@ -110,7 +119,65 @@ impl Carrier {
         for (index, answer) in join_all(visits).await {
             news |= self.take(index, answer)?;
         }
+        self.look_at_dealings()?;
         Ok(news)
+    }
+
+    /// Keeps evidence of every dealing that anybody can see is none.
+    fn look_at_dealings(&mut self) -> Result<(), StoreError> {
+        let keys_are_there = self.board.missing(Round::OneTimeKey).is_empty();
+        for dealer in self.board.context().threshold().indices() {
+            if self.looked_at.contains(&dealer) || self.board.message(Round::Dealing, dealer).is_none() {
+                continue;
+            }
+            if keys_are_there {
+                self.looked_at.insert(dealer);
+            }
+            if let Some(proof) = self.board.malformed(dealer) {
+                let what = format!("made a malformed dealing, with {}", proof.defect);
+                self.keep_dealing(dealer, Proof::MalformedDealing(proof), what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what a member shows about its share in a dealing, if the Court would convict a member of this ceremony by it.
+    fn take_complaint(&mut self, opened: OpenedDealing) -> Result<Result<bool, String>, StoreError> {
+        let context = self.board.context();
+        let (about, ours) = ((opened.dealing.key_id, opened.dealing.attempt), (context.key_id(), context.attempt()));
+        if about != ours {
+            return Ok(Err(format!("its complaint is about key {}, attempt {}", about.0, about.1)));
+        }
+        let recipient = opened.recipient;
+        let proof = Proof::BadDealing(opened);
+        let accused = match EvidenceFile::new(context.domain(), self.court, proof.clone()).verify() {
+            Ok(verified) => verified.accused,
+            Err(error) => return Ok(Err(format!("its complaint proves nothing: {error}"))),
+        };
+        let dealer = match accused {
+            Accused::Signer(signer) => context.index_of(signer),
+            _ => None,
+        };
+        let Some(dealer) = dealer else {
+            return Ok(Err("its complaint is about a dealing that no member signed".to_owned()));
+        };
+        let new = !self.convicted.contains_key(&dealer);
+        self.keep_dealing(
+            dealer,
+            proof,
+            format!("dealt member {recipient} a share that does not match its commitments"),
+        )?;
+        Ok(Ok(new))
+    }
+
+    fn keep_dealing(&mut self, dealer: ShareIndex, proof: Proof, what: String) -> Result<(), StoreError> {
+        let context = self.board.context();
+        if let Some(member) = context.member(dealer) {
+            let file = EvidenceFile::new(context.domain(), self.court, proof);
+            self.store.keep_evidence(member.server_id, &file)?;
+        }
+        self.convicted.entry(dealer).or_insert(what);
+        Ok(())
     }
 
     fn take(&mut self, index: ShareIndex, answer: Result<AdvanceResponse, ClientError>) -> Result<bool, StoreError> {
@@ -129,6 +196,12 @@ impl Carrier {
         let mut news = false;
         for message in answer.messages {
             match self.accept(message)? {
+                Ok(new) => news |= new,
+                Err(reason) => said.rejected = Some(reason),
+            }
+        }
+        if let Some(opened) = answer.complaint {
+            match self.take_complaint(opened)? {
                 Ok(new) => news |= new,
                 Err(reason) => said.rejected = Some(reason),
             }
@@ -182,6 +255,12 @@ impl Carrier {
             return Standing::Failed(format!(
                 "member {} signed two different {round} messages; both are kept as evidence, and the ceremony starts again after its deadline",
                 index.get()
+            ));
+        }
+        if let Some((dealer, what)) = self.convicted.first_key_value() {
+            let dealer = dealer.get();
+            return Standing::Failed(format!(
+                "member {dealer} {what}; that is kept as evidence and reported to the Court, and the ceremony starts again after its deadline"
             ));
         }
         for round in Round::ALL {
@@ -295,7 +374,8 @@ mod tests {
             let mut messages: Vec<SignedMessage> = party.published().into_iter().cloned().collect();
             messages.extend(self.extra.clone());
             let failure = party.failure().map(Into::into);
-            AdvanceResponse { messages, phase: party.phase(), waiting_for: party.waiting_for(), failure }
+            let (phase, waiting_for) = (party.phase(), party.waiting_for());
+            AdvanceResponse { messages, phase, waiting_for, failure, complaint: party.complaint().cloned() }
         }
 
         fn start(self: &Arc<Self>) {

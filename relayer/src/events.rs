@@ -64,7 +64,11 @@ fn court_fact(event: &CourtEvents, block: u64) -> Option<Fact> {
         }
         CourtEvents::FaultProven(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, true),
         CourtEvents::FaultRecorded(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, false),
-        CourtEvents::ProviderFaultProven(_) => return None,
+        CourtEvents::ProviderFaultProven(_)
+        | CourtEvents::SignatureChallenged(_)
+        | CourtEvents::SignatureAnswered(_)
+        | CourtEvents::ChallengeVoid(_)
+        | CourtEvents::FeesPaid(_) => return None,
     };
     Some(Fact::FaultUpheld { fault, server_id, key_id: id(&key_id)?, evidence, reporter, charged })
 }

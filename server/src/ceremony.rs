@@ -12,10 +12,11 @@ use stkr_core::{RandomnessError, ShareIndex};
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Accepted, Context, Member, Phase, Rejected, StepError};
+use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::messages::SignedMessage;
 
 use crate::seal::{SealError, Sealer};
-use crate::store::{CeremonyRow, ShareRow, Step, Store, StoreError};
+use crate::store::{CeremonyRow, Complaint, ShareRow, Step, Store, StoreError};
 
 /// A ceremony as the chain has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Ceremonies<'_> {
         let me = drawn.context.index_of(self.signer.address()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
         let row = self.row(drawn, me)?;
         if let Some((reason, what_to_do)) = row.sits_out {
-            return Ok(sitting_out(me, reason, what_to_do));
+            return Ok(sitting_out(me, reason, what_to_do, row.complaint));
         }
         let secret = row.sealed.map(|sealed| self.sealer.open(key_id, attempt, &sealed)).transpose()?;
         let stored = self.store.messages(key_id, attempt, &drawn.committee)?;
@@ -98,14 +99,18 @@ impl Ceremonies<'_> {
         let received = take(&mut member, messages);
         let step = member.step(self.signer)?;
         let share = step.outcome.as_ref().map(|outcome| self.share_row(attempt, outcome)).transpose()?;
-        self.store.record(
-            key_id,
-            attempt,
-            &drawn.committee,
-            Step { received: &received, own: &step.new_messages, erase: share.is_some(), share },
-        )?;
+        let complaint = member.complaint().zip(member.failure().map(|it| (it.reason(), it.what_to_do())));
+        // Before the secret in it is shown: from here on this attempt never gets an acknowledgement of this server, and its
+        // one-time key, under whatever committee, has no secret any more.
+        let stored = complaint.as_ref().map(|(opened, (reason, what_to_do))| Complaint { opened, reason, what_to_do });
+        let erase = share.is_some() || stored.is_some();
+        let step = Step { received: &received, own: &step.new_messages, erase, share, complaint: stored };
+        self.store.record(key_id, attempt, &drawn.committee, step)?;
         log_progress(&member, before);
-        Ok(answer(&member))
+        Ok(match complaint {
+            Some((opened, (reason, what_to_do))) => sitting_out(me, reason, what_to_do, Some(opened.clone())),
+            None => answer(&member),
+        })
     }
 
     /// The stored ceremony, or a new one: with a fresh one-time secret, or sitting out where taking part could contradict
@@ -124,7 +129,8 @@ impl Ceremonies<'_> {
             (None, Some(earlier)) => earlier.sealed.clone(),
             (None, None) => Some(self.sealer.seal(key_id, attempt, &OneTimeSecret::random()?)?),
         };
-        let row = CeremonyRow { key_id, attempt, committee: drawn.committee, index: me, sealed, sits_out };
+        let row =
+            CeremonyRow { key_id, attempt, committee: drawn.committee, index: me, sealed, sits_out, complaint: None };
         self.store.begin(&row)?;
         Ok(row)
     }
@@ -182,15 +188,24 @@ fn answer(member: &Member) -> AdvanceResponse {
         phase: member.phase(),
         waiting_for: member.waiting_for(),
         failure: member.failure().map(FailureReport::from),
+        complaint: None,
     }
 }
 
-fn sitting_out(me: ShareIndex, reason: String, what_to_do: String) -> AdvanceResponse {
+/// For ever: what is said here is stored.
+fn sitting_out(
+    me: ShareIndex,
+    reason: String,
+    what_to_do: String,
+    complaint: Option<OpenedDealing>,
+) -> AdvanceResponse {
+    let dealer = complaint.as_ref().and_then(|it| ShareIndex::new(it.dealing.index).ok());
     AdvanceResponse {
         messages: Vec::new(),
         phase: Phase::Failed,
         waiting_for: Vec::new(),
-        failure: Some(FailureReport { culprit: Some(me), reason, what_to_do }),
+        failure: Some(FailureReport { culprit: Some(dealer.unwrap_or(me)), reason, what_to_do }),
+        complaint,
     }
 }
 
