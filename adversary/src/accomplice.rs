@@ -16,11 +16,24 @@ use stkr_node::metrics::Metrics;
 use stkr_node::shutdown::Shutdown;
 use stkr_node::{config, secrets, tls};
 use stkr_protocol::api::{SignBatch, SignReplies};
-use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use stkr_server::config::ServerConfig;
 
+/// What it sends for a partial signature. The envelope around it is always its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lie {
+    /// Its partial.
+    #[default]
+    None,
+    /// A point that is no signature of its share over this root.
+    WrongPoint,
+    /// Bytes that are no point.
+    NoPoint,
+}
+
 struct Accomplice {
+    lie: Lie,
     domain: ProtocolDomain,
     schedule: ForkSchedule,
     key: SignerKey,
@@ -32,10 +45,11 @@ struct Accomplice {
 ///
 /// # Errors
 /// When the configuration or its files cannot be used, or the port is taken.
-pub async fn serve(config: &Path, key_id: u64) -> Result<()> {
+pub async fn serve(config: &Path, key_id: u64, lie: Lie) -> Result<()> {
     let config: ServerConfig = config::load(config)?;
     let deployment = Deployment::load(&config.chain.deployment)?;
     let accomplice = Arc::new(Accomplice {
+        lie,
         domain: ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry },
         schedule: config.schedule()?.ok_or_else(|| eyre!("the server knows no beacon chain"))?,
         key: SignerKey::from_bytes(&*secrets::read_hex32(&config.files.signer_key)?)?,
@@ -68,6 +82,24 @@ fn own_share(config: &ServerConfig, key_id: u64) -> Result<SecretShare> {
     Ok(store_key.open_share(&Keystore::from_json(&keystore)?, ShareIndex::new(index)?, &share_key)?)
 }
 
+impl Accomplice {
+    fn sign(&self, subject: &Subject) -> SignedPartial {
+        let index = self.share.index();
+        let root = subject.signing_root().0;
+        let partial = match self.lie {
+            Lie::None => self.share.sign(&root).signature.to_eip2537(),
+            Lie::WrongPoint => {
+                let mut other = root;
+                other[0] ^= 1;
+                self.share.sign(&other).signature.to_eip2537()
+            }
+            Lie::NoPoint => [0xff; 256],
+        };
+        let envelope = subject.envelope(0, index, &partial).sign(&self.domain, &self.key);
+        SignedPartial { partial, envelope, index, committee_epoch: 0 }
+    }
+}
+
 fn answer(accomplice: &Accomplice, batch: &SignBatch) -> SignReplies {
     let sign = |request: &SignRequest| {
         let SignRequest::Duty(duty) = request else {
@@ -75,9 +107,7 @@ fn answer(accomplice: &Accomplice, batch: &SignBatch) -> SignReplies {
         };
         match duty.check(&accomplice.schedule) {
             Ok(checked) => {
-                let subject = checked.subject();
-                let partial = accomplice.share.sign(&subject.signing_root().0);
-                SignResponse::Signed(SignedPartial::new(subject, &accomplice.domain, &accomplice.key, 0, &partial))
+                SignResponse::Signed(accomplice.sign(checked.subject()))
             }
             Err(refusal) => SignResponse::refused(refusal),
         }

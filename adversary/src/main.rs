@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 use eyre::Result;
 use std::path::PathBuf;
+use stkr_adversary::accomplice::Lie;
+use stkr_adversary::bad_dealer::Flaw;
 use stkr_core::ShareIndex;
 
 #[derive(Parser)]
@@ -31,6 +33,18 @@ enum Fault {
         /// The key.
         #[arg(long)]
         key_id: u64,
+        /// What it sends for its partial signatures.
+        #[arg(long, value_enum, default_value = "none")]
+        lie: Lie,
+    },
+    /// Deal badly in every key ceremony.
+    BadDealing {
+        /// Configuration of the honest server to replace.
+        #[arg(long)]
+        config: PathBuf,
+        /// What is wrong with its dealings.
+        #[arg(long, value_enum, default_value = "wrong-share")]
+        flaw: Flaw,
     },
 }
 
@@ -42,7 +56,8 @@ fn main() -> Result<()> {
             Fault::WrongShare { config, index } => {
                 stkr_adversary::wrong_share::serve(&config, ShareIndex::new(index)?).await
             }
-            Fault::Accomplice { config, key_id } => stkr_adversary::accomplice::serve(&config, key_id).await,
+            Fault::BadDealing { config, flaw } => stkr_adversary::bad_dealer::serve(&config, flaw).await,
+            Fault::Accomplice { config, key_id, lie } => stkr_adversary::accomplice::serve(&config, key_id, lie).await,
         }
     })
 }

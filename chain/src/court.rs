@@ -7,7 +7,7 @@ use alloy::{
 use stkr_protocol::{
     ProtocolDomain,
     envelope::duty_name,
-    evidence::{EvidenceFile, Holder, Proof, SignedDutyRequest, SignedEnvelope, Verified},
+    evidence::{EvidenceFile, Holder, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
     messages::SignedMessage,
 };
 
@@ -81,6 +81,32 @@ fn proof(proof: &Proof) -> CourtCalls {
                 secondSignature: signature(&it.second.signature),
             })
         }
+        Proof::BadDealing(it) => CourtCalls::proveBadDealing(Court::proveBadDealingCall {
+            dealing: dealing(&it.dealing),
+            signature: signature(&it.dealing.signature),
+            oneTimeKeys: it.one_time_keys.clone().into(),
+            opening: Court::Opening { recipient: it.recipient, secret: U256::from_be_bytes(it.secret), y: it.y() },
+        }),
+        Proof::MalformedDealing(it) => CourtCalls::proveMalformedDealing(Court::proveMalformedDealingCall {
+            dealing: dealing(&it.dealing),
+            signature: signature(&it.dealing.signature),
+            hashed: it.hashed.clone().into(),
+            defect: it.defect as u8,
+            position: it.position,
+        }),
+    }
+}
+
+fn dealing(it: &SignedDealing) -> Court::Dealing {
+    Court::Dealing {
+        keyId: U256::from(it.key_id),
+        attempt: it.attempt,
+        index: it.index,
+        oneTimeKeysHash: it.one_time_keys_hash,
+        oneTimeKey: it.one_time_key.clone().into(),
+        commitments: it.commitments.clone().into(),
+        possessionHash: it.possession_hash,
+        shares: it.shares.clone().into(),
     }
 }
 
@@ -129,7 +155,7 @@ fn message(it: &SignedMessage) -> Court::CeremonyMessage {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SignedThing {
-    /// `attestation`, `deposit` and so on, or `ceremony message of round 4`.
+    /// `attestation`, `deposit` and so on, `ceremony message of round 4`, or `dealing of attempt 0`.
     pub what: String,
     /// Slot; 0 where it has none.
     pub slot: u64,
@@ -137,7 +163,7 @@ pub struct SignedThing {
     pub source_epoch: u64,
     /// Target epoch of an attestation, else 0.
     pub target_epoch: u64,
-    /// Signing root; of a ceremony message its first field.
+    /// Signing root; of a ceremony message its first field; of a dealing the hash of the one-time keys it was made for.
     pub root: B256,
 }
 
@@ -151,6 +177,8 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
         Ok(CourtCalls::proveUnauthorisedSignature(it)) => vec![duty(&it.envelope)],
         Ok(CourtCalls::proveConflictingDuties(it)) => vec![duty(&it.first), duty(&it.second)],
         Ok(CourtCalls::proveCeremonyEquivocation(it)) => vec![said(&it.first), said(&it.second)],
+        Ok(CourtCalls::proveBadDealing(it)) => vec![dealt(&it.dealing)],
+        Ok(CourtCalls::proveMalformedDealing(it)) => vec![dealt(&it.dealing)],
         _ => Vec::new(),
     }
 }
@@ -178,6 +206,16 @@ fn said(it: &Court::CeremonyMessage) -> SignedThing {
         source_epoch: 0,
         target_epoch: 0,
         root: it.fields.first().copied().unwrap_or_default(),
+    }
+}
+
+fn dealt(it: &Court::Dealing) -> SignedThing {
+    SignedThing {
+        what: format!("dealing of attempt {}", it.attempt),
+        slot: 0,
+        source_epoch: 0,
+        target_epoch: 0,
+        root: it.oneTimeKeysHash,
     }
 }
 

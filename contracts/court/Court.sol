@@ -105,6 +105,8 @@ contract Court is ICourt {
 
     /// @inheritdoc ICourt
     function commit(bytes32 commitment) external {
+        // Slither takes zero, which stands for never, for an amount.
+        // slither-disable-next-line incorrect-equality
         require(committedAt[commitment] == 0, AlreadyCommitted(commitment));
         committedAt[commitment] = block.number;
         emit EvidenceCommitted(commitment);
@@ -499,6 +501,8 @@ contract Court is ICourt {
         bytes32 group = keccak256(abi.encode(it.server, it.keyId, it.committeeEpoch, it.fault));
         Record memory record = _records[group];
         uint32 term = uint32(SERVERS.terms(it.server)) + 1;
+        // Zero stands for never and for no slot: no amounts.
+        // slither-disable-start incorrect-equality
         bool first = record.term == 0;
         bool newTerm = record.term != term;
         if (it.slot == 0) {
@@ -507,6 +511,7 @@ contract Court is ICourt {
         } else {
             charged = newTerm && (first || it.slot > record.latestSlot);
         }
+        // slither-disable-end incorrect-equality
         if (charged) record.term = term;
         if (it.slot > record.latestSlot) record.latestSlot = it.slot;
         _records[group] = record;

@@ -453,6 +453,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     /// @inheritdoc IMicropools
     function isMigrationDue(uint256 poolId) external view override returns (bool) {
         uint64 assignment = penalties[poolId].assignment;
+        // Numbers, not amounts.
+        // slither-disable-next-line incorrect-equality
         return assignment != 0 && assignment == _pools[poolId].assignment;
     }
 

@@ -96,6 +96,16 @@ fn add_padding<const PLAIN: usize, const PADDED: usize>(plain: &[u8; PLAIN], ord
     padded
 }
 
+/// A point of the curve of G1, whatever its subgroup, in EIP-2537 form; nothing for infinity: what the precompile for additions
+/// takes. For judging what others sent, never for using it.
+pub(crate) fn g1_on_curve(bytes: &[u8]) -> Result<Option<G1Affine>, PointError> {
+    match strip_padding::<128, 96>(bytes, &G1_ORDER) {
+        Ok(plain) => Ok(Some(glue::g1_deserialize(&plain)?)),
+        Err(PointError::Infinity) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 const G1_ORDER: [usize; 2] = [0, 1];
 /// EIP-2537 writes c0 before c1, the ZCash form the other way round.
 const G2_ORDER: [usize; 4] = [1, 0, 3, 2];

@@ -69,7 +69,7 @@ pub(crate) fn evaluate_commitments(commitments: &[PublicKey], index: ShareIndex)
 }
 
 /// Double and add; the factor is public.
-fn times_small(point: &G1, factor: u8) -> G1 {
+pub(crate) fn times_small(point: &G1, factor: u8) -> G1 {
     let mut product = G1::infinity();
     for bit in (0..u8::BITS - factor.leading_zeros()).rev() {
         product = product.double();

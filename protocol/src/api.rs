@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ceremony::{Failure, Phase},
+    evidence::OpenedDealing,
     json,
     messages::SignedMessage,
     schema,
@@ -40,7 +41,7 @@ pub struct AdvanceRequest {
     pub messages: Vec<SignedMessage>,
 }
 
-/// Answer to [`AdvanceRequest`]. Only `messages` are signed: believe nothing else of it.
+/// Answer to [`AdvanceRequest`]. Only `messages` are signed, and a complaint proves itself: believe nothing else of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdvanceResponse {
@@ -55,6 +56,8 @@ pub struct AdvanceResponse {
     pub waiting_for: Vec<ShareIndex>,
     /// Why the ceremony failed for this server.
     pub failure: Option<FailureReport>,
+    /// Proof that a member sent this server a share that is not what its dealing commits to: evidence for the Court.
+    pub complaint: Option<OpenedDealing>,
 }
 
 /// A failed ceremony as one server sees it.

@@ -8,17 +8,20 @@
 //!
 //! # What it proves, and what only the chain knows
 //! [`EvidenceFile::verify`] says what the Court would find out by computing: signatures, digests, the leaf and its root, the
-//! pairing, the rules of conflict. Three things it cannot say: that the root is the key's, that a signing root was never
-//! ordered, and whose a signer or duty key is where no leaf names it.
+//! pairing, the rules of conflict, the share that an opened secret decrypts. What it cannot say: that the root is the key's, that a
+//! signing root was never ordered, that a key is t of n, and whose a signer or duty key is where no leaf names it.
 //!
 //! # Warning
 //! A file comes from anybody. Nothing in it is believed; what it claims (server, signer) is what the signatures and the
 //! leaf must then give.
 
+mod dealings;
+
 use std::fmt;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::{SolStruct, SolValue};
+pub use dealings::{Defect, DefectiveDealing, OpenedDealing, SignedDealing};
 use serde::{Deserialize, Serialize};
 use stkr_core::{PointError, PublicKey, ShareIndex, Signature};
 use thiserror::Error;
@@ -62,17 +65,23 @@ pub enum Fault {
     UnauthorisedSignature = 4,
     /// Two requests of one duty key that no two signatures may answer.
     ProviderEquivocation = 5,
+    /// A dealing whose share for a member is not what it commits to.
+    BadDealing = 6,
+    /// A dealing that anybody can see is none.
+    MalformedDealing = 7,
     /// Two messages of one member and round of a ceremony.
     CeremonyEquivocation = 8,
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::InvalidPartial,
         Self::GarbagePartial,
         Self::ConflictingDuties,
         Self::UnauthorisedSignature,
         Self::ProviderEquivocation,
+        Self::BadDealing,
+        Self::MalformedDealing,
         Self::CeremonyEquivocation,
     ];
 
@@ -91,6 +100,8 @@ impl Fault {
             Self::ConflictingDuties => "conflicting_duties",
             Self::UnauthorisedSignature => "unauthorised_signature",
             Self::ProviderEquivocation => "provider_equivocation",
+            Self::BadDealing => "bad_dealing",
+            Self::MalformedDealing => "malformed_dealing",
             Self::CeremonyEquivocation => "ceremony_equivocation",
         }
     }
@@ -160,6 +171,37 @@ pub enum EvidenceError {
     /// Needs no order.
     #[error("nobody has to order duties of kind {0} before they are signed")]
     NeedsNoOrder(u8),
+    /// Not the keys that the dealer encrypted to.
+    #[error("the one-time keys hash to {given}, the dealing was made for {signed}")]
+    OtherOneTimeKeys {
+        /// Of the file.
+        given: B256,
+        /// Of the dealing.
+        signed: B256,
+    },
+    /// No such member, or not its secret.
+    #[error("the dealing has no share for member {0}, or the secret is not that of its one-time key")]
+    WrongOpening(u8),
+    /// Malformed, and so nothing can be opened.
+    #[error("the dealer's own one-time key opens nothing: that is a malformed dealing, not a bad share")]
+    UnusableOneTimeKey,
+    /// No fault.
+    #[error("the share for member {0} is the one that the dealing commits to")]
+    GoodDealing(u8),
+    /// Malformed, and so nothing can be compared with.
+    #[error("a commitment is not on the curve: that is a malformed dealing, not a bad share")]
+    Inconclusive,
+    /// Not the proof that the dealer signed.
+    #[error("the proof of possession hashes to {given}, the dealing was signed over {signed}")]
+    OtherPossession {
+        /// Of the file.
+        given: B256,
+        /// Of the dealing.
+        signed: B256,
+    },
+    /// No fault of this kind.
+    #[error("the dealing does not have {0}")]
+    NotMalformed(Defect),
 }
 
 /// An envelope as a server signed it, in raw numbers: what was signed need not be anything that a server should sign.
@@ -441,6 +483,10 @@ pub enum Proof {
     ProviderEquivocation(RequestsProof),
     /// See [`Fault::CeremonyEquivocation`].
     CeremonyEquivocation(MessagesProof),
+    /// See [`Fault::BadDealing`].
+    BadDealing(OpenedDealing),
+    /// See [`Fault::MalformedDealing`].
+    MalformedDealing(DefectiveDealing),
 }
 
 impl Proof {
@@ -454,6 +500,8 @@ impl Proof {
             Self::UnauthorisedSignature(_) => Fault::UnauthorisedSignature,
             Self::ProviderEquivocation(_) => Fault::ProviderEquivocation,
             Self::CeremonyEquivocation(_) => Fault::CeremonyEquivocation,
+            Self::BadDealing(_) => Fault::BadDealing,
+            Self::MalformedDealing(_) => Fault::MalformedDealing,
         }
     }
 }
@@ -468,6 +516,8 @@ impl Proof {
             Self::UnauthorisedSignature(it) => it.envelope.key_id,
             Self::ProviderEquivocation(it) => it.first.key_id,
             Self::CeremonyEquivocation(it) => it.first.key_id,
+            Self::BadDealing(it) => it.dealing.key_id,
+            Self::MalformedDealing(it) => it.dealing.key_id,
         }
     }
 }
@@ -521,6 +571,15 @@ pub enum Accused {
     },
     /// Whichever server this signer is or once was.
     Signer(Address),
+    /// The same, if the key is t of n.
+    Dealer {
+        /// What it signed with.
+        signer: Address,
+        /// t.
+        threshold: u8,
+        /// n.
+        members: u8,
+    },
     /// The provider whose duty key this is in that assignment.
     DutyKey {
         /// The key.
@@ -629,6 +688,8 @@ impl EvidenceFile {
             Proof::UnauthorisedSignature(proof) => unauthorised(proof, &domain)?,
             Proof::ProviderEquivocation(proof) => requests(proof, &domain)?,
             Proof::CeremonyEquivocation(proof) => messages(proof, &domain)?,
+            Proof::BadDealing(proof) => dealings::bad(proof, &domain)?,
+            Proof::MalformedDealing(proof) => dealings::malformed(proof, &domain)?,
         };
         Ok(Verified { fault, evidence, key_id, committee_epoch, accused })
     }

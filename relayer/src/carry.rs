@@ -1,10 +1,11 @@
 //! Carries one ceremony: hands every member all messages there are and collects what they answer.
 //!
 //! The relayer is a postman with a notice board. A message counts if its sender signed it, whoever handed it over; what a
-//! server says beside its messages (phase, failure) is hearsay, shown to people and believed by nobody. The one thing
-//! decided here is that the transcript is complete, and that the chain checks again.
+//! server says beside its messages (phase, failure) is hearsay, shown to people and believed by nobody. Decided here is that the
+//! transcript is complete, which the chain checks again, and who is reported to the Court: whoever said two things, or dealt what
+//! anybody can see is no dealing, or what a member opened its share of and proved to be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 use futures::future::join_all;
@@ -12,7 +13,7 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Accepted, Board, Context, Phase, Transcript, TranscriptError};
-use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
+use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof};
 use stkr_protocol::messages::{Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
@@ -37,7 +38,7 @@ pub struct Said {
     pub failure: Option<String>,
     /// Why it could not be asked.
     pub unreachable: Option<String>,
-    /// Why a message it handed over does not count.
+    /// Why a message or a complaint that it handed over does not count.
     pub rejected: Option<String>,
 }
 
@@ -65,6 +66,10 @@ pub struct Carrier {
     members: Vec<Member>,
     store: Store,
     said: BTreeMap<ShareIndex, Said>,
+    /// Dealers whose dealing was looked at with all one-time keys at hand.
+    looked_at: BTreeSet<ShareIndex>,
+    /// What is wrong with the dealings that are kept as evidence.
+    convicted: BTreeMap<ShareIndex, String>,
 }
 
 impl Carrier {
@@ -79,7 +84,11 @@ impl Carrier {
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
             let _ = board.accept(message);
         }
-        Ok(Self { board, members, store, court, said: BTreeMap::new() })
+        let (said, looked_at, convicted) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut carrier = Self { board, members, store, court, said, looked_at, convicted };
+        // Killed between a dealing and the evidence that it is.
+        carrier.look_at_dealings()?;
+        Ok(carrier)
     }
 
     /// Visits every member once, all at the same time. `true` if anything new came.
@@ -110,7 +119,65 @@ impl Carrier {
         for (index, answer) in join_all(visits).await {
             news |= self.take(index, answer)?;
         }
+        self.look_at_dealings()?;
         Ok(news)
+    }
+
+    /// Keeps evidence of every dealing that anybody can see is none.
+    fn look_at_dealings(&mut self) -> Result<(), StoreError> {
+        let keys_are_there = self.board.missing(Round::OneTimeKey).is_empty();
+        for dealer in self.board.context().threshold().indices() {
+            if self.looked_at.contains(&dealer) || self.board.message(Round::Dealing, dealer).is_none() {
+                continue;
+            }
+            if keys_are_there {
+                self.looked_at.insert(dealer);
+            }
+            if let Some(proof) = self.board.malformed(dealer) {
+                let what = format!("made a malformed dealing, with {}", proof.defect);
+                self.keep_dealing(dealer, Proof::MalformedDealing(proof), what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what a member shows about its share in a dealing, if the Court would convict a member of this ceremony by it.
+    fn take_complaint(&mut self, opened: OpenedDealing) -> Result<Result<bool, String>, StoreError> {
+        let context = self.board.context();
+        let (about, ours) = ((opened.dealing.key_id, opened.dealing.attempt), (context.key_id(), context.attempt()));
+        if about != ours {
+            return Ok(Err(format!("its complaint is about key {}, attempt {}", about.0, about.1)));
+        }
+        let recipient = opened.recipient;
+        let proof = Proof::BadDealing(opened);
+        let accused = match EvidenceFile::new(context.domain(), self.court, proof.clone()).verify() {
+            Ok(verified) => verified.accused,
+            Err(error) => return Ok(Err(format!("its complaint proves nothing: {error}"))),
+        };
+        let dealer = match accused {
+            Accused::Signer(signer) => context.index_of(signer),
+            _ => None,
+        };
+        let Some(dealer) = dealer else {
+            return Ok(Err("its complaint is about a dealing that no member signed".to_owned()));
+        };
+        let new = !self.convicted.contains_key(&dealer);
+        self.keep_dealing(
+            dealer,
+            proof,
+            format!("dealt member {recipient} a share that does not match its commitments"),
+        )?;
+        Ok(Ok(new))
+    }
+
+    fn keep_dealing(&mut self, dealer: ShareIndex, proof: Proof, what: String) -> Result<(), StoreError> {
+        let context = self.board.context();
+        if let Some(member) = context.member(dealer) {
+            let file = EvidenceFile::new(context.domain(), self.court, proof);
+            self.store.keep_evidence(member.server_id, &file)?;
+        }
+        self.convicted.entry(dealer).or_insert(what);
+        Ok(())
     }
 
     fn take(&mut self, index: ShareIndex, answer: Result<AdvanceResponse, ClientError>) -> Result<bool, StoreError> {
@@ -129,6 +196,12 @@ impl Carrier {
         let mut news = false;
         for message in answer.messages {
             match self.accept(message)? {
+                Ok(new) => news |= new,
+                Err(reason) => said.rejected = Some(reason),
+            }
+        }
+        if let Some(opened) = answer.complaint {
+            match self.take_complaint(opened)? {
                 Ok(new) => news |= new,
                 Err(reason) => said.rejected = Some(reason),
             }
@@ -182,6 +255,12 @@ impl Carrier {
             return Standing::Failed(format!(
                 "member {} signed two different {round} messages; both are kept as evidence, and the ceremony starts again after its deadline",
                 index.get()
+            ));
+        }
+        if let Some((dealer, what)) = self.convicted.first_key_value() {
+            let dealer = dealer.get();
+            return Standing::Failed(format!(
+                "member {dealer} {what}; that is kept as evidence and reported to the Court, and the ceremony starts again after its deadline"
             ));
         }
         for round in Round::ALL {
@@ -250,11 +329,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use alloy::primitives::{Address, B256};
+    use alloy::primitives::{Address, B256, keccak256};
     use axum::routing::post;
     use axum::{Json, Router};
     use stkr_core::Threshold;
-    use stkr_core::dkg::OneTimeSecret;
+    use stkr_core::dkg::{self, CeremonyDomain, OneTimeSecret};
     use stkr_node::client::{Patience, Peer};
     use stkr_node::database::Database;
     use stkr_node::http::{JsonBody, Limits, serve_tls};
@@ -262,7 +341,8 @@ mod tests {
     use stkr_node::shutdown::Shutdown;
     use stkr_node::tls::{self, Identity};
     use stkr_protocol::ceremony::{Member as Party, MemberId};
-    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::evidence::{Fault, SignedDealing};
+    use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -295,7 +375,8 @@ mod tests {
             let mut messages: Vec<SignedMessage> = party.published().into_iter().cloned().collect();
             messages.extend(self.extra.clone());
             let failure = party.failure().map(Into::into);
-            AdvanceResponse { messages, phase: party.phase(), waiting_for: party.waiting_for(), failure }
+            let (phase, waiting_for) = (party.phase(), party.waiting_for());
+            AdvanceResponse { messages, phase, waiting_for, failure, complaint: party.complaint().cloned() }
         }
 
         fn start(self: &Arc<Self>) {
@@ -459,6 +540,143 @@ mod tests {
         assert_eq!(cluster.stored().len(), 1, "only its own");
         assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![]);
         assert!(carrier.said(index(1)).unwrap().rejected.is_some());
+    }
+
+    fn secret(member: u8) -> OneTimeSecret {
+        OneTimeSecret::from_bytes(&[member; 32]).unwrap()
+    }
+
+    fn one_time_keys() -> Vec<[u8; 33]> {
+        (1..=N).map(|member| secret(member).public_key()).collect()
+    }
+
+    /// What the second member deals to the keys of [`secret`] in that attempt, signed by `signer`.
+    fn dealing(attempt: u16, signer: &SignerKey, change: impl FnOnce(&mut DealingBody)) -> SignedMessage {
+        let ProtocolDomain { chain_id, key_registry: registry } = DOMAIN;
+        let domain = CeremonyDomain { chain_id, registry, key_id: 9, attempt };
+        let threshold = Threshold::new(3, N).unwrap();
+        let dealing = dkg::deal(&domain, threshold, index(2), &secret(2), &one_time_keys()).unwrap();
+        let mut body = DealingBody {
+            one_time_keys_hash: keccak256(one_time_keys().as_flattened()),
+            one_time_key: dealing.one_time_key.to_vec(),
+            commitments: dealing.commitments_to_wire(),
+            proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
+            shares: dealing.shares_to_wire(),
+        };
+        change(&mut body);
+        SignedMessage::sign(&DOMAIN, signer, (9, attempt, index(2)), Body::Dealing(body))
+    }
+
+    /// The third member opens its share.
+    fn complaint(message: &SignedMessage) -> OpenedDealing {
+        OpenedDealing {
+            dealing: SignedDealing::of(message).unwrap(),
+            one_time_keys: one_time_keys().as_flattened().to_vec(),
+            recipient: 3,
+            secret: *secret(3).to_bytes(),
+        }
+    }
+
+    fn complains(carrier: &mut Carrier, complaint: OpenedDealing) -> Option<String> {
+        let (messages, phase, waiting_for) = (Vec::new(), Phase::Failed, Vec::new());
+        let answer = AdvanceResponse { messages, phase, waiting_for, failure: None, complaint: Some(complaint) };
+        carrier.take(index(3), Ok(answer)).unwrap();
+        carrier.said(index(3)).unwrap().rejected.clone()
+    }
+
+    fn flip(body: &mut DealingBody) {
+        body.shares[64] ^= 1;
+    }
+
+    #[test]
+    fn a_complaint_that_convicts_is_kept_as_evidence_and_ends_the_ceremony() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let bad = dealing(0, &cluster.servers[1].signer, flip);
+        assert_eq!(complains(&mut carrier, complaint(&bad)), None);
+        let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+        let says = "member 2 dealt member 3 a share that does not match its commitments; that is kept as evidence and reported to the Court";
+        assert!(reason.starts_with(says), "{reason}");
+        let evidence = cluster.store.newest_evidence(10).unwrap();
+        assert_eq!((evidence.len(), evidence[0].server_id.as_deref()), (1, Some("102")));
+        let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+        let verified = file.verify().unwrap();
+        let signer = cluster.servers[1].signer.address();
+        assert_eq!((verified.fault, verified.accused), (Fault::BadDealing, Accused::Signer(signer)));
+        assert_eq!(verified.evidence, bad.digest(&DOMAIN));
+    }
+
+    #[test]
+    fn a_complaint_that_proves_nothing_against_a_member_is_hearsay() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let signer = &cluster.servers[1].signer;
+        let honest = complaint(&dealing(0, signer, |_| ()));
+        let lie = OpenedDealing { secret: [9; 32], ..honest.clone() };
+        let other_attempt = complaint(&dealing(1, signer, flip));
+        let stranger = complaint(&dealing(0, &SignerKey::random().unwrap(), flip));
+        for (lie, says) in [
+            (honest, "its complaint proves nothing: the share for member 3 is the one that the dealing commits to"),
+            (lie, "its complaint proves nothing: the dealing has no share for member 3"),
+            (other_attempt, "its complaint is about key 9, attempt 1"),
+            (stranger, "its complaint is about a dealing that no member signed"),
+        ] {
+            let rejected = complains(&mut carrier, lie).unwrap();
+            assert!(rejected.starts_with(says), "{rejected}");
+        }
+        assert!(matches!(carrier.standing(), Standing::Waiting { .. }));
+        assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn a_member_and_a_dealer_that_work_together_do_not_fill_the_disk() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        for _ in 0..40 {
+            let bad = dealing(0, &cluster.servers[1].signer, flip);
+            assert_eq!(complains(&mut carrier, complaint(&bad)), None);
+        }
+        assert_eq!(cluster.store.newest_evidence(100).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn a_malformed_dealing_is_found_without_anybodys_help_also_after_a_crash_before_it_was_looked_at() {
+        type Change = fn(&mut DealingBody);
+        let changes: [(Change, Option<&str>); 5] = [
+            (|_| (), None),
+            (|it| it.commitments.truncate(256), Some("a field of the wrong length")),
+            (
+                |it| it.one_time_key = secret(9).public_key().to_vec(),
+                Some("a one-time key that is none or not its own"),
+            ),
+            (|it| it.commitments[..128].fill(0), Some("a commitment that is no point")),
+            (|it| it.proof_of_possession.clear(), Some("a proof of possession that is none")),
+        ];
+        for (change, defect) in changes {
+            let cluster = cluster(|_| Vec::new());
+            let mut before = cluster.carrier();
+            for (number, server) in (1..).zip(&cluster.servers) {
+                let public_key = secret(number).public_key().to_vec();
+                let body = Body::OneTimeKey(OneTimeKeyBody { public_key });
+                let message = SignedMessage::sign(&DOMAIN, &server.signer, (9, 0, index(number)), body);
+                before.accept(message).unwrap().unwrap();
+            }
+            before.accept(dealing(0, &cluster.servers[1].signer, change)).unwrap().unwrap();
+            assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![], "killed here");
+            let carrier = cluster.carrier();
+            let evidence = cluster.store.newest_evidence(10).unwrap();
+            let Some(defect) = defect else {
+                assert_eq!((evidence.len(), matches!(carrier.standing(), Standing::Waiting { .. })), (0, true));
+                continue;
+            };
+            let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+            assert!(reason.starts_with(&format!("member 2 made a malformed dealing, with {defect}")), "{reason}");
+            let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+            let signer = cluster.servers[1].signer.address();
+            let dealer = Accused::Dealer { signer, threshold: 3, members: N };
+            assert_eq!(file.verify().unwrap().accused, dealer);
+            assert_eq!(evidence[0].server_id.as_deref(), Some("102"));
+        }
     }
 
     #[test]

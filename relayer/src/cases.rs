@@ -146,10 +146,16 @@ fn group(case: &Case) -> (u32, u64, u8) {
     (case.server_id, case.verified.key_id, case.verified.fault as u8)
 }
 
-/// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed.
+/// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed. A malformed
+/// dealing is judged by its key's t and n, which after a reorganisation may be another's.
 fn can_be_proven(view: &View, case: &Case) -> bool {
-    if !matches!(case.verified.accused, Accused::Holder { .. }) {
-        return true;
+    match case.verified.accused {
+        Accused::Signer(_) | Accused::DutyKey { .. } => return true,
+        Accused::Dealer { threshold, members, .. } => {
+            let key = view.keys.get(&case.verified.key_id);
+            return key.is_some_and(|key| (key.threshold, key.members) == (threshold, members));
+        }
+        Accused::Holder { .. } => {}
     }
     match view.keys.get(&case.verified.key_id).map(|key| &key.phase) {
         Some(KeyPhase::Live(_)) => true,

@@ -105,11 +105,14 @@ impl Desk {
                 }
                 Ok(server_id)
             }
-            Accused::Signer(signer) => self
-                .reader
-                .server_of_signer(signer)
-                .await?
-                .ok_or_else(|| DeskError::Chain(format!("{signer} is and was no server's signer"))),
+            Accused::Signer(signer) => self.server_of(signer).await,
+            Accused::Dealer { signer, threshold, members } => {
+                let known = self.reader.key(key).await.map_err(nothing_there)?;
+                if (known.threshold, known.members) != (threshold, members) {
+                    return Err(DeskError::Chain(format!("key {key} is {} of {}", known.threshold, known.members)));
+                }
+                self.server_of(signer).await
+            }
             Accused::DutyKey { duty_key, assignment } => {
                 match self.reader.can_penalise_provider(key, assignment, duty_key).await.map_err(nothing_there)? {
                     true => Ok(PROVIDER),
@@ -119,6 +122,11 @@ impl Desk {
                 }
             }
         }
+    }
+
+    async fn server_of(&self, signer: Address) -> Result<u32, DeskError> {
+        let server_id = self.reader.server_of_signer(signer).await?;
+        server_id.ok_or_else(|| DeskError::Chain(format!("{signer} is and was no server's signer")))
     }
 
     async fn check_order(&self, file: &EvidenceFile, verified: &Verified) -> Result<(), DeskError> {
@@ -137,7 +145,10 @@ const fn claimed(proof: &Proof) -> Option<u32> {
         Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => Some(it.holder.server_id),
         Proof::ConflictingDuties(it) => Some(it.holder.server_id),
         Proof::UnauthorisedSignature(it) => Some(it.holder.server_id),
-        Proof::ProviderEquivocation(_) | Proof::CeremonyEquivocation(_) => None,
+        Proof::ProviderEquivocation(_)
+        | Proof::CeremonyEquivocation(_)
+        | Proof::BadDealing(_)
+        | Proof::MalformedDealing(_) => None,
     }
 }
 

@@ -41,6 +41,9 @@ CREATE TABLE evidence (
 /// What stands for the server where a provider is at fault: server ids count from 1.
 pub const PROVIDER: u32 = 0;
 
+/// Pieces of evidence kept of one server's dealings for one key: one is charged.
+const MOST_DEALINGS: u32 = 32;
+
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -130,7 +133,9 @@ impl Store {
         Ok(hash.map(B256::from))
     }
 
-    /// Keeps evidence against a server ([`PROVIDER`] for a provider), under the name of its fault. `false` if it was there.
+    /// Keeps evidence against a server ([`PROVIDER`] for a provider), under the name of its fault. `false` if it was there, or if so
+    /// much of the kind is there that more would only fill the disk: whoever has a member's help can make as many complaints about
+    /// itself as it likes.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -140,8 +145,10 @@ impl Store {
         let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
         let rows = self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![digest.as_slice(), number(key_id), server_id, kind, text],
+                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body)
+                 SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?4 NOT IN ('bad_dealing', 'malformed_dealing') OR ?6 >
+                 (SELECT count(*) FROM evidence WHERE key_id = ?2 AND server_id = ?3 AND kind = ?4)",
+                params![digest.as_slice(), number(key_id), server_id, kind, text, MOST_DEALINGS],
             )
         })?;
         Ok(rows > 0)

@@ -158,9 +158,12 @@ impl<'a, P: Provider> Faults<'a, P> {
             }
             Accused::Signer(signer) => {
                 let id = self.0.servers().id_of_signer(signer).await?;
-                let no_server =
-                    || no_fault(format!("{signer}, who signed both messages, is and was no server's signer"));
-                Some(id.ok_or_else(no_server)?)
+                Some(id.ok_or_else(|| no_fault(format!("{signer}, who signed it, is and was no server's signer")))?)
+            }
+            Accused::Dealer { signer, threshold, members } => {
+                self.check_size(verified.key_id, (threshold, members)).await?;
+                let id = self.0.servers().id_of_signer(signer).await?;
+                Some(id.ok_or_else(|| no_fault(format!("{signer}, who signed it, is and was no server's signer")))?)
             }
             Accused::DutyKey { duty_key, assignment } => {
                 if self.on_record(&verified).await?.is_none() {
@@ -198,6 +201,15 @@ impl<'a, P: Provider> Faults<'a, P> {
             )));
         }
         Ok(())
+    }
+
+    /// A dealing is malformed only for the t and n of its key.
+    async fn check_size(&self, key: u64, (threshold, members): (u8, u8)) -> Result<(), StkrError> {
+        let it = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
+        if (it.threshold, it.members) == (threshold, members) {
+            return Ok(());
+        }
+        Err(no_fault(format!("there is no key {key} of which {threshold} of {members} shares sign")))
     }
 
     /// Asks the key's consumer what it would answer to the Court: whose duty key it is, in which assignment, and whether there is

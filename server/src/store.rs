@@ -13,13 +13,14 @@ use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
 use stkr_protocol::envelope::DutyKind;
+use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::messages::{Round, SignedMessage};
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
     name: "server database",
     application_id: 0x5354_4b53, // "STKS"
-    migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql")],
+    migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")],
 };
 
 /// In place of the key id, which counts from 1: the share of a dealt key, imported before the chain knows the key.
@@ -103,6 +104,8 @@ pub struct CeremonyRow {
     pub sealed: Option<Vec<u8>>,
     /// Why this server sits out, decided outside of the state machine.
     pub sits_out: Option<(String, String)>,
+    /// The complaint that ended it for this server, which then sits out.
+    pub complaint: Option<OpenedDealing>,
 }
 
 /// A share as stored.
@@ -174,6 +177,17 @@ fn as_optional_hex<S: serde::Serializer>(bytes: &Option<[u8; 65]>, to: S) -> Res
     }
 }
 
+/// A complaint about a dealing, and why its server sits the ceremony out from then on.
+#[derive(Clone, Copy, Debug)]
+pub struct Complaint<'a> {
+    /// What is shown.
+    pub opened: &'a OpenedDealing,
+    /// What happened.
+    pub reason: &'a str,
+    /// What to do about it.
+    pub what_to_do: &'a str,
+}
+
 /// What one step of a ceremony changes, all at once.
 #[derive(Debug, Default)]
 pub struct Step<'a> {
@@ -185,6 +199,8 @@ pub struct Step<'a> {
     pub share: Option<ShareRow>,
     /// Erase the one-time secret.
     pub erase: bool,
+    /// Sit out for ever, so that this can be shown.
+    pub complaint: Option<Complaint<'a>>,
 }
 
 /// The open database of one server.
@@ -233,7 +249,7 @@ impl Store {
     pub fn ceremonies(&self, key_id: u64, attempt: u16) -> Result<Vec<CeremonyRow>, StoreError> {
         let connection = self.database.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT committee, share_index, sealed, sits_out, what_to_do FROM ceremony
+            "SELECT committee, share_index, sealed, sits_out, what_to_do, complaint FROM ceremony
              WHERE key_id = ?1 AND attempt = ?2 ORDER BY rowid",
         )?;
         let mut rows = statement.query(params![sql(key_id)?, attempt])?;
@@ -241,6 +257,8 @@ impl Store {
         while let Some(row) = rows.next()? {
             let reason: Option<String> = row.get(3)?;
             let what_to_do: Option<String> = row.get(4)?;
+            let complaint: Option<String> = row.get(5)?;
+            let complaint = complaint.map(|text| serde_json::from_str(&text)).transpose();
             ceremonies.push(CeremonyRow {
                 key_id,
                 attempt,
@@ -248,6 +266,7 @@ impl Store {
                 index: index(row.get(1)?)?,
                 sealed: row.get(2)?,
                 sits_out: reason.zip(what_to_do),
+                complaint: complaint.map_err(|_| StoreError::Nonsense("a complaint that does not parse"))?,
             });
         }
         Ok(ceremonies)
@@ -323,6 +342,9 @@ impl Store {
             }
             if let Some(share) = &step.share {
                 insert_share(transaction, key_id, share)?;
+            }
+            if let Some(complaint) = step.complaint {
+                insert_complaint(transaction, (key_id, attempt, committee), complaint)?;
             }
             if step.erase {
                 // secure_delete overwrites the bytes in the file too.
@@ -633,6 +655,20 @@ fn refuse_equivocation(transaction: &Transaction<'_>, message: &SignedMessage) -
     Ok(())
 }
 
+fn insert_complaint(
+    transaction: &Transaction<'_>,
+    (key_id, attempt, committee): (u64, u16, &B256),
+    complaint: Complaint<'_>,
+) -> Result<(), StoreError> {
+    let text = serde_json::to_string(complaint.opened).map_err(|_| StoreError::Nonsense("a complaint without JSON"))?;
+    transaction.execute(
+        "UPDATE ceremony SET complaint = ?4, sits_out = ?5, what_to_do = ?6
+         WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3",
+        params![sql(key_id)?, attempt, committee.0, text, complaint.reason, complaint.what_to_do],
+    )?;
+    Ok(())
+}
+
 fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
     let inserted = transaction.execute(
         "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -763,6 +799,7 @@ mod tests {
             index: ShareIndex::new(2).unwrap(),
             sealed: Some(b"PLANTED-SEALED-SECRET".to_vec()),
             sits_out: None,
+            complaint: None,
         };
         store.begin(&row).unwrap();
         assert_eq!(store.ceremonies(5, 0).unwrap(), std::slice::from_ref(&row));

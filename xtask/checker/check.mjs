@@ -9,7 +9,8 @@ import { bls12_381 as bls } from "@noble/curves/bls12-381.js";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
-import { concat, decode, encode, hex, keccak, selector, topic, typedDigest, unhex, utf8, word } from "./abi.mjs";
+import { concat, hex, keccak, typedDigest, unhex, utf8, word } from "./abi.mjs";
+import { Chain, Wrong, argumentsOf, fetchJson, lastLine, must, quantity, run, same, until } from "./chain.mjs";
 import { post, selfSigned } from "./tls.mjs";
 
 const ETHER_GWEI = 1_000_000_000n;
@@ -20,89 +21,6 @@ const POP_DST = "BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 const POOL_STATES = { active: 5n, cancelled: 6n };
 const KEY_STATES = { live: 3n, burned: 5n };
 const SERVER_ACTIVE = 2n;
-
-class Wrong extends Error {}
-const must = (condition, sentence) => {
-  if (!condition) throw new Wrong(sentence);
-};
-const same = (name, printed, found) =>
-  must(String(printed).toLowerCase() === String(found).toLowerCase(), `${name} is ${found}, the line says ${printed}`);
-
-// ── arguments ────────────────────────────────────────────────────────────────────────────────────────────────────────
-function argumentsOf(argv) {
-  const given = Object.fromEntries(argv.map((a, i) => [a, argv[i + 1]]).filter(([a]) => a.startsWith("--")));
-  if (!given["--rpc"] || !given["--deployment"]) {
-    process.stderr.write("usage: node check.mjs --rpc URL --deployment FILE < line\n");
-    process.exit(2);
-  }
-  return { rpc: given["--rpc"], deployment: JSON.parse(readFileSync(given["--deployment"], "utf8")) };
-}
-
-/** JSON from a URL; an address where nobody answers so is false, not a failure of the checker. */
-async function fetchJson(url, options) {
-  let reply;
-  try {
-    reply = await fetch(url, options);
-    must(reply.ok, `${url} answers ${reply.status}`);
-    return await reply.json();
-  } catch (error) {
-    throw error instanceof Wrong ? error : new Wrong(`${url} does not answer with JSON: ${error.message}`);
-  }
-}
-
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-/** What `ask` finds, asked again until it is something. */
-async function until(what, ask, seconds = 120) {
-  for (const end = Date.now() + 1000 * seconds; Date.now() < end; await sleep(100)) {
-    const found = await ask();
-    if (found) return found;
-  }
-  throw new Wrong(`waited ${seconds} s for ${what}`);
-}
-
-// ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────────
-const quantity = (value) => "0x" + BigInt(value).toString(16);
-
-class Chain {
-  /** `block`: everything is read as it was then. The network lives on, the line speaks of one moment. */
-  constructor(url, block = "latest") {
-    this.url = url;
-    this.block = block;
-  }
-  async rpc(method, ...params) {
-    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
-    const headers = { "content-type": "application/json" };
-    const { result, error } = await fetchJson(this.url, { method: "POST", headers, body });
-    if (error) throw new Wrong(`${method}: ${error.message}`);
-    return result;
-  }
-  async view(to, signature, types, ...words) {
-    const data = selector(signature) + words.map((w) => hex(word(w)).slice(2)).join("");
-    return decode(types, unhex(await this.rpc("eth_call", { to, data }, this.block)));
-  }
-  /** Sends a transaction from one of the devnet's own unlocked accounts. */
-  async send(from, to, signature, args, wei = 0n) {
-    const data = selector(signature) + hex(encode(args)).slice(2);
-    const hash = await this.rpc("eth_sendTransaction", { from, to, data, value: quantity(wei) });
-    const receipt = await until(`transaction ${hash}`, () => this.rpc("eth_getTransactionReceipt", hash));
-    must(receipt.status === "0x1", `${signature} was refused`);
-  }
-  async events(address, signature, types, ...indexed) {
-    const topics = [topic(signature), ...indexed.map((v) => (v === null ? null : hex(word(v))))];
-    const logs = await this.rpc("eth_getLogs", { address, topics, fromBlock: "0x0", toBlock: this.block });
-    return logs.map((log) => ({
-      tx: log.transactionHash,
-      block: log.blockNumber,
-      topics: log.topics.slice(1).map((t) => BigInt(t)),
-      data: decode(types, unhex(log.data)),
-    }));
-  }
-  async gasUsed(tx) {
-    const receipt = await this.rpc("eth_getTransactionReceipt", tx);
-    must(receipt && receipt.status === "0x1", `transaction ${tx} did not succeed`);
-    return BigInt(receipt.gasUsed);
-  }
-}
 
 // ── points: EIP-2537 bytes <-> noble ─────────────────────────────────────────────────────────────────────────────────
 const field = (bytes) => BigInt(hex(bytes));
@@ -591,14 +509,6 @@ async function checkSameAgain(deployment, deposit, key, secrets, registered, vic
 }
 
 // ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────────
-function lastLine(text) {
-  try {
-    return JSON.parse(text.trim().split("\n").at(-1));
-  } catch (error) {
-    throw new Wrong(`the last line is no JSON: ${error.message}`);
-  }
-}
-
 async function main() {
   const given = argumentsOf(process.argv.slice(2));
   const { deployment } = given;
@@ -628,12 +538,6 @@ async function main() {
   await checkSameAgain(deployment, deposit, key, secrets, registered, victim);
   await fetchJson(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
   say("the first pool's deposit is answered again, to the same signature");
-  process.stdout.write(JSON.stringify({ ok: true }) + "\n");
 }
 
-main().catch((error) => {
-  const wrong = error instanceof Wrong;
-  process.stderr.write(`checker: ${wrong ? error.message : error.stack}\n`);
-  process.stdout.write(JSON.stringify({ ok: false, reason: error.message }) + "\n");
-  process.exit(wrong ? 1 : 3);
-});
+run(main);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stkr_chain::court::duty_words;
 use stkr_protocol::{
-    evidence::{Accused, EvidenceFile, Proof, SignedDutyRequest, SignedEnvelope, Verified},
+    evidence::{Accused, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
     kept::{Kept, MAX_PAGE},
     messages::SignedMessage,
 };
@@ -148,6 +148,12 @@ fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
             json!({"serverId": server_id.to_string(), "signer": signer, "leavesRoot": root})
         }
         Accused::Signer(signer) => json!({"serverId": server_id.map(|id| id.to_string()), "signer": signer}),
+        Accused::Dealer { signer, threshold, members } => json!({
+            "serverId": server_id.map(|id| id.to_string()),
+            "signer": signer,
+            "threshold": threshold.to_string(),
+            "members": members.to_string(),
+        }),
         Accused::DutyKey { duty_key, assignment } => json!({"dutyKey": duty_key, "assignment": assignment.to_string()}),
     };
     if let Value::Object(fields) = &mut answer {
@@ -159,7 +165,9 @@ fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
 fn accused(accused: &Accused) -> String {
     match accused {
         Accused::Holder { server_id, signer, .. } => format!("server {server_id} (signer {signer})"),
-        Accused::Signer(signer) => format!("the server that signs or signed with {signer}"),
+        Accused::Signer(signer) | Accused::Dealer { signer, .. } => {
+            format!("the server that signs or signed with {signer}")
+        }
         Accused::DutyKey { duty_key, assignment } => {
             format!("the provider with duty key {duty_key}, assignment {assignment}")
         }
@@ -171,6 +179,9 @@ fn sentence(verified: &Verified, on_chain: bool) -> String {
         _ if on_chain => "",
         Accused::Holder { .. } => {
             "\nonly the chain can say whether that seat is one of the key, and what was ordered: verify without --offline"
+        }
+        Accused::Dealer { .. } => {
+            "\nonly the chain can say whose that key is, and of how many shares: verify without --offline"
         }
         _ => "\nonly the chain can say whose that key is: verify without --offline",
     };
@@ -232,6 +243,14 @@ fn show(file: &EvidenceFile, output: &Output) {
             Proof::CeremonyEquivocation(it) => {
                 fields.extend([("said", message(&it.first)), ("and", message(&it.second))]);
             }
+            Proof::BadDealing(it) => {
+                fields.push(("dealt", dealing(&it.dealing)));
+                fields.push(("opened", format!("the share for member {}, with its one-time secret", it.recipient)));
+            }
+            Proof::MalformedDealing(it) => {
+                fields.push(("dealt", dealing(&it.dealing)));
+                fields.push(("defect", format!("{}, in a key of {} of {}", it.defect, it.threshold, it.members)));
+            }
         }
         record(&fields)
     });
@@ -251,6 +270,10 @@ fn request(it: &SignedDutyRequest) -> String {
 
 fn message(it: &SignedMessage) -> String {
     format!("{} message of member {} of key {}, attempt {}", it.round().name(), it.index, it.key_id, it.attempt)
+}
+
+fn dealing(it: &SignedDealing) -> String {
+    format!("dealing of member {} of key {}, attempt {}", it.index, it.key_id, it.attempt)
 }
 
 #[derive(Serialize)]

@@ -25,6 +25,7 @@
 //! | a share that does not match the commitments, 0, or not below r | [`DealingFault`], on opening |
 //! | a one-time key whose x is no ecrecover `r`, so that no complaint can ever be proven on-chain | refused |
 
+pub mod complaint;
 mod dealing;
 mod one_time;
 
@@ -252,6 +253,10 @@ fn address_word(address: Address) -> [u8; 32] {
 /// What a proof of possession signs: keccak256(abi.encode("stkr/dkg/pop", chain, registry, key, attempt, dealer,
 /// keccak256(C_0))), C_0 in its EIP-2537 form.
 fn possession_message(domain: &CeremonyDomain, dealer: ShareIndex, constant_term: &PublicKey) -> [u8; 32] {
+    possession_digest(domain, dealer.get(), &constant_term.to_eip2537())
+}
+
+fn possession_digest(domain: &CeremonyDomain, dealer: u8, constant_term: &[u8]) -> [u8; 32] {
     const LABEL: &[u8; 12] = b"stkr/dkg/pop";
     let mut label = [0; 32];
     label[..LABEL.len()].copy_from_slice(LABEL);
@@ -261,8 +266,8 @@ fn possession_message(domain: &CeremonyDomain, dealer: ShareIndex, constant_term
         address_word(domain.registry),
         word(domain.key_id),
         word(domain.attempt.into()),
-        word(dealer.get().into()),
-        keccak256(constant_term.to_eip2537()).0,
+        word(dealer.into()),
+        keccak256(constant_term).0,
         word(12),
         label,
     ];

@@ -79,19 +79,7 @@ impl OneTimeSecret {
         dealer: ShareIndex,
         recipient: ShareIndex,
     ) -> Result<Zeroizing<[u8; 32]>, OneTimeKeyError> {
-        let shared = self.shared_key(other)?;
-        let mut words = [
-            address_word(shared),
-            word(domain.chain_id),
-            address_word(domain.registry),
-            word(domain.key_id),
-            word(domain.attempt.into()),
-            word(dealer.get().into()),
-            word(recipient.get().into()),
-        ];
-        let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
-        words[0].zeroize();
-        Ok(pad)
+        Ok(pad_of(self.shared_key(other)?, domain, dealer.get(), recipient.get()))
     }
 
     /// The pad of the share of a dealt key between its dealer and `recipient`, one of whom owns this secret and the other
@@ -119,6 +107,22 @@ impl OneTimeSecret {
         key.non_secure_erase();
         Ok(Address::from_word(keccak256(point.as_slice())))
     }
+}
+
+/// The pad of a share under the shared key of its dealer and recipient.
+pub(super) fn pad_of(shared: Address, domain: &CeremonyDomain, dealer: u8, recipient: u8) -> Zeroizing<[u8; 32]> {
+    let mut words = [
+        address_word(shared),
+        word(domain.chain_id),
+        address_word(domain.registry),
+        word(domain.key_id),
+        word(domain.attempt.into()),
+        word(dealer.into()),
+        word(recipient.into()),
+    ];
+    let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
+    words[0].zeroize();
+    pad
 }
 
 impl fmt::Debug for OneTimeSecret {

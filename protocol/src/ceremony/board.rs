@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::{Context, hash_of_hashes};
 use crate::{
     SignatureError,
+    evidence::DefectiveDealing,
     messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, Round, SignedMessage},
 };
 
@@ -202,10 +203,23 @@ impl Board {
         }
     }
 
-    /// Hash over all n one-time keys, once they are there and usable as bytes: what a dealing names as its recipients'.
-    pub(super) fn one_time_keys_hash(&self) -> Option<B256> {
+    /// All n one-time keys, index order, once they are there and usable as bytes.
+    pub(super) fn one_time_keys(&self) -> Option<Vec<u8>> {
         let keys: Option<Vec<_>> = self.indices().map(|index| self.one_time_key(index)).collect();
-        keys.map(|keys| keccak256(keys.as_flattened()))
+        keys.map(|keys| keys.as_flattened().to_vec())
+    }
+
+    /// Hash over all n one-time keys: what a dealing names as its recipients'.
+    pub(super) fn one_time_keys_hash(&self) -> Option<B256> {
+        self.one_time_keys().map(keccak256)
+    }
+
+    /// Proof that the dealing of this member is none, as far as anybody can see it: all but the shares.
+    #[must_use]
+    pub fn malformed(&self, dealer: ShareIndex) -> Option<DefectiveDealing> {
+        let threshold = self.context.threshold;
+        let dealing = self.message(Round::Dealing, dealer)?;
+        DefectiveDealing::find(dealing, (threshold.t(), threshold.n()), self.one_time_keys(), &self.context.domain)
     }
 
     pub(super) fn committed(&self, index: ShareIndex) -> Option<B256> {

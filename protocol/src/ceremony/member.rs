@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::{Accepted, Board, Context, Failure, Fault, Phase, Rejected, hash_of_hashes};
 use crate::{
-    SignerKey,
+    ProtocolDomain, SignerKey,
+    evidence::{Accused, EvidenceFile, OpenedDealing, Proof, SignedDealing},
     messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage},
 };
 
@@ -46,13 +47,14 @@ pub struct Member {
     me: ShareIndex,
     pub(super) secret: Option<OneTimeSecret>,
     failure: Option<Failure>,
+    complaint: Option<OpenedDealing>,
 }
 
 impl Member {
     /// Takes part in a ceremony for the first time. Store `secret` (encrypted) before the first step.
     #[must_use]
     pub const fn start(context: Context, me: ShareIndex, secret: OneTimeSecret) -> Self {
-        Self { board: Board::new(context), me, secret: Some(secret), failure: None }
+        Self { board: Board::new(context), me, secret: Some(secret), failure: None, complaint: None }
     }
 
     /// Takes up a ceremony after a restart, from the one-time secret and all stored messages, in the order in which
@@ -69,7 +71,7 @@ impl Member {
         secret: Option<OneTimeSecret>,
         stored: impl IntoIterator<Item = SignedMessage>,
     ) -> Result<Self, Rejected> {
-        let mut member = Self { board: Board::new(context), me, secret, failure: None };
+        let mut member = Self { board: Board::new(context), me, secret, failure: None, complaint: None };
         for message in stored {
             member.board.accept(message)?;
         }
@@ -177,6 +179,16 @@ impl Member {
         self.failure.as_ref()
     }
 
+    /// Proof for the Court that a dealer sent this member a wrong share, with this member's one-time secret in it.
+    ///
+    /// # Warning
+    /// Show it only when it is stored that this member acknowledges nothing in this attempt any more, whatever comes, and uses
+    /// the one-time key nowhere else. Then the secret opens shares of a key that will never be.
+    #[must_use]
+    pub const fn complaint(&self) -> Option<&OpenedDealing> {
+        self.complaint.as_ref()
+    }
+
     /// The ceremony.
     #[must_use]
     pub const fn context(&self) -> &Context {
@@ -264,11 +276,35 @@ impl Member {
                 self.secret = None;
                 self.judge();
             }
-            Err(DkgError::Dealer { dealer, fault }) => self.blame(dealer, Fault::Dealing(fault), &[Round::Dealing]),
+            Err(DkgError::Dealer { dealer, fault }) => {
+                self.complaint = self.complain(dealer, fault);
+                self.blame(dealer, Fault::Dealing(fault), &[Round::Dealing]);
+            }
             Err(error) => {
                 self.failure = Some(Failure { culprit: None, fault: Fault::NoKey(error), evidence: Vec::new() })
             }
         }
+    }
+
+    /// Opens the share that `dealer` sent to this member, if nothing but that share is wrong.
+    ///
+    /// The secret opens all that was ever sent to this one-time key. So it is given away only where a Court that knows no more
+    /// than is in the complaint convicts: a relayer that made anything up, or keys that members do not agree on, get nothing.
+    fn complain(&self, dealer: ShareIndex, fault: DealingFault) -> Option<OpenedDealing> {
+        match fault {
+            DealingFault::ShareMismatch { recipient } | DealingFault::ShareOutOfRange { recipient }
+                if recipient == self.me => {}
+            _ => return None,
+        }
+        let context = self.board.context();
+        let complaint = OpenedDealing {
+            dealing: SignedDealing::of(self.board.message(Round::Dealing, dealer)?)?,
+            one_time_keys: self.board.one_time_keys()?,
+            recipient: self.me.get(),
+            secret: *self.secret.as_ref()?.to_bytes(),
+        };
+        let convicted = convicts(&complaint, context.domain())?;
+        (convicted == context.member(dealer)?.signer).then_some(complaint)
     }
 
     /// Decodes and checks all dealings in index order; the first bad one names its dealer.
@@ -404,6 +440,15 @@ impl Member {
         let in_order = (has(Round::OneTimeKey) || !has(Round::DealingCommitment))
             && (has(Round::DealingCommitment) || !has(Round::CommitmentSet));
         key_matches && dealing_matches && in_order
+    }
+}
+
+/// Whose signer the Court would convict for this complaint.
+fn convicts(complaint: &OpenedDealing, domain: &ProtocolDomain) -> Option<Address> {
+    let file = EvidenceFile::new(domain, Address::ZERO, Proof::BadDealing(complaint.clone()));
+    match file.verify().ok()?.accused {
+        Accused::Signer(signer) => Some(signer),
+        _ => None,
     }
 }
 

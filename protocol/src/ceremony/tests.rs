@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     SignerKey,
     api::{AdvanceResponse, FailureReport},
+    evidence::{Accused, EvidenceFile, Proof},
     messages::{AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
 };
 
@@ -430,6 +431,83 @@ fn a_dealing_that_names_other_recipients_ends_the_ceremony_and_frames_nobody() {
     assert_eq!(server.culprit(), 2);
 }
 
+/// What the Court would say to the complaint of a member.
+fn convicted(server: &Server) -> Option<Address> {
+    let proof = Proof::BadDealing(server.member.complaint()?.clone());
+    match EvidenceFile::new(&domain(), Address::ZERO, proof).verify().unwrap().accused {
+        Accused::Signer(signer) => Some(signer),
+        accused => panic!("{accused:?}"),
+    }
+}
+
+#[test]
+fn who_gets_a_wrong_share_opens_it_and_never_acknowledges_whatever_comes_and_however_often_it_is_killed() {
+    let mut rigged = Rigged::run(|body| body.shares[32] ^= 1);
+    assert_eq!(rigged.honest.iter().map(convicted).collect::<Vec<_>>(), [None, Some(signer(4).address()), None]);
+    let acknowledgements: Vec<_> =
+        rigged.honest.iter().flat_map(|it| it.member.published().into_iter().cloned()).collect();
+    let cheated = &mut rigged.honest[1];
+    let complaint = cheated.member.complaint().cloned();
+    // The dealer thinks better of it, after the others have acknowledged.
+    let good = say(4, Body::Dealing(deal(4, &secret(4), &context())));
+    for _ in 0..3 {
+        cheated.crash();
+        let published = cheated.advance(acknowledgements.iter().cloned().chain([good.clone()]));
+        assert!(published.iter().all(|message| message.round() < Round::Dealing), "{published:?}");
+        assert!(cheated.outcome.is_none());
+    }
+    cheated.crash();
+    cheated.step();
+    assert_eq!(cheated.member.phase(), Phase::Failed);
+    let opened = complaint.unwrap();
+    assert_eq!((opened.recipient, opened.secret), (2, *secret(2).to_bytes()));
+}
+
+#[test]
+fn no_other_failure_gives_a_one_time_secret_away() {
+    type Change = fn(&mut DealingBody);
+    let changes: [Change; 8] = [
+        |body| body.one_time_keys_hash = keccak256("other keys"),
+        |body| (body.one_time_keys_hash, body.shares[32]) = (keccak256("other keys"), body.shares[32] ^ 1),
+        |body| body.commitments.truncate(2 * 128),
+        |body| body.commitments[..128].fill(0),
+        |body| body.proof_of_possession.clear(),
+        |body| {
+            (body.proof_of_possession[255], body.shares[32]) = (body.proof_of_possession[255] ^ 1, body.shares[32] ^ 1)
+        },
+        |body| body.one_time_key = secret(9).public_key().to_vec(),
+        |body| *body = deal(4, &secret(4), &context_of(domain(), 7, 0)),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let rigged = Rigged::run(change);
+        for server in &rigged.honest {
+            assert!(server.member.failure().is_some(), "{number}");
+            assert_eq!(server.member.complaint(), None, "{number}");
+        }
+    }
+}
+
+#[test]
+fn what_a_relayer_makes_up_gives_no_one_time_secret_away() {
+    let mut servers = servers();
+    let messages = run_until(&mut servers, Round::CommitmentSet);
+    let mut bad = deal(4, &secret(4), &context());
+    bad.shares[32] ^= 1;
+    let body = Body::Dealing(bad);
+    let forged = SignedMessage::sign(&domain(), &signer(9), (7, 1, index(4)), body.clone());
+    let foreign = SignedMessage::sign(&domain(), &signer(4), (7, 0, index(4)), body.clone());
+    let elsewhere = ProtocolDomain { chain_id: 1, ..domain() };
+    let of_another_chain = SignedMessage::sign(&elsewhere, &signer(4), (7, 1, index(4)), body.clone());
+    // Only this one did member 4 sign for this ceremony; it is not the one that it committed to.
+    let uncommitted = say(4, body);
+    for (number, made_up) in [forged, foreign, of_another_chain, uncommitted].into_iter().enumerate() {
+        let server = &mut servers[1];
+        server.advance(messages.iter().cloned().chain([made_up]));
+        assert_eq!(server.member.complaint(), None, "{number}");
+        assert_eq!(server.member.failure().is_some(), number == 3);
+    }
+}
+
 #[test]
 fn every_dealing_of_an_honest_member_names_the_keys_it_was_encrypted_to() {
     let mut servers = servers();
@@ -741,6 +819,7 @@ fn the_advance_reply_has_the_documented_form() {
         phase: server.member.phase(),
         waiting_for: vec![index(2)],
         failure: server.member.failure().map(FailureReport::from),
+        complaint: None,
     };
     let json = serde_json::to_value(&reply).unwrap();
     assert_eq!(json["phase"], "failed");

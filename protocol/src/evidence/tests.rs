@@ -127,6 +127,8 @@ fn every_fault(setup: &Setup) -> Vec<Proof> {
             second: request(|it| it.signing_root = B256::repeat_byte(8)),
         }),
         Proof::CeremonyEquivocation(MessagesProof { first: say(commitment), second: say(dealing) }),
+        Proof::BadDealing(dealings::tests::wrong_share()),
+        Proof::MalformedDealing(dealings::tests::too_few_commitments()),
     ]
 }
 
@@ -146,13 +148,14 @@ fn every_fault_is_proven_by_its_file_and_names_who_did_it() {
         let verified = verify(proof).unwrap();
         let accused = match fault {
             Fault::ProviderEquivocation => Accused::DutyKey { duty_key: signer(9).address(), assignment: 3 },
-            Fault::CeremonyEquivocation => Accused::Signer(signer(2).address()),
+            Fault::CeremonyEquivocation | Fault::BadDealing => Accused::Signer(signer(2).address()),
+            Fault::MalformedDealing => Accused::Dealer { signer: signer(2).address(), threshold: 3, members: 4 },
             _ => holder,
         };
         assert_eq!((verified.fault, verified.key_id, verified.accused), (fault, 5, accused));
         assert_eq!(Fault::from_number(fault as u8), Some(fault));
     }
-    assert_eq!([0, 6, 7, 9].map(Fault::from_number), [None; 4], "nothing proves these yet");
+    assert_eq!([0, 9, 10].map(Fault::from_number), [None; 3], "no file proves these");
 }
 
 #[test]
@@ -231,6 +234,17 @@ fn who_signed_is_recomputed_and_never_taken_from_the_file() {
             Proof::UnauthorisedSignature(it) => it.holder = setup.holder(3),
             Proof::ProviderEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
             Proof::CeremonyEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
+            // Nobody is named but by the signature.
+            Proof::BadDealing(OpenedDealing { dealing, .. })
+            | Proof::MalformedDealing(DefectiveDealing { dealing, .. }) => {
+                dealing.signature = signer(3).sign_digest(dealing.digest(&DOMAIN));
+                let (Accused::Signer(found) | Accused::Dealer { signer: found, .. }) = verify(proof).unwrap().accused
+                else {
+                    panic!("{fault}");
+                };
+                assert_eq!(found, signer(3).address());
+                continue;
+            }
         }
         let error = verify(proof).unwrap_err();
         assert!(matches!(error, EvidenceError::OtherSigner { .. }), "{fault}: {error}");

@@ -172,8 +172,13 @@ impl Client {
 
 /// A network whose servers know a beacon chain, with a relayer that makes keys.
 pub async fn network(dir: &Path) -> Result<(Network, PathBuf)> {
-    let mut network = Network::deploy(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await?;
-    let schedule = dir.join("beacon.toml");
+    network_of(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await
+}
+
+/// The same with other options; it has one relayer.
+pub async fn network_of(options: Options) -> Result<(Network, PathBuf)> {
+    let schedule = options.dir.join("beacon.toml");
+    let mut network = Network::deploy(options).await?;
     let genesis_time = unix_seconds()? - AGE * SECONDS_PER_EPOCH;
     std::fs::write(&schedule, schedule_text("minimal", genesis_time, 1))?;
     network.beacon_schedule = Some(schedule.clone());

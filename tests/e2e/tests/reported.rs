@@ -1,10 +1,6 @@
 //! Faults that a provider's gateway meets, and faults that nobody sees who has the papers of one gateway only: both reach the
 //! Court without anybody being told to.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::Filter;
@@ -14,67 +10,13 @@ use serde_json::{Value, json};
 use stkr_chain::bindings::{Court, Micropools};
 use stkr_chain::{ChainReader, Trust};
 use stkr_core::ShareIndex;
-use stkr_duties::{DepositMessage, SigningRequest};
+use stkr_duties::DepositMessage;
 use stkr_e2e::Network;
 use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
-use stkr_e2e::network::{http, output};
-use stkr_e2e::process::{Process, binary};
-use stkr_node::tls::Identity;
-use stkr_protocol::SignerKey;
+use stkr_e2e::misbehaviour::{buy, corrupt, envelope, find, hand_in, only_file, page};
+use stkr_e2e::network::http;
 use stkr_protocol::evidence::{EnvelopeProof, EvidenceFile, Fault, Holder, Proof, SignedEnvelope};
-use stkr_protocol::sign::{Asked, DepositRequest, SignResponse};
-
-/// An honest server's place taken by one that signs whatever anybody asks for.
-fn corrupt(network: &mut Network, position: usize, key_id: u64) -> Result<Process> {
-    network.kill_server(position);
-    let config = network.servers[position].config.clone();
-    let folder = config.parent().ok_or_else(|| eyre!("the configuration is in no folder"))?.to_owned();
-    let args =
-        ["accomplice".into(), "--config".into(), config.display().to_string(), "--key-id".into(), key_id.to_string()];
-    let mut process = Process::start("accomplice", &binary("stkr-adversary")?, &args, &folder)?;
-    process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
-    Ok(process)
-}
-
-/// What the accomplice signs for somebody who is no provider.
-async fn buy(
-    network: &Network,
-    position: usize,
-    gateway: &Gateway,
-    key_id: u64,
-    duty: &Value,
-) -> Result<SignedEnvelope> {
-    let request = SigningRequest::decode(duty.to_string().as_bytes(), gateway.schedule.preset())?;
-    let buyer = SignerKey::random()?;
-    let asked = Asked::duty((key_id, 1), &request, &gateway.schedule, &network.domain(), &buyer)?;
-    let client = network.client(position, &Identity::generate("buyer")?)?;
-    let SignResponse::Signed(answer) = client.sign_one(asked.request()).await? else { bail!("it refused") };
-    let envelope = asked.subject().envelope(answer.committee_epoch, answer.index, &answer.partial);
-    Ok(SignedEnvelope::new(&envelope, answer.envelope))
-}
-
-fn page(envelopes: &[SignedEnvelope]) -> Value {
-    let envelopes: Vec<Value> = envelopes.iter().map(|signed| json!({ "signed": signed })).collect();
-    json!({ "rows": [{ "envelopes": envelopes }] })
-}
-
-/// `stkr evidence find`: what it prints.
-fn find(network: &Network, dir: &Path, pages: &[&Value]) -> Result<Value> {
-    let mut command = Command::new(binary("stkr")?);
-    command.args(["--json", "--rpc", &network.anvil.url, "--deployment"]).arg(&network.deployment_file);
-    command.args(["evidence", "find", "--out"]).arg(dir.join("found"));
-    for (number, page) in pages.iter().enumerate() {
-        let path = dir.join(format!("page-{number}.json"));
-        std::fs::write(&path, page.to_string())?;
-        command.arg(path);
-    }
-    Ok(serde_json::from_str(&output(&mut command)?)?)
-}
-
-async fn hand_in(network: &Network, file: &EvidenceFile) -> Result<(u16, Value)> {
-    let answer = http().post(format!("{}/v1/evidence", network.relayers[0].url)).json(file).send().await?;
-    Ok((answer.status().as_u16(), answer.json().await?))
-}
+use stkr_protocol::sign::{Asked, DepositRequest};
 
 /// What a server signed for the deposit that the chain ordered of its key.
 async fn ordered_deposit(network: &Network, position: usize, key_id: u64) -> Result<SignedEnvelope> {
@@ -88,10 +30,7 @@ async fn ordered_deposit(network: &Network, position: usize, key_id: u64) -> Res
     };
     let asked = Asked::from(DepositRequest::new(key_id, &message, network.deployment.genesis_fork_version.0));
     ensure!(asked.subject().signing_root() == order.signingRoot, "another root than the ordered one");
-    let client = network.client(position, &Identity::generate("anybody")?)?;
-    let SignResponse::Signed(answer) = client.sign_one(asked.request()).await? else { bail!("it refused") };
-    let envelope = asked.subject().envelope(answer.committee_epoch, answer.index, &answer.partial);
-    Ok(SignedEnvelope::new(&envelope, answer.envelope))
+    envelope(network, position, &asked).await
 }
 
 async fn proven(network: &Network, fault: Fault, server_id: u32) -> Result<usize> {
@@ -119,7 +58,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
 
     let (culprit, id) = (committee[0], network.servers[committee[0]].id);
-    let _accomplice = corrupt(&mut network, culprit, key_id)?;
+    let _accomplice = corrupt(&mut network, culprit, "accomplice", &["--key-id", &key_id.to_string()])?;
     let appeared = gateway.epoch()?;
     network.until("the next epoch", || async { Ok(gateway.epoch()? > appeared + 1) }).await?;
     let target = gateway.epoch()?;
@@ -141,8 +80,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     let found = find(&network, dir.path(), &[&page(&[forged, framed]), &honest, &page(&[bought])])?;
     let [one] = found["found"].as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("{found}") };
     assert_eq!((&one["fault"], &one["accused"]["serverId"]), (&json!("conflicting_duties"), &json!(id.to_string())));
-    let path = one["file"].as_str().ok_or_else(|| eyre!("no file: {one}"))?;
-    let file = EvidenceFile::from_json(&std::fs::read(path)?)?;
+    let file = only_file(&found)?;
 
     // Whoever hands something in: what proves nothing on this chain is not kept.
     let mut elsewhere = file.clone();

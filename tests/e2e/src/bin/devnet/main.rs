@@ -1,6 +1,7 @@
 //! `cargo xtask devnet`: the product's main path on a real chain with real parts, step by step.
 #![allow(clippy::print_stdout, reason = "the last line on stdout is this program's result")]
 
+mod adversary;
 mod pool;
 mod validators;
 
@@ -9,7 +10,7 @@ use eyre::Result;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stkr_e2e::process::workspace_root;
 
 #[derive(Parser)]
@@ -28,6 +29,13 @@ struct Args {
     /// finalises whatever happens to one server.
     #[arg(long)]
     lodestar: bool,
+    /// Instead of a pool: one fault of a server or a provider, from its detection to the signature that is made without the culprit;
+    /// `list` prints all.
+    #[arg(long, value_name = "FAULT", conflicts_with_all = ["lodestar", "keep"])]
+    adversary: Option<String>,
+    /// With --adversary: the Court has no code, so nothing can be punished (the test of that takes it away).
+    #[arg(long, hide = true, requires = "adversary")]
+    without_court: bool,
     /// Where the network keeps its files; a fresh folder under target/devnet unless given.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -39,6 +47,9 @@ struct Args {
     unchecked: bool,
 }
 
+/// Columns of a fault's name where all are listed.
+const STEP_WIDTH: usize = 22;
+
 #[derive(Serialize)]
 struct Step {
     name: &'static str,
@@ -49,6 +60,7 @@ struct Step {
 #[derive(Default)]
 struct Progress {
     steps: Vec<Step>,
+    told: usize,
 }
 
 impl Progress {
@@ -56,6 +68,12 @@ impl Progress {
         let ms = since.elapsed().as_millis();
         eprintln!("[{}] {name}: {detail} ({ms} ms)", self.steps.len() + 1);
         self.steps.push(Step { name, ms });
+    }
+
+    /// The same for what was timed elsewhere.
+    fn took(&mut self, name: &str, took: Duration, detail: &str) {
+        self.told += 1;
+        eprintln!("[{}] {name}: {detail} ({} ms)", self.told, took.as_millis());
     }
 }
 
@@ -70,6 +88,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    let fault = match args.adversary.as_deref() {
+        Some("list") => return adversary::list(),
+        Some(name) => Some(adversary::named(name)?),
+        None => None,
+    };
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => workspace_root().join("target/devnet").join(std::process::id().to_string()),
@@ -78,5 +101,8 @@ fn run(args: &Args) -> Result<()> {
     let dir = dir.canonicalize()?;
     // One thread starts every process, and they die with it (see `leash`): it must live as long as the network.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(fault) = fault {
+        return runtime.block_on(adversary::run(args, fault, &dir));
+    }
     if args.lodestar { runtime.block_on(validators::run(args, &dir)) } else { runtime.block_on(pool::run(args, &dir)) }
 }
