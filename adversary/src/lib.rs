@@ -5,6 +5,7 @@
 //! chain, and sockets.
 
 pub mod accomplice;
+pub mod bad_dealer;
 pub mod foreign;
 pub mod split_view;
 pub mod two_faced;

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use eyre::Result;
 use std::path::PathBuf;
+use stkr_adversary::bad_dealer::Flaw;
 use stkr_core::ShareIndex;
 
 #[derive(Parser)]
@@ -32,6 +33,15 @@ enum Fault {
         #[arg(long)]
         key_id: u64,
     },
+    /// Deal badly in every key ceremony.
+    BadDealing {
+        /// Configuration of the honest server to replace.
+        #[arg(long)]
+        config: PathBuf,
+        /// What is wrong with its dealings.
+        #[arg(long, value_enum, default_value = "wrong-share")]
+        flaw: Flaw,
+    },
 }
 
 fn main() -> Result<()> {
@@ -42,6 +52,7 @@ fn main() -> Result<()> {
             Fault::WrongShare { config, index } => {
                 stkr_adversary::wrong_share::serve(&config, ShareIndex::new(index)?).await
             }
+            Fault::BadDealing { config, flaw } => stkr_adversary::bad_dealer::serve(&config, flaw).await,
             Fault::Accomplice { config, key_id } => stkr_adversary::accomplice::serve(&config, key_id).await,
         }
     })

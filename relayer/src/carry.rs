@@ -329,11 +329,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use alloy::primitives::{Address, B256};
+    use alloy::primitives::{Address, B256, keccak256};
     use axum::routing::post;
     use axum::{Json, Router};
     use stkr_core::Threshold;
-    use stkr_core::dkg::OneTimeSecret;
+    use stkr_core::dkg::{self, CeremonyDomain, OneTimeSecret};
     use stkr_node::client::{Patience, Peer};
     use stkr_node::database::Database;
     use stkr_node::http::{JsonBody, Limits, serve_tls};
@@ -341,7 +341,8 @@ mod tests {
     use stkr_node::shutdown::Shutdown;
     use stkr_node::tls::{self, Identity};
     use stkr_protocol::ceremony::{Member as Party, MemberId};
-    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::evidence::{Fault, SignedDealing};
+    use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -536,6 +537,143 @@ mod tests {
         assert_eq!(cluster.stored().len(), 1, "only its own");
         assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![]);
         assert!(carrier.said(index(1)).unwrap().rejected.is_some());
+    }
+
+    fn secret(member: u8) -> OneTimeSecret {
+        OneTimeSecret::from_bytes(&[member; 32]).unwrap()
+    }
+
+    fn one_time_keys() -> Vec<[u8; 33]> {
+        (1..=N).map(|member| secret(member).public_key()).collect()
+    }
+
+    /// What the second member deals to the keys of [`secret`] in that attempt, signed by `signer`.
+    fn dealing(attempt: u16, signer: &SignerKey, change: impl FnOnce(&mut DealingBody)) -> SignedMessage {
+        let ProtocolDomain { chain_id, key_registry: registry } = DOMAIN;
+        let domain = CeremonyDomain { chain_id, registry, key_id: 9, attempt };
+        let threshold = Threshold::new(3, N).unwrap();
+        let dealing = dkg::deal(&domain, threshold, index(2), &secret(2), &one_time_keys()).unwrap();
+        let mut body = DealingBody {
+            one_time_keys_hash: keccak256(one_time_keys().as_flattened()),
+            one_time_key: dealing.one_time_key.to_vec(),
+            commitments: dealing.commitments_to_wire(),
+            proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
+            shares: dealing.shares_to_wire(),
+        };
+        change(&mut body);
+        SignedMessage::sign(&DOMAIN, signer, (9, attempt, index(2)), Body::Dealing(body))
+    }
+
+    /// The third member opens its share.
+    fn complaint(message: &SignedMessage) -> OpenedDealing {
+        OpenedDealing {
+            dealing: SignedDealing::of(message).unwrap(),
+            one_time_keys: one_time_keys().as_flattened().to_vec(),
+            recipient: 3,
+            secret: *secret(3).to_bytes(),
+        }
+    }
+
+    fn complains(carrier: &mut Carrier, complaint: OpenedDealing) -> Option<String> {
+        let (messages, phase, waiting_for) = (Vec::new(), Phase::Failed, Vec::new());
+        let answer = AdvanceResponse { messages, phase, waiting_for, failure: None, complaint: Some(complaint) };
+        carrier.take(index(3), Ok(answer)).unwrap();
+        carrier.said(index(3)).unwrap().rejected.clone()
+    }
+
+    fn flip(body: &mut DealingBody) {
+        body.shares[64] ^= 1;
+    }
+
+    #[test]
+    fn a_complaint_that_convicts_is_kept_as_evidence_and_ends_the_ceremony() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let bad = dealing(0, &cluster.servers[1].signer, flip);
+        assert_eq!(complains(&mut carrier, complaint(&bad)), None);
+        let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+        let says = "member 2 dealt member 3 a share that does not match its commitments; that is kept as evidence and reported to the Court";
+        assert!(reason.starts_with(says), "{reason}");
+        let evidence = cluster.store.newest_evidence(10).unwrap();
+        assert_eq!((evidence.len(), evidence[0].server_id.as_str()), (1, "102"));
+        let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+        let verified = file.verify().unwrap();
+        let signer = cluster.servers[1].signer.address();
+        assert_eq!((verified.fault, verified.accused), (Fault::BadDealing, Accused::Signer(signer)));
+        assert_eq!(verified.evidence, bad.digest(&DOMAIN));
+    }
+
+    #[test]
+    fn a_complaint_that_proves_nothing_against_a_member_is_hearsay() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let signer = &cluster.servers[1].signer;
+        let honest = complaint(&dealing(0, signer, |_| ()));
+        let lie = OpenedDealing { secret: [9; 32], ..honest.clone() };
+        let other_attempt = complaint(&dealing(1, signer, flip));
+        let stranger = complaint(&dealing(0, &SignerKey::random().unwrap(), flip));
+        for (lie, says) in [
+            (honest, "its complaint proves nothing: the share for member 3 is the one that the dealing commits to"),
+            (lie, "its complaint proves nothing: the dealing has no share for member 3"),
+            (other_attempt, "its complaint is about key 9, attempt 1"),
+            (stranger, "its complaint is about a dealing that no member signed"),
+        ] {
+            let rejected = complains(&mut carrier, lie).unwrap();
+            assert!(rejected.starts_with(says), "{rejected}");
+        }
+        assert!(matches!(carrier.standing(), Standing::Waiting { .. }));
+        assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn a_member_and_a_dealer_that_work_together_do_not_fill_the_disk() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        for _ in 0..40 {
+            let bad = dealing(0, &cluster.servers[1].signer, flip);
+            assert_eq!(complains(&mut carrier, complaint(&bad)), None);
+        }
+        assert_eq!(cluster.store.newest_evidence(100).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn a_malformed_dealing_is_found_without_anybodys_help_also_after_a_crash_before_it_was_looked_at() {
+        type Change = fn(&mut DealingBody);
+        let changes: [(Change, Option<&str>); 5] = [
+            (|_| (), None),
+            (|it| it.commitments.truncate(256), Some("a field of the wrong length")),
+            (
+                |it| it.one_time_key = secret(9).public_key().to_vec(),
+                Some("a one-time key that is none or not its own"),
+            ),
+            (|it| it.commitments[..128].fill(0), Some("a commitment that is no point")),
+            (|it| it.proof_of_possession.clear(), Some("a proof of possession that is none")),
+        ];
+        for (change, defect) in changes {
+            let cluster = cluster(|_| Vec::new());
+            let mut before = cluster.carrier();
+            for (number, server) in (1..).zip(&cluster.servers) {
+                let public_key = secret(number).public_key().to_vec();
+                let body = Body::OneTimeKey(OneTimeKeyBody { public_key });
+                let message = SignedMessage::sign(&DOMAIN, &server.signer, (9, 0, index(number)), body);
+                before.accept(message).unwrap().unwrap();
+            }
+            before.accept(dealing(0, &cluster.servers[1].signer, change)).unwrap().unwrap();
+            assert_eq!(cluster.store.newest_evidence(10).unwrap(), vec![], "killed here");
+            let carrier = cluster.carrier();
+            let evidence = cluster.store.newest_evidence(10).unwrap();
+            let Some(defect) = defect else {
+                assert_eq!((evidence.len(), matches!(carrier.standing(), Standing::Waiting { .. })), (0, true));
+                continue;
+            };
+            let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+            assert!(reason.starts_with(&format!("member 2 made a malformed dealing, with {defect}")), "{reason}");
+            let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+            let signer = cluster.servers[1].signer.address();
+            let dealer = Accused::Dealer { signer, threshold: 3, members: N };
+            assert_eq!(file.verify().unwrap().accused, dealer);
+            assert_eq!(evidence[0].server_id, "102");
+        }
     }
 
     #[test]

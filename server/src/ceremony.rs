@@ -234,11 +234,14 @@ fn log_progress(member: &Member, before: Phase) {
 mod tests {
     use super::*;
     use alloy::primitives::Address;
+    use alloy::primitives::keccak256;
     use std::collections::BTreeSet;
     use stkr_core::Threshold;
+    use stkr_core::dkg::{self, CeremonyDomain};
     use stkr_protocol::ProtocolDomain;
     use stkr_protocol::ceremony::{Board, MemberId, Transcript};
-    use stkr_protocol::messages::Round;
+    use stkr_protocol::evidence::{Accused, EvidenceFile, Proof};
+    use stkr_protocol::messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round};
 
     const KEY: u64 = 5;
 
@@ -308,6 +311,120 @@ mod tests {
             }
         }
         (board, answers)
+    }
+
+    /// A ceremony in which the fourth member deals by hand, to the keys that are on the board. What was said, and the last answers
+    /// of the others.
+    fn cheat(disks: [&Disk; 4], drawn: &Drawn, change: impl FnOnce(&mut DealingBody)) -> (Board, Vec<AdvanceResponse>) {
+        let (me, secret) = (ShareIndex::new(4).unwrap(), OneTimeSecret::random().unwrap());
+        let say = |body| SignedMessage::sign(drawn.context.domain(), &disks[3].signer, (KEY, 0, me), body);
+        let mut board = Board::new(drawn.context.clone());
+        let relay = |board: &mut Board| {
+            let mut answers = Vec::new();
+            for disk in disks[..3].iter().cycle().take(9) {
+                let carried: Vec<_> = board.messages().cloned().collect();
+                let answer = disk.advance(drawn, carried).unwrap();
+                for message in &answer.messages {
+                    board.accept(message.clone()).unwrap();
+                }
+                answers.push(answer);
+            }
+            answers.split_off(6)
+        };
+        let public_key = secret.public_key().to_vec();
+        board.accept(say(Body::OneTimeKey(OneTimeKeyBody { public_key }))).unwrap();
+        relay(&mut board);
+        let threshold = drawn.context.threshold();
+        let keys: Vec<[u8; 33]> = threshold
+            .indices()
+            .map(|index| match &board.message(Round::OneTimeKey, index).unwrap().body {
+                Body::OneTimeKey(body) => body.public_key.as_slice().try_into().unwrap(),
+                _ => unreachable!(),
+            })
+            .collect();
+        let ProtocolDomain { chain_id, key_registry: registry } = *drawn.context.domain();
+        let domain = CeremonyDomain { chain_id, registry, key_id: KEY, attempt: 0 };
+        let dealing = dkg::deal(&domain, threshold, me, &secret, &keys).unwrap();
+        let mut body = DealingBody {
+            one_time_keys_hash: keccak256(keys.as_flattened()),
+            one_time_key: dealing.one_time_key.to_vec(),
+            commitments: dealing.commitments_to_wire(),
+            proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
+            shares: dealing.shares_to_wire(),
+        };
+        change(&mut body);
+        let dealing = say(Body::Dealing(body));
+        let dealing_hash = dealing.digest(drawn.context.domain());
+        board.accept(say(Body::DealingCommitment(DealingCommitmentBody { dealing_hash }))).unwrap();
+        relay(&mut board);
+        let theirs = board.message(Round::CommitmentSet, ShareIndex::new(1).unwrap()).unwrap().body.clone();
+        let Body::CommitmentSet(CommitmentSetBody { commitments_hash }) = theirs else { unreachable!() };
+        board.accept(say(Body::CommitmentSet(CommitmentSetBody { commitments_hash }))).unwrap();
+        relay(&mut board);
+        board.accept(dealing).unwrap();
+        let answers = relay(&mut board);
+        (board, answers)
+    }
+
+    #[test]
+    fn a_complaint_is_stored_before_it_is_shown_and_ends_the_attempt_whatever_else_is_lost() {
+        let (disks, drawn) = committee();
+        let (board, answers) = cheat([&disks[0], &disks[1], &disks[2], &disks[3]], &drawn, |it| it.shares[32] ^= 1);
+        assert_eq!(answers.iter().map(|it| it.complaint.is_some()).collect::<Vec<_>>(), [false, true, false]);
+        let cheated = &disks[1];
+        let row = cheated.store(9).ceremonies(KEY, 0).unwrap().remove(0);
+        assert_eq!((row.complaint, row.sealed), (answers[1].complaint.clone(), None));
+        let proof = Proof::BadDealing(answers[1].complaint.clone().unwrap());
+        let file = EvidenceFile::new(drawn.context.domain(), Address::ZERO, proof);
+        assert_eq!(file.verify().unwrap().accused, Accused::Signer(disks[3].signer.address()));
+        let failure = answers[1].failure.clone().unwrap();
+        assert_eq!(failure.culprit.map(ShareIndex::get), Some(4), "{failure:?}");
+        let carried: Vec<_> = board.messages().cloned().collect();
+        for _ in 0..2 {
+            assert_eq!(cheated.advance(&drawn, carried.clone()).unwrap(), answers[1]);
+        }
+        // Without what it was found by.
+        let file = rusqlite::Connection::open(cheated.folder.path().join("server.db")).unwrap();
+        file.execute("DELETE FROM message", []).unwrap();
+        drop(file);
+        let answer = cheated.advance(&drawn, Vec::new()).unwrap();
+        assert_eq!(answer, answers[1]);
+        assert!(answer.messages.is_empty() && answer.phase == Phase::Failed);
+        assert!(cheated.store(9).shares(KEY).unwrap().is_empty());
+    }
+
+    #[test]
+    fn after_a_complaint_its_one_time_key_is_used_under_no_other_committee() {
+        let disks: Vec<Disk> = (0..5).map(|_| Disk::new()).collect();
+        let first = drawn(&disks, [0, 1, 2, 3], 10);
+        let before = disks[1].advance(&first, Vec::new()).unwrap();
+        // The chain reorganises: another committee, with this server in the same seat, and so with the same one-time key.
+        let second = drawn(&disks, [2, 1, 0, 3], 11);
+        let (board, answers) = cheat([&disks[2], &disks[1], &disks[0], &disks[3]], &second, |it| it.shares[32] ^= 1);
+        assert!(answers[1].complaint.is_some());
+        let two = ShareIndex::new(2).unwrap();
+        assert_eq!(board.message(Round::OneTimeKey, two), before.messages.first(), "one key for both");
+        // Back to the first, and on to a third.
+        for drawn in [first, drawn(&disks, [4, 1, 2, 3], 12)] {
+            let answer = disks[1].advance(&drawn, board.messages().cloned().collect()).unwrap();
+            assert_eq!((answer.phase, answer.complaint), (Phase::Failed, None));
+            assert!(answer.messages.iter().all(|message| message.round() == Round::OneTimeKey));
+        }
+    }
+
+    #[test]
+    fn a_dealing_that_anybody_can_judge_gets_no_secret_out_of_a_server() {
+        let (disks, drawn) = committee();
+        let disks = [&disks[0], &disks[1], &disks[2], &disks[3]];
+        let (_, answers) = cheat(disks, &drawn, |it| {
+            it.shares[32] ^= 1;
+            it.proof_of_possession[255] ^= 1;
+        });
+        for (disk, answer) in disks.into_iter().zip(answers) {
+            assert_eq!((answer.phase, answer.complaint), (Phase::Failed, None));
+            assert_eq!(answer.failure.unwrap().culprit.map(ShareIndex::get), Some(4));
+            assert_eq!(disk.store(9).ceremonies(KEY, 0).unwrap()[0].complaint, None);
+        }
     }
 
     #[test]
