@@ -3,7 +3,7 @@
 //!
 //! Up to the reveal it keeps to the protocol, so that nobody can tell before the dealings are on the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,11 +182,10 @@ impl Server {
         let AdvanceRequest { key_id, attempt, messages } = request;
         let drawn = self.chain.ceremony(key_id, attempt, false).await?;
         let mut ceremonies = self.ceremonies.lock().await;
-        let at = (key_id, attempt, drawn.committee);
-        if !ceremonies.contains_key(&at) {
-            ceremonies.insert(at, BadDealer::new(drawn.context, &self.key, self.flaw)?);
-        }
-        let dealer = ceremonies.get_mut(&at).ok_or_else(|| eyre!("no ceremony"))?;
+        let dealer = match ceremonies.entry((key_id, attempt, drawn.committee)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(BadDealer::new(drawn.context, &self.key, self.flaw)?),
+        };
         dealer.advance(&self.key, messages)
     }
 }

@@ -100,7 +100,7 @@ pub enum Stage {
     OnRecord,
     /// Left alone: of its kind one is on record in this term.
     Spared,
-    /// The key's seats are free again, so nothing can be proven with it.
+    /// The key's seats are free again, or it is another than it was, so nothing can be proven with it.
     TooLate,
 }
 
@@ -218,15 +218,16 @@ fn short(evidence: B256) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use alloy::primitives::Bytes;
     use stkr_core::ShareIndex;
     use stkr_node::database::Database;
-    use stkr_protocol::evidence::{MessagesProof, Proof, RequestsProof, SignedDutyRequest};
-    use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::evidence::{DefectiveDealing, MessagesProof, Proof, RequestsProof, SignedDutyRequest};
+    use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
-    use crate::view::Fact;
+    use crate::view::{Fact, PendingDraw};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
@@ -276,6 +277,33 @@ mod tests {
         view.apply(2, upheld(&one, US, true));
         assert_eq!((plan(&view, &clock(13), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
         assert_eq!(lost_races(&view, &cases, US), [""; 0]);
+    }
+
+    #[test]
+    fn a_malformed_dealing_is_reported_while_the_key_has_the_size_that_it_was_malformed_for() {
+        let signer = SignerKey::from_bytes(&[3; 32]).unwrap();
+        let (one_time_key, commitments, shares) = (vec![2; 33], Vec::new(), vec![1; 128]);
+        let (one_time_keys_hash, proof_of_possession) = (B256::ZERO, vec![1; 256]);
+        let body = DealingBody { one_time_keys_hash, one_time_key, commitments, proof_of_possession, shares };
+        let subject = (9, 0, ShareIndex::new(2).unwrap());
+        let message = SignedMessage::sign(&DOMAIN, &signer, subject, Body::Dealing(body));
+        let proof = DefectiveDealing::find(&message, (3, 4), None, &DOMAIN).unwrap();
+        let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), Proof::MalformedDealing(proof));
+        let verified = file.verify().unwrap();
+        let one = Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified };
+        let of_size = |threshold, members| {
+            let mut view = View::default();
+            let (consumer, block) = (Address::ZERO, 1);
+            let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
+            view.apply(1, Fact::KeyRequested { key_id: 9, consumer, threshold, members, draw, block });
+            view
+        };
+        assert_eq!(plan(&of_size(3, 4), &clock(10), std::slice::from_ref(&one)), [commit(&one)]);
+        // A reorganisation put another key under the number, or none.
+        for view in [of_size(4, 5), of_size(3, 5), View::default()] {
+            assert_eq!(stage(&view, &one), Stage::TooLate);
+            assert_eq!(plan(&view, &clock(10), std::slice::from_ref(&one)), []);
+        }
     }
 
     #[test]

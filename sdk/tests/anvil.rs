@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "anvil/dealings.rs"]
+mod dealings;
 #[path = "anvil/verify.rs"]
 mod verify;
 #[path = "anvil/writes.rs"]

@@ -258,6 +258,9 @@ impl App {
             error => internal(&error),
         })?;
         self.counted.ceremony_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
+        if answer.complaint.is_some() {
+            self.counted.ceremony_complaints.inc();
+        }
         if answer.phase == Phase::Acknowledged {
             // Before the acknowledgement leaves, without which the key never lives: a key whose first duty comes finds its
             // empty history in place. Called again until it worked.

@@ -34,6 +34,8 @@ pub struct PhaseLabel {
 pub struct ServerMetrics {
     /// Answers to ceremony calls by phase.
     pub ceremony_answers: Family<PhaseLabel, Counter>,
+    /// Answers with a complaint about a dealing.
+    pub ceremony_complaints: Counter,
     /// Partial signatures handed out, repetitions included.
     pub partials: Counter,
     /// Refusals by kind.
@@ -60,6 +62,11 @@ impl ServerMetrics {
                 "ceremony_answers",
                 "Answers to ceremony calls by the phase this server is in",
                 Family::default(),
+            ),
+            ceremony_complaints: metrics.register(
+                "ceremony_complaints",
+                "Answers that show a dealer's wrong share, with the one-time secret that opens it",
+                Counter::default(),
             ),
             partials: metrics.register(
                 "partials",

@@ -234,8 +234,8 @@ impl DefectiveDealing {
         let own_key = Self { defect: Defect::OneTimeKey, hashed: one_time_keys.unwrap_or_default(), ..none.clone() };
         let point = |position| Self { defect: Defect::Commitment, position, ..none.clone() };
         let possession = Self { defect: Defect::Possession, hashed: body.proof_of_possession.clone(), ..none.clone() };
-        let candidates = [none.clone(), own_key].into_iter().chain((0..threshold).map(point)).chain([possession]);
-        candidates.into_iter().find(|candidate| candidate.judge(domain).is_ok())
+        let mut candidates = [none.clone(), own_key].into_iter().chain((0..threshold).map(point)).chain([possession]);
+        candidates.find(|candidate| candidate.judge(domain).is_ok())
     }
 
     fn judge(&self, domain: &ProtocolDomain) -> Result<(), EvidenceError> {

@@ -4,16 +4,20 @@ use alloy::{
     primitives::{B256, keccak256},
     signers::local::PrivateKeySigner,
 };
-use stkr_core::{ShareIndex, testing::TrustedDealer};
+use stkr_core::{
+    ShareIndex,
+    dkg::{self, CeremonyDomain, OneTimeSecret},
+    testing::TrustedDealer,
+};
 use stkr_protocol::{
     ProtocolDomain, SignerKey,
     ceremony::MemberId,
     collection::Committee,
     evidence::{
-        DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
-        SignedDutyRequest, SignedEnvelope,
+        DefectiveDealing, DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, OpenedDealing, PartialProof,
+        Proof, RequestsProof, SignedDealing, SignedDutyRequest, SignedEnvelope,
     },
-    messages::{Body, OneTimeKeyBody, SignedMessage},
+    messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage},
 };
 use stkr_sdk::Deployment;
 
@@ -27,6 +31,10 @@ pub(crate) struct Accused<'a> {
     pub(crate) dealer: &'a TrustedDealer,
     pub(crate) committee: Vec<u32>,
     pub(crate) signers: Vec<PrivateKeySigner>,
+}
+
+pub(crate) fn one_time_secret(member: u8) -> OneTimeSecret {
+    OneTimeSecret::from_bytes(&[member; 32]).unwrap()
 }
 
 fn signer_key(signer: &PrivateKeySigner) -> SignerKey {
@@ -122,6 +130,51 @@ impl Accused<'_> {
         EvidenceFile::new(&domain, deployment.court, Proof::CeremonyEquivocation(proof))
     }
 
+    /// A dealing of the second member in attempt 0, made for the keys of [`one_time_secret`].
+    pub(crate) fn dealing(&self, deployment: &Deployment, change: impl FnOnce(&mut DealingBody)) -> SignedMessage {
+        let ProtocolDomain { chain_id, key_registry: registry } = domain(deployment);
+        let (threshold, keys) = (self.dealer.keys.threshold(), self.one_time_keys());
+        let ceremony = CeremonyDomain { chain_id, registry, key_id: self.key, attempt: 0 };
+        let me = ShareIndex::new(2).unwrap();
+        let dealing = dkg::deal(&ceremony, threshold, me, &one_time_secret(2), &keys).unwrap();
+        let mut body = DealingBody {
+            one_time_keys_hash: keccak256(keys.as_flattened()),
+            one_time_key: dealing.one_time_key.to_vec(),
+            commitments: dealing.commitments_to_wire(),
+            proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
+            shares: dealing.shares_to_wire(),
+        };
+        change(&mut body);
+        let signer = signer_key(&self.signers[1]);
+        SignedMessage::sign(&domain(deployment), &signer, (self.key, 0, me), Body::Dealing(body))
+    }
+
+    pub(crate) fn one_time_keys(&self) -> Vec<[u8; 33]> {
+        self.dealer.keys.threshold().indices().map(|index| one_time_secret(index.get()).public_key()).collect()
+    }
+
+    /// A member opens its share in a dealing.
+    pub(crate) fn opened(&self, message: &SignedMessage, recipient: u8) -> OpenedDealing {
+        OpenedDealing {
+            dealing: SignedDealing::of(message).unwrap(),
+            one_time_keys: self.one_time_keys().as_flattened().to_vec(),
+            recipient,
+            secret: *one_time_secret(recipient).to_bytes(),
+        }
+    }
+
+    fn dealt_badly(&self, deployment: &Deployment) -> EvidenceFile {
+        let message = self.dealing(deployment, |body| body.shares[95] ^= 1);
+        EvidenceFile::new(&domain(deployment), deployment.court, Proof::BadDealing(self.opened(&message, 3)))
+    }
+
+    fn dealt_nothing(&self, deployment: &Deployment) -> EvidenceFile {
+        let message = self.dealing(deployment, |body| body.commitments.truncate(128));
+        let (threshold, domain) = (self.dealer.keys.threshold(), domain(deployment));
+        let proof = DefectiveDealing::find(&message, (threshold.t(), threshold.n()), None, &domain).unwrap();
+        EvidenceFile::new(&domain, deployment.court, Proof::MalformedDealing(proof))
+    }
+
     /// One file of each fault of a server.
     pub(crate) fn every_fault(&self, deployment: &Deployment) -> Vec<EvidenceFile> {
         vec![
@@ -130,6 +183,8 @@ impl Accused<'_> {
             self.conflicting(deployment),
             self.unauthorised(deployment),
             self.equivocating(deployment),
+            self.dealt_badly(deployment),
+            self.dealt_nothing(deployment),
         ]
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use stkr_chain::Deployment;
 use stkr_chain::bindings::{Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry};
-use stkr_core::dkg::OneTimeSecret;
+use stkr_core::dkg::{self, CeremonyDomain, OneTimeSecret};
 use stkr_core::keystore::{Kdf, Keystore};
 use stkr_core::splitter::Splitter;
 use stkr_core::{CommitteeKeys, SecretShare, ShareIndex, Threshold};
@@ -18,10 +18,10 @@ use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
 use stkr_protocol::dealt::{DealtAcknowledgement, DealtKey, DealtMember, DealtShare, ImportKey};
 use stkr_protocol::evidence::{
-    DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
-    SignedDutyRequest, SignedEnvelope,
+    DefectiveDealing, DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, OpenedDealing, PartialProof,
+    Proof, RequestsProof, SignedDealing, SignedDutyRequest, SignedEnvelope,
 };
-use stkr_protocol::messages::{Body, DealingCommitmentBody, SignedMessage};
+use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, SignedMessage};
 use stkr_protocol::sign::{Asked, SignedPartial};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
@@ -106,6 +106,38 @@ fn own_requests() -> Vec<Value> {
             "fee_recipient": Address::repeat_byte(1), "gas_limit": "45000000", "timestamp": "1700000000", "pubkey": hex(1, 48),
         }}),
     ]
+}
+
+/// A bad dealing of a member, with the share for the first opened, and a malformed one.
+fn dealings(signer: &SignerKey, dealer: ShareIndex) -> Result<(OpenedDealing, DefectiveDealing)> {
+    let secrets = (0..4).map(|_| OneTimeSecret::random()).collect::<Result<Vec<_>, _>>()?;
+    let keys: Vec<[u8; 33]> = secrets.iter().map(OneTimeSecret::public_key).collect();
+    let ProtocolDomain { chain_id, key_registry: registry } = DOMAIN;
+    let ceremony = CeremonyDomain { chain_id, registry, key_id: KEY_ID, attempt: 0 };
+    let own = secrets.get(dealer.position()).ok_or_else(|| eyre!("no secret of the dealer"))?;
+    let dealing = dkg::deal(&ceremony, Threshold::new(3, 4)?, dealer, own, &keys)?;
+    let mut body = DealingBody {
+        one_time_keys_hash: keccak256(keys.as_flattened()),
+        one_time_key: dealing.one_time_key.to_vec(),
+        commitments: dealing.commitments_to_wire(),
+        proof_of_possession: dealing.proof_of_possession.to_eip2537().to_vec(),
+        shares: dealing.shares_to_wire(),
+    };
+    if let Some(byte) = body.shares.get_mut(31) {
+        *byte ^= 1;
+    }
+    let sign =
+        |body: &DealingBody| SignedMessage::sign(&DOMAIN, signer, (KEY_ID, 0, dealer), Body::Dealing(body.clone()));
+    let first = secrets.first().ok_or_else(|| eyre!("no secret"))?;
+    let opened = OpenedDealing {
+        dealing: SignedDealing::of(&sign(&body)).ok_or_else(|| eyre!("no dealing"))?,
+        one_time_keys: keys.as_flattened().to_vec(),
+        recipient: 1,
+        secret: *first.to_bytes(),
+    };
+    body.proof_of_possession.clear();
+    let defective = DefectiveDealing::find(&sign(&body), (3, 4), None, &DOMAIN);
+    Ok((opened, defective.ok_or_else(|| eyre!("no defect"))?))
 }
 
 /// A committee whose share keys, signers and one-time secrets are all here.
@@ -213,8 +245,10 @@ impl Parties {
             Proof::ProviderEquivocation(RequestsProof { first: request(1), second: request(2) }),
             Proof::CeremonyEquivocation(MessagesProof { first: say(1), second: say(2) }),
         ];
+        let (opened, defective) = dealings(signer, index)?;
+        let proofs = proofs.into_iter().chain([Proof::BadDealing(opened), Proof::MalformedDealing(defective)]);
         let court = deployment().court;
-        Ok(proofs.into_iter().map(|proof| json!(EvidenceFile::new(&DOMAIN, court, proof))).collect())
+        Ok(proofs.map(|proof| json!(EvidenceFile::new(&DOMAIN, court, proof))).collect())
     }
 
     /// Pages of a gateway, with what the files of evidence hold.
