@@ -121,7 +121,9 @@ fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) ->
     let Some(patience) = policy.patience else { return Vec::new() };
     let waiting = view.pools.values().filter(|pool| pool.state == PoolState::KeyReady);
     let overdue = waiting.filter_map(|pool| pool.order.as_ref()).filter(|order| {
-        order.block <= clock.finalized && order.block.saturating_add(patience) <= clock.head && is_live(view, order.key_id)
+        order.block <= clock.finalized
+            && order.block.saturating_add(patience) <= clock.head
+            && is_live(view, order.key_id)
     });
     let mut actions = Vec::new();
     for order in overdue {
@@ -139,7 +141,9 @@ fn was_asked(view: &View, asked: &Asked) -> bool {
     let (key_id, index, _) = *asked;
     let proven = server_at(view, key_id, index)
         .is_none_or(|server| view.faults.of_term.contains(&(server, key_id, Fault::UnansweredChallenge as u8)));
-    proven || view.challenges.contains_key(asked) || view.answers.iter().any(|answer| answered_in(&answer.envelope) == *asked)
+    proven
+        || view.challenges.contains_key(asked)
+        || view.answers.iter().any(|answer| answered_in(&answer.envelope) == *asked)
 }
 
 fn server_at(view: &View, key_id: u64, index: u8) -> Option<u32> {

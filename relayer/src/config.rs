@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use crate::challenges::Policy;
+use serde::{Deserialize, Serialize};
 use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases};
 
 /// Least blocks of silence before a challenge: a server signs what is final.
@@ -173,6 +173,16 @@ mod tests {
         for secret in ["user", "pass-word", "api-key", "to-ken"] {
             assert!(!shown.contains(secret), "{shown}");
         }
+    }
+
+    #[test]
+    fn own_servers_are_answered_for_at_any_cost_and_nobody_is_asked_unless_the_operator_says_so() {
+        let policy = RelayerConfig::default().challenges.policy();
+        assert_eq!((policy.own.len(), policy.patience), (0, None));
+        assert!(policy.gas_per_day >= 50 * crate::challenges::ANSWER_GAS, "a handful of challenges must not use it up");
+        let text = "[challenges]\nown_servers = [3, 7]\nchallenge_silent_servers = true\nsilent_blocks = 200";
+        let policy = toml::from_str::<RelayerConfig>(text).unwrap().challenges.policy();
+        assert_eq!((policy.own, policy.patience), ([3, 7].into(), Some(200)));
     }
 
     #[test]

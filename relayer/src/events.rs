@@ -5,10 +5,10 @@
 
 use alloy::primitives::U256;
 use stkr_chain::bindings::Court::CourtEvents;
-use stkr_chain::court::answered;
 use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
+use stkr_chain::court::answered;
 use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
 
@@ -65,9 +65,7 @@ fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
         }
         CourtEvents::FaultProven(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, true),
         CourtEvents::FaultRecorded(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, false),
-        CourtEvents::SignatureChallenged(_)
-        | CourtEvents::SignatureAnswered(_)
-        | CourtEvents::ChallengeVoid(_) => {
+        CourtEvents::SignatureChallenged(_) | CourtEvents::SignatureAnswered(_) | CourtEvents::ChallengeVoid(_) => {
             return challenge_fact(event);
         }
         CourtEvents::ProviderFaultProven(_) | CourtEvents::FeesPaid(_) => return None,
@@ -89,9 +87,7 @@ fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
         CourtEvents::SignatureAnswered(it) => {
             Fact::Answered(GivenAnswer { envelope: answered(it)?, partial: it.partial_.clone() })
         }
-        CourtEvents::ChallengeVoid(it) => {
-            Fact::ChallengeVoid { asked: (id(&it.keyId)?, it.index, it.signingRoot) }
-        }
+        CourtEvents::ChallengeVoid(it) => Fact::ChallengeVoid { asked: (id(&it.keyId)?, it.index, it.signingRoot) },
         _ => return None,
     })
 }

@@ -169,7 +169,8 @@ pub fn collect(
     pause: Duration,
     done: Arc<Notify>,
 ) -> Worker<CollectionState> {
-    let state = Arc::new(Mutex::new(CollectionState { status, key_id: job.request.key_id, ..CollectionState::default() }));
+    let state =
+        Arc::new(Mutex::new(CollectionState { status, key_id: job.request.key_id, ..CollectionState::default() }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         let mut collector = job.collector();
@@ -214,18 +215,13 @@ pub struct AnswerState {
 /// Asks the one member that is challenged until it gives a partial that is right; `done` is told. A wrong one is kept as evidence
 /// and not sent: it would end the challenge with a fault that costs the server as much.
 #[must_use]
-pub fn answer(
-    job: Job,
-    of: ShareIndex,
-    store: Store,
-    pause: Duration,
-    done: Arc<Notify>,
-) -> Worker<AnswerState> {
+pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc<Notify>) -> Worker<AnswerState> {
     let state = Arc::new(Mutex::new(AnswerState::default()));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         // A suspect's partial is verified by itself before it counts, and t of them are not needed.
-        let job = Job { suspects: vec![of], seats: job.seats.into_iter().filter(|seat| seat.index == of).collect(), ..job };
+        let job =
+            Job { suspects: vec![of], seats: job.seats.into_iter().filter(|seat| seat.index == of).collect(), ..job };
         let mut wait = pause;
         loop {
             let mut collector = job.collector();

@@ -137,7 +137,8 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// # Errors
     /// [`StkrError::NotFound`], [`StkrError::Rpc`].
     pub async fn get(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<ChallengeInfo, StkrError> {
-        let is_it = |it: &ChallengeInfo| (it.key_id, it.server_id, it.signing_root) == (key_id, server_id, signing_root);
+        let is_it =
+            |it: &ChallengeInfo| (it.key_id, it.server_id, it.signing_root) == (key_id, server_id, signing_root);
         let what = format!("challenge to server {server_id} to sign {signing_root} with key {key_id}");
         self.list().await?.into_iter().rfind(is_it).ok_or(StkrError::NotFound { what })
     }
@@ -220,9 +221,15 @@ impl<'a, P: Provider> Challenges<'a, P> {
         let least = self.least_fee().await?;
         let fee = fee.unwrap_or_else(|| least.saturating_add(least / U256::from(2)));
         if fee < least {
-            let reason =
-                format!("a fee of {} is less than the {} an answer costs now", amount::with_unit(fee), amount::with_unit(least));
-            return Err(StkrError::invalid(reason, "leave the fee out, or give more: it comes back if there is no answer"));
+            let reason = format!(
+                "a fee of {} is less than the {} an answer costs now",
+                amount::with_unit(fee),
+                amount::with_unit(least)
+            );
+            return Err(StkrError::invalid(
+                reason,
+                "leave the fee out, or give more: it comes back if there is no answer",
+            ));
         }
         let call = court::challenge(self.0.deployment().court, subject, holder, fee);
         Ok(self.write("asking on the chain", call, deadline_in))
@@ -233,7 +240,12 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// # Errors
     /// [`StkrError::Invalid`] for an answer of somebody else or to something else, and for a partial that is wrong: its envelope would
     /// convict the server.
-    pub fn answer(&self, question: &Question, asked: &DepositRequest, given: &SignedPartial) -> Result<Write<'a, P>, StkrError> {
+    pub fn answer(
+        &self,
+        question: &Question,
+        asked: &DepositRequest,
+        given: &SignedPartial,
+    ) -> Result<Write<'a, P>, StkrError> {
         let Question { member, signing_root, key, .. } = question;
         let hint = "ask the server again, and give its answer as it is";
         let envelope = asked.subject().envelope(given.committee_epoch, given.index, &given.partial);
@@ -249,11 +261,8 @@ impl<'a, P: Provider> Challenges<'a, P> {
             let reason = "the partial signature is wrong, and its envelope would convict the server".to_owned();
             return Err(StkrError::invalid(reason, "restore the server's share from a backup and ask it again"));
         }
-        let call = court::answer(
-            self.0.deployment().court,
-            &SignedEnvelope::new(&envelope, given.envelope),
-            &given.partial,
-        );
+        let call =
+            court::answer(self.0.deployment().court, &SignedEnvelope::new(&envelope, given.envelope), &given.partial);
         Ok(self.write("answering the challenge", call, nothing))
     }
 
@@ -473,11 +482,8 @@ mod tests {
             log(void.encode_log_data(), 104),
             challenged(4, 105),
         ];
-        let states: Vec<(u8, ChallengeState, Option<u8>)> = fold(&logs, 110)
-            .unwrap()
-            .iter()
-            .map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31])))
-            .collect();
+        let states: Vec<(u8, ChallengeState, Option<u8>)> =
+            fold(&logs, 110).unwrap().iter().map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31]))).collect();
         let expected = [
             (1, ChallengeState::Answered, Some(4)),
             (2, ChallengeState::Unanswered, Some(103)),

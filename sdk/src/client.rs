@@ -10,8 +10,8 @@ use stkr_chain::{
 };
 
 use crate::{
-    error::{StkrError, rpc},
     challenges::Challenges,
+    error::{StkrError, rpc},
     faults::Faults,
     keys::Keys,
     pools::Pools,

@@ -168,16 +168,18 @@ impl ContractError {
                 "the committee of key {} does not have to sign {}: it was never ordered, or the key is not Live",
                 e.keyId, e.signingRoot
             ),
-            Self::FeeTooSmall(e) => format!(
-                "a fee of {} is less than the {} an answer costs now",
-                with_unit(e.fee),
-                with_unit(e.required)
-            ),
+            Self::FeeTooSmall(e) => {
+                format!("a fee of {} is less than the {} an answer costs now", with_unit(e.fee), with_unit(e.required))
+            }
             Self::AlreadyChallenged(_) => "the server is being asked for this already".to_owned(),
-            Self::NoChallenge(_) => "no such challenge is open: it was answered or proven, or was never made".to_owned(),
+            Self::NoChallenge(_) => {
+                "no such challenge is open: it was answered or proven, or was never made".to_owned()
+            }
             Self::StillTime(e) => format!("the server may still answer, up to block {}", e.deadline),
             Self::TooLate(e) => format!("the last block for an answer was {}", e.deadline),
-            Self::NoAnswer(_) => "this is no answer to the challenge: of another signer or kind, or no partial".to_owned(),
+            Self::NoAnswer(_) => {
+                "this is no answer to the challenge: of another signer or kind, or no partial".to_owned()
+            }
             Self::NoFees(e) => format!("{} has no fees of challenges to withdraw", e.account),
             Self::NoProvider(e) => format!("key {} has no provider who could be at fault", e.keyId),
             Self::NoServer(e) => format!("{} is and was no server's signer", e.signer),

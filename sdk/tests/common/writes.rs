@@ -17,8 +17,8 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount, bindings::KeyRegistry,
-    bindings::Micropools, duty_key_digest,
+    ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount,
+    bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
 };
 
 use stkr_protocol::evidence::Fault;

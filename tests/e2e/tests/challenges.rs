@@ -59,7 +59,8 @@ async fn ordered(network: &Network) -> Result<Asked> {
 }
 
 #[tokio::test]
-async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_relayer_answers_keeps_it() -> Result<()> {
+async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_relayer_answers_keeps_it() -> Result<()>
+{
     let dir = tempfile::tempdir()?;
     let options = Options { servers: 4, block_ms: 500, ..Options::new(dir.path()) };
     let mut network = Network::start(options).await?;
@@ -180,5 +181,50 @@ async fn a_challenge_that_is_answered_with_a_wrong_partial_convicts_whoever_sign
     let kept = network.relayer_json(0, "/v1/evidence").await?;
     let server = kept["evidence"][0]["serverId"].as_str().ok_or_else(|| eyre!("{kept}"))?;
     assert_eq!(server, id);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relayer_that_may_asks_members_that_hold_a_deposit_up_and_proves_their_silence() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // Finality leaves the time to stop two members before anybody may sign.
+    let options = Options { servers: 4, relayers: 0, block_ms: 500, finality: 16, ..Options::new(dir.path()) };
+    let mut network = Network::start(options).await?;
+    network.init_relayer(0).await?;
+    let config = network.relayers[0].config.clone();
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text + "\n[challenges]\nchallenge_silent_servers = true\nsilent_blocks = 100\n")?;
+    network.start_relayer(0)?;
+
+    let provider = network.account("10").await?;
+    let (pool, _) = network.open_pool(&provider, 3, 4).await?;
+    network.fill_pool(pool, 4).await?;
+    let (micropools, registry) = (network.deployment.micropools, network.deployment.key_registry);
+    let requested = network.event::<Micropools::PoolKeyRequested>(micropools, pool).await?;
+    let key = u64::try_from(requested.inner.keyId)?;
+    let committee = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner.committee;
+    let silent = [committee[0], committee[1]];
+    for id in silent {
+        network.kill_server(network.position_of(id)?);
+    }
+    network.event::<Micropools::DepositOrdered>(micropools, pool).await?;
+    let (sdk, rpc) = (network.stkr().await?, network.provider()?);
+    assert_eq!(sdk.challenges().list().await?, [], "they have time");
+    anvil::mine(&rpc, 110).await?;
+    let asked = async || eyre::Ok(sdk.challenges().list().await?);
+    network.until("both are asked on the chain", || async { Ok(asked().await?.len() == 2) }).await?;
+    let mut servers: Vec<u32> = asked().await?.iter().map(|it| it.server_id).collect();
+    servers.sort_unstable();
+    let mut expected = silent;
+    expected.sort_unstable();
+    assert_eq!(servers, expected);
+
+    anvil::mine(&rpc, 7_200).await?;
+    let over = || async { Ok(asked().await?.iter().all(|it| it.state == ChallengeState::Unanswered)) };
+    network.until("their silence is proven", over).await?;
+    for id in silent {
+        assert!(sdk.servers().get(id).await?.locked_out);
+    }
+    assert_eq!(asked().await?.len(), 2, "nobody is asked twice");
     Ok(())
 }
