@@ -106,9 +106,7 @@ fn answer(accomplice: &Accomplice, batch: &SignBatch) -> SignReplies {
             return SignResponse::refused(Refusal::denied("this adversary signs duties only", "Nothing."));
         };
         match duty.check(&accomplice.schedule) {
-            Ok(checked) => {
-                SignResponse::Signed(accomplice.sign(checked.subject()))
-            }
+            Ok(checked) => SignResponse::Signed(accomplice.sign(checked.subject())),
             Err(refusal) => SignResponse::refused(refusal),
         }
     };

@@ -1,9 +1,10 @@
-//! Evidence as calls of the Court, and what a call of the Court accused whom of.
+//! Evidence and challenges as calls of the Court, and what a call of the Court accused whom of.
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256},
-    sol_types::SolInterface,
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    sol_types::{SolInterface, SolValue as _},
 };
+use stkr_core::ShareIndex;
 use stkr_protocol::{
     ProtocolDomain,
     envelope::duty_name,
@@ -35,6 +36,70 @@ pub fn commit(court: Address, verified: &Verified, reporter: Address) -> Call {
 #[must_use]
 pub fn prove(file: &EvidenceFile) -> Call {
     Call { to: file.court, value: U256::ZERO, data: proof(&file.proof).abi_encode().into(), gas_limit: None }
+}
+
+/// What the Court calls the challenge to the holder of a share to sign `root`; one is open at a time.
+#[must_use]
+pub fn challenge_id(key_id: u64, index: u8, root: B256) -> B256 {
+    keccak256((U256::from(key_id), U256::ZERO, U256::from(index), root).abi_encode())
+}
+
+/// What the Court calls the evidence of a challenge that nobody answered up to block `deadline`.
+#[must_use]
+pub fn unanswered(id: B256, deadline: u64) -> B256 {
+    keccak256((id, U256::from(deadline)).abi_encode())
+}
+
+/// Asks the holder of share `index` of a key on-chain to sign `root`, which the chain ordered; `fee` in wei.
+#[must_use]
+pub fn challenge(court: Address, (key_id, index, root): (u64, ShareIndex, B256), of: &Holder, fee: U256) -> Call {
+    let call = Court::challengeSignatureCall {
+        keyId: U256::from(key_id),
+        index: index.get(),
+        signingRoot: root,
+        signer: of.signer,
+        holder: holder(of),
+    };
+    Call::new(court, &call).with_value(fee)
+}
+
+/// Answers a challenge with what the server gave.
+#[must_use]
+pub fn answer(court: Address, given: &SignedEnvelope, partial: &[u8]) -> Call {
+    let partial_ = Bytes::copy_from_slice(partial);
+    let call =
+        Court::answerSignatureCall { envelope: envelope(given), signature: signature(&given.signature), partial_ };
+    Call::new(court, &call)
+}
+
+/// Shows that nobody answered a challenge in time.
+#[must_use]
+pub fn prove_unanswered(court: Address, (key_id, index, root): (u64, u8, B256)) -> Call {
+    Call::new(court, &Court::proveUnansweredChallengeCall { keyId: U256::from(key_id), index, signingRoot: root })
+}
+
+/// The envelope that answered a challenge, put together again from the event; nothing for numbers that no key or share has.
+#[must_use]
+pub fn answered(it: &Court::SignatureAnswered) -> Option<SignedEnvelope> {
+    Some(SignedEnvelope {
+        key_id: u64::try_from(it.keyId).ok()?,
+        // The Court takes answers of the first committee only: there is no other yet.
+        committee_epoch: 0,
+        index: ShareIndex::new(it.index).ok()?,
+        duty_kind: it.dutyKind,
+        slot: it.slot,
+        source_epoch: it.sourceEpoch,
+        target_epoch: it.targetEpoch,
+        signing_root: it.signingRoot,
+        partial_hash: keccak256(&it.partial_),
+        signature: it.signature.as_ref().try_into().ok()?,
+    })
+}
+
+/// What an envelope answers: key, share index, root.
+#[must_use]
+pub const fn answered_in(it: &SignedEnvelope) -> (u64, u8, B256) {
+    (it.key_id, it.index.get(), it.signing_root)
 }
 
 fn proof(proof: &Proof) -> CourtCalls {
@@ -179,6 +244,13 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
         Ok(CourtCalls::proveCeremonyEquivocation(it)) => vec![said(&it.first), said(&it.second)],
         Ok(CourtCalls::proveBadDealing(it)) => vec![dealt(&it.dealing)],
         Ok(CourtCalls::proveMalformedDealing(it)) => vec![dealt(&it.dealing)],
+        Ok(CourtCalls::proveUnansweredChallenge(it)) => vec![SignedThing {
+            what: "nothing, although the chain ordered it and was asked for it".to_owned(),
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            root: it.signingRoot,
+        }],
         _ => Vec::new(),
     }
 }
@@ -221,8 +293,7 @@ fn dealt(it: &Court::Dealing) -> SignedThing {
 
 #[cfg(test)]
 mod tests {
-    use alloy::{primitives::keccak256, sol_types::SolCall as _};
-    use stkr_core::ShareIndex;
+    use alloy::{primitives::b256, sol_types::SolCall as _};
     use stkr_protocol::evidence::{DutiesProof, EnvelopeProof};
 
     use super::*;
@@ -264,7 +335,41 @@ mod tests {
         };
         assert_eq!(shown(&call.data), [expected]);
         assert_eq!(shown(&keccak256("else").0), []);
+        let call = prove_unanswered(court, (5, 2, B256::repeat_byte(9)));
+        assert_eq!(shown(&call.data)[0].root, B256::repeat_byte(9));
         assert_eq!(duty_words(12), "bls to execution change");
         assert_eq!(duty_words(200), "duty of kind 200");
+    }
+
+    const ID: B256 = b256!("f8e154de45ddef1ec427e1f7b0646e37c4a4abd09ca955b3553a8c23f788cd1b");
+    const EVIDENCE: B256 = b256!("59b528a1a5af93c0aacf60b8691dd78977c8996ece06c6dd4a29015513da7734");
+
+    /// `UnansweredChallenge.idOf(5, 2, bytes32(uint256(9)))` and the evidence of deadline 77, hashed by @noble/hashes.
+    #[test]
+    fn a_challenge_has_the_name_that_the_court_gives_it() {
+        let id = challenge_id(5, 2, B256::with_last_byte(9));
+        assert_eq!(id, ID);
+        assert_eq!(unanswered(id, 77), EVIDENCE);
+    }
+
+    #[test]
+    fn an_answer_is_read_back_from_its_event_with_everything_that_was_signed() {
+        let partial = [8; 256];
+        let given = SignedEnvelope { duty_kind: 1, slot: 0, partial_hash: keccak256(partial), ..signed(4) };
+        let court = Address::repeat_byte(9);
+        let call = Court::answerSignatureCall::abi_decode(&answer(court, &given, &partial).data).unwrap();
+        let event = Court::SignatureAnswered {
+            keyId: call.envelope.keyId,
+            index: call.envelope.index,
+            signingRoot: call.envelope.signingRoot,
+            dutyKind: call.envelope.dutyKind,
+            slot: call.envelope.slot,
+            sourceEpoch: call.envelope.sourceEpoch,
+            targetEpoch: call.envelope.targetEpoch,
+            signature: call.signature,
+            partial_: call.partial_,
+        };
+        assert_eq!(answered(&event), Some(given));
+        assert_eq!(answered(&Court::SignatureAnswered { index: 0, ..event }), None);
     }
 }

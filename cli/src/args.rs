@@ -130,6 +130,9 @@ pub(crate) enum Command {
     /// Files that prove a fault of a server or provider, for the Court
     #[command(subcommand, arg_required_else_help = true)]
     Evidence(EvidenceCommand),
+    /// Questions to servers on the chain: what it ordered, and who has not signed it
+    #[command(subcommand, arg_required_else_help = true)]
+    Challenge(ChallengeCommand),
     /// What the signing account earned with proofs of faults
     #[command(subcommand, arg_required_else_help = true)]
     Bounty(BountyCommand),
@@ -331,6 +334,73 @@ pub(crate) enum EvidenceCommand {
     Prove {
         /// The file
         file: PathBuf,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+/// Which challenge is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OfChallenge {
+    /// Key id
+    pub(crate) key: u64,
+    /// Id of the server that is asked
+    pub(crate) server: u32,
+    /// What it has to sign; left out, the deposit that the key's pool ordered
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root: Option<B256>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChallengeCommand {
+    /// All challenges, oldest first
+    List {
+        /// Only those to this server
+        #[arg(long, value_name = "ID")]
+        server: Option<u32>,
+        /// Only those that wait for an answer or a proof
+        #[arg(long)]
+        open: bool,
+    },
+    /// The newest challenge to a server to sign something with a key
+    Show {
+        #[command(flatten)]
+        of: OfChallenge,
+    },
+    /// Ask a server on the chain; it has a day, and whoever asked gets the fee and a bounty if it is silent
+    Open {
+        #[command(flatten)]
+        of: OfChallenge,
+        /// For the answer, for example 0.01eth; left out, half more than an answer costs now
+        #[arg(long, value_name = "AMOUNT")]
+        fee: Option<String>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Answer for a server, from any account: asks the server itself
+    Answer {
+        #[command(flatten)]
+        of: OfChallenge,
+        /// JSON file with partial, envelope, index and committeeEpoch, as the server answers POST /v1/sign
+        #[arg(long, value_name = "FILE")]
+        answer: Option<PathBuf>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Show that nobody answered in time: the server is slashed and locked out
+    Prove {
+        #[command(flatten)]
+        of: OfChallenge,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Fees that an account can withdraw
+    Fees {
+        /// The operator or challenger
+        account: Address,
+    },
+    /// Withdraw the signing account's fees: of answered challenges to its servers, and of its own that nobody answered
+    Withdraw {
         #[command(flatten)]
         signing: Signing,
     },

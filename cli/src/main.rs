@@ -18,6 +18,10 @@ use stkr_node::exit::Exit;
 
 use crate::{args::Cli, failure::Failure, output::Output};
 
+/// Bytes of stack, as a main thread has them. The futures of all commands are one future, and in a debug build each step into it copies
+/// what it holds: with the 2 MiB of other threads some writes overflowed.
+const STACK: usize = 8 << 20;
+
 fn main() -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     let output = Output::new(json);
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
         }
         Err(error) => return output.failure(&Failure::from_arguments(&error)),
     };
-    let result = std::thread::Builder::new().name("stkr".into()).spawn(move || run(cli, &output));
+    let result = std::thread::Builder::new().name("stkr".into()).stack_size(STACK).spawn(move || run(cli, &output));
     match result.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         Ok(Err(_)) | Err(_) => Exit::Unsafe.into(),

@@ -87,6 +87,7 @@ fn help_names_every_command_and_ends_well() {
         "position",
         "key",
         "evidence",
+        "challenge",
         "bounty",
         "watch",
         "verify-deployment",

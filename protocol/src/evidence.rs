@@ -71,10 +71,12 @@ pub enum Fault {
     MalformedDealing = 7,
     /// Two messages of one member and round of a ceremony.
     CeremonyEquivocation = 8,
+    /// Nobody answered a challenge in time. Both are on the chain, so there is no file of it.
+    UnansweredChallenge = 9,
 }
 
 impl Fault {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::InvalidPartial,
         Self::GarbagePartial,
         Self::ConflictingDuties,
@@ -83,6 +85,7 @@ impl Fault {
         Self::BadDealing,
         Self::MalformedDealing,
         Self::CeremonyEquivocation,
+        Self::UnansweredChallenge,
     ];
 
     /// The fault of this number; nothing for those that nothing can prove yet.
@@ -103,6 +106,7 @@ impl Fault {
             Self::BadDealing => "bad_dealing",
             Self::MalformedDealing => "malformed_dealing",
             Self::CeremonyEquivocation => "ceremony_equivocation",
+            Self::UnansweredChallenge => "unanswered_challenge",
         }
     }
 }
@@ -622,9 +626,17 @@ impl EvidenceFile {
     /// A wrong partial of a member of `committee`, as its collection found it; nothing if there is no such member.
     #[must_use]
     pub fn of_partial(committee: &Committee, court: Address, found: &Evidence) -> Option<Self> {
-        let holder = Holder::of(committee, found.culprit)?;
         let envelope = SignedEnvelope::new(&found.envelope, found.envelope_signature);
-        let proof = PartialProof { envelope, holder, partial: found.partial.to_vec() };
+        Self::of_answer(committee, court, envelope, &found.partial)
+    }
+
+    /// What a member of `committee` signed and handed out, wherever it was found; nothing if the partial is right, or there is
+    /// no such member, or it is not the one who signed.
+    #[must_use]
+    pub fn of_answer(committee: &Committee, court: Address, envelope: SignedEnvelope, partial: &[u8]) -> Option<Self> {
+        let holder = Holder::of(committee, envelope.index)?;
+        let proof = PartialProof { envelope, holder, partial: partial.to_vec() };
+        proof.holder.signed(proof.envelope.digest(committee.domain()), &proof.envelope.signature).ok()?;
         let proof = match judge_partial(&proof).ok()? {
             Fault::GarbagePartial => Proof::GarbagePartial(proof),
             _ => Proof::InvalidPartial(proof),

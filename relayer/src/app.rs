@@ -82,8 +82,19 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let address = listener.local_addr()?;
     tracing::info!(address = %address, chain_id = deployment.chain_id, signer = %intents.sender(), "stkr-relayer starts");
     let identity = Identity::generate("stkr-relayer")?;
-    let parts =
-        Parts { deployment, endpoints, log, intents, store, identity, pause, evidence_window, shared: shared.clone() };
+    let policy = config.challenges.policy();
+    let parts = Parts {
+        deployment,
+        endpoints,
+        log,
+        intents,
+        store,
+        identity,
+        pause,
+        evidence_window,
+        policy,
+        shared: shared.clone(),
+    };
     let router = http::router(shared.clone());
     let stop = shutdown.clone();
     let metrics = shared.metrics.clone();
@@ -123,6 +134,9 @@ fn superseded() -> Superseded {
         ("top_up", &["WrongPoolState"]),
         ("prove_foreign_deposit", &["WrongPoolState"]),
         ("commit_to_evidence", &["AlreadyCommitted"]),
+        ("answer_challenge", &["NoChallenge"]),
+        ("prove_unanswered", &["NoChallenge"]),
+        ("challenge_silent", &["AlreadyChallenged"]),
         ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
         ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
     ]);

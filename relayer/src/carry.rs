@@ -511,7 +511,10 @@ mod tests {
         assert!(reason.contains("member 2 signed two different one_time_key messages"), "{reason}");
         let evidence = cluster.store.newest_evidence(10).unwrap();
         assert_eq!(evidence.len(), 1);
-        assert_eq!((evidence[0].server_id.as_deref(), evidence[0].kind.as_str()), (Some("102"), "ceremony_equivocation"));
+        assert_eq!(
+            (evidence[0].server_id.as_deref(), evidence[0].kind.as_str()),
+            (Some("102"), "ceremony_equivocation")
+        );
         // The row is a file that anybody can report.
         let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
         let signer = cluster.servers[1].signer.address();

@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::challenges::Policy;
 use serde::{Deserialize, Serialize};
 use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases};
+
+/// Least blocks of silence before a challenge: a server signs what is final.
+const SHORTEST_SILENCE: u64 = 100;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +17,8 @@ pub struct RelayerConfig {
     pub chain: FollowConfig,
     /// Gas.
     pub gas: GasConfig,
+    /// Challenges to servers.
+    pub challenges: ChallengesConfig,
     /// Files.
     pub storage: StorageConfig,
     /// The HTTP port.
@@ -34,6 +40,43 @@ pub struct GasConfig {
 impl Default for GasConfig {
     fn default() -> Self {
         Self { key_file: PathBuf::from("secrets/gas.key"), max_fee_gwei: 200 }
+    }
+}
+
+/// `[challenges]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChallengesConfig {
+    /// Ids of servers whose challenges are answered whatever it costs.
+    pub own_servers: Vec<u32>,
+    /// Most gas per day for answers of all others.
+    pub answer_gas_per_day: u64,
+    /// Whether servers that do not sign an ordered deposit are challenged.
+    pub challenge_silent_servers: bool,
+    /// Blocks after the order from which such a server counts as silent.
+    pub silent_blocks: u64,
+}
+
+impl Default for ChallengesConfig {
+    fn default() -> Self {
+        Self {
+            own_servers: Vec::new(),
+            answer_gas_per_day: 6_000_000,
+            challenge_silent_servers: false,
+            silent_blocks: 300,
+        }
+    }
+}
+
+impl ChallengesConfig {
+    /// The same for the plan.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            own: self.own_servers.iter().copied().collect(),
+            gas_per_day: self.answer_gas_per_day,
+            patience: self.challenge_silent_servers.then_some(self.silent_blocks),
+        }
     }
 }
 
@@ -63,6 +106,19 @@ impl ProgramConfig for RelayerConfig {
             ),
             Doc::new("gas.max_fee_gwei", "Most gwei per gas to pay. Above it transactions wait."),
             Doc::new(
+                "challenges.own_servers",
+                "Ids of servers whose challenges this relayer answers whatever it costs: write your own here. The fee of a challenge\nis more than an answer costs then, and it is the operator's.",
+            ),
+            Doc::new(
+                "challenges.answer_gas_per_day",
+                "Most gas per day for answers to challenges of all other servers; 0 answers for none of them.",
+            ),
+            Doc::new(
+                "challenges.challenge_silent_servers",
+                "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed. Each\nchallenge costs gas and a fee, which comes back with a tenth of the penalty if nobody answers for a day.",
+            ),
+            Doc::new("challenges.silent_blocks", "Blocks after the order from which such a server counts as silent."),
+            Doc::new(
                 "storage.database",
                 "SQLite file: event log, ceremony messages, evidence, transactions under way.",
             ),
@@ -84,6 +140,12 @@ impl ProgramConfig for RelayerConfig {
             return Err(ConfigError::value(
                 "gas.max_fee_gwei",
                 "a relayer that pays nothing sends nothing; write at least 1",
+            ));
+        }
+        if self.challenges.challenge_silent_servers && self.challenges.silent_blocks < SHORTEST_SILENCE {
+            return Err(ConfigError::value(
+                "challenges.silent_blocks",
+                "servers sign an order only once it is final, some 70 blocks later: write at least 100",
             ));
         }
         check_databases(&[("storage.database", &self.storage.database)], &[("gas.key_file", &self.gas.key_file)])?;
@@ -111,6 +173,16 @@ mod tests {
         for secret in ["user", "pass-word", "api-key", "to-ken"] {
             assert!(!shown.contains(secret), "{shown}");
         }
+    }
+
+    #[test]
+    fn own_servers_are_answered_for_at_any_cost_and_nobody_is_asked_unless_the_operator_says_so() {
+        let policy = RelayerConfig::default().challenges.policy();
+        assert_eq!((policy.own.len(), policy.patience), (0, None));
+        assert!(policy.gas_per_day >= 50 * crate::challenges::ANSWER_GAS, "a handful of challenges must not use it up");
+        let text = "[challenges]\nown_servers = [3, 7]\nchallenge_silent_servers = true\nsilent_blocks = 200";
+        let policy = toml::from_str::<RelayerConfig>(text).unwrap().challenges.policy();
+        assert_eq!((policy.own, policy.patience), ([3, 7].into(), Some(200)));
     }
 
     #[test]

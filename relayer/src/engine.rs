@@ -3,7 +3,7 @@
 //! One pass does everything that can be done now and keeps nothing that the next pass could not find out again, so it
 //! does not matter after which line the process dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use alloy::providers::Provider as _;
 use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
-use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, header};
-use stkr_core::{CommitteeKeys, PublicKey, Threshold};
+use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, court, header};
+use stkr_core::{CommitteeKeys, PublicKey, ShareIndex, Threshold};
 use stkr_duties::DepositMessage;
 use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
 use stkr_node::collector::Seat;
@@ -23,22 +23,24 @@ use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
+use stkr_protocol::evidence::{EvidenceFile, Holder};
 use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
+use crate::challenges::{self, ANSWER, ANSWER_GAS, DAY, Known, Policy};
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
-use crate::shared::{Lists, Shared};
+use crate::shared::{Lists, Shared, Standing};
 use crate::status::{
     CeremonyStatus, ChainStatus, CollectionStatus, ForeignDepositStatus, IntentLine, KeyStatus, PoolStatus, ServerLine,
     Status,
 };
 use crate::store::Store;
-use crate::view::{Ceremony, KeyPhase, LiveKey, Pool, Watch};
-use crate::workers::{self, CeremonyState, CollectionState, Job, Worker};
+use crate::view::{Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
+use crate::workers::{self, AnswerState, CeremonyState, CollectionState, Job, Worker};
 
 /// First and longest pause before a step that the contract refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -48,6 +50,11 @@ const SHOWN: usize = 100;
 const SHOWN_INTENTS: u32 = 100;
 /// Wei below which the gas account is a problem: a few transactions at mainnet prices.
 const LOW_BALANCE: U256 = U256::from_limbs([50_000_000_000_000_000, 0, 0, 0]);
+/// Rounds without an answer, a pause between each two, after which a member is silent and not only slow.
+const SILENT_ROUNDS: u32 = 12;
+/// Answers to challenges judged in one pass: each costs a pairing.
+const JUDGED_AT_ONCE: usize = 64;
+const WEI_PER_GWEI: U256 = U256::from_limbs([1_000_000_000, 0, 0, 0]);
 /// Pause between two looks at the balance.
 const BALANCE_EVERY: Duration = Duration::from_secs(30);
 
@@ -70,6 +77,8 @@ pub struct Parts {
     pub pause: Duration,
     /// `EVIDENCE_WINDOW` of the registry, seconds.
     pub evidence_window: u64,
+    /// What the operator wants to be done about challenges.
+    pub policy: Policy,
     /// What the HTTP side reads.
     pub shared: Arc<Shared>,
 }
@@ -96,6 +105,9 @@ pub struct Engine {
     clients: BTreeMap<u32, (Peer, Result<ServerClient, ClientError>)>,
     ceremonies: BTreeMap<String, Running<CeremonyState>>,
     collections: BTreeMap<String, Running<CollectionState>>,
+    answers: BTreeMap<String, Running<AnswerState>>,
+    /// Answers of the view that were judged, from its first on.
+    judged: usize,
     retries: BTreeMap<String, Retry>,
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
@@ -120,6 +132,8 @@ impl Engine {
             clients: BTreeMap::new(),
             ceremonies: BTreeMap::new(),
             collections: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            judged: 0,
             retries: BTreeMap::new(),
             balance: None,
             problems: Vec::new(),
@@ -170,16 +184,20 @@ impl Engine {
     /// The chain's.
     pub async fn pass(&mut self) -> Result<(), ChainError> {
         self.parts.log.poll().await?;
-        self.picture.fold(&self.parts.log)?;
+        if self.picture.fold(&self.parts.log)? {
+            self.judged = 0;
+        }
         let Some(clock) = self.clock()? else {
             return Ok(());
         };
         self.problems.clear();
         self.look_for_deposits().await?;
         self.refresh_clients();
+        self.judge_answers();
         self.read_cases();
         let mut actions = plan(&self.picture.view, &clock);
         actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
+        actions.extend(self.plan_challenges(&clock)?);
         self.give_up_lost_races().await?;
         self.end_workers(&actions);
         for action in &actions {
@@ -290,6 +308,7 @@ impl Engine {
         let steps: Vec<String> = actions.iter().map(Action::step).collect();
         self.ceremonies.retain(|step, _| steps.contains(step));
         self.collections.retain(|step, _| steps.contains(step));
+        self.answers.retain(|step, _| steps.contains(step));
         self.retries.retain(|step, _| steps.contains(step));
     }
 
@@ -363,7 +382,12 @@ impl Engine {
             Action::CommitToEvidence { commitment, .. } => {
                 Call::new(self.parts.deployment.court, &Court::commitCall { commitment: *commitment })
             }
-            Action::ProveFault { file, .. } => stkr_chain::court::prove(file),
+            Action::ProveFault { file, .. } => court::prove(file),
+            Action::AnswerChallenge { asked, server_id, deadline } => {
+                return Ok(self.answer(action.step(), asked, *server_id, *deadline));
+            }
+            Action::ProveUnanswered { asked, .. } => court::prove_unanswered(self.parts.deployment.court, *asked),
+            Action::ChallengeSilent { asked } => return self.question(action.step(), asked).await,
             Action::FreeSeatsOfUnfinished { key_id, members, active_set_hash } => Call::new(
                 keys,
                 &KeyRegistry::freeSeatsOfUnfinishedCall {
@@ -552,7 +576,7 @@ impl Engine {
         let order =
             self.picture.view.pools.get(&pool_id).and_then(|pool| pool.order.as_ref()).ok_or("it was not ordered")?;
         let key = self.picture.view.keys.get(&key_id).ok_or("its key is unknown")?;
-        let keys = committee_keys(key.threshold, live)?;
+        let committee = self.committee(key, live)?;
         let message = DepositMessage {
             pubkey: order.pubkey.as_ref().try_into().map_err(|_| "the ordered public key has not 48 bytes")?,
             withdrawal_credentials: order.withdrawal_credentials,
@@ -562,16 +586,176 @@ impl Engine {
         if request.signing_root() != order.signing_root {
             return Err("the chain ordered another signing root than its own deposit has".to_owned());
         }
-        let members = live.committee.iter().zip(&live.signers);
-        let members = members.map(|(id, signer)| MemberId { server_id: *id, signer: *signer }).collect();
-        let seats: Vec<Seat> = (keys.threshold().indices().zip(&live.committee))
+        let seats: Vec<Seat> = (committee.keys().threshold().indices().zip(&live.committee))
             .map(|(index, id)| Seat { index, server_id: *id, client: self.client(*id) })
             .collect();
         let proven = self.parts.store.suspects().map_err(|error| error.to_string())?;
         let suspects = seats.iter().filter(|seat| proven.contains(&seat.server_id)).map(|seat| seat.index).collect();
-        let committee = Committee::new(self.domain(), 0, keys, members).map_err(|error| error.to_string())?;
         let court = self.parts.deployment.court;
         Ok(Job { request, committee, seats, suspects, court })
+    }
+
+    fn committee(&self, key: &Key, live: &LiveKey) -> Result<Committee, String> {
+        let keys = committee_keys(key.threshold, live)?;
+        let members = live.committee.iter().zip(&live.signers);
+        let members = members.map(|(id, signer)| MemberId { server_id: *id, signer: *signer }).collect();
+        Committee::new(self.domain(), 0, keys, members).map_err(|error| error.to_string())
+    }
+
+    // ------------------------------------------------------------ challenges
+
+    /// Answers to challenges are on the chain for everybody, right or wrong: the Court does not look. What is wrong is kept as
+    /// evidence, whoever brought it.
+    fn judge_answers(&mut self) {
+        let view = &self.picture.view;
+        for answer in view.answers.iter().skip(self.judged).take(JUDGED_AT_ONCE) {
+            if let Some((server_id, file)) = self.wrong_answer(answer) {
+                match self.parts.store.keep_evidence(server_id, &file) {
+                    Ok(true) => tracing::warn!(
+                        key_id = answer.envelope.key_id,
+                        server_id,
+                        "a challenge was answered with a wrong partial; kept as evidence"
+                    ),
+                    Ok(false) => {}
+                    // Looked at again in the next pass.
+                    Err(error) => {
+                        self.problems.push(format!("evidence cannot be kept: {error}"));
+                        return;
+                    }
+                }
+            }
+            self.judged = self.judged.saturating_add(1);
+        }
+    }
+
+    /// Nothing for a right answer, and for one of a key whose seats are free again: nothing can be proven with it.
+    fn wrong_answer(&self, answer: &GivenAnswer) -> Option<(u32, EvidenceFile)> {
+        let key = self.picture.view.keys.get(&answer.envelope.key_id)?;
+        let live = match &key.phase {
+            KeyPhase::Live(live) => live,
+            KeyPhase::Retired { before, .. } => match before.as_ref() {
+                KeyPhase::Live(live) => live,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let committee = self.committee(key, live).ok()?;
+        let server_id = committee.members().get(answer.envelope.index.position())?.server_id;
+        let court = self.parts.deployment.court;
+        let file = EvidenceFile::of_answer(&committee, court, answer.envelope.clone(), &answer.partial)?;
+        Some((server_id, file))
+    }
+
+    fn plan_challenges(&mut self, clock: &Clock) -> Result<Vec<Action>, ChainError> {
+        let known = Known { spent: self.spent_on_answers(clock)?, silent: self.silent_members() };
+        let (view, us) = (&self.picture.view, self.parts.intents.sender());
+        let actions = challenges::plan(view, clock, us, &self.parts.policy, &known);
+        self.problems.extend(challenges::left_alone(view, clock, &actions));
+        Ok(actions)
+    }
+
+    /// Gas of the answers of a day, by step.
+    fn spent_on_answers(&self, clock: &Clock) -> Result<BTreeMap<String, u64>, ChainError> {
+        let mut spent = BTreeMap::new();
+        if self.picture.view.challenges.is_empty() {
+            return Ok(spent);
+        }
+        for intent in self.parts.intents.of_step(ANSWER)? {
+            let old = intent.block.is_some_and(|(block, _)| block.saturating_add(DAY) < clock.head);
+            let gas = match intent.gas_used {
+                Some(gas) => gas,
+                None if intent.state.is_over() => 0,
+                None => ANSWER_GAS,
+            };
+            if let Some((step, _)) = intent.key.rsplit_once('/').filter(|_| !old) {
+                *spent.entry(step.to_owned()).or_default() += gas;
+            }
+        }
+        Ok(spent)
+    }
+
+    fn silent_members(&self) -> BTreeSet<(u64, u8)> {
+        let mut silent = BTreeSet::new();
+        for running in self.collections.values() {
+            let state = running.worker.state();
+            if state.rounds >= SILENT_ROUNDS {
+                silent.extend(state.missing.iter().map(|index| (state.key_id, index.get())));
+            }
+        }
+        silent
+    }
+
+    /// Sees to it that the server is asked; its answer as a transaction once it is there.
+    fn answer(&mut self, step: String, asked: &Asked, server_id: u32, deadline: u64) -> Option<Call> {
+        let (key_id, index, _) = *asked;
+        let of = (vec![server_id], self.peers(&[server_id]));
+        if self.answers.get(&step).is_none_or(|running| running.of != of) {
+            self.answers.remove(&step);
+            let (job, index) = match self.job_of_challenge(asked) {
+                Ok(job) => job,
+                Err(reason) => {
+                    self.problems.push(format!(
+                        "the challenge to server {server_id} (member {index}) of key {key_id} cannot be answered from here: {reason}"
+                    ));
+                    return None;
+                }
+            };
+            tracing::info!(key_id, server_id, deadline, "answering a challenge");
+            let (store, pause) = (self.parts.store.clone(), self.parts.pause);
+            let worker = workers::answer(job, index, store, pause, self.wake.clone());
+            self.answers.insert(step.clone(), Running { of, worker });
+        }
+        let state = self.answers.get(&step)?.worker.state();
+        if let Some(trouble) = &state.trouble {
+            self.problems.push(format!(
+                "server {server_id} (member {index}) of key {key_id} has until block {deadline} to answer a challenge, or it loses its bond: {trouble}"
+            ));
+        }
+        let (envelope, partial) = state.answer.as_ref()?;
+        Some(court::answer(self.parts.deployment.court, envelope, partial))
+    }
+
+    /// A challenge asks for what was ordered, and all that is ever ordered is a pool's deposit.
+    fn job_of_challenge(&self, (key_id, index, root): &Asked) -> Result<(Job, ShareIndex), String> {
+        let view = &self.picture.view;
+        let (pool_id, pool) = view.pool_of_key(*key_id).ok_or("no pool uses that key")?;
+        if pool.order.as_ref().is_none_or(|order| order.signing_root != *root) {
+            return Err("it asks for something else than the deposit of the key's pool".to_owned());
+        }
+        let Some(KeyPhase::Live(live)) = view.keys.get(key_id).map(|key| &key.phase) else {
+            return Err("the key is not Live".to_owned());
+        };
+        let index = ShareIndex::new(*index).map_err(|error| error.to_string())?;
+        Ok((self.job(pool_id, *key_id, live)?, index))
+    }
+
+    /// The challenge of a silent member. With twice the fee of now it stays good while the base fee grows.
+    async fn question(&mut self, step: String, (key_id, index, root): &Asked) -> Result<Option<Call>, ChainError> {
+        let of = self.picture.view.keys.get(key_id).and_then(|key| match &key.phase {
+            KeyPhase::Live(live) => self.committee(key, live).ok(),
+            _ => None,
+        });
+        let (Some(committee), Ok(index)) = (of, ShareIndex::new(*index)) else { return Ok(None) };
+        let Some(holder) = Holder::of(&committee, index) else { return Ok(None) };
+        // What was submitted keeps the fee it was submitted with.
+        let fee = match self.parts.intents.of_step(&step)?.is_empty() {
+            true => self.answer_fee().await?.saturating_mul(U256::from(2)),
+            false => U256::ZERO,
+        };
+        Ok(Some(court::challenge(self.parts.deployment.court, (*key_id, index, *root), &holder, fee)))
+    }
+
+    async fn answer_fee(&self) -> Result<U256, ChainError> {
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        for endpoint in &self.parts.endpoints {
+            let contract = Court::new(self.parts.deployment.court, endpoint.provider());
+            let asked = async { contract.answerFee().call().await };
+            match stkr_chain::endpoint::ask_contract("reading the fee of a challenge", asked).await {
+                Ok(fee) => return Ok(fee),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     // ---------------------------------------------------------------- status
@@ -634,7 +818,19 @@ impl Engine {
         };
         self.parts.shared.publish(status, lists, clock);
         self.parts.shared.publish_cases(&self.stages());
+        self.parts.shared.publish_standing(&self.standing());
         Ok(())
+    }
+
+    fn standing(&self) -> Standing {
+        let view = &self.picture.view;
+        let gwei = |(_, wei): &(Instant, U256)| u64::try_from(*wei / WEI_PER_GWEI).unwrap_or(u64::MAX);
+        Standing {
+            challenges: challenges::open_by_server(view),
+            locked_out: view.servers.values().filter(|server| server.locked_out).count(),
+            without_spare: view.keys.values().filter(|key| view.is_without_spare(key)).count(),
+            gas_gwei: self.balance.as_ref().map(gwei),
+        }
     }
 
     fn lists(&mut self) -> Lists {

@@ -8,10 +8,11 @@ use stkr_chain::bindings::Court::CourtEvents;
 use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
+use stkr_chain::court::answered;
 use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
 
-use crate::view::{Ceremony, DepositOrder, Fact, LiveKey, PendingDraw, Pool, Server};
+use crate::view::{Ceremony, Challenge, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server};
 
 /// The fact an event states, if it is one the relayer acts on.
 #[must_use]
@@ -20,7 +21,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Server(event) => server_fact(event),
         StkrEvent::Key(event) => key_fact(event, logged.block_number),
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
-        StkrEvent::Court(event) => court_fact(event, logged.block_number),
+        StkrEvent::Court(event) => court_fact(event, logged),
         StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
 }
@@ -57,10 +58,10 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
     })
 }
 
-fn court_fact(event: &CourtEvents, block: u64) -> Option<Fact> {
+fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
     let (fault, server_id, key_id, evidence, reporter, charged) = match event {
         CourtEvents::EvidenceCommitted(it) => {
-            return Some(Fact::EvidenceCommitted { commitment: it.commitment, block });
+            return Some(Fact::EvidenceCommitted { commitment: it.commitment, block: logged.block_number });
         }
         CourtEvents::FaultProven(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, true),
         CourtEvents::FaultRecorded(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, false),
@@ -72,12 +73,31 @@ fn court_fact(event: &CourtEvents, block: u64) -> Option<Fact> {
                 reporter: it.reporter,
             });
         }
-        CourtEvents::SignatureChallenged(_)
-        | CourtEvents::SignatureAnswered(_)
-        | CourtEvents::ChallengeVoid(_)
-        | CourtEvents::FeesPaid(_) => return None,
+        CourtEvents::SignatureChallenged(_) | CourtEvents::SignatureAnswered(_) | CourtEvents::ChallengeVoid(_) => {
+            return challenge_fact(event);
+        }
+        CourtEvents::FeesPaid(_) => return None,
     };
     Some(Fact::FaultUpheld { fault, server_id, key_id: id(&key_id)?, evidence, reporter, charged })
+}
+
+fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
+    Some(match event {
+        CourtEvents::SignatureChallenged(it) => Fact::Challenged {
+            asked: (id(&it.keyId)?, it.index, it.signingRoot),
+            challenge: Challenge {
+                server_id: it.server,
+                challenger: it.challenger,
+                deadline: it.deadline,
+                fee: it.fee,
+            },
+        },
+        CourtEvents::SignatureAnswered(it) => {
+            Fact::Answered(GivenAnswer { envelope: answered(it)?, partial: it.partial_.clone() })
+        }
+        CourtEvents::ChallengeVoid(it) => Fact::ChallengeVoid { asked: (id(&it.keyId)?, it.index, it.signingRoot) },
+        _ => return None,
+    })
 }
 
 fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {

@@ -12,6 +12,7 @@
 pub mod app;
 pub mod carry;
 pub mod cases;
+pub mod challenges;
 pub mod config;
 pub mod deposits;
 pub mod desk;

@@ -10,8 +10,9 @@ use stkr_chain::types::PoolState;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 
 use crate::cases;
+use crate::challenges;
 use crate::deposits::ForeignDeposit;
-use crate::view::{self, Ceremony, KeyPhase, PendingDraw, Pool, View};
+use crate::view::{self, Asked, Ceremony, KeyPhase, PendingDraw, Pool, View};
 
 /// Blocks for which EIP-2935 serves a block hash.
 pub const HISTORY_WINDOW: u64 = 8191;
@@ -123,6 +124,27 @@ pub enum Action {
         /// The proof.
         file: Box<EvidenceFile>,
     },
+    /// A challenge is open: ask the server, and send what it answers.
+    AnswerChallenge {
+        /// What of whom.
+        asked: Asked,
+        /// Who is asked.
+        server_id: u32,
+        /// Last block for an answer.
+        deadline: u64,
+    },
+    /// Our own challenge was not answered.
+    ProveUnanswered {
+        /// What of whom.
+        asked: Asked,
+        /// Last block for an answer.
+        deadline: u64,
+    },
+    /// A member gives no signature over what the chain ordered: ask it where everybody sees it.
+    ChallengeSilent {
+        /// What of whom.
+        asked: Asked,
+    },
     /// Seats of a key that never lived can be freed.
     FreeSeatsOfUnfinished {
         /// Key.
@@ -160,6 +182,9 @@ impl Action {
             Self::TopUp { .. } => "top_up",
             Self::CommitToEvidence { .. } => "commit_to_evidence",
             Self::ProveFault { .. } => "prove_fault",
+            Self::AnswerChallenge { .. } => challenges::ANSWER,
+            Self::ProveUnanswered { .. } => "prove_unanswered",
+            Self::ChallengeSilent { .. } => "challenge_silent",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",
         }
@@ -178,6 +203,9 @@ impl Action {
             | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
             Self::CommitToEvidence { evidence, .. } => cases::commit_step(*evidence),
             Self::ProveFault { evidence, .. } => cases::prove_step(*evidence),
+            Self::AnswerChallenge { asked, deadline, .. } => challenges::answer_step(asked, *deadline),
+            Self::ProveUnanswered { asked, deadline } => format!("{name}/{}/{deadline}", challenges::name(asked)),
+            Self::ChallengeSilent { asked } => format!("{name}/{}", challenges::name(asked)),
             Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
             Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
             Self::CarryCeremony { key_id, attempt, .. } => format!("{name}/{key_id}/{attempt}"),

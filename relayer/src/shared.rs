@@ -1,6 +1,6 @@
 //! What the engine tells and the HTTP side reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,23 @@ struct Gauges {
     intents: Family<[(String, String); 1], Gauge>,
     failures: Counter,
     evidence: Family<[(String, String); 1], Gauge>,
+    challenges: Family<[(String, String); 1], Gauge>,
+    locked_out: Gauge,
+    without_spare: Gauge,
+    gas: Gauge,
+}
+
+/// What is wrong with servers and keys, for alerts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Challenges that are open, by server.
+    pub challenges: BTreeMap<u32, usize>,
+    /// Servers that are locked out.
+    pub locked_out: usize,
+    /// Live keys with no more healthy shares than their threshold.
+    pub without_spare: usize,
+    /// Gwei in the gas account; nothing while that is not known.
+    pub gas_gwei: Option<u64>,
 }
 
 impl Gauges {
@@ -51,6 +68,18 @@ impl Gauges {
         metrics.register("relayer_intents", "Recent transactions by state", it.intents.clone());
         metrics.register("relayer_chain_failures", "Looks at the chain that failed", it.failures.clone());
         metrics.register("relayer_evidence", "Faults that this relayer has evidence of, by stage", it.evidence.clone());
+        metrics.register(
+            "relayer_open_challenges",
+            "Challenges on the chain that wait for an answer or for their proof, by server",
+            it.challenges.clone(),
+        );
+        metrics.register("relayer_locked_out_servers", "Servers that are locked out", it.locked_out.clone());
+        metrics.register(
+            "relayer_keys_without_spare_share",
+            "Live keys with no more healthy shares than their threshold",
+            it.without_spare.clone(),
+        );
+        metrics.register("relayer_gas_gwei", "Gwei in the gas account", it.gas.clone());
         it
     }
 }
@@ -76,6 +105,9 @@ struct Published {
 pub struct Shared {
     newest: Mutex<Published>,
     gauges: Gauges,
+    /// Servers that have a number of open challenges in the metrics: it must go back to 0, and a series that vanishes for a moment
+    /// would make an alert start over.
+    challenged: Mutex<BTreeSet<u32>>,
     /// Metrics registry.
     pub metrics: Arc<Metrics>,
     /// Bulletin and evidence.
@@ -92,7 +124,8 @@ impl Shared {
     pub fn new(store: Store, intents: Option<Intents>, desk: Option<Desk>) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-relayer", env!("CARGO_PKG_VERSION")));
         let gauges = Gauges::register(&metrics);
-        Arc::new(Self { newest: Mutex::default(), gauges, metrics, store, intents, desk })
+        let challenged = Mutex::default();
+        Arc::new(Self { newest: Mutex::default(), gauges, challenged, metrics, store, intents, desk })
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
@@ -142,6 +175,23 @@ impl Shared {
         for (stage, count) in stages {
             let label = [("stage".to_owned(), stage.name().to_owned())];
             self.gauges.evidence.get_or_create(&label).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// What is wrong with servers and keys.
+    pub fn publish_standing(&self, standing: &Standing) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut challenged = self.challenged.lock().unwrap_or_else(PoisonError::into_inner);
+        challenged.extend(standing.challenges.keys());
+        for server in challenged.iter() {
+            let label = [("server".to_owned(), server.to_string())];
+            let count = standing.challenges.get(server).copied().unwrap_or_default();
+            self.gauges.challenges.get_or_create(&label).set(gauge(count));
+        }
+        self.gauges.locked_out.set(gauge(standing.locked_out));
+        self.gauges.without_spare.set(gauge(standing.without_spare));
+        if let Some(gwei) = standing.gas_gwei {
+            self.gauges.gas.set(i64::try_from(gwei).unwrap_or(i64::MAX));
         }
     }
 

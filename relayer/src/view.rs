@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use stkr_chain::court::{answered_in, challenge_id, unanswered};
 use stkr_chain::types::{PoolState, ServerStatus};
+
+use stkr_protocol::evidence::SignedEnvelope;
 
 use crate::deposits::ForeignDeposit;
 
@@ -25,6 +28,35 @@ pub struct View {
     pub watch: BTreeMap<u64, Watch>,
     /// What the Court knows.
     pub faults: Faults,
+    /// Open challenges, by what was asked of whom.
+    pub challenges: BTreeMap<Asked, Challenge>,
+    /// Answers to challenges, oldest first.
+    pub answers: Vec<GivenAnswer>,
+}
+
+/// What a challenge asks for: a key, the share index of the one who is asked, and what it has to sign.
+pub type Asked = (u64, u8, B256);
+
+/// An open challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Server that has to answer.
+    pub server_id: u32,
+    /// Who asked.
+    pub challenger: Address,
+    /// Number of the last block in which it can be answered.
+    pub deadline: u64,
+    /// Wei.
+    pub fee: U256,
+}
+
+/// An answer to a challenge, right or not: the Court does not look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenAnswer {
+    /// What the server signed.
+    pub envelope: SignedEnvelope,
+    /// The partial.
+    pub partial: Bytes,
 }
 
 /// Commitments and upheld faults.
@@ -293,6 +325,20 @@ pub enum Fact {
         /// Who showed it.
         reporter: Address,
     },
+    /// `SignatureChallenged`.
+    Challenged {
+        /// What of whom.
+        asked: Asked,
+        /// The challenge.
+        challenge: Challenge,
+    },
+    /// `SignatureAnswered`.
+    Answered(GivenAnswer),
+    /// `ChallengeVoid`.
+    ChallengeVoid {
+        /// What of whom.
+        asked: Asked,
+    },
     /// `KeyRequested`.
     KeyRequested {
         /// Id.
@@ -433,6 +479,7 @@ impl View {
             }
             Fact::FaultUpheld { fault, server_id, key_id, evidence, reporter, charged } => {
                 self.faults.shown.entry(evidence).or_insert(reporter);
+                self.end_unanswered(key_id, evidence);
                 // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
                 if charged {
                     self.faults.of_term.insert((server_id, key_id, fault));
@@ -442,6 +489,16 @@ impl View {
                 self.faults.shown.entry(evidence).or_insert(reporter);
                 self.faults.of_assignment.insert((key_id, assignment));
             }
+            Fact::Challenged { asked, challenge } => {
+                self.challenges.insert(asked, challenge);
+            }
+            Fact::Answered(answer) => {
+                self.challenges.remove(&answered_in(&answer.envelope));
+                self.answers.push(answer);
+            }
+            Fact::ChallengeVoid { asked } => {
+                self.challenges.remove(&asked);
+            }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);
             }
@@ -450,6 +507,13 @@ impl View {
                 self.apply_to_key(timestamp, fact);
             }
         }
+    }
+
+    /// A challenge that was proven to be unanswered is over; the event names it by its evidence only.
+    fn end_unanswered(&mut self, key_id: u64, evidence: B256) {
+        self.challenges.retain(|(key, index, root), it| {
+            *key != key_id || unanswered(challenge_id(*key, *index, *root), it.deadline) != evidence
+        });
     }
 
     fn lock(&mut self, id: u32, out: bool) {
@@ -540,6 +604,15 @@ impl View {
             server.online && (server.status == ServerStatus::Active || seated.contains(id))
         };
         self.servers.iter().filter(trusted).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a Live key has no more healthy shares than it needs: one more lock-out or failure, and what it signs depends on
+    /// servers that were at fault.
+    #[must_use]
+    pub fn is_without_spare(&self, key: &Key) -> bool {
+        let KeyPhase::Live(live) = &key.phase else { return false };
+        let healthy = |id: &&u32| self.servers.get(*id).is_some_and(|server| !server.locked_out);
+        live.committee.iter().filter(healthy).count() <= usize::from(key.threshold)
     }
 
     /// The pool that uses key `key_id`, with its id.

@@ -9,7 +9,7 @@ use stkr_core::{ShareIndex, Signature};
 use stkr_node::collector::{Collector, Seat};
 use stkr_protocol::ceremony::Transcript;
 use stkr_protocol::collection::{Collection, Committee, Progress};
-use stkr_protocol::evidence::EvidenceFile;
+use stkr_protocol::evidence::{EvidenceFile, SignedEnvelope};
 use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -130,6 +130,12 @@ pub struct CollectionState {
     pub status: CollectionStatus,
     /// The verified group signature, once there.
     pub signature: Option<Signature>,
+    /// Key that signs.
+    pub key_id: u64,
+    /// Rounds in which everybody who had not answered was asked.
+    pub rounds: u32,
+    /// Members that have given no partial.
+    pub missing: Vec<ShareIndex>,
 }
 
 /// What to collect and from whom.
@@ -163,7 +169,8 @@ pub fn collect(
     pause: Duration,
     done: Arc<Notify>,
 ) -> Worker<CollectionState> {
-    let state = Arc::new(Mutex::new(CollectionState { status, signature: None }));
+    let state =
+        Arc::new(Mutex::new(CollectionState { status, key_id: job.request.key_id, ..CollectionState::default() }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         let mut collector = job.collector();
@@ -196,6 +203,49 @@ pub fn collect(
     Worker { state, task }
 }
 
+/// Where the answer to a challenge stands.
+#[derive(Debug, Default)]
+pub struct AnswerState {
+    /// What the server signed and its partial, verified.
+    pub answer: Option<(SignedEnvelope, [u8; 256])>,
+    /// Why there is none, in one sentence.
+    pub trouble: Option<String>,
+}
+
+/// Asks the one member that is challenged until it gives a partial that is right; `done` is told. A wrong one is kept as evidence
+/// and not sent: it would end the challenge with a fault that costs the server as much.
+#[must_use]
+pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc<Notify>) -> Worker<AnswerState> {
+    let state = Arc::new(Mutex::new(AnswerState::default()));
+    let shared = state.clone();
+    let task = tokio::spawn(async move {
+        // A suspect's partial is verified by itself before it counts, and t of them are not needed.
+        let job =
+            Job { suspects: vec![of], seats: job.seats.into_iter().filter(|seat| seat.index == of).collect(), ..job };
+        let mut wait = pause;
+        loop {
+            let mut collector = job.collector();
+            collector.round().await;
+            keep_evidence(&collector, &job, &store);
+            let given = collector.collection().answers().find(|(index, _)| *index == of);
+            if let Some((_, given)) = given {
+                let envelope = job.request.subject().envelope(job.committee.epoch(), of, &given.partial);
+                *lock(&shared) = AnswerState {
+                    answer: Some((SignedEnvelope::new(&envelope, given.envelope), given.partial)),
+                    trouble: None,
+                };
+                done.notify_one();
+                return;
+            }
+            lock(&shared).trouble = collector.troubles().next().map(|trouble| trouble.to_string());
+            let wrong = !collector.evidence().is_empty();
+            tokio::time::sleep(if wrong { SECOND_CHANCE } else { wait }).await;
+            wait = (wait * 2).min(LONGEST_PAUSE.max(pause));
+        }
+    });
+    Worker { state, task }
+}
+
 fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progress) {
     let troubles: Vec<String> = collector.troubles().map(|trouble| trouble.to_string()).collect();
     let named = |culprits: &[ShareIndex]| {
@@ -217,8 +267,11 @@ fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progre
             state.status.needed = "0".to_owned();
             state.status.culprits = named(&done.culprits);
             state.signature = Some(done.signature);
+            state.missing.clear();
         }
-        Progress::Waiting { needed, culprits, .. } => {
+        Progress::Waiting { needed, culprits, missing, .. } => {
+            state.rounds = state.rounds.saturating_add(1);
+            state.missing.clone_from(missing);
             state.status.state = "waiting".to_owned();
             state.status.needed = needed.to_string();
             state.status.culprits = named(culprits);

@@ -10,6 +10,7 @@ use stkr_chain::{
 };
 
 use crate::{
+    challenges::Challenges,
     error::{StkrError, rpc},
     faults::Faults,
     keys::Keys,
@@ -89,6 +90,11 @@ impl<P: Provider> Stkr<P> {
     /// Proofs of faults, for the Court.
     pub fn faults(&self) -> Faults<'_, P> {
         Faults(self)
+    }
+
+    /// Challenges: servers asked on the chain for what it ordered.
+    pub fn challenges(&self) -> Challenges<'_, P> {
+        Challenges(self)
     }
 
     /// Events of all contracts from `start` on, across reorgs; see [`Watch`].

@@ -79,7 +79,7 @@ contract_errors! {
     court {
         NotCommitted CommittedInThisBlock AlreadyCommitted WrongCommitteeEpoch NotShareHolder BadEvidenceSignature
         DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
-        MalformedMessage NoServer
+        MalformedMessage NoServer NotOwed FeeTooSmall AlreadyChallenged NoChallenge StillTime TooLate NoAnswer NoFees
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
     governance {
@@ -164,6 +164,23 @@ impl ContractError {
             Self::Authorised(e) => {
                 format!("the chain ordered this signature with key {}, or it needs no order", e.keyId)
             }
+            Self::NotOwed(e) => format!(
+                "the committee of key {} does not have to sign {}: it was never ordered, or the key is not Live",
+                e.keyId, e.signingRoot
+            ),
+            Self::FeeTooSmall(e) => {
+                format!("a fee of {} is less than the {} an answer costs now", with_unit(e.fee), with_unit(e.required))
+            }
+            Self::AlreadyChallenged(_) => "the server is being asked for this already".to_owned(),
+            Self::NoChallenge(_) => {
+                "no such challenge is open: it was answered or proven, or was never made".to_owned()
+            }
+            Self::StillTime(e) => format!("the server may still answer, up to block {}", e.deadline),
+            Self::TooLate(e) => format!("the last block for an answer was {}", e.deadline),
+            Self::NoAnswer(_) => {
+                "this is no answer to the challenge: of another signer or kind, or no partial".to_owned()
+            }
+            Self::NoFees(e) => format!("{} has no fees of challenges to withdraw", e.account),
             Self::NoProvider(e) => format!("key {} has no provider who could be at fault", e.keyId),
             Self::NoServer(e) => format!("{} is and was no server's signer", e.signer),
             Self::AlreadyPenalised(_) => "the provider was penalised in this assignment already".to_owned(),
@@ -215,7 +232,10 @@ impl ContractError {
             | Self::AccessManagerExpired(_) => {
                 "send it with --schedule first, and again without it when the delay is over".into()
             }
+            Self::FeeTooSmall(_) => "leave the fee out, or give more: it comes back if there is no answer".into(),
             Self::TooEarly(_)
+            | Self::StillTime(_)
+            | Self::AlreadyChallenged(_)
             | Self::SeedNotReady(_)
             | Self::NotExpired(_)
             | Self::BondLocked(_)

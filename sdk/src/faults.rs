@@ -458,13 +458,13 @@ fn no_fault(reason: String) -> StkrError {
     StkrError::invalid(format!("this is no evidence of a fault: {reason}"), "the Court would refuse it; report nothing")
 }
 
-fn place(log: &Log) -> Result<(B256, u64), StkrError> {
+pub(crate) fn place(log: &Log) -> Result<(B256, u64), StkrError> {
     let place = log.transaction_hash.zip(log.block_number);
     place.ok_or_else(|| StkrError::Unsafe { reason: "the endpoint gave an event that is in no block".into() })
 }
 
 /// Evidence and judgement of an event of the Court.
-fn judged(log: &Log) -> Option<(B256, Judgement)> {
+pub(crate) fn judged(log: &Log) -> Option<(B256, Judgement)> {
     if let Ok(event) = log.log_decode::<Court::FaultProven>() {
         let it = event.inner.data;
         let judgement = Judgement { charged: true, reporter: it.reporter, penalty: it.slashed, bounty: it.bounty };
@@ -479,6 +479,6 @@ fn judged(log: &Log) -> Option<(B256, Judgement)> {
     Some((it.evidence, Judgement { charged: true, reporter: it.reporter, penalty: it.penalty, bounty: it.bounty }))
 }
 
-fn judgement_in(receipt: &TransactionReceipt) -> Option<Judgement> {
+pub(crate) fn judgement_in(receipt: &TransactionReceipt) -> Option<Judgement> {
     receipt.inner.logs().iter().find_map(|log| judged(log).map(|(_, judgement)| judgement))
 }

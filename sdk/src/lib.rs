@@ -1,7 +1,7 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
 //! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
-//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::faults`], and [`Stkr::watch`] for events. Reads are plain async calls.
+//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::faults`], [`Stkr::challenges`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
 //! ```no_run
@@ -38,6 +38,7 @@
 
 mod abi;
 pub mod amount;
+mod challenges;
 mod client;
 mod contract;
 mod error;
@@ -56,6 +57,7 @@ mod watch;
 mod write;
 
 use alloy::primitives::U256;
+pub use challenges::{ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
 pub use contract::ContractError;
 pub use error::{Class, StkrError};

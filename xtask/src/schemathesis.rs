@@ -159,7 +159,8 @@ impl Probe {
         let mut settings: toml::Table = toml::from_str(config).wrap_err("tests/schemathesis.toml")?;
         let own = self.operations()?;
         if let Some(toml::Value::Array(operations)) = settings.get_mut("operations") {
-            operations.retain(|it| it.get("include-name").and_then(|it| it.as_str()).is_some_and(|it| own.contains(it)));
+            operations
+                .retain(|it| it.get("include-name").and_then(|it| it.as_str()).is_some_and(|it| own.contains(it)));
         }
         Ok(toml::to_string(&settings)?)
     }

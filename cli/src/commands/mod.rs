@@ -1,6 +1,7 @@
 //! One file per subject; each reads its arguments, calls the SDK, and says how the result looks.
 
 mod bounty;
+mod challenge;
 mod dealt;
 mod evidence;
 mod key;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
             }
             evidence::run(command, &Context::new(cli.global, output)?).await
         }
+        Command::Challenge(command) => challenge::run(command, &Context::new(cli.global, output)?).await,
         Command::Bounty(command) => bounty::run(command, &Context::new(cli.global, output)?).await,
         Command::Watch { from, once } => watch::run(&from, once, &Context::new(cli.global, output)?).await,
         Command::VerifyDeployment => verify::run(&Context::new(cli.global, output)?).await,

@@ -155,7 +155,12 @@ fn every_fault_is_proven_by_its_file_and_names_who_did_it() {
         assert_eq!((verified.fault, verified.key_id, verified.accused), (fault, 5, accused));
         assert_eq!(Fault::from_number(fault as u8), Some(fault));
     }
-    assert_eq!([0, 9, 10].map(Fault::from_number), [None; 3], "no file proves these");
+    assert_eq!([0, 10].map(Fault::from_number), [None; 2], "there are no such faults");
+    assert_eq!(
+        Fault::from_number(9),
+        Some(Fault::UnansweredChallenge),
+        "the chain alone proves it, and histories name it"
+    );
 }
 
 #[test]
@@ -390,4 +395,26 @@ proptest! {
         let judged = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder }));
         prop_assert!(judged.is_err(), "field {}, bit {}", field, bit);
     }
+}
+
+#[test]
+fn an_answer_is_evidence_only_if_it_is_wrong_and_its_holders() {
+    let setup = Setup::new();
+    let of = |envelope: &SignedEnvelope, partial: &[u8]| {
+        EvidenceFile::of_answer(&setup.committee, COURT, envelope.clone(), partial).map(|file| file.proof.fault())
+    };
+    let (wrong, garbage) = (wrong_partial(&setup), vec![0xff; 256]);
+    let deposit = |partial: &[u8]| {
+        signed(2, |it| (it.duty_kind, it.partial_hash) = (DutyKind::Deposit as u8, keccak256(partial)))
+    };
+    assert_eq!(of(&deposit(&wrong), &wrong), Some(Fault::InvalidPartial));
+    assert_eq!(of(&deposit(&garbage), &garbage), Some(Fault::GarbagePartial));
+    let right = setup.dealer.shares[1].sign(&[1; 32]).signature.to_eip2537().to_vec();
+    assert_eq!(of(&deposit(&right), &right), None);
+    // Whoever took the leaf for another server's must not frame it: the Court compares with the signer of the challenge.
+    let mut anothers = deposit(&wrong);
+    anothers.signature = signer(3).sign_digest(anothers.digest(&DOMAIN));
+    assert_eq!(of(&anothers, &wrong), None);
+    let nobodys = SignedEnvelope { index: index(6), ..deposit(&wrong) };
+    assert_eq!(of(&nobodys, &wrong), None);
 }

@@ -115,7 +115,11 @@ async fn court<P: Provider>(
         if let Some(expected) = genesis_time(deployment.chain_id) {
             checks.tie("Court.GENESIS_TIME", at, genesis, expected);
         }
-        immutables(checks, "Court", at, &code, vec![word_of(keys), word_of(servers), number(genesis)]);
+        // What was signed for another registry or chain must not be evidence here.
+        let chain_id = deployment.chain_id;
+        let domain = domain_separator(chain_id, deployment.key_registry);
+        let expected = vec![word_of(keys), word_of(servers), number(genesis), domain, number(chain_id)];
+        immutables(checks, "Court", at, &code, expected);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use stkr_core::{
-    ShareIndex,
+    PartialSignature, ShareIndex,
     dkg::{self, CeremonyDomain, OneTimeSecret},
     testing::TrustedDealer,
 };
@@ -18,6 +18,7 @@ use stkr_protocol::{
         Proof, RequestsProof, SignedDealing, SignedDutyRequest, SignedEnvelope,
     },
     messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage},
+    sign::{DepositRequest, SignedPartial},
 };
 use stkr_sdk::Deployment;
 
@@ -109,6 +110,14 @@ impl Accused<'_> {
         let envelope = self.envelope(&domain, |it| it.duty_kind = VOLUNTARY_EXIT);
         let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
         EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
+    }
+
+    /// The second member's answer to the request for a deposit, right or with the partial of another member.
+    pub(crate) fn answer(&self, deployment: &Deployment, asked: &DepositRequest, right: bool) -> SignedPartial {
+        let share = &self.dealer.shares[if right { 1 } else { 0 }];
+        let index = ShareIndex::new(2).unwrap();
+        let partial = PartialSignature { index, ..share.sign(&asked.signing_root().0) };
+        SignedPartial::new(&asked.subject(), &domain(deployment), &signer_key(&self.signers[1]), 0, &partial)
     }
 
     /// A deposit that the chain ordered, called unauthorised.

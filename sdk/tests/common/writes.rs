@@ -17,8 +17,8 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount, bindings::KeyRegistry,
-    bindings::Micropools, duty_key_digest,
+    ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount,
+    bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
 };
 
 use stkr_protocol::evidence::Fault;
@@ -372,7 +372,84 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Active);
         let deposits = chain.provider.get_balance(chain.deployment.deposit_contract).await.unwrap();
         assert_eq!(deposits, amount::POOL_SIZE);
+        self.challenges(key, &dealer).await;
         self.faults(provider, key, &dealer).await;
+    }
+
+    /// Everything about challenges: one that is answered, one that nobody answers, and what nobody can ask for or answer with.
+    async fn challenges(&mut self, key: u64, dealer: &TrustedDealer) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let committee = stkr.keys().get(key).await.unwrap().committee;
+        let signers = committee.iter().map(|id| self.signers[id].clone()).collect();
+        let member = Accused { key, dealer, committee: committee.clone(), signers };
+        let (challenger, id) = (chain.account().await, committee[1]);
+        let challenges = stkr.challenges();
+        let asked = challenges.ordered(key).await.unwrap();
+        let root = asked.signing_root();
+        self.refused_questions(key, id, root).await;
+
+        let question = challenges.question(key, id, root).await.unwrap();
+        let fee = amount::parse("0.01").unwrap();
+        let write = challenges.open(&question, Some(fee)).await.unwrap();
+        self.step(&challenger, write.unsigned(), &format!("challenge open {key} {id} --fee 0.01eth")).await;
+        let again = challenges.open(&question, Some(fee)).await.unwrap_err();
+        assert!(again.to_string().contains("is being asked for this already"), "{again}");
+        let open = challenges.get(key, id, root).await.unwrap();
+        assert_eq!((open.state, open.challenger, open.fee), (ChallengeState::Open, challenger.address(), fee));
+        let early = challenges.prove((key, 2, root)).dry_run(challenger.address()).await.unwrap_err();
+        assert!(early.to_string().starts_with("the server may still answer, up to block"), "{early}");
+
+        let wrong = member.answer(&chain.deployment, &asked, false);
+        let error = challenges.answer(&question, &asked, &wrong).unwrap_err();
+        assert!(error.to_string().contains("would convict the server"), "{error}");
+        let right = member.answer(&chain.deployment, &asked, true);
+        let other = challenges.question(key, committee[2], root).await.unwrap();
+        let error = challenges.answer(&other, &asked, &right).unwrap_err();
+        assert!(error.to_string().contains("no answer of server"), "{error}");
+        let path = self.folder.join("answer.json");
+        std::fs::write(&path, serde_json::to_vec(&right).unwrap()).unwrap();
+        let write = challenges.answer(&question, &asked, &right).unwrap();
+        let arguments = format!("challenge answer {key} {id} --answer {}", path.display());
+        self.step(&chain.account().await, write.unsigned(), &arguments).await;
+        assert_eq!(challenges.get(key, id, root).await.unwrap().state, ChallengeState::Answered);
+        let operator = self.operators[&id].clone();
+        assert_eq!(challenges.fees_of(operator.address()).await.unwrap(), fee);
+        self.step(&operator, challenges.withdraw_fees().unsigned(), "challenge withdraw").await;
+        assert_eq!(challenges.fees_of(operator.address()).await.unwrap(), U256::ZERO);
+
+        let write = challenges.open(&question, Some(fee)).await.unwrap();
+        self.step(&challenger, write.unsigned(), &format!("challenge open {key} {id} --fee 10000000gwei")).await;
+        // In pieces: anvil needs longer for all of them than a request may take.
+        for _ in 0..13 {
+            chain.mine(554).await;
+        }
+        assert_eq!(challenges.get(key, id, root).await.unwrap().state, ChallengeState::Overdue);
+        let write = challenges.answer(&question, &asked, &right).unwrap();
+        let late = write.dry_run(operator.address()).await.unwrap_err();
+        assert!(late.to_string().starts_with("the last block for an answer was"), "{late}");
+        let write = challenges.prove((key, 2, root));
+        self.step(&chain.account().await, write.unsigned(), &format!("challenge prove {key} {id}")).await;
+        let states: Vec<ChallengeState> = challenges.list().await.unwrap().iter().map(|it| it.state).collect();
+        assert_eq!(states, [ChallengeState::Answered, ChallengeState::Unanswered]);
+        assert!(stkr.servers().get(id).await.unwrap().locked_out);
+        assert_eq!(challenges.fees_of(challenger.address()).await.unwrap(), fee);
+        assert!(stkr.servers().bounty_of(challenger.address()).await.unwrap() > U256::ZERO);
+    }
+
+    async fn refused_questions(&self, key: u64, id: u32, root: B256) {
+        let stkr = self.chain.stkr().await;
+        let challenges = stkr.challenges();
+        let unordered = challenges.question(key, id, B256::repeat_byte(1)).await.unwrap_err();
+        assert!(unordered.to_string().contains("what was not ordered must not be signed"), "{unordered}");
+        let stranger = challenges.question(key, 999, root).await.unwrap_err();
+        assert!(stranger.to_string().contains("server 999 holds no share of key"), "{stranger}");
+        let question = challenges.question(key, id, root).await.unwrap();
+        let poor = challenges.open(&question, Some(U256::from(1))).await.unwrap_err();
+        assert!(poor.to_string().contains("is less than the"), "{poor}");
+        let (least, write) = (challenges.least_fee().await.unwrap(), challenges.open(&question, None).await.unwrap());
+        assert!(write.unsigned().value.unwrap() > least, "the base fee may grow before the challenge is in a block");
+        let nothing = challenges.prove((key, 2, root)).dry_run(self.chain.governor.address()).await.unwrap_err();
+        assert!(nothing.to_string().starts_with("no such challenge is open"), "{nothing}");
     }
 
     /// One proof of every fault, each reported by the same stranger; then the bounties, a new bond and the reinstatement.
@@ -425,8 +502,8 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.pools().bounty_of(stranger.address()).await.unwrap(), U256::ZERO);
 
         let operator = self.operators[&culprit].clone();
-        let write = stkr.servers().add_bond(culprit, amount::ether(2)).unwrap();
-        self.step(&operator, write.unsigned(), &format!("server add-bond {culprit} 2eth")).await;
+        let write = stkr.servers().add_bond(culprit, amount::ether(3)).unwrap();
+        self.step(&operator, write.unsigned(), &format!("server add-bond {culprit} 3eth")).await;
         let write = stkr.servers().reinstate(culprit, "its-disk-was-full").unwrap();
         let governor = chain.governor.clone();
         self.step(&governor, write.unsigned(), &format!("server reinstate {culprit} its-disk-was-full")).await;
@@ -442,7 +519,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         self.signers.insert(culprit, signer);
         let names: Vec<String> =
             faults.history(culprit).await.unwrap().iter().map(|entry| entry.incident.to_string()).collect();
-        assert_eq!(names.len(), 5 + 3, "{names:?}");
+        assert_eq!(names.len(), 6 + 3, "{names:?}");
         assert_eq!(names[0], "locked out", "the lock-out comes with the first proof: {names:?}");
         assert!(provider.address() != stranger.address());
     }

@@ -184,7 +184,11 @@ struct Scene {
 pub async fn play(fault: Fault, play: &Play, say: &mut dyn FnMut(&str, Duration, &str)) -> Result<Played> {
     let begin = Instant::now();
     let mut scene = if fault.is_of_a_ceremony() { before_ceremony(play).await? } else { with_key(play).await? };
-    say("network", begin.elapsed(), &format!("{SERVERS} servers, a relayer, pool {}, key {}", scene.pool, scene.key_id));
+    say(
+        "network",
+        begin.elapsed(),
+        &format!("{SERVERS} servers, a relayer, pool {}, key {}", scene.pool, scene.key_id),
+    );
     if play.without_court {
         let court = scene.network.deployment.court;
         let _: Value = scene.network.provider()?.raw_request("anvil_setCode".into(), (court, "0x")).await?;

@@ -1,0 +1,373 @@
+//! Challenges on the chain: what this relayer answers, proves and asks.
+//!
+//! Like the rest of the plan a challenge has no state here. A step is named for as long as the chain shows the challenge, so a
+//! crash, a reorg, and an answer that somebody else brought first need no rules of their own:
+//!
+//! ```text
+//! open, block <= deadline ----> answer it: ask the server, check what it says, send it
+//! open, past the deadline ----> prove it, if it is ours
+//! a member silent for long ---> ask it on-chain, if the operator wants that
+//! ```
+//!
+//! # Who pays for answers
+//! An answer earns its sender nothing: the fee is the operator's. It always exceeds what the answer costs at the moment of the
+//! challenge, and the challenge costs gas besides, so whoever tries to empty this account burns more than it takes. For servers of
+//! the relayer's own operator that is bound enough, and any other would be an attack: exhaust the bound, then ask once more and
+//! collect the bounty. For everybody else's servers there is a bound of gas per day.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::Address;
+use stkr_chain::court::answered_in;
+use stkr_chain::types::PoolState;
+use stkr_protocol::evidence::Fault;
+
+use crate::plan::{Action, Clock};
+use crate::view::{Asked, Challenge, KeyPhase, View};
+
+/// Blocks of a day: the time in which a challenge is answered, and over which the gas of answers is bounded.
+pub const DAY: u64 = 7_200;
+/// Gas that an answer is taken to cost until it is in a block; `Court.ANSWER_GAS`.
+pub const ANSWER_GAS: u64 = 120_000;
+
+/// What the operator of this relayer wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Servers whose challenges are answered at any cost.
+    pub own: BTreeSet<u32>,
+    /// Most gas per day for answers of all other servers.
+    pub gas_per_day: u64,
+    /// Blocks after its order for which a member may be silent about a deposit before it is challenged; nothing: for ever.
+    pub patience: Option<u64>,
+}
+
+/// What is known besides the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Gas of answers in the last [`DAY`], by step; [`ANSWER_GAS`] for those under way.
+    pub spent: BTreeMap<String, u64>,
+    /// Members that were asked for a deposit's signature often enough and gave none: key and share index.
+    pub silent: BTreeSet<(u64, u8)>,
+}
+
+/// Every step that challenges ask for now: answers first, the one whose time is up soonest before all others.
+#[must_use]
+pub fn plan(view: &View, clock: &Clock, us: Address, policy: &Policy, known: &Known) -> Vec<Action> {
+    let mut actions = plan_answers(view, clock, policy, known);
+    actions.extend(plan_proofs(view, clock, us));
+    actions.extend(plan_questions(view, clock, policy, known));
+    actions
+}
+
+/// Open challenges that nobody can answer any more or that this relayer has no gas left to answer, for people.
+#[must_use]
+pub fn left_alone(view: &View, clock: &Clock, planned: &[Action]) -> Vec<String> {
+    let answered: BTreeSet<&Asked> = planned.iter().filter_map(answer_to).collect();
+    let open = by_urgency(view, clock).into_iter().filter(|(asked, _)| !answered.contains(asked));
+    open.map(|((key, index, _), it)| {
+        format!(
+            "server {} (member {index}) of key {key} is challenged to sign until block {}, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
+            it.server_id, it.deadline
+        )
+    })
+    .collect()
+}
+
+fn answer_to(action: &Action) -> Option<&Asked> {
+    match action {
+        Action::AnswerChallenge { asked, .. } => Some(asked),
+        _ => None,
+    }
+}
+
+/// Challenges that can still be answered by a transaction in the block after the head, the first to end first.
+fn by_urgency<'a>(view: &'a View, clock: &Clock) -> Vec<(&'a Asked, &'a Challenge)> {
+    let can_be_answered =
+        |(asked, it): &(&Asked, &Challenge)| is_live(view, asked.0) && clock.head.saturating_add(1) <= it.deadline;
+    let mut open: Vec<_> = view.challenges.iter().filter(can_be_answered).collect();
+    open.sort_by_key(|(asked, it)| (it.deadline, **asked));
+    open
+}
+
+fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
+    let open = by_urgency(view, clock);
+    let steps: BTreeSet<String> = open.iter().map(|(asked, it)| answer_step(asked, it.deadline)).collect();
+    // What is planned below counts there, under way or not.
+    let past = known.spent.iter().filter(|(step, _)| !steps.contains(*step)).map(|(_, gas)| *gas);
+    let mut spent = past.fold(0_u64, u64::saturating_add);
+    let mut actions = Vec::new();
+    for (asked, it) in open {
+        if !policy.own.contains(&it.server_id) {
+            spent = spent.saturating_add(ANSWER_GAS);
+            if spent > policy.gas_per_day {
+                continue;
+            }
+        }
+        actions.push(Action::AnswerChallenge { asked: *asked, server_id: it.server_id, deadline: it.deadline });
+    }
+    actions
+}
+
+/// Of our own challenges only: bounty and fee are the challenger's, whoever proves it. One whose key was given up gives at least
+/// the fee back.
+fn plan_proofs(view: &View, clock: &Clock, us: Address) -> Vec<Action> {
+    let over = view.challenges.iter().filter(|(_, it)| it.challenger == us && clock.head > it.deadline);
+    over.map(|(asked, it)| Action::ProveUnanswered { asked: *asked, deadline: it.deadline }).collect()
+}
+
+/// A signature that is complete needs nobody's answer any more, so only deposits that still wait make a question; and one that was
+/// answered, or proven to be unanswered, is not asked again.
+fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
+    let Some(patience) = policy.patience else { return Vec::new() };
+    let waiting = view.pools.values().filter(|pool| pool.state == PoolState::KeyReady);
+    let overdue = waiting.filter_map(|pool| pool.order.as_ref()).filter(|order| {
+        order.block <= clock.finalized
+            && order.block.saturating_add(patience) <= clock.head
+            && is_live(view, order.key_id)
+    });
+    let mut actions = Vec::new();
+    for order in overdue {
+        for (key, index) in known.silent.range((order.key_id, 0)..=(order.key_id, u8::MAX)) {
+            let asked = (*key, *index, order.signing_root);
+            if !was_asked(view, &asked) {
+                actions.push(Action::ChallengeSilent { asked });
+            }
+        }
+    }
+    actions
+}
+
+fn was_asked(view: &View, asked: &Asked) -> bool {
+    let (key_id, index, _) = *asked;
+    let proven = server_at(view, key_id, index)
+        .is_none_or(|server| view.faults.of_term.contains(&(server, key_id, Fault::UnansweredChallenge as u8)));
+    proven
+        || view.challenges.contains_key(asked)
+        || view.answers.iter().any(|answer| answered_in(&answer.envelope) == *asked)
+}
+
+fn server_at(view: &View, key_id: u64, index: u8) -> Option<u32> {
+    let KeyPhase::Live(live) = &view.keys.get(&key_id)?.phase else { return None };
+    live.committee.get(usize::from(index).checked_sub(1)?).copied()
+}
+
+fn is_live(view: &View, key_id: u64) -> bool {
+    matches!(view.keys.get(&key_id).map(|key| &key.phase), Some(KeyPhase::Live(_)))
+}
+
+/// Name of the step that answers. The same question can be asked again once it was answered, and the answer is the same to the
+/// byte: the deadline tells the two apart.
+#[must_use]
+pub fn answer_step(asked: &Asked, deadline: u64) -> String {
+    format!("{ANSWER}/{}/{deadline}", name(asked))
+}
+
+/// First word of [`answer_step`].
+pub const ANSWER: &str = "answer_challenge";
+
+/// Key, index and the beginning of the root.
+#[must_use]
+pub fn name((key_id, index, root): &Asked) -> String {
+    format!("{key_id}/{index}/{}", hex::encode(&root[..8]))
+}
+
+/// How many challenges are open, by server; a server without one is not in it.
+#[must_use]
+pub fn open_by_server(view: &View) -> BTreeMap<u32, usize> {
+    let mut count = BTreeMap::new();
+    for it in view.challenges.values() {
+        *count.entry(it.server_id).or_default() += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{B256, Bytes, U256};
+    use stkr_chain::court::{challenge_id, unanswered};
+    use stkr_core::ShareIndex;
+    use stkr_protocol::evidence::SignedEnvelope;
+
+    use super::*;
+    use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool};
+
+    const US: Address = Address::repeat_byte(0xaa);
+    const STRANGER: Address = Address::repeat_byte(0xbb);
+    const KEY: u64 = 9;
+    const POOL: u64 = 5;
+    const ROOT: B256 = B256::repeat_byte(3);
+    const DEADLINE: u64 = 8_000;
+
+    fn clock(head: u64) -> Clock {
+        Clock { head, finalized: head.saturating_sub(2), ..Clock::default() }
+    }
+
+    /// A live key of servers 4, 2, 6 and 1, whose deposit was ordered in block 31.
+    fn ordered() -> View {
+        let mut view = View::default();
+        let pool = Pool {
+            provider: Address::ZERO,
+            threshold: 3,
+            members: 4,
+            vault: Address::ZERO,
+            staked: U256::ZERO,
+            state: PoolState::KeyReady,
+            deadline: 100_000,
+            key_id: Some(KEY),
+            order: None,
+            deposits_gwei: Vec::new(),
+            proven: None,
+        };
+        view.apply(1, Fact::PoolOpened { pool_id: POOL, pool });
+        let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };
+        let consumer = Address::ZERO;
+        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 });
+        let live = LiveKey {
+            committee: vec![4, 2, 6, 1],
+            signers: vec![Address::ZERO; 4],
+            points: Bytes::from(vec![7; 5 * 128]),
+            dealings_digest: B256::ZERO,
+        };
+        view.apply(30, Fact::KeyFinalised { key_id: KEY, live });
+        let order = DepositOrder {
+            key_id: KEY,
+            pubkey: Bytes::from(vec![1; 48]),
+            withdrawal_credentials: B256::ZERO,
+            amount_gwei: 1_000_000_000,
+            signing_root: ROOT,
+            block: 31,
+        };
+        view.apply(31, Fact::DepositOrdered { pool_id: POOL, order });
+        view
+    }
+
+    fn challenged(index: u8, server_id: u32, challenger: Address, deadline: u64) -> Fact {
+        let challenge = Challenge { server_id, challenger, deadline, fee: U256::from(1) };
+        Fact::Challenged { asked: (KEY, index, ROOT), challenge }
+    }
+
+    fn answered(index: u8) -> Fact {
+        let envelope = SignedEnvelope {
+            key_id: KEY,
+            committee_epoch: 0,
+            index: ShareIndex::new(index).unwrap(),
+            duty_kind: 1,
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            signing_root: ROOT,
+            partial_hash: B256::ZERO,
+            signature: [7; 65],
+        };
+        Fact::Answered(GivenAnswer { envelope, partial: Bytes::from(vec![8; 256]) })
+    }
+
+    fn answer(index: u8, server_id: u32, deadline: u64) -> Action {
+        Action::AnswerChallenge { asked: (KEY, index, ROOT), server_id, deadline }
+    }
+
+    fn generous() -> Policy {
+        Policy { gas_per_day: 100 * ANSWER_GAS, ..Policy::default() }
+    }
+
+    fn planned(view: &View, head: u64, policy: &Policy) -> Vec<Action> {
+        plan(view, &clock(head), US, policy, &Known::default())
+    }
+
+    #[test]
+    fn a_challenge_is_answered_until_its_last_block_and_whoever_answers_ends_it() {
+        let mut view = ordered();
+        view.apply(40, challenged(2, 2, STRANGER, DEADLINE));
+        assert_eq!(planned(&view, 800, &generous()), [answer(2, 2, DEADLINE)]);
+        assert_eq!(planned(&view, DEADLINE - 1, &generous()), [answer(2, 2, DEADLINE)]);
+        assert_eq!(planned(&view, DEADLINE, &generous()), [], "the next block is one too late");
+        view.apply(50, answered(2));
+        assert_eq!(planned(&view, 800, &generous()), []);
+        assert_eq!(view.answers.len(), 1);
+        // The same question again is another step.
+        view.apply(60, challenged(2, 2, STRANGER, DEADLINE + 9));
+        let steps: Vec<String> = planned(&view, 900, &generous()).iter().map(Action::step).collect();
+        assert_eq!(steps, ["answer_challenge/9/2/0303030303030303/8009"]);
+    }
+
+    #[test]
+    fn nothing_is_answered_or_asked_for_a_key_that_was_given_up() {
+        let mut view = ordered();
+        view.apply(40, challenged(2, 2, US, DEADLINE));
+        view.apply(41, Fact::KeyRetired { key_id: KEY, burned: false });
+        let policy = Policy { patience: Some(1), ..generous() };
+        let known = Known { silent: [(KEY, 3)].into(), ..Known::default() };
+        assert_eq!(plan(&view, &clock(800), US, &policy, &known), []);
+        // The fee comes back with the proof.
+        let prove = Action::ProveUnanswered { asked: (KEY, 2, ROOT), deadline: DEADLINE };
+        assert_eq!(planned(&view, DEADLINE + 1, &policy), [prove]);
+        view.apply(50, Fact::ChallengeVoid { asked: (KEY, 2, ROOT) });
+        assert_eq!(planned(&view, DEADLINE + 1, &policy), []);
+    }
+
+    #[test]
+    fn a_challenger_cannot_empty_the_gas_account_with_others_servers_nor_silence_our_own() {
+        let mut view = ordered();
+        for (index, server) in [(1, 4), (2, 2), (3, 6), (4, 1)] {
+            view.apply(40, challenged(index, server, STRANGER, DEADLINE - u64::from(index)));
+        }
+        let policy = Policy { own: [4].into(), gas_per_day: 2 * ANSWER_GAS, patience: None };
+        let urgent = [answer(4, 1, DEADLINE - 4), answer(3, 6, DEADLINE - 3), answer(1, 4, DEADLINE - 1)];
+        assert_eq!(planned(&view, 800, &policy), urgent, "two of the others, the most urgent first, and all of ours");
+        let told = left_alone(&view, &clock(800), &urgent);
+        assert!(told.len() == 1 && told[0].starts_with("server 2 (member 2)"), "{told:?}");
+        // One under way is not counted twice, one of this day is.
+        let under_way = answer_step(&(KEY, 4, ROOT), DEADLINE - 4);
+        let mut known = Known { spent: [(under_way, ANSWER_GAS)].into(), ..Known::default() };
+        assert_eq!(plan(&view, &clock(800), US, &policy, &known), urgent);
+        known.spent.insert("answer_challenge/8/1/00/700".to_owned(), 76_000);
+        let rest = [answer(4, 1, DEADLINE - 4), answer(1, 4, DEADLINE - 1)];
+        assert_eq!(plan(&view, &clock(800), US, &policy, &known), rest);
+    }
+
+    #[test]
+    fn our_own_challenge_is_proven_after_its_last_block_and_nobody_elses() {
+        let mut view = ordered();
+        view.apply(40, challenged(2, 2, US, DEADLINE));
+        view.apply(40, challenged(3, 6, STRANGER, DEADLINE));
+        assert_eq!(planned(&view, DEADLINE, &generous()), [], "nodes try a transaction on the head");
+        let prove = Action::ProveUnanswered { asked: (KEY, 2, ROOT), deadline: DEADLINE };
+        assert_eq!(planned(&view, DEADLINE + 1, &generous()), [prove]);
+        let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
+        let fault = Fault::UnansweredChallenge as u8;
+        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, reporter: US, charged: true };
+        view.apply(50, upheld);
+        assert_eq!(planned(&view, DEADLINE + 1, &generous()), []);
+        assert_eq!(open_by_server(&view), [(6, 1)].into());
+    }
+
+    #[test]
+    fn a_silent_member_is_asked_once_and_only_if_the_operator_wants_it() {
+        let mut view = ordered();
+        let known = Known { silent: [(KEY, 2), (KEY + 1, 3)].into(), ..Known::default() };
+        let questions = |view: &View, head, policy: &Policy| {
+            let mut actions = plan(view, &clock(head), US, policy, &known);
+            actions.retain(|action| matches!(action, Action::ChallengeSilent { .. }));
+            actions
+        };
+        let policy = Policy { patience: Some(300), ..generous() };
+        let ask = [Action::ChallengeSilent { asked: (KEY, 2, ROOT) }];
+        assert_eq!(questions(&view, 400, &generous()), [], "no relayer asks by itself");
+        assert_eq!(questions(&view, 330, &policy), [], "it has time");
+        assert_eq!(questions(&view, 331, &policy), ask);
+        view.apply(40, challenged(2, 2, US, DEADLINE));
+        assert_eq!(questions(&view, 331, &policy), []);
+        let mut punished = view.clone();
+        let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
+        let fault = Fault::UnansweredChallenge as u8;
+        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, reporter: US, charged: true };
+        punished.apply(50, upheld);
+        assert_eq!(questions(&punished, 9_000, &policy), [], "a second proof of it would only be recorded");
+        view.apply(50, answered(2));
+        assert_eq!(questions(&view, 9_000, &policy), []);
+        // A deposit that went out needs nobody's answer.
+        let mut sent = ordered();
+        sent.apply(60, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Predeposited, deadline: 9 });
+        assert_eq!(questions(&sent, 9_000, &policy), []);
+    }
+}

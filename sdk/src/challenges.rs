@@ -1,0 +1,496 @@
+//! Challenges: asking a server on the chain for a signature that the chain ordered, and what follows.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use alloy::{
+    primitives::{Address, B256, U256},
+    providers::Provider,
+    rpc::types::{Filter, Log, TransactionReceipt},
+    sol_types::SolEvent,
+};
+use serde::Serialize;
+use stkr_chain::{
+    LiveKey, Member,
+    bindings::{Court, KeyRegistry, Micropools},
+    court,
+};
+use stkr_core::Signature;
+use stkr_duties::DepositMessage;
+use stkr_protocol::{
+    evidence::{Fault, Holder, SignedEnvelope},
+    sign::{DepositRequest, SignedPartial},
+};
+
+use crate::{
+    amount,
+    client::Stkr,
+    error::{StkrError, call},
+    faults::{Judgement, judged, judgement_in, place},
+    scan,
+    servers::unknown_enum,
+    write::{Write, nothing},
+};
+
+/// Where a challenge stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ChallengeState {
+    /// Waits for an answer.
+    Open,
+    /// Nobody answered in time; to be proven.
+    Overdue,
+    /// Answered in time.
+    Answered,
+    /// Proven to be unanswered.
+    Unanswered,
+    /// Its key was given up before it was proven: nobody is at fault.
+    Void,
+}
+
+impl fmt::Display for ChallengeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Open => "open",
+            Self::Overdue => "overdue",
+            Self::Answered => "answered",
+            Self::Unanswered => "unanswered",
+            Self::Void => "void",
+        })
+    }
+}
+
+/// A challenge, from its events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChallengeInfo {
+    /// Key.
+    pub key_id: u64,
+    /// Share index of the one who is asked.
+    pub index: u8,
+    /// What it has to sign.
+    pub signing_root: B256,
+    /// Its server.
+    pub server_id: u32,
+    /// Who asked, and gets the fee back and the bounty if nobody answers.
+    pub challenger: Address,
+    /// Number of the last block in which it can be answered.
+    pub deadline: u64,
+    /// Wei for the operator, if it is answered.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub fee: U256,
+    /// Where it stands.
+    pub state: ChallengeState,
+    /// Block of the challenge.
+    pub block: u64,
+    /// Transaction of the challenge.
+    pub transaction: B256,
+    /// Transaction that ended it.
+    pub ended_by: Option<B256>,
+}
+
+/// Key, share index and root: what is asked of whom.
+type Subject = (u64, u8, B256);
+
+/// What can be asked of a member of a Live key: to sign the one deposit that its pool ordered.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The share's leaf, with its way to the key's root.
+    pub holder: Holder,
+    /// Share index.
+    pub member: Member,
+    /// Key.
+    pub key_id: u64,
+    /// What the member has to sign.
+    pub signing_root: B256,
+    key: LiveKey,
+}
+
+/// Reads and writes about challenges.
+#[derive(Clone, Copy, Debug)]
+pub struct Challenges<'a, P>(pub(crate) &'a Stkr<P>);
+
+impl<'a, P: Provider> Challenges<'a, P> {
+    /// All challenges there ever were, oldest first.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn list(&self) -> Result<Vec<ChallengeInfo>, StkrError> {
+        let deployment = self.0.deployment();
+        let events = vec![
+            Court::SignatureChallenged::SIGNATURE_HASH,
+            Court::SignatureAnswered::SIGNATURE_HASH,
+            Court::ChallengeVoid::SIGNATURE_HASH,
+        ];
+        let fault = U256::from(Fault::UnansweredChallenge as u8);
+        let proofs = vec![Court::FaultProven::SIGNATURE_HASH, Court::FaultRecorded::SIGNATURE_HASH];
+        let of_court = Filter::new().address(deployment.court);
+        let head = self.0.head_number().await?;
+        let mut logs = self.logs(&of_court.clone().event_signature(events), head).await?;
+        logs.extend(self.logs(&of_court.event_signature(proofs).topic1(fault), head).await?);
+        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        fold(&logs, head)
+    }
+
+    /// The newest challenge to the server to sign `signing_root` with the key.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`], [`StkrError::Rpc`].
+    pub async fn get(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<ChallengeInfo, StkrError> {
+        let is_it =
+            |it: &ChallengeInfo| (it.key_id, it.server_id, it.signing_root) == (key_id, server_id, signing_root);
+        let what = format!("challenge to server {server_id} to sign {signing_root} with key {key_id}");
+        self.list().await?.into_iter().rfind(is_it).ok_or(StkrError::NotFound { what })
+    }
+
+    /// The deposit that the pool of the key ordered: the only thing that can be asked for.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`] where nothing was ordered; [`StkrError::Rpc`].
+    pub async fn ordered(&self, key_id: u64) -> Result<DepositRequest, StkrError> {
+        let deployment = self.0.deployment();
+        let filter = Filter::new()
+            .address(deployment.micropools)
+            .event_signature(Micropools::DepositOrdered::SIGNATURE_HASH)
+            .topic2(U256::from(key_id));
+        let logs = self.logs(&filter, self.0.head_number().await?).await?;
+        let event = logs.last().and_then(|log| log.log_decode::<Micropools::DepositOrdered>().ok());
+        let what = || StkrError::NotFound { what: format!("deposit that the chain ordered key {key_id} to sign") };
+        let order = event.ok_or_else(what)?.inner.data;
+        let message = DepositMessage {
+            pubkey: order.pubkey.as_ref().try_into().map_err(|_| what())?,
+            withdrawal_credentials: order.withdrawalCredentials,
+            amount_gwei: order.amountGwei,
+        };
+        Ok(DepositRequest::new(key_id, &message, deployment.genesis_fork_version.0))
+    }
+
+    /// What a challenge to the server needs: its seat, believed because it leads to the root that the registry holds.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] for a key that is not Live, or a root that was not ordered; [`StkrError::Invalid`] for a server
+    /// without a share of it; [`StkrError::Unsafe`] if the endpoint invents share keys; [`StkrError::Rpc`].
+    pub async fn question(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<Question, StkrError> {
+        let key = self.live_key(key_id).await?;
+        let member = key.members.iter().find(|member| member.server_id == server_id).copied().ok_or_else(|| {
+            let committee: Vec<String> = key.members.iter().map(|member| member.server_id.to_string()).collect();
+            let reason = format!("server {server_id} holds no share of key {key_id}");
+            StkrError::invalid(reason, format!("ask one of its committee: {}", committee.join(", ")))
+        })?;
+        if !self.0.keys().is_ordered(key_id, signing_root).await? {
+            let reason = format!(
+                "the chain never ordered key {key_id} to sign {signing_root}, and what was not ordered must not be signed: nobody can be asked for it"
+            );
+            return Err(StkrError::NotReady { reason });
+        }
+        let position = member.index.position();
+        let share_key = key.keys.share_keys().get(position).map(|point| point.to_eip2537());
+        let (Some(share_key), Some((_, proof))) = (share_key, key.leaf_with_proof(member.index)) else {
+            return Err(StkrError::Unsafe { reason: format!("key {key_id} has no share {}", member.index) });
+        };
+        let holder = Holder { server_id, signer: member.signer, share_key, proof };
+        Ok(Question { holder, member, key_id, signing_root, key })
+    }
+
+    /// Least fee (wei) of a challenge at the head.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn least_fee(&self) -> Result<U256, StkrError> {
+        self.court().answerFee().call().await.map_err(call("reading the fee of a challenge"))
+    }
+
+    /// Asks on the chain; resolves to the last block for an answer. Without `fee` (wei) a fee half above the least one of now, which
+    /// stays enough while the base fee grows by half.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] while the same is being asked already; [`StkrError::Invalid`] for a fee below the least one;
+    /// [`StkrError::Rpc`].
+    pub async fn open(&self, question: &Question, fee: Option<U256>) -> Result<Write<'a, P, u64>, StkrError> {
+        let Question { holder, member, key_id, signing_root, .. } = question;
+        let subject = (*key_id, member.index, *signing_root);
+        let open = self.court().challenge(U256::from(*key_id), member.index.get(), *signing_root).call().await;
+        let open = open.map_err(call("reading a challenge"))?;
+        if !open.challenger.is_zero() {
+            let reason = format!(
+                "server {} is being asked for this already, by {}: it has until block {} to answer",
+                holder.server_id, open.challenger, open.deadline
+            );
+            return Err(StkrError::NotReady { reason });
+        }
+        let least = self.least_fee().await?;
+        let fee = fee.unwrap_or_else(|| least.saturating_add(least / U256::from(2)));
+        if fee < least {
+            let reason = format!(
+                "a fee of {} is less than the {} an answer costs now",
+                amount::with_unit(fee),
+                amount::with_unit(least)
+            );
+            return Err(StkrError::invalid(
+                reason,
+                "leave the fee out, or give more: it comes back if there is no answer",
+            ));
+        }
+        let call = court::challenge(self.0.deployment().court, subject, holder, fee);
+        Ok(self.write("asking on the chain", call, deadline_in))
+    }
+
+    /// Answers with what the server gave for `POST /v1/sign`; whoever sends it, the fee is the operator's.
+    ///
+    /// # Errors
+    /// [`StkrError::Invalid`] for an answer of somebody else or to something else, and for a partial that is wrong: its envelope would
+    /// convict the server.
+    pub fn answer(
+        &self,
+        question: &Question,
+        asked: &DepositRequest,
+        given: &SignedPartial,
+    ) -> Result<Write<'a, P>, StkrError> {
+        let Question { member, signing_root, key, .. } = question;
+        let hint = "ask the server again, and give its answer as it is";
+        let envelope = asked.subject().envelope(given.committee_epoch, given.index, &given.partial);
+        let domain = self.0.deployment().protocol_domain();
+        let signer = envelope.recover(&domain, &given.envelope);
+        if envelope.signing_root != *signing_root || given.index != member.index || signer != Ok(member.signer) {
+            let reason = format!("this is no answer of server {} to the question", member.server_id);
+            return Err(StkrError::invalid(reason, hint));
+        }
+        let share_key = key.keys.share_keys().get(member.index.position());
+        let right = |point: &Signature| share_key.is_some_and(|key| stkr_core::verify(key, &signing_root.0, point));
+        if !Signature::from_eip2537(&given.partial).is_ok_and(|point| right(&point)) {
+            let reason = "the partial signature is wrong, and its envelope would convict the server".to_owned();
+            return Err(StkrError::invalid(reason, "restore the server's share from a backup and ask it again"));
+        }
+        let call =
+            court::answer(self.0.deployment().court, &SignedEnvelope::new(&envelope, given.envelope), &given.partial);
+        Ok(self.write("answering the challenge", call, nothing))
+    }
+
+    /// Shows that nobody answered; resolves to what the Court said, or to nothing if the key was given up and nobody is at fault.
+    pub fn prove(&self, (key_id, index, root): (u64, u8, B256)) -> Write<'a, P, Option<Judgement>> {
+        let call = court::prove_unanswered(self.0.deployment().court, (key_id, index, root));
+        self.write("proving that nobody answered", call, proven_in)
+    }
+
+    /// Fees (wei) of challenges that `account` can withdraw: answered ones to its servers, and its own that nobody answered.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn fees_of(&self, account: Address) -> Result<U256, StkrError> {
+        self.court().feesOf(account).call().await.map_err(call("reading the fees of challenges"))
+    }
+
+    /// Pays the sending account its fees; makes their sum in wei.
+    pub fn withdraw_fees(&self) -> Write<'a, P, U256> {
+        self.0.write(self.0.deployment().court, "withdrawing the fees", &Court::withdrawFeesCall {}, paid_fees)
+    }
+
+    async fn live_key(&self, key_id: u64) -> Result<LiveKey, StkrError> {
+        let registry = self.0.key_registry();
+        let key = registry.key(U256::from(key_id)).call().await.map_err(call("reading a key"))?;
+        let key = stkr_chain::KeyInfo::from_contract(key_id, &key)
+            .map_err(unknown_enum)?
+            .ok_or_else(|| StkrError::NotFound { what: format!("key {key_id}") })?;
+        if key.state != stkr_chain::types::KeyState::Live {
+            let reason = format!("key {key_id} is {}, and only the committee of a Live key has to answer", key.state);
+            return Err(StkrError::NotReady { reason });
+        }
+        let deployment = self.0.deployment();
+        let filter = Filter::new()
+            .address(deployment.key_registry)
+            .event_signature(KeyRegistry::KeyFinalised::SIGNATURE_HASH)
+            .topic1(U256::from(key_id));
+        let logs = self.logs(&filter, self.0.head_number().await?).await?;
+        let event = logs.last().and_then(|log| log.log_decode::<KeyRegistry::KeyFinalised>().ok());
+        let event = event.ok_or_else(|| StkrError::NotReady {
+            reason: format!("key {key_id} was made by no ceremony: nothing is ordered of it, and nobody can be asked"),
+        })?;
+        LiveKey::from_event(&key, &event.inner.data).map_err(|error| StkrError::Unsafe { reason: error.to_string() })
+    }
+
+    fn court(&self) -> Court::CourtInstance<&'a P> {
+        Court::new(self.0.deployment().court, self.0.provider())
+    }
+
+    async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, StkrError> {
+        scan::logs(self.0.provider(), filter, self.0.deployment().deployed_block, head).await
+    }
+
+    fn write<T>(
+        &self,
+        action: &'static str,
+        call: stkr_chain::Call,
+        reader: fn(&TransactionReceipt) -> Option<T>,
+    ) -> Write<'a, P, T> {
+        let chain_id = self.0.deployment().chain_id;
+        Write::from_data(self.0.provider(), chain_id, call.to, action, call.data, reader).value(call.value)
+    }
+}
+
+/// From the Court's events to challenges; of one question one is open at a time.
+fn fold(logs: &[Log], head: u64) -> Result<Vec<ChallengeInfo>, StkrError> {
+    let mut all: Vec<ChallengeInfo> = Vec::new();
+    let mut open: BTreeMap<Subject, usize> = BTreeMap::new();
+    for log in logs {
+        let (transaction, block) = place(log)?;
+        if let Some(it) = opened(log, transaction, block, head) {
+            open.insert((it.key_id, it.index, it.signing_root), all.len());
+            all.push(it);
+            continue;
+        }
+        let Some((subject, state)) = ended(log, &open, &all) else { continue };
+        let position = open.remove(&subject);
+        if let Some(it) = position.and_then(|position| all.get_mut(position)) {
+            (it.state, it.ended_by) = (state, Some(transaction));
+        }
+    }
+    Ok(all)
+}
+
+fn opened(log: &Log, transaction: B256, block: u64, head: u64) -> Option<ChallengeInfo> {
+    let it = log.log_decode::<Court::SignatureChallenged>().ok()?.inner.data;
+    Some(ChallengeInfo {
+        key_id: it.keyId.saturating_to(),
+        index: it.index,
+        signing_root: it.signingRoot,
+        server_id: it.server,
+        challenger: it.challenger,
+        deadline: it.deadline,
+        fee: it.fee,
+        state: if head > it.deadline { ChallengeState::Overdue } else { ChallengeState::Open },
+        block,
+        transaction,
+        ended_by: None,
+    })
+}
+
+/// Which challenge an event ends, and how. That nobody answered is told by the name of the evidence only.
+fn ended(log: &Log, open: &BTreeMap<Subject, usize>, all: &[ChallengeInfo]) -> Option<(Subject, ChallengeState)> {
+    if let Ok(event) = log.log_decode::<Court::SignatureAnswered>() {
+        let it = event.inner.data;
+        return Some(((it.keyId.saturating_to(), it.index, it.signingRoot), ChallengeState::Answered));
+    }
+    if let Ok(event) = log.log_decode::<Court::ChallengeVoid>() {
+        let it = event.inner.data;
+        return Some(((it.keyId.saturating_to(), it.index, it.signingRoot), ChallengeState::Void));
+    }
+    let (evidence, _) = judged(log)?;
+    let is_it = |(subject, position): &(&Subject, &usize)| {
+        let (key, index, root) = **subject;
+        all.get(**position)
+            .is_some_and(|it| court::unanswered(court::challenge_id(key, index, root), it.deadline) == evidence)
+    };
+    open.iter().find(is_it).map(|(subject, _)| (*subject, ChallengeState::Unanswered))
+}
+
+fn deadline_in(receipt: &TransactionReceipt) -> Option<u64> {
+    receipt.decoded_log::<Court::SignatureChallenged>().map(|event| event.data.deadline)
+}
+
+fn proven_in(receipt: &TransactionReceipt) -> Option<Option<Judgement>> {
+    let void = receipt.decoded_log::<Court::ChallengeVoid>().map(|_| None);
+    judgement_in(receipt).map(Some).or(void)
+}
+
+fn paid_fees(receipt: &TransactionReceipt) -> Option<U256> {
+    receipt.decoded_log::<Court::FeesPaid>().map(|event| event.data.amount)
+}
+
+/// The answer of a server, as its `POST /v1/sign` gives it.
+///
+/// # Errors
+/// [`StkrError::Invalid`] for anything else.
+pub fn answer_from_json(bytes: &[u8]) -> Result<SignedPartial, StkrError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        StkrError::invalid(
+            format!("this is no partial signature with its envelope: {error}"),
+            "give the object with partial, envelope, index and committeeEpoch from the server's answer",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Bytes, LogData};
+
+    use super::*;
+
+    const ROOT: B256 = B256::repeat_byte(3);
+
+    fn log(data: LogData, block: u64) -> Log {
+        Log {
+            inner: alloy::primitives::Log { address: Address::ZERO, data },
+            block_number: Some(block),
+            transaction_hash: Some(B256::with_last_byte(u8::try_from(block).unwrap())),
+            ..Log::default()
+        }
+    }
+
+    fn challenged(index: u8, block: u64) -> Log {
+        let event = Court::SignatureChallenged {
+            keyId: U256::from(9),
+            index,
+            signingRoot: ROOT,
+            server: 4,
+            challenger: Address::repeat_byte(1),
+            deadline: block + 100,
+            fee: U256::from(7),
+        };
+        log(event.encode_log_data(), block)
+    }
+
+    fn answered(index: u8, block: u64) -> Log {
+        let event = Court::SignatureAnswered {
+            keyId: U256::from(9),
+            index,
+            signingRoot: ROOT,
+            dutyKind: 1,
+            slot: 0,
+            sourceEpoch: 0,
+            targetEpoch: 0,
+            signature: Bytes::new(),
+            partial_: Bytes::new(),
+        };
+        log(event.encode_log_data(), block)
+    }
+
+    fn unanswered(index: u8, deadline: u64, block: u64) -> Log {
+        let evidence = court::unanswered(court::challenge_id(9, index, ROOT), deadline);
+        let event = Court::FaultProven {
+            fault: Fault::UnansweredChallenge as u8,
+            server: 4,
+            keyId: U256::from(9),
+            committeeEpoch: 0,
+            evidence,
+            reporter: Address::ZERO,
+            slashed: U256::ZERO,
+            bounty: U256::ZERO,
+        };
+        log(event.encode_log_data(), block)
+    }
+
+    #[test]
+    fn each_end_belongs_to_the_challenge_that_it_ends_also_when_the_same_is_asked_again() {
+        let void = Court::ChallengeVoid { keyId: U256::from(9), index: 3, signingRoot: ROOT };
+        let logs = [
+            challenged(1, 1),
+            challenged(2, 2),
+            challenged(3, 3),
+            answered(1, 4),
+            challenged(1, 5),
+            unanswered(2, 102, 103),
+            log(void.encode_log_data(), 104),
+            challenged(4, 105),
+        ];
+        let states: Vec<(u8, ChallengeState, Option<u8>)> =
+            fold(&logs, 110).unwrap().iter().map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31]))).collect();
+        let expected = [
+            (1, ChallengeState::Answered, Some(4)),
+            (2, ChallengeState::Unanswered, Some(103)),
+            (3, ChallengeState::Void, Some(104)),
+            (1, ChallengeState::Overdue, None),
+            (4, ChallengeState::Open, None),
+        ];
+        assert_eq!(states, expected);
+    }
+}

@@ -1,0 +1,113 @@
+//! The alert rules of packaging/: Prometheus would take them, and every metric in them is one that the programs have.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use promql_parser::parser::{self, Expr};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: String,
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    alert: String,
+    expr: String,
+    #[serde(rename = "for")]
+    pending: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn rules() -> Vec<Rule> {
+    let text = std::fs::read_to_string(root().join("packaging/alerts/stkr.yml")).unwrap();
+    let rules: Rules = serde_yaml_ng::from_str(&text).unwrap();
+    let names: BTreeSet<&str> = rules.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names.len(), rules.groups.len(), "Prometheus refuses two groups of one name");
+    rules.groups.into_iter().flat_map(|group| group.rules).collect()
+}
+
+/// Names in the tables of metrics in docs/, which the programs' own tests compare with what they serve.
+fn documented() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for page in ["operators", "relayer", "gateway"] {
+        let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `stkr_")?.split_once('`'));
+        names.extend(rows.map(|(name, _)| format!("stkr_{name}")));
+    }
+    assert!(names.len() > 30, "{names:?}");
+    names
+}
+
+/// Metrics of an expression, and whether each is read as a counter.
+fn metrics(expression: &Expr, counted: bool, found: &mut Vec<(String, bool)>) {
+    match expression {
+        Expr::VectorSelector(it) => found.push((it.name.clone().unwrap(), counted)),
+        Expr::MatrixSelector(it) => found.push((it.vs.name.clone().unwrap(), counted)),
+        Expr::Call(it) => {
+            let counted = matches!(it.func.name, "increase" | "rate");
+            it.args.args.iter().for_each(|argument| metrics(argument, counted, found));
+        }
+        Expr::Aggregate(it) => metrics(&it.expr, counted, found),
+        Expr::Binary(it) => {
+            metrics(&it.lhs, counted, found);
+            metrics(&it.rhs, counted, found);
+        }
+        Expr::Paren(it) => metrics(&it.expr, counted, found),
+        Expr::Unary(it) => metrics(&it.expr, counted, found),
+        Expr::NumberLiteral(_) => {}
+        other => panic!("{other:?} in a rule: teach this test to read it"),
+    }
+}
+
+#[test]
+fn every_alert_parses_and_reads_metrics_that_the_programs_have() {
+    let (rules, documented) = (rules(), documented());
+    let mut alerts = BTreeSet::new();
+    for rule in &rules {
+        let name = &rule.alert;
+        assert!(alerts.insert(name.clone()), "{name} is there twice");
+        let expression = parser::parse(&rule.expr).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut found = Vec::new();
+        metrics(&expression, false, &mut found);
+        assert!(!found.is_empty(), "{name} looks at nothing");
+        for (metric, counted) in found {
+            // OpenMetrics writes a counter with _total, and only a counter is read as one.
+            assert_eq!(metric.ends_with("_total"), counted, "{name}: {metric}");
+            let base = metric.trim_end_matches("_total");
+            assert!(documented.contains(base), "{name}: no program has {base}");
+        }
+        let severity = rule.labels.get("severity").map(String::as_str);
+        assert!(matches!(severity, Some("page" | "ticket")) && rule.labels.len() == 1, "{name}: {:?}", rule.labels);
+        let said: Vec<&str> = rule.annotations.keys().map(String::as_str).collect();
+        assert_eq!(said, ["summary", "what_to_do"], "{name}");
+        let whole_minutes = |text: &String| text.strip_suffix('m').is_some_and(|number| number.parse::<u32>().is_ok());
+        assert!(rule.pending.as_ref().is_none_or(whole_minutes), "{name}: {:?}", rule.pending);
+    }
+    // What has to wake somebody.
+    for needed in [
+        "StkrServerChallenged",
+        "StkrServerLockedOut",
+        "StkrKeyWithoutSpareShare",
+        "StkrGasLow",
+        "StkrSlashingProtectionRefused",
+    ] {
+        assert!(alerts.contains(needed), "{needed} is gone");
+    }
+}
