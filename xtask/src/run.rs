@@ -1,9 +1,12 @@
 //! Running other programs, and what every task needs before it starts.
 
-use eyre::{Context, Result, bail, eyre};
+use eyre::{Context, Result, bail, ensure, eyre};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
+
+/// Faults that the adversary knows.
+const FAULTS: usize = 10;
 
 /// The workspace root.
 pub(crate) fn root() -> PathBuf {
@@ -169,6 +172,20 @@ pub(crate) fn lodestar() -> Result<()> {
     run_command(&mut prepared_devnet(&["--lodestar", "--once"].map(str::to_owned))?)
 }
 
+/// Every fault on command, each in a network of its own, judged by the checker.
+pub(crate) fn adversary() -> Result<()> {
+    let once = |fault: &str| ["--adversary", fault, "--once", "--block-ms", "400"].map(str::to_owned);
+    let mut listing = prepared_devnet(&once("list"))?;
+    let listed = String::from_utf8(listing.output().wrap_err("start devnet")?.stdout).wrap_err("the list of faults")?;
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    ensure!(names.len() == FAULTS, "devnet lists {} faults, not {FAULTS}", names.len());
+    for name in names {
+        eprintln!("{name}:");
+        run_command(&mut devnet_command(&once(name))?)?;
+    }
+    Ok(())
+}
+
 fn prepared_devnet(args: &[String]) -> Result<Command> {
     if args.iter().any(|arg| arg == "--lodestar") {
         node_packages_of_lodestar()?;
@@ -176,6 +193,10 @@ fn prepared_devnet(args: &[String]) -> Result<Command> {
     node_packages()?;
     build_binaries()?;
     build_contracts()?;
+    devnet_command(args)
+}
+
+fn devnet_command(args: &[String]) -> Result<Command> {
     let here = std::env::current_exe().wrap_err("where this program is")?;
     let mut devnet = command(&here.with_file_name("devnet").to_string_lossy())?;
     devnet.args(args);

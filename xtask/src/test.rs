@@ -6,8 +6,8 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also the long ones: static analysis, symbolic execution, requests from the descriptions of the APIs, a thousand
-    /// kills, every defence taken out once.
+    /// Also the long ones: static analysis, symbolic execution, requests from the descriptions of the APIs, every
+    /// fault on command, a thousand kills, every defence taken out once.
     #[arg(long)]
     full: bool,
     /// Only the steps whose name contains this, e.g. `slither`.
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
+        ("adversary: every fault on command", run::adversary),
         ("kills: 1,000 at named points", kills::run),
         ("kills: a release has no such points", kills::release),
         ("every defence bites", || bite::run(&bite::Args::all())),

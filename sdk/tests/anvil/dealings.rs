@@ -259,7 +259,8 @@ async fn shares(bench: &mut Bench<'_>) {
         key_id: bench.accused.key,
         attempt: 0,
     };
-    let changes: [(&str, Box<dyn Fn(U256) -> U256>); 6] = [
+    type Change = (&'static str, Box<dyn Fn(U256) -> U256>);
+    let changes: [Change; 6] = [
         ("itself", Box::new(|share| share)),
         ("zero", Box::new(|_| U256::ZERO)),
         ("r", Box::new(move |_| r)),
