@@ -74,6 +74,8 @@ impl Anvil {
             .expect("run `npm ci` first: anvil is missing");
         let mut child = Command::new(program)
             .args(["--port", "0", "--no-mining", "--hardfork", "osaka", "--slots-in-an-epoch", &epoch.to_string()])
+            // Older states it would write below the home directory, and leave them there when it is killed.
+            .args(["--prune-history", "256"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -87,6 +87,8 @@ fn start_anvil(port: u16, chain_id: u64) -> (Anvil, String) {
     let mut child = Command::new(tool("anvil"))
         .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--chain-id", &chain_id.to_string()])
         .args(["--hardfork", "osaka", "--slots-in-an-epoch", "4"])
+        // Older states it would write below the home directory, and leave them there when it is killed.
+        .args(["--prune-history", "256"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -519,7 +519,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         self.signers.insert(culprit, signer);
         let names: Vec<String> =
             faults.history(culprit).await.unwrap().iter().map(|entry| entry.incident.to_string()).collect();
-        assert_eq!(names.len(), 6 + 3, "{names:?}");
+        assert_eq!(names.len(), 8 + 3, "{names:?}");
         assert_eq!(names[0], "locked out", "the lock-out comes with the first proof: {names:?}");
         assert!(provider.address() != stranger.address());
     }

@@ -13,6 +13,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Newest blocks whose state can be asked for.
+const STATES: u32 = 256;
+
 /// The official deposit contract's address on Hoodi and mainnet alike.
 pub const DEPOSIT_CONTRACT: &str = "0x00000000219ab540356cBB839Cbe05303d7705Fa";
 /// Genesis fork version of the devnet (not any public network's).
@@ -70,6 +73,8 @@ impl Anvil {
             ["--port", "0", "--host", "127.0.0.1", "--slots-in-an-epoch", &epoch, "--hardfork", "osaka"]
                 .map(String::from)
                 .to_vec();
+        // It would write older states below the home directory, a megabyte a block, and leave them there when it is killed.
+        args.extend(["--prune-history".into(), STATES.to_string()]);
         if block_ms > 0 {
             let seconds = std::time::Duration::from_millis(block_ms).as_secs_f64();
             args.extend(["--block-time".into(), seconds.to_string()]);
