@@ -178,6 +178,9 @@ fn a_lost_history_is_unsafe_until_it_is_imported_even_without_its_witness() {
         }
         let (code, _, said) = made.protection("status", &[]);
         assert!(code == Some(4) && said.contains("must not sign"), "{said}");
+        // What opens it as `run` does makes no new one in its place either.
+        let (code, _, said) = made.protection("prune", &["--keep-epochs", "1"]);
+        assert_eq!(code, Some(4), "{said}");
         let file = write(&made.path("history.json"), &format!("0x{}", "ab".repeat(48)), 10);
         let (code, _, said) = made.protection("import", &["--file", &file]);
         assert_eq!(code, Some(0), "{said}");
