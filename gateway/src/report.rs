@@ -57,9 +57,10 @@ impl Reporter {
 
     /// What this relayer has not got yet, oldest first, until it does not answer.
     async fn hand_on(&self, relayer: &Url) -> Result<(), StoreError> {
+        let name = relayer.to_string();
+        let mut after = self.on_disk(move |store| store.handed_on(&name)).await?;
         loop {
-            let name = relayer.to_string();
-            let page = self.on_disk(move |store| store.page(Table::Evidence, store.handed_on(&name)?, PAGE)).await?;
+            let page = self.on_disk(move |store| store.page(Table::Evidence, after, PAGE)).await?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -67,8 +68,9 @@ impl Reporter {
                 if !self.give(relayer, &row).await {
                     return Ok(());
                 }
-                let (name, id) = (relayer.to_string(), row.id.parse().unwrap_or(u64::MAX));
-                self.on_disk(move |store| store.set_handed_on(&name, id)).await?;
+                after = row.id.parse().unwrap_or(u64::MAX);
+                let name = relayer.to_string();
+                self.on_disk(move |store| store.set_handed_on(&name, after)).await?;
             }
         }
     }

@@ -190,9 +190,11 @@ pub async fn play(fault: Fault, play: &Play, say: &mut dyn FnMut(&str, Duration,
         &format!("{SERVERS} servers, a relayer, pool {}, key {}", scene.pool, scene.key_id),
     );
     if play.without_court {
-        let court = scene.network.deployment.court;
-        let _: Value = scene.network.provider()?.raw_request("anvil_setCode".into(), (court, "0x")).await?;
         say("court", Duration::ZERO, "switched off: no report can reach it");
+        // Programs start on no chain without it; in a ceremony the relayer has yet to start.
+        if !fault.is_of_a_ceremony() {
+            scene.switch_court_off().await?;
+        }
     }
 
     let (begin, block) = (Instant::now(), scene.network.provider()?.get_block_number().await?);
@@ -303,6 +305,11 @@ impl Scene {
         Ok(())
     }
 
+    async fn switch_court_off(&self) -> Result<()> {
+        let court = self.network.deployment.court;
+        Ok(self.network.provider()?.raw_request("anvil_setCode".into(), (court, "0x")).await?)
+    }
+
     async fn commit(&mut self, fault: Fault, play: &Play) -> Result<Found> {
         let key = self.key_id.to_string();
         match fault {
@@ -325,11 +332,11 @@ impl Scene {
             }
             Fault::BadDealing => {
                 self.corrupt("bad-dealing", &[])?;
-                self.carry().await
+                self.carry(play).await
             }
             Fault::DealingEquivocation => {
                 self.corrupt("bad-dealing", &["--flaw", "two"])?;
-                self.carry().await
+                self.carry(play).await
             }
             Fault::Silence => self.challenge().await,
             Fault::ProviderEquivocation => self.equivocate(play).await,
@@ -350,9 +357,12 @@ impl Scene {
     }
 
     /// The relayer meets the fault in the ceremony that it carries.
-    async fn carry(&mut self) -> Result<Found> {
+    async fn carry(&mut self, play: &Play) -> Result<Found> {
         let begin = Instant::now();
         self.network.add_relayer(0).await?;
+        if play.without_court {
+            self.switch_court_off().await?;
+        }
         let network = &self.network;
         self.wait_for(begin, || async {
             Ok(network.relayer_json(0, "/v1/evidence").await?["evidence"][0]["body"].clone())
