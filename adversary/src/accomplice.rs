@@ -1,24 +1,22 @@
 //! A server that signs whatever it is asked for, under its real share: one of the f of the quorum bound.
 
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use eyre::{Result, WrapErr as _, eyre};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use stkr_chain::Deployment;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
 use stkr_duties::ForkSchedule;
-use stkr_node::http::{self, Limits};
-use stkr_node::metrics::Metrics;
-use stkr_node::shutdown::Shutdown;
-use stkr_node::{config, secrets, tls};
+use stkr_node::{config, secrets};
 use stkr_protocol::api::{SignBatch, SignReplies};
 use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use stkr_server::config::ServerConfig;
+
+use crate::front;
 
 /// What it sends for a partial signature. The envelope around it is always its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -55,17 +53,9 @@ pub async fn serve(config: &Path, key_id: u64, lie: Lie) -> Result<()> {
         key: SignerKey::from_bytes(&*secrets::read_hex32(&config.files.signer_key)?)?,
         share: own_share(&config, key_id)?,
     });
-    let identity = tls::Identity::load(&config.files.tls_certificate, &config.files.tls_key)?;
-    let metrics = Arc::new(Metrics::new("stkr-adversary", env!("CARGO_PKG_VERSION")));
     let router = Router::new()
-        .route("/livez", get(|| async { "ok" }))
         .route("/v1/sign", post(move |Json(batch): Json<SignBatch>| async move { Json(answer(&accomplice, &batch)) }));
-    let router = http::standard(router, Arc::clone(&metrics), Duration::from_secs(10));
-    let listener = std::net::TcpListener::bind(config.listen.address).wrap_err("listen")?;
-    listener.set_nonblocking(true)?;
-    http::print_ready(listener.local_addr()?)?;
-    let shutdown = Shutdown::install(false)?;
-    Ok(http::serve_tls(listener, router, tls::server_config(&identity)?, &metrics, Limits::default(), shutdown).await?)
+    front::serve(&config, router).await
 }
 
 /// The share that this server's own files hold.

@@ -6,21 +6,17 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy::primitives::{B256, keccak256};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
-use eyre::{Result, WrapErr as _, eyre};
+use eyre::{Result, eyre};
 use stkr_chain::{ChainReader, Deployment, Trust};
 use stkr_core::ShareIndex;
 use stkr_core::dkg::{self, CeremonyDomain, OneTimeSecret};
-use stkr_node::http::{self, Limits};
-use stkr_node::metrics::Metrics;
-use stkr_node::shutdown::Shutdown;
-use stkr_node::{config, secrets, tls};
+use stkr_node::{config, secrets};
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Board, Context, Phase};
@@ -29,6 +25,8 @@ use stkr_protocol::messages::{
 };
 use stkr_server::chain::ChainView;
 use stkr_server::config::ServerConfig;
+
+use crate::front;
 use tokio::sync::Mutex;
 
 /// What is wrong with its dealing.
@@ -205,19 +203,9 @@ pub async fn serve(config: &Path, flaw: Flaw) -> Result<()> {
         flaw,
         ceremonies: Mutex::default(),
     });
-    let identity = tls::Identity::load(&config.files.tls_certificate, &config.files.tls_key)?;
-    let metrics = Arc::new(Metrics::new("stkr-adversary", env!("CARGO_PKG_VERSION")));
     let advance = |State(server): State<Arc<Server>>, Json(request): Json<AdvanceRequest>| async move {
         server.advance(request).await.map(Json).map_err(|error| (StatusCode::CONFLICT, error.to_string()))
     };
-    let router = Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/v1/ceremonies/advance", post(advance))
-        .with_state(server);
-    let router = http::standard(router, Arc::clone(&metrics), Duration::from_secs(10));
-    let listener = std::net::TcpListener::bind(config.listen.address).wrap_err("listen")?;
-    listener.set_nonblocking(true)?;
-    http::print_ready(listener.local_addr()?)?;
-    let shutdown = Shutdown::install(false)?;
-    Ok(http::serve_tls(listener, router, tls::server_config(&identity)?, &metrics, Limits::default(), shutdown).await?)
+    let router = Router::new().route("/v1/ceremonies/advance", post(advance)).with_state(server);
+    front::serve(&config, router).await
 }

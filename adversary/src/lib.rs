@@ -7,6 +7,7 @@
 pub mod accomplice;
 pub mod bad_dealer;
 pub mod foreign;
+pub mod front;
 pub mod split_view;
 pub mod two_faced;
 pub mod wrong_share;

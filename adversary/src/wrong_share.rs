@@ -3,21 +3,19 @@
 
 use axum::Json;
 use axum::Router;
-use axum::routing::{get, post};
-use eyre::{Result, WrapErr as _};
+use axum::routing::post;
+use eyre::Result;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use stkr_chain::Deployment;
 use stkr_core::{SecretShare, ShareIndex};
-use stkr_node::http::{self, Limits};
-use stkr_node::metrics::Metrics;
-use stkr_node::shutdown::Shutdown;
-use stkr_node::{config, secrets, tls};
+use stkr_node::{config, secrets};
 use stkr_protocol::api::{SignBatch, SignReplies};
 use stkr_protocol::sign::{Refusal, SignRequest, SignResponse, SignedPartial};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use stkr_server::config::ServerConfig;
+
+use crate::front;
 
 struct Liar {
     domain: ProtocolDomain,
@@ -39,17 +37,9 @@ pub async fn serve(config: &Path, index: ShareIndex) -> Result<()> {
         // Any scalar below r that is not the share: 0x2a repeated.
         share: SecretShare::from_bytes(index, &[0x2a; 32])?,
     });
-    let identity = tls::Identity::load(&config.files.tls_certificate, &config.files.tls_key)?;
-    let metrics = Arc::new(Metrics::new("stkr-adversary", env!("CARGO_PKG_VERSION")));
     let router = Router::new()
-        .route("/livez", get(|| async { "ok" }))
         .route("/v1/sign", post(move |Json(batch): Json<SignBatch>| async move { Json(answer(&liar, &batch)) }));
-    let router = http::standard(router, Arc::clone(&metrics), Duration::from_secs(10));
-    let listener = std::net::TcpListener::bind(config.listen.address).wrap_err("listen")?;
-    listener.set_nonblocking(true)?;
-    http::print_ready(listener.local_addr()?)?;
-    let shutdown = Shutdown::install(false)?;
-    Ok(http::serve_tls(listener, router, tls::server_config(&identity)?, &metrics, Limits::default(), shutdown).await?)
+    front::serve(&config, router).await
 }
 
 fn answer(liar: &Liar, batch: &SignBatch) -> SignReplies {

@@ -232,7 +232,7 @@ impl<'a, P: Provider> Challenges<'a, P> {
             ));
         }
         let call = court::challenge(self.0.deployment().court, subject, holder, fee);
-        Ok(self.write("asking on the chain", call, deadline_in))
+        Ok(self.0.write_call("asking on the chain", call, deadline_in))
     }
 
     /// Answers with what the server gave for `POST /v1/sign`; whoever sends it, the fee is the operator's.
@@ -263,13 +263,13 @@ impl<'a, P: Provider> Challenges<'a, P> {
         }
         let call =
             court::answer(self.0.deployment().court, &SignedEnvelope::new(&envelope, given.envelope), &given.partial);
-        Ok(self.write("answering the challenge", call, nothing))
+        Ok(self.0.write_call("answering the challenge", call, nothing))
     }
 
     /// Shows that nobody answered; resolves to what the Court said, or to nothing if the key was given up and nobody is at fault.
     pub fn prove(&self, (key_id, index, root): (u64, u8, B256)) -> Write<'a, P, Option<Judgement>> {
         let call = court::prove_unanswered(self.0.deployment().court, (key_id, index, root));
-        self.write("proving that nobody answered", call, proven_in)
+        self.0.write_call("proving that nobody answered", call, proven_in)
     }
 
     /// Fees (wei) of challenges that `account` can withdraw: answered ones to its servers, and its own that nobody answered.
@@ -314,16 +314,6 @@ impl<'a, P: Provider> Challenges<'a, P> {
 
     async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, StkrError> {
         scan::logs(self.0.provider(), filter, self.0.deployment().deployed_block, head).await
-    }
-
-    fn write<T>(
-        &self,
-        action: &'static str,
-        call: stkr_chain::Call,
-        reader: fn(&TransactionReceipt) -> Option<T>,
-    ) -> Write<'a, P, T> {
-        let chain_id = self.0.deployment().chain_id;
-        Write::from_data(self.0.provider(), chain_id, call.to, action, call.data, reader).value(call.value)
     }
 }
 

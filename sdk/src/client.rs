@@ -149,6 +149,17 @@ impl<P: Provider> Stkr<P> {
         Write::new(&self.provider, self.deployment.chain_id, to, action, call, reader)
     }
 
+    /// The same for a call whose calldata and value are made already.
+    pub(crate) fn write_call<T>(
+        &self,
+        action: &'static str,
+        call: stkr_chain::Call,
+        reader: fn(&alloy::rpc::types::TransactionReceipt) -> Option<T>,
+    ) -> Write<'_, P, T> {
+        let write = Write::from_data(&self.provider, self.deployment.chain_id, call.to, action, call.data, reader);
+        write.value(call.value)
+    }
+
     pub(crate) async fn head_number(&self) -> Result<u64, StkrError> {
         self.provider.get_block_number().await.map_err(rpc("reading the block number"))
     }

@@ -231,7 +231,7 @@ impl<'a, P: Provider> Faults<'a, P> {
     /// [`StkrError::Invalid`] for a file that proves nothing here.
     pub fn commit(&self, file: &EvidenceFile, reporter: Address) -> Result<Write<'a, P>, StkrError> {
         let call = court::commit(file.court, &self.verify(file)?, reporter);
-        Ok(self.write("committing to the evidence", call, nothing))
+        Ok(self.0.write_call("committing to the evidence", call, nothing))
     }
 
     /// Shows the evidence: step 2 of a report, in a later block than step 1 and from the same account.
@@ -240,7 +240,7 @@ impl<'a, P: Provider> Faults<'a, P> {
     /// [`StkrError::Invalid`] for a file that proves nothing here.
     pub fn prove(&self, file: &EvidenceFile) -> Result<Write<'a, P, Judgement>, StkrError> {
         self.verify(file)?;
-        Ok(self.write("proving the fault", court::prove(file), judgement_in))
+        Ok(self.0.write_call("proving the fault", court::prove(file), judgement_in))
     }
 
     /// Block in which `reporter` committed to the evidence; nothing if it did not, or has shown it since.
@@ -427,16 +427,6 @@ impl<'a, P: Provider> Faults<'a, P> {
     async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, StkrError> {
         let head = self.0.head_number().await?;
         scan::logs(self.0.provider(), filter, self.0.deployment().deployed_block, head).await
-    }
-
-    fn write<T>(
-        &self,
-        action: &'static str,
-        call: stkr_chain::Call,
-        reader: fn(&TransactionReceipt) -> Option<T>,
-    ) -> Write<'a, P, T> {
-        let chain_id = self.0.deployment().chain_id;
-        Write::from_data(self.0.provider(), chain_id, call.to, action, call.data, reader)
     }
 }
 

@@ -393,11 +393,11 @@ impl Scene {
         let bought: Vec<SignedEnvelope> = match fault {
             Fault::DoubleProposal => {
                 let slot = target * 8;
-                vec![buy(&block(gateway, slot, 1)).await?, buy(&block(gateway, slot, 2)).await?]
+                vec![buy(&gateway.block(slot, 1)).await?, buy(&gateway.block(slot, 2)).await?]
             }
             Fault::SurroundVote => {
                 gateway.signs(&gateway.vote(target, 1)).await?;
-                vec![buy(&vote(gateway, target - 2, target + 1)).await?]
+                vec![buy(&gateway.vote_from(target - 2, target + 1, 9)).await?]
             }
             _ => {
                 gateway.signs(&gateway.vote(target, 1)).await?;
@@ -590,22 +590,4 @@ fn judged(log: &Log, server_id: Option<u32>, (slashed, bounty, reporter): (U256,
     let place = log.transaction_hash.zip(log.block_number);
     let (transaction, block) = place.ok_or_else(|| eyre!("an event of no block"))?;
     Ok(Judged { server_id, block, transaction, slashed, bounty, reporter })
-}
-
-fn block(gateway: &Gateway, slot: u64, root: u8) -> Value {
-    let root = B256::repeat_byte(root);
-    let header = json!({
-        "slot": slot.to_string(), "proposer_index": "1", "parent_root": root, "state_root": root, "body_root": root,
-    });
-    gateway.request("BLOCK_V2", "beacon_block", json!({ "version": "FULU", "block_header": header }))
-}
-
-fn vote(gateway: &Gateway, source: u64, target: u64) -> Value {
-    let root = B256::repeat_byte(9);
-    let data = json!({
-        "slot": (target * 8).to_string(), "index": "0", "beacon_block_root": root,
-        "source": { "epoch": source.to_string(), "root": root },
-        "target": { "epoch": target.to_string(), "root": root },
-    });
-    gateway.request("ATTESTATION", "attestation", data)
 }

@@ -118,15 +118,29 @@ impl Client {
         json!({"type": kind, "fork_info": {"fork": fork, "genesis_validators_root": GENESIS_VALIDATORS_ROOT}, member: payload})
     }
 
-    /// A vote in the first slot of `target`.
+    /// A vote in the first slot of `target`, from the epoch before.
     pub fn vote(&self, target: u64, root: u8) -> Value {
+        self.vote_from(target - 1, target, root)
+    }
+
+    /// A vote in the first slot of `target`.
+    pub fn vote_from(&self, source: u64, target: u64, root: u8) -> Value {
         let root = B256::repeat_byte(root);
         let data = json!({
             "slot": (target * 8).to_string(), "index": "0", "beacon_block_root": root,
-            "source": {"epoch": (target - 1).to_string(), "root": root},
+            "source": {"epoch": source.to_string(), "root": root},
             "target": {"epoch": target.to_string(), "root": root},
         });
         self.request("ATTESTATION", "attestation", data)
+    }
+
+    /// A block, of which nothing is known but its header.
+    pub fn block(&self, slot: u64, root: u8) -> Value {
+        let root = B256::repeat_byte(root);
+        let header = json!({
+            "slot": slot.to_string(), "proposer_index": "1", "parent_root": root, "state_root": root, "body_root": root,
+        });
+        self.request("BLOCK_V2", "beacon_block", json!({"version": "FULU", "block_header": header}))
     }
 
     /// A sync committee message: a duty with a slot that nobody is slashed for.

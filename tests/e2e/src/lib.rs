@@ -4,6 +4,7 @@
 pub mod anvil;
 pub mod beacon;
 pub mod by_hand;
+pub mod checker;
 pub mod deal;
 pub mod dealt;
 pub mod door;

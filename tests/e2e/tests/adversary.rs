@@ -3,11 +3,11 @@
 
 use eyre::{Result, eyre};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use stkr_e2e::checker::Checker;
 use stkr_e2e::faults::{Fault, Play, Played, play};
-use stkr_e2e::process::{binary, workspace_root};
+use stkr_e2e::process::binary;
 
 const BLOCK_MS: u64 = 400;
 
@@ -19,20 +19,8 @@ async fn played(fault: Fault, dir: &Path) -> Result<Played> {
     Ok(played)
 }
 
-/// What the checker says of `line`: its exit code, and the reason on its last line ("" if it agrees).
 fn check(line: &Value, of: &Played) -> Result<(Option<i32>, String)> {
-    let mut child = Command::new("node")
-        .arg(workspace_root().join("xtask/checker/fault.mjs"))
-        .args(["--rpc", &of.network.anvil.url, "--deployment"])
-        .arg(&of.network.deployment_file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().ok_or_else(|| eyre!("no stdin"))?.write_all(line.to_string().as_bytes())?;
-    let output = child.wait_with_output()?;
-    let said: Value = serde_json::from_slice(&output.stdout)?;
-    Ok((output.status.code(), said["reason"].as_str().unwrap_or_default().to_owned()))
+    Checker::Fault.judge(line, &of.network.anvil.url, &of.network.deployment_file, Stdio::null())
 }
 
 #[tokio::test]

@@ -2,31 +2,19 @@
 
 use eyre::{Result, bail, eyre};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 use stkr_core::ShareIndex;
 use stkr_e2e::Process;
-use stkr_e2e::process::{binary, workspace_root};
+use stkr_e2e::checker::Checker;
+use stkr_e2e::process::binary;
 use stkr_protocol::messages::{Body, DealingBody, Round, SignedMessage};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// What the checker says of `line`: its exit code, and the reason on its last line ("" if it agrees).
 fn check(line: &Value, rpc: &str, deployment: &Path) -> Result<(Option<i32>, String)> {
-    let mut child = Command::new("node")
-        .arg(workspace_root().join("xtask/checker/check.mjs"))
-        .args(["--rpc", rpc, "--deployment"])
-        .arg(deployment)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().ok_or_else(|| eyre!("no stdin"))?.write_all(line.to_string().as_bytes())?;
-    let output = child.wait_with_output()?;
-    let said: Value = serde_json::from_slice(&output.stdout)?;
-    Ok((output.status.code(), said["reason"].as_str().unwrap_or_default().to_owned()))
+    Checker::Pool.judge(line, rpc, deployment, Stdio::null())
 }
 
 /// A lie: where in the line, what stands there instead, and how the checker's reason must begin. A checker that fails

@@ -2,14 +2,14 @@
 
 use crate::{Args, Progress, STEP_WIDTH};
 use clap::ValueEnum as _;
-use eyre::{Context, Result, bail, ensure};
+use eyre::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use stkr_e2e::Network;
+use stkr_e2e::checker::Checker;
 use stkr_e2e::faults::{Fault, Play, play};
-use stkr_e2e::process::workspace_root;
 
 /// Prints what can go wrong, one name per line.
 pub(crate) fn list() -> Result<()> {
@@ -55,16 +55,6 @@ pub(crate) async fn run(args: &Args, fault: Fault, dir: &Path) -> Result<()> {
 
 /// Feeds the line to the checker; its words go to stderr.
 fn check(network: &Network, line: &Value) -> Result<bool> {
-    let mut child = Command::new("node")
-        .arg(workspace_root().join("xtask/checker/fault.mjs"))
-        .args(["--rpc", &network.anvil.url, "--deployment"])
-        .arg(&network.deployment_file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .wrap_err("start the checker; is Node installed?")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        writeln!(stdin, "{line}")?;
-    }
-    Ok(child.wait()?.success())
+    let (code, _) = Checker::Fault.judge(line, &network.anvil.url, &network.deployment_file, Stdio::inherit())?;
+    Ok(code == Some(0))
 }

@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 use stkr_adversary::foreign_deposit;
 use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools};
 use stkr_e2e::anvil::{CHAIN_ID, GENESIS_FORK_VERSION, advance_time, fund};
+use stkr_e2e::checker::Checker;
 use stkr_e2e::network::write_secret;
-use stkr_e2e::process::workspace_root;
 use stkr_e2e::{Network, Options};
 
 use crate::{Args, Progress};
@@ -260,18 +260,8 @@ fn processes(network: &Network) -> Result<Vec<ProcessLine>> {
 
 /// Feeds the line to the checker; its words go to stderr.
 fn check(network: &Network, line: &serde_json::Value) -> Result<bool> {
-    let mut child = Command::new("node")
-        .arg(workspace_root().join("xtask/checker/check.mjs"))
-        .args(["--rpc", &network.anvil.url, "--deployment"])
-        .arg(&network.deployment_file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .wrap_err("start the checker; is Node installed?")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        writeln!(stdin, "{line}")?;
-    }
-    Ok(child.wait()?.success())
+    let (code, _) = Checker::Pool.judge(line, &network.anvil.url, &network.deployment_file, Stdio::inherit())?;
+    Ok(code == Some(0))
 }
 
 /// Starts the server that the checker killed again.
