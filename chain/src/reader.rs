@@ -77,7 +77,7 @@ pub struct ServerInfo {
     /// A fault of it was proven, and governance has not reinstated it since.
     pub locked_out: bool,
     /// How often governance reinstated it.
-    pub terms: u16,
+    pub terms: u8,
     /// Account that registered it.
     pub operator: Address,
     /// Wei.

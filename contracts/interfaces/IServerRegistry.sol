@@ -22,26 +22,26 @@ enum ServerStatus {
 }
 
 /// @notice A server as the chain knows it.
-/// @dev Three storage slots: [signer, status, kind, seats, unbondingEnds, lockedOut, terms], [operator, bond],
-/// [tlsFingerprint].
+/// @dev Three storage slots: [signer, status, lockedOut, terms, bond], all that a slash or a finalisation touches; [operator, kind,
+/// seats, unbondingEnds]; [tlsFingerprint].
 struct Server {
     /// secp256k1 address that signs every protocol message of this server (EIP-712).
     address signer;
     ServerStatus status;
+    /// A fault was proven: no seat, no acknowledgement and no vote until governance reinstates the server. Beside the status,
+    /// for a server that is locked out still leaves, is suspended or holds its seats as any other.
+    bool lockedOut;
+    /// How often the server was reinstated. Penalties of one term are not those of the next.
+    uint8 terms;
+    /// Wei, below 2^72 (4,722 ether). Seats at 0.1 ether and more each can so never overflow.
+    uint72 bond;
+    /// Account that registered the server, may change it and gets its bond back.
+    address operator;
     ServerKind kind;
     /// Seats this server holds in live committees; each reserves `seatBond()` of the bond.
     uint16 seats;
     /// Unix time (seconds) from which the bond of a Leaving server can be withdrawn; 0 before `announceLeave`.
     uint40 unbondingEnds;
-    /// A fault was proven: no seat, no acknowledgement and no vote until governance reinstates the server. Beside the status,
-    /// for a server that is locked out still leaves, is suspended or holds its seats as any other.
-    bool lockedOut;
-    /// How often the server was reinstated. Penalties of one term are not those of the next.
-    uint16 terms;
-    /// Account that registered the server, may change it and gets its bond back.
-    address operator;
-    /// Wei.
-    uint96 bond;
     /// SHA-256 of the DER certificate the server presents on TLS 1.3.
     bytes32 tlsFingerprint;
 }
@@ -75,7 +75,7 @@ interface IServerRegistry {
     event ServerLockedOut(uint32 indexed id);
     /// @notice Emitted when governance reinstates server `id` after an investigation that found `reason`; its `terms` begin
     /// anew.
-    event ServerReinstated(uint32 indexed id, uint16 terms, string reason);
+    event ServerReinstated(uint32 indexed id, uint8 terms, string reason);
     /// @notice Emitted when server `id` signs with `signer` from now on, in committees that are still to come.
     event SignerChanged(uint32 indexed id, address indexed signer);
     /// @notice Emitted when `reporter` withdraws its bounties.
@@ -106,7 +106,9 @@ interface IServerRegistry {
     /// @notice Raised when server `id` is not Online.
     error NotOnline(uint32 id);
     /// @notice Raised when `bond` wei of server `id` cover no seat more than the `seats` it holds.
-    error NoFreeSeat(uint32 id, uint16 seats, uint96 bond);
+    error NoFreeSeat(uint32 id, uint16 seats, uint72 bond);
+    /// @notice Raised when server `id` was reinstated 255 times: it is not given another term.
+    error NoMoreTerms(uint32 id);
     /// @notice Raised when a member is not Active.
     error MemberNotActive(uint32 id, ServerStatus status);
     /// @notice Raised when a parameter lies outside its bounds.
@@ -171,7 +173,7 @@ interface IServerRegistry {
 
     /// @notice Governance: after an investigation, lets a locked-out server take part again; `reason` says what was found.
     /// @dev The bond must have been topped up: `minBond()` and a `seatBond()` for each seat. Emitted: `ServerReinstated`.
-    /// Raised: `UnknownServer`, `NotLockedOut`, `WrongServerStatus` (Leaving, Left), `MissingReason`, `BondTooSmall`.
+    /// Raised: `UnknownServer`, `NotLockedOut`, `WrongServerStatus` (Leaving, Left), `MissingReason`, `BondTooSmall`, `NoMoreTerms`.
     function reinstate(uint32 id, string calldata reason) external;
 
     /// @notice Governance: Registered or Suspended -> Active; the server can be drawn from now on.
@@ -227,7 +229,7 @@ interface IServerRegistry {
     function server(uint32 id) external view returns (Server memory);
 
     /// @notice How often server `id` was reinstated.
-    function terms(uint32 id) external view returns (uint16);
+    function terms(uint32 id) external view returns (uint8);
 
     /// @notice Servers registered so far; ids are 1 to this number.
     function serverCount() external view returns (uint32);

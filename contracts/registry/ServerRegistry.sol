@@ -110,13 +110,13 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         _servers[id] = Server({
             signer: signer,
             status: ServerStatus.Registered,
+            lockedOut: false,
+            terms: 0,
+            bond: msg.value.toUint72(),
+            operator: msg.sender,
             kind: kind,
             seats: 0,
             unbondingEnds: 0,
-            lockedOut: false,
-            terms: 0,
-            operator: msg.sender,
-            bond: msg.value.toUint96(),
             tlsFingerprint: tlsFingerprint
         });
         emit ServerRegistered(id, msg.sender, signer, kind, tlsFingerprint, endpoint, msg.value);
@@ -126,7 +126,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function addBond(uint32 id) external payable {
         Server storage it = _known(id);
         require(it.status != ServerStatus.Left, WrongServerStatus(id, it.status));
-        uint96 bond = (uint256(it.bond) + msg.value).toUint96();
+        uint72 bond = (uint256(it.bond) + msg.value).toUint72();
         it.bond = bond;
         emit BondChanged(id, bond);
     }
@@ -184,8 +184,10 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function slash(uint32 id, address reporter) external returns (uint256 amount, uint256 bounty) {
         require(msg.sender == COURT, NotCourt(msg.sender));
         Server storage it = _known(id);
-        uint96 bond = it.bond;
-        uint96 slashed = seatBond < bond ? seatBond : bond;
+        uint72 bond = it.bond;
+        uint256 share = seatBond;
+        // The cast is safe: the smaller of the two is no more than the bond.
+        uint72 slashed = share < bond ? uint72(share) : bond;
         amount = slashed;
         bounty = amount / BOUNTY_DIVISOR;
         it.bond = bond - slashed;
@@ -212,6 +214,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function reinstate(uint32 id, string calldata reason) external restricted {
         Server storage it = _known(id);
         require(it.lockedOut, NotLockedOut(id));
+        require(it.terms < type(uint8).max, NoMoreTerms(id));
         require(it.status < ServerStatus.Leaving, WrongServerStatus(id, it.status));
         require(bytes(reason).length != 0, MissingReason());
         uint256 required = uint256(it.seats) * seatBond;
@@ -280,11 +283,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
             Server storage it = _member(ids[i]);
             require(it.kind == ServerKind.Online, NotOnline(ids[i]));
             uint16 seats = it.seats;
-            uint96 bond = it.bond;
-            require(
-                seats < type(uint16).max && (uint256(seats) + 1) * reserved <= bond,
-                NoFreeSeat(ids[i], seats, bond)
-            );
+            uint72 bond = it.bond;
+            require((uint256(seats) + 1) * reserved <= bond, NoFreeSeat(ids[i], seats, bond));
             it.seats = ++seats;
             emit SeatsChanged(ids[i], seats);
         }
@@ -319,7 +319,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc IServerRegistry
-    function terms(uint32 id) external view returns (uint16) {
+    function terms(uint32 id) external view returns (uint8) {
         return _servers[id].terms;
     }
 
@@ -392,8 +392,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     function _takeSeat(Draw memory draw, uint32 id) private returns (bool) {
         Server storage it = _servers[id];
         uint256 seats = it.seats;
-        // The second condition: a seat more than fits must not make every draw that meets this server revert.
-        if (it.status != ServerStatus.Active || seats == type(uint16).max) return false;
+        if (it.status != ServerStatus.Active) return false;
         if (it.lockedOut) return false;
         if ((seats + 1) * draw.seatBond > it.bond) return false;
 
@@ -408,7 +407,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         if (held >= draw.operatorCap) return false;
 
         draw.operators[draw.taken++] = operator;
-        // Below type(uint16).max, see above.
+        // The cast is safe: a bond covers no 65,536 seats, see `Server`.
         uint16 newSeats = uint16(seats + 1);
         it.seats = newSeats;
         emit SeatsChanged(id, newSeats);

@@ -83,7 +83,7 @@ pub enum Incident {
     #[serde(rename_all = "camelCase")]
     Reinstated {
         /// How often by now.
-        terms: u16,
+        terms: u8,
         /// What the investigation found.
         reason: String,
     },

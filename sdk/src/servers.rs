@@ -53,7 +53,7 @@ pub struct ServerInfo {
     /// A fault of it was proven, and governance has not reinstated it since: no new seat until then.
     pub locked_out: bool,
     /// How often governance reinstated it.
-    pub terms: u16,
+    pub terms: u8,
     /// SHA-256 of its TLS certificate.
     pub tls_fingerprint: B256,
     /// `https://host:port`, from its latest event.

@@ -29,11 +29,11 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "proveInvalidPartial", "first of a reporter");
 
         reportInvalid(invalid(0, ROOT));
-        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 265_000, "an invalid partial");
+        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 254_000, "an invalid partial");
         reportInvalid(invalid(0, ROOT2));
         _snap(GROUP, "proveInvalidPartial", "recorded only");
         reportGarbage(garbage(1, ROOT));
-        _assertBudget(_snap(GROUP, "proveGarbagePartial"), 160_000, "a garbage partial");
+        _assertBudget(_snap(GROUP, "proveGarbagePartial"), 145_000, "a garbage partial");
         reportConflict(vote(2, 9, 10, ROOT), vote(2, 9, 10, ROOT2));
         _assertBudget(_snap(GROUP, "proveConflictingDuties", "double vote"), 120_000, "conflicting duties");
         // A key of servers that nobody has accused yet.

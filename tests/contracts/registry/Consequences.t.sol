@@ -241,6 +241,21 @@ contract ConsequencesTest is RegistryFixture {
         assertFalse(servers.isActive(1));
     }
 
+    /// A term that began again with the number of an old one would make old penalties those of the new.
+    function test_Reinstate_TermsNeverBeginAgain() public {
+        vm.deal(address(this), 256 ether);
+        for (uint256 i; i < 255; ++i) {
+            _slash(4, reporter);
+            servers.addBond{value: 0.5 ether}(4);
+            servers.reinstate(4, "again");
+        }
+        _slash(4, reporter);
+        servers.addBond{value: 0.5 ether}(4);
+        vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NoMoreTerms.selector, 4));
+        servers.reinstate(4, "again");
+        assertEq(servers.terms(4), 255);
+    }
+
     function testFuzz_Reinstate_OnceForEachLockOut(uint8 rounds, uint96 topUp, string calldata reason)
         public
     {
