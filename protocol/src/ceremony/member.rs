@@ -141,6 +141,20 @@ impl Member {
             .collect()
     }
 
+    /// What this member tells whoever asks: its own messages, and once the ceremony failed for it also all that others said.
+    ///
+    /// Whoever carries messages chooses what each member sees. A member that was shown an equivocation or a bad dealing which
+    /// nobody else was shown gives no acknowledgement; if it kept the reason to itself, its silence would convict it.
+    #[must_use]
+    pub fn told(&self) -> Vec<&SignedMessage> {
+        let mut told = self.published();
+        if self.failure.is_some() {
+            // Never an own message that is not published: among them is the dealing.
+            told.extend(self.board.messages().filter(|message| message.index != self.me));
+        }
+        told
+    }
+
     /// Where this member stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
