@@ -20,9 +20,7 @@ use stkr_node::{config, secrets};
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Board, Context, Phase};
-use stkr_protocol::messages::{
-    Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage,
-};
+use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage};
 use stkr_server::chain::ChainView;
 use stkr_server::config::ServerConfig;
 
@@ -94,9 +92,8 @@ impl BadDealer {
         if let Some(dealing) = self.dealing.clone() {
             let dealing_hash = dealing.digest(self.board.context().domain());
             said.push(self.say(key, Body::DealingCommitment(DealingCommitmentBody { dealing_hash })));
-            if self.is_complete(Round::DealingCommitment) {
-                let commitments_hash = self.commitments_hash();
-                said.push(self.say(key, Body::CommitmentSet(CommitmentSetBody { commitments_hash })));
+            if let Some(set) = self.board.commitment_set() {
+                said.push(self.say(key, Body::CommitmentSet(set)));
                 if self.is_complete(Round::CommitmentSet) {
                     said.push(dealing);
                 }
@@ -120,15 +117,6 @@ impl BadDealer {
 
     fn is_complete(&self, round: Round) -> bool {
         self.board.missing(round).is_empty()
-    }
-
-    fn commitments_hash(&self) -> B256 {
-        let committed = |index| match &self.board.message(Round::DealingCommitment, index)?.body {
-            Body::DealingCommitment(body) => Some(body.dealing_hash),
-            _ => None,
-        };
-        let hashes: Vec<B256> = self.board.context().threshold().indices().filter_map(committed).collect();
-        keccak256(hashes.concat())
     }
 
     fn deal(&self, key: &SignerKey) -> Result<SignedMessage> {

@@ -260,7 +260,7 @@ mod tests {
     use stkr_protocol::ProtocolDomain;
     use stkr_protocol::ceremony::{Board, MemberId, Transcript};
     use stkr_protocol::evidence::{Accused, EvidenceFile, Proof};
-    use stkr_protocol::messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round};
+    use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round};
 
     const KEY: u64 = 5;
 
@@ -390,8 +390,7 @@ mod tests {
         board.accept(say(Body::DealingCommitment(DealingCommitmentBody { dealing_hash }))).unwrap();
         relay(&mut board);
         let theirs = board.message(Round::CommitmentSet, ShareIndex::new(1).unwrap()).unwrap().body.clone();
-        let Body::CommitmentSet(CommitmentSetBody { commitments_hash }) = theirs else { unreachable!() };
-        board.accept(say(Body::CommitmentSet(CommitmentSetBody { commitments_hash }))).unwrap();
+        board.accept(say(theirs)).unwrap();
         relay(&mut board);
         board.accept(dealing).unwrap();
         let answers = relay(&mut board);

@@ -229,11 +229,18 @@ impl Board {
         }
     }
 
-    pub(super) fn set(&self, index: ShareIndex) -> Option<B256> {
+    pub(super) fn set(&self, index: ShareIndex) -> Option<CommitmentSetBody> {
         match self.message(Round::CommitmentSet, index)?.body {
-            Body::CommitmentSet(CommitmentSetBody { commitments_hash }) => Some(commitments_hash),
+            Body::CommitmentSet(set) => Some(set),
             _ => None,
         }
+    }
+
+    /// The set that every member of this committee signs, once all commitments are there.
+    #[must_use]
+    pub fn commitment_set(&self) -> Option<CommitmentSetBody> {
+        let committee_hash = self.context.committee_hash();
+        Some(CommitmentSetBody { committee_hash, commitments_hash: self.commitments_hash()? })
     }
 
     /// A dealing and its hash.
