@@ -10,6 +10,5 @@ pub mod foreign;
 pub mod front;
 pub mod split_view;
 pub mod two_faced;
-pub mod wrong_share;
 
 pub use foreign::{ForeignDeposit, foreign_deposit};

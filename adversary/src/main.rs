@@ -5,7 +5,6 @@ use eyre::Result;
 use std::path::PathBuf;
 use stkr_adversary::accomplice::Lie;
 use stkr_adversary::bad_dealer::Flaw;
-use stkr_core::ShareIndex;
 
 #[derive(Parser)]
 #[command(about = "Commits one fault on command; for tests and devnets only")]
@@ -16,16 +15,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Fault {
-    /// Answer signing requests under a share that nobody dealt.
-    WrongShare {
-        /// Configuration of the honest server to replace.
-        #[arg(long)]
-        config: PathBuf,
-        /// Share index of that server.
-        #[arg(long)]
-        index: u8,
-    },
-    /// Sign every duty that anybody asks for, under the server's own share and without slashing protection.
+    /// Sign everything that anybody asks for, without slashing protection.
     Accomplice {
         /// Configuration of the honest server to replace.
         #[arg(long)]
@@ -53,9 +43,6 @@ fn main() -> Result<()> {
     let fault = Args::parse().fault;
     tokio::runtime::Runtime::new()?.block_on(async {
         match fault {
-            Fault::WrongShare { config, index } => {
-                stkr_adversary::wrong_share::serve(&config, ShareIndex::new(index)?).await
-            }
             Fault::BadDealing { config, flaw } => stkr_adversary::bad_dealer::serve(&config, flaw).await,
             Fault::Accomplice { config, key_id, lie } => stkr_adversary::accomplice::serve(&config, key_id, lie).await,
         }

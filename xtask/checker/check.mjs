@@ -371,9 +371,9 @@ async function drawAgain(before, deployment, { topics: [keyId, consumer], data }
     const chosen = step + Number(BigInt(hex(keccak(seed, word(step)))) % BigInt(ids.length - step));
     const id = ids[chosen];
     ids[chosen] = ids[step];
-    const [, status, , seats, , lockedOut, , operator, bond] = await before.view(
+    const [, status, lockedOut, , bond, operator, , seats] = await before.view(
       deployment.serverRegistry, "server(uint32)",
-      ["address", "uint8", "uint8", "uint16", "uint48", "uint256", "uint16", "address", "uint96"], id);
+      ["address", "uint8", "uint256", "uint8", "uint72", "address", "uint8", "uint16"], id);
     const held = BigInt(operators.filter((other) => other === operator).length);
     if (status !== SERVER_ACTIVE || lockedOut !== 0n || (seats + 1n) * seatBond > bond) continue;
     if (operator === excluded || held >= cap) continue;

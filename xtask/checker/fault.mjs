@@ -18,7 +18,7 @@ const PROVEN = "FaultProven(uint8,uint32,uint256,uint32,bytes32,address,uint256,
 const PROVIDER_PROVEN = "ProviderFaultProven(uint256,uint64,address,bytes32,address,uint256,uint256)";
 /** Words of IServerRegistry.Server. */
 const SERVER = Array(10).fill("uint256");
-const [LOCKED_OUT, BOND] = [5, 8];
+const [LOCKED_OUT, BOND] = [2, 4];
 const KEY_LIVE = 3n;
 
 function checkShape(line) {

@@ -314,11 +314,11 @@ impl Scene {
         let key = self.key_id.to_string();
         match fault {
             Fault::InvalidPartial => {
-                self.corrupt("accomplice", &["--key-id", &key, "--lie", "wrong-point"])?;
+                self.corrupt("accomplice", &["--key-id", &key, "--lie", "wrong-share"])?;
                 self.meet(self.gateway()?.vote(self.gateway()?.epoch()?, 1)).await
             }
             Fault::GarbagePartial => {
-                self.corrupt("accomplice", &["--key-id", &key, "--lie", "no-point"])?;
+                self.corrupt("accomplice", &["--key-id", &key, "--lie", "outside-subgroup"])?;
                 self.meet(self.gateway()?.vote(self.gateway()?.epoch()?, 1)).await
             }
             Fault::UnauthorisedExit => {

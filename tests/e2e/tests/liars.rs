@@ -88,7 +88,8 @@ async fn pool_with_a_liar(network: &mut Network, provider: &PrivateKeySigner) ->
     network.kill_server(liar);
     let config = network.servers[liar].config.clone();
     let folder = config.parent().ok_or_else(|| eyre!("the configuration is in no folder"))?.to_owned();
-    let args = ["wrong-share".into(), "--config".into(), config.display().to_string(), "--index".into(), "1".into()];
+    let (file, key) = (config.display().to_string(), key.to_string());
+    let args = ["accomplice", "--config", &file, "--key-id", &key, "--lie", "wrong-share"].map(str::to_owned);
     let mut process = Process::start("liar", &binary("stkr-adversary")?, &args, &folder)?;
     process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
     Ok((pool, id, process))
