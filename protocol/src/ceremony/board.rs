@@ -222,6 +222,15 @@ impl Board {
         DefectiveDealing::find(dealing, (threshold.t(), threshold.n()), self.one_time_keys(), &self.context.domain)
     }
 
+    /// A commitment and a dealing of this member that is not its.
+    #[must_use]
+    pub fn broken_commitment(&self, dealer: ShareIndex) -> Option<Equivocation> {
+        let ((_, dealt), committed) = (self.dealing(dealer)?, self.committed(dealer)?);
+        let of = |round| self.message(round, dealer).cloned();
+        let (first, second) = (of(Round::DealingCommitment)?, of(Round::Dealing)?);
+        (dealt != committed).then_some(Equivocation { first, second })
+    }
+
     pub(super) fn committed(&self, index: ShareIndex) -> Option<B256> {
         match self.message(Round::DealingCommitment, index)?.body {
             Body::DealingCommitment(DealingCommitmentBody { dealing_hash }) => Some(dealing_hash),
