@@ -1,5 +1,5 @@
 //! A member of key ceremonies that deals badly: one member gets a share that is not its own, or everybody what is no dealing, or it
-//! commits to two.
+//! commits to two, or deals well and then says nothing more.
 //!
 //! Up to the reveal it keeps to the protocol, so that nobody can tell before the dealings are on the table.
 
@@ -36,6 +36,8 @@ pub enum Flaw {
     Malformed,
     /// It commits to two dealings, both good.
     Two,
+    /// Its dealing is good, and it never acknowledges the key: nobody can tell, and nobody gets the key.
+    Silent,
 }
 
 /// The member in one ceremony.
@@ -148,7 +150,7 @@ impl BadDealer {
                 *body.shares.get_mut(last).ok_or_else(|| eyre!("nobody to cheat"))? ^= 1;
             }
             Flaw::Malformed => body.commitments.truncate(body.commitments.len() - 128),
-            Flaw::Two => {}
+            Flaw::Two | Flaw::Silent => {}
         }
         let sender = (context.key_id(), context.attempt(), self.me);
         Ok(SignedMessage::sign(context.domain(), key, sender, Body::Dealing(body)))
