@@ -59,6 +59,8 @@ contract AcknowledgementsTest is AcknowledgementFixture {
     }
 
     /// Everybody is asked for the same, whatever t and n are, and it is what `finalise` takes.
+    /// forge-config: default.fuzz.runs = 100
+    /// forge-config: long.fuzz.runs = 1000
     function testFuzz_ChallengeAcknowledgement_ComputesTheKey(uint8 size, uint8 index, uint256 seed) public {
         uint8[2][5] memory sizes = [[uint8(3), 4], [4, 5], [4, 6], [5, 7], [7, 10]];
         uint8[2] memory of_ = sizes[size % 5];
@@ -458,6 +460,8 @@ contract AcknowledgementsTest is AcknowledgementFixture {
     }
 
     /// Every share of every dealing: only a bad one is an answer.
+    /// forge-config: default.fuzz.runs = 200
+    /// forge-config: long.fuzz.runs = 2000
     function testFuzz_AnswerBadDealing_ExactlyTheBadOnes(uint8 dealer, uint8 recipient, uint256 share)
         public
     {
@@ -505,6 +509,8 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         }
     }
 
+    /// forge-config: default.fuzz.runs = 200
+    /// forge-config: long.fuzz.runs = 2000
     function testFuzz_AnswerMalformedDealing_NoHonestOneIs(uint8 dealer, uint8 defect, uint8 position)
         public
     {
