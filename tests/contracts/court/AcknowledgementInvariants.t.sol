@@ -160,7 +160,7 @@ contract AcknowledgementHandler is AcknowledgementFixture {
     }
 }
 
-/// @title The sentence C5 of docs/invariants.md
+/// @title The sentence C4 of docs/invariants.md
 contract AcknowledgementInvariantsTest is Campaign {
     AcknowledgementHandler private handler;
 
@@ -198,10 +198,10 @@ contract AcknowledgementInvariantsTest is Campaign {
     }
 
     /// forge-config: default.invariant.runs = 16
-    function invariant_C5() public {
+    function invariant_C4() public {
         uint256 fees = handler.feesOpen() + handler.feesOwed();
-        assertEq(handler.held(), fees, "C5: it holds fees and nothing else");
-        assertEq(fees, handler.feesIn() - handler.feesOut(), "C5: fees");
-        assertEq(handler.violation(), "", "C5");
+        assertEq(handler.held(), fees, "C4: it holds fees and nothing else");
+        assertEq(fees, handler.feesIn() - handler.feesOut(), "C4: fees");
+        assertEq(handler.violation(), "", "C4");
     }
 }
