@@ -49,7 +49,7 @@ contract Acknowledgements is IAcknowledgements {
     );
     uint256 private constant SHARE = 32;
     /// What the dearest answer, a proof of possession that is none, costs at most as a whole transaction (snapshots/).
-    uint256 private constant ANSWER_GAS = 350_000;
+    uint256 private constant ANSWER_GAS = 280_000;
     uint256 private constant TIP = 1 gwei;
 
     /// @inheritdoc IAcknowledgements
