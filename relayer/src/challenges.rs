@@ -34,7 +34,7 @@ pub const DAY: u64 = 7_200;
 /// Gas that an answer is taken to cost until it is in a block; `Court.ANSWER_GAS`.
 pub const ANSWER_GAS: u64 = 120_000;
 /// The same of an answer to who is asked for an acknowledgement: the dearest shows a proof of possession that is none.
-pub const ACKNOWLEDGEMENT_GAS: u64 = 350_000;
+pub const ACKNOWLEDGEMENT_GAS: u64 = 280_000;
 const SECONDS_PER_BLOCK: u64 = 12;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
 const TIME_TO_ASK: u64 = 25 * 3600;
@@ -79,7 +79,7 @@ pub fn left_alone(view: &View, clock: &Clock, planned: &[Action]) -> Vec<String>
     let open = by_urgency(view, clock).into_iter().filter(|it| !planned.contains(&it.action.step()));
     open.map(|it| {
         format!(
-            "server {} ({}) has {} to answer a challenge, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
+            "server {} ({}) is challenged to answer {}, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
             it.server_id, it.who, it.until
         )
     })
@@ -565,7 +565,9 @@ mod tests {
         assert_eq!(planned(&policy, &Known::default()), urgent);
         let told = left_alone(&view, &at(50, now), &urgent);
         assert!(
-            told.len() == 1 && told[0].starts_with("server 4 (member 1 of key 9, attempt 2) has until unix"),
+            told.len() == 1
+                && told[0]
+                    .starts_with("server 4 (member 1 of key 9, attempt 2) is challenged to answer until unix time"),
             "{told:?}"
         );
         let spent = [("answer_challenge/8/1/00/700".to_owned(), 1)].into();

@@ -3,6 +3,8 @@
 //! One pass does everything that can be done now and keeps nothing that the next pass could not find out again, so it
 //! does not matter after which line the process dies.
 
+mod acknowledgements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +12,8 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider as _;
-use stkr_chain::acknowledgements::{self, Asked as AckAsked, Shown};
-use stkr_chain::bindings::{Acknowledgements, Court, KeyRegistry, Micropools};
+use stkr_chain::acknowledgements as asked_members;
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
 use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, court, header};
@@ -24,11 +26,11 @@ use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
-use stkr_protocol::evidence::{EvidenceFile, Holder, Proof};
+use stkr_protocol::evidence::{EvidenceFile, Holder};
 use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 
-use crate::carry::{Carrier, Member, Reply};
+use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
 use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
 use crate::picture::Picture;
@@ -40,7 +42,7 @@ use crate::status::{
     Status,
 };
 use crate::store::Store;
-use crate::view::{AcknowledgementChallenge, Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
+use crate::view::{Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
 use crate::workers::{self, AcknowledgementState, AnswerState, CeremonyState, CollectionState, Job, Worker};
 
 /// First and longest pause before a step that the contract refused is tried again.
@@ -398,7 +400,7 @@ impl Engine {
                 return Ok(self.acknowledge(action.step(), *asked, *server_id, *deadline));
             }
             Action::ProveUnacknowledged { asked, .. } => {
-                acknowledgements::prove_unanswered(self.parts.deployment.court, *asked)
+                asked_members::prove_unanswered(self.parts.deployment.court, *asked)
             }
             Action::ChallengeUnacknowledged { asked } => {
                 return self.ask_to_acknowledge(action.step(), *asked).await;
@@ -702,136 +704,6 @@ impl Engine {
             }
         }
         silent
-    }
-
-    /// Who is missing in ceremonies that wait for nothing but acknowledgements.
-    fn unacknowledged_members(&self) -> BTreeSet<acknowledgements::Asked> {
-        let mut silent = BTreeSet::new();
-        for running in self.ceremonies.values() {
-            let state = running.worker.state();
-            let ceremony = (state.status.key_id.parse(), state.status.attempt.parse());
-            if let ((Ok(key), Ok(attempt)), true) = (ceremony, state.rounds >= SILENT_ROUNDS) {
-                silent.extend(state.unacknowledged.iter().map(|index| (key, attempt, index.get())));
-            }
-        }
-        silent
-    }
-
-    fn told_on_chain(&self, key_id: u64, attempt: u16) -> impl Iterator<Item = &AcknowledgementChallenge> {
-        let members = (key_id, attempt, 0)..=(key_id, attempt, u8::MAX);
-        self.picture.view.acknowledgements.range(members).map(|(_, challenge)| challenge)
-    }
-
-    /// Sees to it that the member gets all dealings; what it or anybody says to them as a transaction once it is there.
-    fn acknowledge(&mut self, step: String, asked: AckAsked, server_id: u32, deadline: u64) -> Option<Call> {
-        let (key_id, attempt, index) = asked;
-        let of = (vec![server_id], self.peers(&[server_id]));
-        if self.acknowledgements.get(&step).is_none_or(|running| running.of != of) {
-            self.acknowledgements.remove(&step);
-            match self.start_acknowledging(asked, server_id) {
-                Ok(worker) => {
-                    tracing::info!(key_id, attempt, server_id, deadline, "answering a challenge to acknowledge a key");
-                    self.acknowledgements.insert(step.clone(), Running { of, told: 0, worker });
-                }
-                Err(reason) => {
-                    self.problems.push(format!(
-                        "the challenge to server {server_id} (member {index}) of key {key_id}, attempt {attempt}, cannot be answered from here: {reason}"
-                    ));
-                    return None;
-                }
-            }
-        }
-        let state = self.acknowledgements.get(&step)?.worker.state();
-        let trouble = state.trouble.clone();
-        let reply = state.reply.clone();
-        drop(state);
-        // What others found out is an answer, too, once the member gives none.
-        let reply = reply.or_else(|| trouble.as_ref().and_then(|_| self.known_fault(asked)));
-        if let (Some(trouble), None) = (trouble, &reply) {
-            self.problems.push(format!(
-                "server {server_id} (member {index}) of key {key_id}, attempt {attempt}, has until unix time {deadline} to acknowledge, or it loses its bond: {trouble}"
-            ));
-        }
-        let to = self.parts.deployment.acknowledgements();
-        match reply? {
-            Reply::Acknowledgement(signature) => Some(acknowledgements::answer(to, asked, &signature)),
-            Reply::Fault(proof) => acknowledgements::refuse(to, index, self.committee_of(asked)?, &proof),
-        }
-    }
-
-    fn committee_of(&self, (key_id, attempt, _): AckAsked) -> Option<&[u32]> {
-        match &self.picture.view.keys.get(&key_id).filter(|key| key.attempt == attempt)?.phase {
-            KeyPhase::Drawn(ceremony) => Some(&ceremony.committee),
-            _ => None,
-        }
-    }
-
-    /// Evidence that was found or handed in of somebody who spoils this ceremony.
-    fn known_fault(&self, asked: AckAsked) -> Option<Reply> {
-        let committee = self.committee_of(asked)?;
-        let of_ceremony = |proof: &Proof| proof.ceremony() == Some((asked.0, asked.1));
-        let mut cases = self.cases.all().iter();
-        let case = cases.find(|case| committee.contains(&case.server_id) && of_ceremony(&case.file.proof))?;
-        Some(Reply::Fault(Box::new(case.file.proof.clone())))
-    }
-
-    fn start_acknowledging(&self, asked: AckAsked, server_id: u32) -> Result<Worker<AcknowledgementState>, String> {
-        let (key_id, attempt, index) = asked;
-        let it = self.picture.view.acknowledgements.get(&asked).ok_or("it is over")?;
-        let threshold = self.picture.view.keys.get(&key_id).ok_or("its key is unknown")?.threshold;
-        let committee = self.committee_of(asked).ok_or("its ceremony is over")?;
-        let n = u8::try_from(committee.len()).map_err(|_| "its committee is too large")?;
-        let threshold = Threshold::new(threshold, n).map_err(|error| error.to_string())?;
-        // Signers as they were when the challenge was made: the contract looked, and a member may have changed its own since.
-        let signers = it.dealings.iter().map(|dealing| dealing.recover(&self.domain()));
-        let signers: Vec<_> = signers.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let members = committee.iter().zip(signers);
-        let members = members.map(|(id, signer)| MemberId { server_id: *id, signer }).collect();
-        let context = Context::new(self.domain(), key_id, attempt, threshold, members).map_err(|it| it.to_string())?;
-        let index = ShareIndex::new(index).map_err(|error| error.to_string())?;
-        let seat = Member { index, server_id, client: self.client(server_id) };
-        let (store, court) = (self.parts.store.clone(), self.parts.deployment.court);
-        let mut carrier = Carrier::open(context, vec![seat], store, court).map_err(|error| error.to_string())?;
-        carrier.give(it.dealings.iter().cloned()).map_err(|error| error.to_string())?;
-        Ok(workers::acknowledge(carrier, (index, it.acknowledgement), self.parts.pause, self.wake.clone()))
-    }
-
-    /// The challenge of a member that gives no acknowledgement, with all dealings of the bulletin.
-    async fn ask_to_acknowledge(&mut self, step: String, asked: AckAsked) -> Result<Option<Call>, ChainError> {
-        let shown = match self.shown_to(asked) {
-            Ok(shown) => shown,
-            Err(reason) => {
-                self.problems.push(format!("{step}: {reason}"));
-                return Ok(None);
-            }
-        };
-        let fee = match self.parts.intents.of_step(&step)?.is_empty() {
-            true => self.acknowledgement_fee().await?.saturating_mul(U256::from(2)),
-            false => U256::ZERO,
-        };
-        Ok(acknowledgements::challenge(self.parts.deployment.acknowledgements(), &shown, fee))
-    }
-
-    fn shown_to(&self, asked: AckAsked) -> Result<Shown, String> {
-        let (key_id, attempt, index) = asked;
-        let committee = self.committee_of(asked).ok_or("its ceremony is over")?.to_vec();
-        let stored = self.parts.store.last_committee(key_id, attempt).map_err(|error| error.to_string())?;
-        let stored = stored.ok_or("this relayer has no message of it")?;
-        let messages = self.parts.store.messages(key_id, attempt, stored).map_err(|error| error.to_string())?;
-        Shown::of(committee, &messages, index).ok_or_else(|| "this relayer lacks messages of it".to_owned())
-    }
-
-    async fn acknowledgement_fee(&self) -> Result<U256, ChainError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in &self.parts.endpoints {
-            let contract = Acknowledgements::new(self.parts.deployment.acknowledgements(), endpoint.provider());
-            let asked = async { contract.answerFee().call().await };
-            match stkr_chain::endpoint::ask_contract("reading the fee of a challenge", asked).await {
-                Ok(fee) => return Ok(fee),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     /// Sees to it that the server is asked; its answer as a transaction once it is there.

@@ -122,7 +122,7 @@ async fn court<P: Provider>(
         checks.tie("Court.ACKNOWLEDGEMENTS", at, asks, at.create(1));
         let expected = vec![word_of(keys), word_of(servers), word_of(asks), number(genesis), domain, number(chain_id)];
         immutables(checks, "Court", at, &code, expected);
-        acknowledgements(checks, provider, asks, [at, keys, servers]).await?;
+        acknowledgements(checks, provider, at.create(1), [at, keys, servers]).await?;
     }
     Ok(())
 }

@@ -205,8 +205,7 @@ async fn ask(network: &Network, ceremony: &Context, board: &Board, index: ShareI
     let messages: Vec<_> = board.messages().cloned().collect();
     let question = challenges.acknowledgement_question_from(ceremony.key_id(), server, messages).await?;
     let write = challenges.open_acknowledgement(&question, None).await?;
-    let sent = write.send_with(&EthereumWallet::from(stranger)).await?;
-    println!("a challenge for an acknowledgement of 3-of-4 costs {} gas", sent.receipt.gas_used);
+    write.send_with(&EthereumWallet::from(stranger)).await?;
     Ok(server)
 }
 
