@@ -18,7 +18,7 @@ import {Deployer, Deployment, Parameters} from "./Deployer.sol";
 ///   STKR_MIN_BOND, STKR_SEAT_BOND                              wei: 4 ether, 0.2 ether
 ///   STKR_UNBONDING_DELAY       seconds                         36 days
 ///   STKR_SEED_DELAY            blocks                          8
-///   STKR_CEREMONY_WINDOW, STKR_EVIDENCE_WINDOW                 seconds: 1 day, 36 days
+///   STKR_CEREMONY_WINDOW, STKR_EVIDENCE_WINDOW                 seconds: 2 days, 36 days
 ///   STKR_OPEN_WINDOW, STKR_KEY_WINDOW, STKR_PREDEPOSIT_WINDOW, STKR_CHALLENGE_WINDOW
 ///                                                              seconds: 30 days, 7 days, 2 days, 1 day
 ///   STKR_DEPLOYMENT_FILE       below deployments/ or target/   deployments/<chain id>.json
@@ -53,7 +53,7 @@ contract Deploy is Script, Deployer {
         p.seatBond = uint96(_number("STKR_SEAT_BOND", 0.2 ether, type(uint96).max));
         p.unbondingDelay = uint40(_number("STKR_UNBONDING_DELAY", 36 days, type(uint40).max));
         p.seedDelay = _seconds("STKR_SEED_DELAY", 8);
-        p.ceremonyWindow = _seconds("STKR_CEREMONY_WINDOW", 1 days);
+        p.ceremonyWindow = _seconds("STKR_CEREMONY_WINDOW", 2 days);
         p.evidenceWindow = _seconds("STKR_EVIDENCE_WINDOW", 36 days);
 
         p.genesisTime = _genesisTime();

@@ -13,6 +13,7 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const artifacts = path.join(root, "target/forge/release/out");
 const names = [
   "AccessManager",
+  "Acknowledgements",
   "Court",
   "IDepositContract",
   "KeyRegistry",

@@ -5,6 +5,7 @@ import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {AcknowledgementChallenge, IAcknowledgements} from "../interfaces/IAcknowledgements.sol";
 import {
     CeremonyMessage,
     Challenge,
@@ -19,6 +20,7 @@ import {
 } from "../interfaces/ICourt.sol";
 import {IKeyConsumer, IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
 import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
+import {Acknowledgements} from "./Acknowledgements.sol";
 import {Evidence} from "./Evidence.sol";
 import {BadDealing} from "./faults/BadDealing.sol";
 import {CeremonyEquivocation} from "./faults/CeremonyEquivocation.sol";
@@ -74,6 +76,8 @@ contract Court is ICourt {
     uint64 public immutable GENESIS_TIME;
     IKeyRegistry private immutable KEYS;
     IServerRegistry private immutable SERVERS;
+    /// @inheritdoc ICourt
+    IAcknowledgements public immutable ACKNOWLEDGEMENTS;
     /// EIP-712 domain of all evidence, and the chain of which it is: a proof of a ceremony then asks the key registry nothing.
     bytes32 private immutable DOMAIN;
     uint256 private immutable CHAIN_ID;
@@ -96,6 +100,7 @@ contract Court is ICourt {
         require(court == address(this), ForeignServerRegistry(address(servers), court));
         KEYS = keys;
         SERVERS = servers;
+        ACKNOWLEDGEMENTS = new Acknowledgements(keys, servers);
         DOMAIN = keys.domainSeparator();
         CHAIN_ID = block.chainid;
         GENESIS_TIME = genesisTime;
@@ -286,6 +291,14 @@ contract Court is ICourt {
             return;
         }
         bytes32 evidence = keccak256(abi.encode(id, it.deadline));
+        _punish(_upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
+    }
+
+    /// @inheritdoc ICourt
+    function proveUnansweredAcknowledgement(uint256 keyId, uint16 attempt, uint8 index) external {
+        (AcknowledgementChallenge memory it, bool guilty) = ACKNOWLEDGEMENTS.close(keyId, attempt, index);
+        if (!guilty) return;
+        bytes32 evidence = keccak256(abi.encode(keyId, attempt, index, it.deadline));
         _punish(_upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAcknowledgements} from "./IAcknowledgements.sol";
+
 /// @notice What can be proven. Penalties of one kind are not those of another. docs/court.md says what proves each.
 enum Fault {
     None,
@@ -248,9 +250,9 @@ interface ICourt {
     error AlreadyChallenged(bytes32 id);
     /// @notice Raised when no such challenge is open.
     error NoChallenge(bytes32 id);
-    /// @notice Raised when the server may still answer, up to block `deadline`.
+    /// @notice Raised when the server may still answer, up to block (of an acknowledgement: unix time) `deadline`.
     error StillTime(bytes32 id, uint64 deadline);
-    /// @notice Raised when the last block for an answer is over.
+    /// @notice Raised when the last block (of an acknowledgement: second) for an answer is over.
     error TooLate(bytes32 id, uint64 deadline);
     /// @notice Raised when this does not answer the challenge: of another signer, committee or kind, or no partial of 256 bytes.
     error NoAnswer(bytes32 id);
@@ -386,6 +388,12 @@ interface ICourt {
     /// Emitted: `FaultProven`, `FaultRecorded` or `ChallengeVoid`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external;
 
+    /// @notice A challenge to acknowledge a key (`IAcknowledgements`) that nobody answered in time; anyone may say so. The bounty is
+    /// the challenger's. If the key was made or given up meanwhile it is no fault.
+    /// @dev evidence: keccak256(abi.encode(keyId, attempt, index, deadline)). Emitted: `FaultProven` or `FaultRecorded`, and
+    /// `IAcknowledgements.AcknowledgementChallengeClosed`. Raised: `NoChallenge`, `StillTime`.
+    function proveUnansweredAcknowledgement(uint256 keyId, uint16 attempt, uint8 index) external;
+
     /// @notice Pays the caller its fees: of challenges to its servers that were answered, and of its own that were not.
     /// @dev Emitted: `FeesPaid`. Raised: `NoFees`, `TransferFailed`.
     function withdrawFees() external;
@@ -413,6 +421,9 @@ interface ICourt {
 
     /// @notice Unix time of the beacon chain's genesis: slots more than an epoch ahead of it date nothing.
     function GENESIS_TIME() external view returns (uint64);
+
+    /// @notice Where members of ceremonies are asked to acknowledge.
+    function ACKNOWLEDGEMENTS() external view returns (IAcknowledgements);
 
     /// @notice The registry that holds the bonds.
     function SERVER_REGISTRY() external view returns (address);

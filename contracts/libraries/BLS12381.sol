@@ -241,10 +241,26 @@ library BLS12381 {
         }
     }
 
+    /// @notice Adds to each point of `sums` (128 bytes each) the one of `more` in its place.
+    /// @dev G1ADD checks the curve and no subgroup. `success` is false when it refuses a point, or where there are not as many.
+    function addEachG1(bytes memory sums, bytes calldata more) internal view returns (bool success) {
+        if (sums.length != more.length) return false;
+        success = true;
+        assembly ("memory-safe") {
+            let input := mload(0x40)
+            for { let at := 0 } lt(at, mload(sums)) { at := add(at, 0x80) } {
+                let sum := add(add(sums, 0x20), at)
+                mcopy(input, sum, 0x80)
+                calldatacopy(add(input, 0x80), add(more.offset, at), 0x80)
+                success := and(success, staticcall(G1ADD_GAS, G1ADD, input, 0x100, sum, 0x80))
+            }
+        }
+    }
+
     /// @notice Sum of x^k * C_k over the points of `coefficients` (128 bytes each; a rest is left out), for a small x > 0.
     /// @dev Horner's rule by doubling and adding: for x <= 16 and t = 3 a tenth of what a G1MSM costs. G1ADD checks the curve and
     /// no subgroup. `success` is false when it refuses a point.
-    function evaluateG1(bytes calldata coefficients, uint256 x)
+    function evaluateG1(bytes memory coefficients, uint256 x)
         internal
         view
         returns (bool success, bytes memory value)
@@ -260,7 +276,7 @@ library BLS12381 {
             let summand := add(value, 0xa0)
             let factor := add(value, 0x120)
             calldatacopy(sum, calldatasize(), 0x80)
-            for { let k := div(coefficients.length, 0x80) } k {} {
+            for { let k := div(mload(coefficients), 0x80) } k {} {
                 k := sub(k, 1)
                 mcopy(factor, sum, 0x80)
                 for { let bit := highest } bit {} {
@@ -272,10 +288,10 @@ library BLS12381 {
                         success := and(success, staticcall(G1ADD_GAS, G1ADD, sum, 0x100, sum, 0x80))
                     }
                 }
-                calldatacopy(summand, add(coefficients.offset, mul(k, 0x80)), 0x80)
+                mcopy(summand, add(add(coefficients, 0x20), mul(k, 0x80)), 0x80)
                 success := and(success, staticcall(G1ADD_GAS, G1ADD, sum, 0x100, sum, 0x80))
             }
-            success := and(success, or(lt(coefficients.length, 0x80), eq(returndatasize(), 0x80)))
+            success := and(success, or(lt(mload(coefficients), 0x80), eq(returndatasize(), 0x80)))
         }
     }
 

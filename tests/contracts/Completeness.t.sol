@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 
+import {Acknowledgements} from "../../contracts/court/Acknowledgements.sol";
 import {Court} from "../../contracts/court/Court.sol";
 import {Micropools} from "../../contracts/pools/Micropools.sol";
 import {PoolVault} from "../../contracts/pools/PoolVault.sol";
@@ -15,11 +16,12 @@ import {ServerRegistry} from "../../contracts/registry/ServerRegistry.sol";
 /// list is held against the compiled contracts (nothing missing, nothing that is gone) and against the source of the
 /// tests (they exist, are of their kind, and use the function).
 contract CompletenessTest is Test {
-    string[6] private _contracts = [
+    string[7] private _contracts = [
         type(ServerRegistry).name,
         type(ProviderRegistry).name,
         type(KeyRegistry).name,
         type(Court).name,
+        type(Acknowledgements).name,
         type(Micropools).name,
         type(PoolVault).name
     ];

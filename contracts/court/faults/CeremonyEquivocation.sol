@@ -66,13 +66,12 @@ library CeremonyEquivocation {
                 );
         }
         if (round == 3) {
-            return
-                (
-                    keccak256(
-                        "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)"
-                    ),
-                    1
-                );
+            return (
+                keccak256(
+                    "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 committeeHash,bytes32 commitmentsHash)"
+                ),
+                2
+            );
         }
         if (round == DEALING) {
             return (Evidence.DEALING_TYPEHASH, 5);

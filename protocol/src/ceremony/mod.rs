@@ -109,6 +109,16 @@ impl Context {
         Ok(Self { domain, key_id, attempt, threshold, members })
     }
 
+    /// The same ceremony with other signers, index order.
+    ///
+    /// # Errors
+    /// [`ContextError`].
+    pub fn with_signers(&self, signers: &[Address]) -> Result<Self, ContextError> {
+        let members = self.members.iter().zip(signers);
+        let members = members.map(|(member, signer)| MemberId { signer: *signer, ..*member }).collect();
+        Self::new(self.domain, self.key_id, self.attempt, self.threshold, members)
+    }
+
     /// Chain and registry.
     #[must_use]
     pub const fn domain(&self) -> &ProtocolDomain {

@@ -199,7 +199,7 @@ abstract contract CourtFixture is RegistryFixture {
         string[5] memory types = [
             "OneTimeKey(uint256 keyId,uint16 attempt,uint8 index,bytes publicKey)",
             "DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)",
-            "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)",
+            "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 committeeHash,bytes32 commitmentsHash)",
             "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,bytes commitments,bytes proofOfPossession,bytes shares)",
             "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
         ];

@@ -270,6 +270,7 @@ contract SentenceTest is CourtFixture {
     function test_Views_AreThoseOfTheDeployment() public {
         assertEq(court.KEY_REGISTRY(), address(keys));
         assertEq(court.SERVER_REGISTRY(), address(servers));
+        assertEq(court.ACKNOWLEDGEMENTS().COURT(), address(court));
         assertEq(court.GENESIS_TIME(), GENESIS_TIME);
         vm.expectRevert(
             abi.encodeWithSelector(ICourt.ForeignServerRegistry.selector, address(servers), address(court))

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {CeremonyMessage, DealingDefect, DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
+import {AcknowledgementFixture} from "../court/AcknowledgementFixture.sol";
 import {DealingFixture} from "../court/DealingFixture.sol";
 import {PoolFixture} from "../pools/PoolFixture.sol";
 import {Snapshots} from "./Snapshots.sol";
@@ -56,6 +57,7 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _challenges();
         _views();
         _measuredElsewhere(GROUP, "proveProviderEquivocation");
+        _measuredElsewhere(GROUP, "proveUnansweredAcknowledgement");
         _assertComplete(GROUP);
     }
 
@@ -126,6 +128,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "KEY_REGISTRY");
         court.SERVER_REGISTRY();
         _snap(GROUP, "SERVER_REGISTRY");
+        court.ACKNOWLEDGEMENTS();
+        _snap(GROUP, "ACKNOWLEDGEMENTS");
     }
 }
 
@@ -148,5 +152,92 @@ contract CourtProviderGasTest is PoolFixture, Snapshots {
         vm.roll(block.number + 1);
         d.court.proveProviderEquivocation(a, sign(secret, aDigest), b, sign(secret, bDigest));
         _snap("Court", "proveProviderEquivocation", "first of a reporter");
+    }
+}
+
+/// @notice Questions to members of a ceremony, of servers that nobody has accused yet.
+contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
+    string private constant GROUP = "Acknowledgements";
+
+    function setUp() public override {
+        _requireProfile();
+        super.setUp();
+        addServers(6);
+    }
+
+    function test_Acknowledgements() public {
+        Running memory r = running(3, 4, 1);
+        ask(r, 1);
+        _snap(GROUP, "challengeAcknowledgement", "3-of-4");
+        Running memory large = running(7, 10, 2);
+        ask(large, 1);
+        _snap(GROUP, "challengeAcknowledgement", "7-of-10");
+        acknowledgements.answerAcknowledgement(r.c.keyId, 0, 1, acknowledgementOf(r.c, 1));
+        _dear(_snap(GROUP, "answerAcknowledgement", "first of an operator"));
+        ask(r, 2);
+        CeremonyMessage memory one = setOf(r.c, 4);
+        CeremonyMessage memory two = setOf(r.c, 4);
+        two.fields[1] = keccak256("another set");
+        bytes memory first = sign(signerSecret[r.c.committee[3]], messageDigest(one));
+        bytes memory second = sign(signerSecret[r.c.committee[3]], messageDigest(two));
+        acknowledgements.answerEquivocation(2, r.c.committee, one, first, two, second);
+        _dear(_snap(GROUP, "answerEquivocation", "first of an operator"));
+        ask(r, 3);
+        vm.warp(uint256(acknowledgements.challenge(r.c.keyId, 0, 3).deadline) + 1);
+        court.proveUnansweredAcknowledgement(r.c.keyId, 0, 3);
+        vm.snapshotGasLastCall("Court", "proveUnansweredAcknowledgement, first of a challenger");
+        _measuredElsewhere(GROUP, "close");
+        vm.prank(challenger);
+        acknowledgements.withdrawFees();
+        _snap(GROUP, "withdrawFees");
+        _dealings();
+        _views(r);
+        _assertComplete(GROUP);
+    }
+
+    /// @dev No answer may cost more than the least fee pays for (`ANSWER_GAS`).
+    function _dear(uint256 used) private pure {
+        _assertBudget(used, 280_000, "an answer");
+    }
+
+    function _dealings() private {
+        Running memory r = running(3, 4, 3);
+        Dealt memory bad = withShare(r.dealt[3], 1, 1);
+        Dealt memory malformed = r.dealt[2];
+        malformed.proof = possession(malformed.dealing, 5);
+        malformed.dealing.possessionHash = keccak256(malformed.proof);
+        sealDealing(malformed);
+        table(r);
+        ask(r, 1);
+        acknowledgements.answerBadDealing(
+            1, r.c.committee, bad.dealing, bad.signature, bad.oneTimeKeys, opening(bad, 1)
+        );
+        _dear(_snap(GROUP, "answerBadDealing", "t = 3"));
+        ask(r, 2);
+        acknowledgements.answerMalformedDealing(
+            2,
+            r.c.committee,
+            malformed.dealing,
+            malformed.signature,
+            malformed.proof,
+            DealingDefect.Possession,
+            0
+        );
+        _dear(_snap(GROUP, "answerMalformedDealing", "no possession"));
+    }
+
+    function _views(Running memory r) private {
+        acknowledgements.challenge(r.c.keyId, 0, 1);
+        _snap(GROUP, "challenge");
+        acknowledgements.idOf(r.c.keyId, 0, 1);
+        _snap(GROUP, "idOf");
+        acknowledgements.answerFee();
+        _snap(GROUP, "answerFee");
+        acknowledgements.feesOf(challenger);
+        _snap(GROUP, "feesOf");
+        acknowledgements.ANSWER_TIME();
+        _snap(GROUP, "ANSWER_TIME");
+        acknowledgements.COURT();
+        _snap(GROUP, "COURT");
     }
 }

@@ -231,12 +231,12 @@ contract GasTest is PoolFixture, Snapshots {
         vm.prank(address(pools));
         uint256 keyId = registry.request(KeyKind.Validator, 3, 4);
         uint32[] memory committee = _draw(keyId);
-        skip(2 days);
+        skip(3 days);
         registry.restart(keyId, committee, 0);
         _snap(group, "restart", "same committee");
         vm.prank(governance);
         d.serverRegistry.suspend(committee[0], "test");
-        skip(2 days);
+        skip(3 days);
         registry.restart(keyId, committee, 0);
         _snap(group, "restart", "one of 4 replaced");
 
@@ -493,6 +493,7 @@ contract GasTest is PoolFixture, Snapshots {
         _size("ProviderRegistry", address(d.providerRegistry));
         _size("KeyRegistry", address(d.keyRegistry));
         _size("Court", address(d.court));
+        _size("Acknowledgements", address(d.court.ACKNOWLEDGEMENTS()));
         _size("Micropools", address(pools));
         _size("PoolVault", pools.VAULT_IMPLEMENTATION());
         (uint256 id,) = _keyReady();

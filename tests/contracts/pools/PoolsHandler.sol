@@ -103,6 +103,14 @@ contract PoolsHandler is PoolFixture {
         return _actors[seed % _actors.length];
     }
 
+    /// @dev One that has a position if any has; chance alone seldom meets one of a pool that was given up.
+    function _someHolder(uint256 seed, uint256 id) private view returns (address actor) {
+        for (uint256 i; i < _actors.length; ++i) {
+            actor = _actors[(seed % _actors.length + i) % _actors.length];
+            if (pools.balanceOf(actor, id) != 0) return actor;
+        }
+    }
+
     function _somePool(uint256 seed) private view returns (uint256) {
         uint256 count = pools.poolCount();
         return count == 0 ? 0 : 1 + seed % count;
@@ -223,8 +231,8 @@ contract PoolsHandler is PoolFixture {
     }
 
     function refund(uint256 who, uint256 which) external watched {
-        address actor = _someActor(who);
         uint256 id = _somePool(which);
+        address actor = who % 8 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         if (_as(actor, 0, abi.encodeCall(pools.refund, (id)))) paidBack += held;
     }

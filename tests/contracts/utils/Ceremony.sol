@@ -32,7 +32,7 @@ abstract contract Ceremony is Messages, Deployer {
         p.seatBond = 0.2 ether;
         p.unbondingDelay = 36 days;
         p.seedDelay = 8;
-        p.ceremonyWindow = 1 days;
+        p.ceremonyWindow = 2 days;
         p.evidenceWindow = 36 days;
         p.pools.depositContract = Genesis.DEPOSIT_CONTRACT;
         p.pools.genesisForkVersion = FORK_VERSION;

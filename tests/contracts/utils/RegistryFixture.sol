@@ -62,7 +62,7 @@ abstract contract RegistryFixture is Messages {
     uint48 internal constant SEED_DELAY = 8;
     uint64 internal constant GENESIS_TIME = 1_699_000_000;
     uint48 internal constant EVIDENCE_WINDOW = 36 days;
-    uint48 internal constant CEREMONY_WINDOW = 1 days;
+    uint48 internal constant CEREMONY_WINDOW = 2 days;
     address internal constant HISTORY_CONTRACT = 0x0000F90827F1C53a10cb7A02335B175320002935;
 
     AccessManager internal manager;
