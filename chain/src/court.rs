@@ -1,5 +1,7 @@
 //! Evidence and challenges as calls of the Court, and what a call of the Court accused whom of.
 
+use std::fmt;
+
 use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
     sol_types::{SolInterface, SolValue as _},
@@ -244,6 +246,7 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
         Ok(CourtCalls::proveCeremonyEquivocation(it)) => vec![said(&it.first), said(&it.second)],
         Ok(CourtCalls::proveBadDealing(it)) => vec![dealt(&it.dealing)],
         Ok(CourtCalls::proveMalformedDealing(it)) => vec![dealt(&it.dealing)],
+        Ok(CourtCalls::proveProviderEquivocation(it)) => vec![requested(&it.first), requested(&it.second)],
         Ok(CourtCalls::proveUnansweredChallenge(it)) => vec![SignedThing {
             what: "nothing, although the chain ordered it and was asked for it".to_owned(),
             slot: 0,
@@ -262,6 +265,19 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
     }
 }
 
+impl fmt::Display for SignedThing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.slot != 0 {
+            write!(f, " of slot {}", self.slot)?;
+        }
+        if (self.source_epoch, self.target_epoch) != (0, 0) {
+            write!(f, ", source {}, target {}", self.source_epoch, self.target_epoch)?;
+        }
+        write!(f, ", root {}", self.root)
+    }
+}
+
 /// A number of a duty in words.
 #[must_use]
 pub fn duty_words(kind: u8) -> String {
@@ -271,6 +287,16 @@ pub fn duty_words(kind: u8) -> String {
 fn duty(it: &Court::Envelope) -> SignedThing {
     SignedThing {
         what: duty_words(it.dutyKind),
+        slot: it.slot,
+        source_epoch: it.sourceEpoch,
+        target_epoch: it.targetEpoch,
+        root: it.signingRoot,
+    }
+}
+
+fn requested(it: &Court::DutyRequest) -> SignedThing {
+    SignedThing {
+        what: format!("request for {}", duty_words(it.dutyKind)),
         slot: it.slot,
         source_epoch: it.sourceEpoch,
         target_epoch: it.targetEpoch,

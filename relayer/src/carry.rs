@@ -15,7 +15,7 @@ use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
     Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of,
 };
-use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof};
+use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
 use stkr_protocol::messages::{Body, Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
@@ -206,7 +206,7 @@ impl Carrier {
             return Ok(Err(format!("its complaint is about key {}, attempt {}", about.0, about.1)));
         }
         let recipient = opened.recipient;
-        let proof = Proof::BadDealing(opened);
+        let proof = Proof::BadDealing(opened.clone());
         let accused = match EvidenceFile::new(context.domain(), self.court, proof.clone()).verify() {
             Ok(verified) => verified.accused,
             Err(error) => return Ok(Err(format!("its complaint proves nothing: {error}"))),
@@ -219,12 +219,23 @@ impl Carrier {
             return Ok(Err("its complaint is about a dealing that no member signed".to_owned()));
         };
         let new = !self.convicted.contains_key(&dealer);
-        self.keep_dealing(
-            dealer,
-            proof,
-            format!("dealt member {recipient} a share that does not match its commitments"),
-        )?;
+        self.keep_dealing(dealer, proof, cheated(recipient))?;
+        self.open_the_others(&opened)?;
         Ok(Ok(new))
+    }
+
+    /// A member complains about one dealing; its secret opens what all others sent it too, and whoever else cheated it must not get
+    /// away.
+    fn open_the_others(&mut self, opened: &OpenedDealing) -> Result<(), StoreError> {
+        for dealer in self.board.context().threshold().indices() {
+            let dealing = self.board.message(Round::Dealing, dealer).and_then(SignedDealing::of);
+            let Some(dealing) = dealing.filter(|_| !self.convicted.contains_key(&dealer)) else { continue };
+            let proof = Proof::BadDealing(OpenedDealing { dealing, ..opened.clone() });
+            if EvidenceFile::new(self.board.context().domain(), self.court, proof.clone()).verify().is_ok() {
+                self.keep_dealing(dealer, proof, cheated(opened.recipient))?;
+            }
+        }
+        Ok(())
     }
 
     fn keep_dealing(&mut self, dealer: ShareIndex, proof: Proof, what: String) -> Result<(), StoreError> {
@@ -381,6 +392,10 @@ impl Carrier {
     }
 }
 
+fn cheated(recipient: u8) -> String {
+    format!("dealt member {recipient} a share that does not match its commitments")
+}
+
 fn two_messages(found: &Equivocation) -> Proof {
     Proof::CeremonyEquivocation(MessagesProof { first: found.first.clone(), second: found.second.clone() })
 }
@@ -403,7 +418,7 @@ mod tests {
     use stkr_node::shutdown::Shutdown;
     use stkr_node::tls::{self, Identity};
     use stkr_protocol::ceremony::{Member as Party, MemberId, recompute_keys};
-    use stkr_protocol::evidence::{Fault, SignedDealing};
+    use stkr_protocol::evidence::Fault;
     use stkr_protocol::messages::{AcknowledgementBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
@@ -614,10 +629,19 @@ mod tests {
 
     /// What the second member deals to the keys of [`secret`] in that attempt, signed by `signer`.
     fn dealing(attempt: u16, signer: &SignerKey, change: impl FnOnce(&mut DealingBody)) -> SignedMessage {
+        dealing_of(2, attempt, signer, change)
+    }
+
+    fn dealing_of(
+        dealer: u8,
+        attempt: u16,
+        signer: &SignerKey,
+        change: impl FnOnce(&mut DealingBody),
+    ) -> SignedMessage {
         let ProtocolDomain { chain_id, key_registry: registry } = DOMAIN;
         let domain = CeremonyDomain { chain_id, registry, key_id: 9, attempt };
         let threshold = Threshold::new(3, N).unwrap();
-        let dealing = dkg::deal(&domain, threshold, index(2), &secret(2), &one_time_keys()).unwrap();
+        let dealing = dkg::deal(&domain, threshold, index(dealer), &secret(dealer), &one_time_keys()).unwrap();
         let mut body = DealingBody {
             one_time_keys_hash: keccak256(one_time_keys().as_flattened()),
             one_time_key: dealing.one_time_key.to_vec(),
@@ -626,7 +650,7 @@ mod tests {
             shares: dealing.shares_to_wire(),
         };
         change(&mut body);
-        SignedMessage::sign(&DOMAIN, signer, (9, attempt, index(2)), Body::Dealing(body))
+        SignedMessage::sign(&DOMAIN, signer, (9, attempt, index(dealer)), Body::Dealing(body))
     }
 
     /// The third member opens its share.
@@ -666,6 +690,28 @@ mod tests {
         let signer = cluster.servers[1].signer.address();
         assert_eq!((verified.fault, verified.accused), (Fault::BadDealing, Accused::Signer(signer)));
         assert_eq!(verified.evidence, bad.digest(&DOMAIN));
+    }
+
+    #[test]
+    fn whoever_else_cheated_the_member_is_found_with_the_secret_that_it_shows() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let bad = dealing(0, &cluster.servers[1].signer, flip);
+        for (dealer, message) in [
+            (2, bad.clone()),
+            (1, dealing_of(1, 0, &cluster.servers[0].signer, |_| ())),
+            (4, dealing_of(4, 0, &cluster.servers[3].signer, flip)),
+        ] {
+            assert_eq!(message.index, index(dealer));
+            carrier.accept(message).unwrap().unwrap();
+        }
+        assert_eq!(complains(&mut carrier, complaint(&bad)), None);
+        let evidence = cluster.store.newest_evidence(10).unwrap();
+        let found: Vec<_> = evidence.iter().rev().map(|it| it.server_id.as_deref().unwrap()).collect();
+        assert_eq!(found, ["102", "104"], "and not the honest first member");
+        for row in evidence {
+            serde_json::from_value::<EvidenceFile>(row.body).unwrap().verify().unwrap();
+        }
     }
 
     #[test]

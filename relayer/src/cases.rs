@@ -16,15 +16,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
-use stkr_protocol::evidence::{Accused, EvidenceFile, Verified};
+use stkr_chain::court;
+use stkr_protocol::evidence::{Accused, EvidenceFile, Proof, Verified};
 
 use crate::plan::{Action, Clock};
+use crate::status::EvidenceLine;
 use crate::store::{Evidence, PROVIDER, Store, StoreError};
 use crate::view::{KeyPhase, View};
 
 /// Rows read in one go.
 const PAGE: u32 = 1_000;
-/// Cases of one server, key and fault; one is charged in a term. The rest stays in the database.
+/// Cases of one server, key, fault and term, of which one is charged. The rest stays in the database.
 pub const MOST_OF_A_GROUP: usize = 32;
 
 /// Evidence that verifies, with who is accused.
@@ -42,11 +44,14 @@ pub struct Case {
     pub commitment: B256,
 }
 
+/// Server, key and fault.
+type Group = (u32, u64, u8);
+
 /// The cases of the database, read on as rows come.
 #[derive(Debug, Default)]
 pub struct Cases {
     all: Vec<Case>,
-    of_group: BTreeMap<(u32, u64, u8), usize>,
+    of_group: BTreeMap<(Group, u32), usize>,
     read: u64,
 }
 
@@ -62,20 +67,21 @@ impl Cases {
             let Some(last) = page.last() else { return Ok(()) };
             self.read = last.id.parse().unwrap_or(u64::MAX);
             for row in page {
-                if let Some(case) = self.case(row, reporter) {
-                    *self.of_group.entry(group(&case)).or_default() += 1;
+                let term = row.term.parse().unwrap_or_default();
+                if let Some(case) = self.case(row, term, reporter) {
+                    *self.of_group.entry((group(&case), term)).or_default() += 1;
                     self.all.push(case);
                 }
             }
         }
     }
 
-    fn case(&self, row: Evidence, reporter: Address) -> Option<Case> {
+    fn case(&self, row: Evidence, term: u32, reporter: Address) -> Option<Case> {
         let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
         let server_id = row.server_id.map_or(Some(PROVIDER), |id| id.parse().ok())?;
         // Before the pairing: who errs all day must not make this relayer compute all day.
         let group = (server_id, file.proof.key_id(), file.proof.fault() as u8);
-        if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
+        if self.of_group.get(&(group, term)).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
             return None;
         }
         let verified = file.verify().ok()?;
@@ -141,8 +147,41 @@ pub fn stage(view: &View, case: &Case) -> Stage {
     if faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
 }
 
+/// The case as people see it.
+#[must_use]
+pub fn line(view: &View, case: &Case) -> EvidenceLine {
+    let shown = view.faults.shown.get(&case.verified.evidence);
+    EvidenceLine {
+        id: case.id.to_string(),
+        server_id: (case.server_id != PROVIDER).then(|| case.server_id.to_string()),
+        key_id: case.verified.key_id.to_string(),
+        attempt: attempt(&case.file.proof).map(|attempt| attempt.to_string()),
+        kind: case.verified.fault.name().to_owned(),
+        evidence: case.verified.evidence.to_string(),
+        signed: court::shown(&court::prove(&case.file).data).iter().map(ToString::to_string).collect(),
+        stage: stage(view, case).name().to_owned(),
+        transaction: shown.map(|it| it.transaction.to_string()),
+        block: shown.map(|it| it.block.to_string()),
+        reporter: shown.map(|it| it.reporter.to_string()),
+    }
+}
+
+/// Ceremony of the key in which it happened, if it did in one.
+const fn attempt(proof: &Proof) -> Option<u16> {
+    match proof {
+        Proof::CeremonyEquivocation(it) => Some(it.first.attempt),
+        Proof::BadDealing(it) => Some(it.dealing.attempt),
+        Proof::MalformedDealing(it) => Some(it.dealing.attempt),
+        Proof::InvalidPartial(_)
+        | Proof::GarbagePartial(_)
+        | Proof::ConflictingDuties(_)
+        | Proof::UnauthorisedSignature(_)
+        | Proof::ProviderEquivocation(_) => None,
+    }
+}
+
 /// What the Court charges once.
-fn group(case: &Case) -> (u32, u64, u8) {
+fn group(case: &Case) -> Group {
     (case.server_id, case.verified.key_id, case.verified.fault as u8)
 }
 
@@ -194,7 +233,8 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
 /// Steps of cases that somebody else brought to the Court first: what waits for its block can be given up.
 #[must_use]
 pub fn lost_races(view: &View, cases: &[Case], reporter: Address) -> Vec<String> {
-    let others = |case: &&Case| view.faults.shown.get(&case.verified.evidence).is_some_and(|by| *by != reporter);
+    let others =
+        |case: &&Case| view.faults.shown.get(&case.verified.evidence).is_some_and(|it| it.reporter != reporter);
     cases.iter().filter(others).map(|case| prove_step(case.verified.evidence)).collect()
 }
 
@@ -221,13 +261,13 @@ mod tests {
     use alloy::primitives::Bytes;
     use stkr_core::ShareIndex;
     use stkr_node::database::Database;
-    use stkr_protocol::evidence::{DefectiveDealing, MessagesProof, Proof, RequestsProof, SignedDutyRequest};
+    use stkr_protocol::evidence::{DefectiveDealing, Fault, MessagesProof, Proof, RequestsProof, SignedDutyRequest};
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
-    use crate::view::{Fact, PendingDraw};
+    use crate::view::{Fact, PendingDraw, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
@@ -260,9 +300,20 @@ mod tests {
         Action::ProveFault { evidence, fault, file: Box::new(case.file.clone()) }
     }
 
+    fn shown(reporter: Address) -> Shown {
+        Shown { reporter, transaction: B256::repeat_byte(7), block: 12 }
+    }
+
     fn upheld(case: &Case, reporter: Address, charged: bool) -> Fact {
         let Verified { evidence, fault, key_id, .. } = case.verified;
-        Fact::FaultUpheld { fault: fault as u8, server_id: case.server_id, key_id, evidence, reporter, charged }
+        Fact::FaultUpheld {
+            fault: fault as u8,
+            server_id: case.server_id,
+            key_id,
+            evidence,
+            shown: shown(reporter),
+            charged,
+        }
     }
 
     #[test]
@@ -326,6 +377,43 @@ mod tests {
         assert_eq!(cases.all().last().map(|case| case.verified.key_id), Some(10), "another key is another group");
     }
 
+    /// Governance looked into it and let the server take part again; what it did before must not hide what it does now.
+    #[test]
+    fn a_server_that_erred_all_day_and_was_reinstated_is_reported_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let store = Store::new(Arc::new(database));
+        for second in 3..100 {
+            assert!(store.keep_evidence(3, &case(0, 9, second).file).unwrap());
+        }
+        let (mut cases, mut view) = (Cases::default(), View::default());
+        cases.read_on(&store, US).unwrap();
+        let first = cases.all()[0].clone();
+        view.apply(1, upheld(&first, US, true));
+        assert_eq!(plan(&view, &clock(10), cases.all()), [], "one was charged, the others are spared");
+        view.apply(2, Fact::ServerReinstated { id: 3 });
+        store.set_terms(&view.faults.terms);
+        let fault = Fault::CeremonyEquivocation;
+        assert_eq!(store.evidence_of(3, 9, fault).unwrap(), 0, "nothing of this term");
+        let again = case(0, 9, 200);
+        assert!(store.keep_evidence(3, &again.file).unwrap());
+        assert_eq!(store.evidence_of(3, 9, fault).unwrap(), 1);
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(cases.all().len(), MOST_OF_A_GROUP + 1);
+        // All that came before is on record, so nothing but the new one is left.
+        for case in &cases.all()[..MOST_OF_A_GROUP] {
+            view.apply(3, upheld(case, US, false));
+        }
+        assert_eq!(plan(&view, &clock(20), cases.all()), [commit(&again)]);
+        // A relayer that starts anew reads the same.
+        let mut read_again = Cases::default();
+        read_again.read_on(&store, US).unwrap();
+        assert_eq!(plan(&view, &clock(20), read_again.all()), [commit(&again)]);
+        let line = line(&view, read_again.all().first().unwrap());
+        assert_eq!((line.stage.as_str(), line.block.as_deref()), ("on_record", Some("12")));
+        assert_eq!((line.attempt.as_deref(), line.signed.len()), (Some("0"), 2));
+    }
+
     #[test]
     fn a_rival_with_the_same_evidence_ends_the_case_and_takes_our_proof_out_of_the_way() {
         let (mut view, one) = (View::default(), case(1, 9, 3));
@@ -369,7 +457,7 @@ mod tests {
         let mut view = View::default();
         assert_eq!(plan(&view, &clock(10), &[one.clone(), two.clone()]), [commit(&one)]);
         let Verified { evidence, key_id, .. } = one.verified;
-        view.apply(1, Fact::ProviderFaultProven { key_id, assignment: 1, evidence, reporter: RIVAL });
+        view.apply(1, Fact::ProviderFaultProven { key_id, assignment: 1, evidence, shown: shown(RIVAL) });
         let cases = [one.clone(), two.clone(), next.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&next)]);
         assert_eq!((stage(&view, &one), stage(&view, &two)), (Stage::OnRecord, Stage::Spared));

@@ -287,7 +287,7 @@ mod tests {
     use stkr_protocol::evidence::SignedEnvelope;
 
     use super::*;
-    use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool};
+    use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Shown};
 
     const US: Address = Address::repeat_byte(0xaa);
     const STRANGER: Address = Address::repeat_byte(0xbb);
@@ -295,6 +295,7 @@ mod tests {
     const POOL: u64 = 5;
     const ROOT: B256 = B256::repeat_byte(3);
     const DEADLINE: u64 = 8_000;
+    const SHOWN: Shown = Shown { reporter: US, transaction: B256::ZERO, block: 50 };
 
     fn clock(head: u64) -> Clock {
         Clock { head, finalized: head.saturating_sub(2), ..Clock::default() }
@@ -433,7 +434,7 @@ mod tests {
         assert_eq!(planned(&view, DEADLINE + 1, &generous()), [prove]);
         let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
         let fault = Fault::UnansweredChallenge as u8;
-        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, reporter: US, charged: true };
+        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, shown: SHOWN, charged: true };
         view.apply(50, upheld);
         assert_eq!(planned(&view, DEADLINE + 1, &generous()), []);
         assert_eq!(open_by_server(&view), [(6, 1)].into());
@@ -458,7 +459,7 @@ mod tests {
         let mut punished = view.clone();
         let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
         let fault = Fault::UnansweredChallenge as u8;
-        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, reporter: US, charged: true };
+        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, shown: SHOWN, charged: true };
         punished.apply(50, upheld);
         assert_eq!(questions(&punished, 9_000, &policy), [], "a second proof of it would only be recorded");
         view.apply(50, answered(2));

@@ -38,8 +38,8 @@ use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
 use crate::shared::{Lists, Shared, Standing};
 use crate::status::{
-    CeremonyStatus, ChainStatus, CollectionStatus, ForeignDepositStatus, IntentLine, KeyStatus, PoolStatus, ServerLine,
-    Status,
+    CeremonyStatus, ChainStatus, CollectionStatus, EvidenceLine, ForeignDepositStatus, IntentLine, KeyStatus,
+    PoolStatus, ServerLine, Status,
 };
 use crate::store::Store;
 use crate::view::{Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
@@ -200,6 +200,7 @@ impl Engine {
         self.problems.clear();
         self.look_for_deposits().await?;
         self.refresh_clients();
+        self.parts.store.set_terms(&self.picture.view.faults.terms);
         self.judge_answers();
         self.read_cases();
         let mut actions = plan(&self.picture.view, &clock);
@@ -834,6 +835,7 @@ impl Engine {
             collections,
             intents: self.intent_lines()?,
             servers,
+            evidence: self.evidence_lines(),
         };
         self.parts.shared.publish(status, lists, clock);
         self.parts.shared.publish_cases(&self.stages());
@@ -862,6 +864,7 @@ impl Engine {
                 // Checking a point costs more than all the rest of a key's line, and a live key never changes.
                 let pubkey = self.pubkeys.entry(live.points.clone()).or_insert_with(|| pubkey(live));
                 status.pubkey.clone_from(pubkey);
+                status.healthy = Some(view.healthy_shares(live).to_string());
             }
             keys.push(status);
         }
@@ -870,6 +873,11 @@ impl Engine {
 
     fn intent_lines(&self) -> Result<Vec<IntentLine>, ChainError> {
         Ok(self.parts.intents.newest(SHOWN_INTENTS)?.into_iter().map(intent_line).collect())
+    }
+
+    fn evidence_lines(&self) -> Vec<EvidenceLine> {
+        let newest = self.cases.all().iter().rev().take(SHOWN);
+        newest.map(|case| cases::line(&self.picture.view, case)).collect()
     }
 
     fn server_lines(&self) -> Vec<ServerLine> {
@@ -946,6 +954,7 @@ fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
         seed_block: None,
         deadline: None,
         pubkey: None,
+        healthy: None,
     };
     let names = |committee: &[u32]| committee.iter().map(ToString::to_string).collect();
     match &key.phase {

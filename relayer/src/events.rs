@@ -3,7 +3,7 @@
 //! An event with a number that does not fit (an id above 2^64, an enum of a newer contract) is no fact: it cannot come
 //! from the contracts this program was built for.
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use stkr_chain::acknowledgements::{self, Asked};
 use stkr_chain::bindings::Acknowledgements::AcknowledgementsEvents;
 use stkr_chain::bindings::Court::CourtEvents;
@@ -16,6 +16,7 @@ use stkr_chain::{LoggedEvent, StkrEvent};
 
 use crate::view::{
     AcknowledgementChallenge, Ceremony, Challenge, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server,
+    Shown,
 };
 
 /// The fact an event states, if it is one the relayer acts on.
@@ -75,7 +76,7 @@ fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
                 key_id: id(&it.keyId)?,
                 assignment: it.assignment,
                 evidence: it.evidence,
-                reporter: it.reporter,
+                shown: shown(it.reporter, logged),
             });
         }
         CourtEvents::SignatureChallenged(_) | CourtEvents::SignatureAnswered(_) | CourtEvents::ChallengeVoid(_) => {
@@ -83,7 +84,18 @@ fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
         }
         CourtEvents::FeesPaid(_) => return None,
     };
-    Some(Fact::FaultUpheld { fault, server_id, key_id: id(&key_id)?, evidence, reporter, charged })
+    Some(Fact::FaultUpheld {
+        fault,
+        server_id,
+        key_id: id(&key_id)?,
+        evidence,
+        shown: shown(reporter, logged),
+        charged,
+    })
+}
+
+const fn shown(reporter: Address, logged: &LoggedEvent) -> Shown {
+    Shown { reporter, transaction: logged.transaction, block: logged.block_number }
 }
 
 fn challenge_fact(event: &CourtEvents) -> Option<Fact> {

@@ -136,7 +136,22 @@ impl Range {
         title = "stkr-relayer",
         description = "What a Stkr relayer sees and carries. Everything is public; all that can be given to it is evidence."
     ),
-    paths(page, health, livez, readyz, metrics, status, ceremony, evidence, hand_in, intents, pools, keys, openapi)
+    paths(
+        page,
+        health,
+        livez,
+        readyz,
+        metrics,
+        status,
+        ceremony,
+        evidence,
+        evidence_file,
+        hand_in,
+        intents,
+        pools,
+        keys,
+        openapi
+    )
 )]
 pub struct Api;
 
@@ -160,6 +175,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/status", get(status))
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
         .route("/v1/evidence", get(evidence).post(hand_in))
+        .route("/v1/evidence/{id}", get(evidence_file))
         .route("/v1/intents", get(intents))
         .route("/v1/pools", get(pools))
         .route("/v1/keys", get(keys))
@@ -174,15 +190,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
     path = "/",
     responses(
         (status = 200, description = "HTML", content_type = "text/html", body = String),
-        (status = 503, description = "the database cannot be read", body = ProblemBody),
     )
 )]
-async fn page(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let evidence = shared.store.newest_evidence(100).map_err(|error| broken(&error))?;
-    let html = Html(status::page(&shared.status(), &evidence));
+async fn page(State(shared): State<Arc<Shared>>) -> Response {
+    let html = Html(status::page(&shared.status()));
     // Nothing on the page needs a script; if escaping ever failed, the browser would still run none.
     let policy = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
-    Ok((policy, html).into_response())
+    (policy, html).into_response()
 }
 
 /// Whether the relayer reads the chain and does its work.
@@ -284,6 +298,34 @@ async fn evidence(State(shared): State<Arc<Shared>>, query: Asked) -> Result<Jso
     let range = asked(query)?;
     let evidence = shared.store.evidence(range.after(), range.limit()).map_err(|error| broken(&error))?;
     Ok(Json(EvidenceList { evidence }))
+}
+
+/// One file of evidence, as `stkr evidence` takes it.
+#[utoipa::path(
+    get,
+    path = "/v1/evidence/{id}",
+    params(("id" = schema::U64, Path, description = "id in this relayer's database", example = "1")),
+    responses(
+        (status = 200, description = "a file of evidence (docs/protocol.md)", body = Object),
+        (status = 400, description = "not an id", body = ProblemBody),
+        (status = 404, description = "no such evidence", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
+async fn evidence_file(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let number = path.ok().and_then(|Path(id)| decimal::<u64>(&id)).ok_or_else(|| {
+        let reason = "the id of evidence must be a decimal number";
+        Problem::denied(StatusCode::BAD_REQUEST, reason, "write for example /v1/evidence/1")
+    })?;
+    let found = shared.store.evidence_at(number).map_err(|error| broken(&error))?;
+    let nothing = || {
+        let reason = format!("this relayer keeps no evidence {number}");
+        Problem::denied(StatusCode::NOT_FOUND, reason, "look for its id in /v1/evidence, or ask another relayer")
+    };
+    Ok(Json(found.ok_or_else(nothing)?.body))
 }
 
 /// What became of evidence that was handed in.
@@ -526,9 +568,11 @@ mod tests {
         let server = start();
         server.database.lock().execute_batch("DROP TABLE bulletin; DROP TABLE evidence").unwrap();
         let document: serde_json::Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
-        for (path, described) in
-            [("/", "/"), ("/v1/evidence", "/v1/evidence"), ("/v1/ceremonies/1/0", "/v1/ceremonies/{keyId}/{attempt}")]
-        {
+        for (path, described) in [
+            ("/v1/evidence/1", "/v1/evidence/{id}"),
+            ("/v1/evidence", "/v1/evidence"),
+            ("/v1/ceremonies/1/0", "/v1/ceremonies/{keyId}/{attempt}"),
+        ] {
             server.refuses(path, 503).await;
             assert!(document["paths"][described]["get"]["responses"]["503"].is_object(), "{described}");
         }
@@ -573,6 +617,12 @@ mod tests {
         assert_eq!(keys, ["1", "2", "3", "4", "5"]);
         assert_eq!(server.get("/v1/evidence?after=9223372036854775807").await.1, "{\"evidence\":[]}");
         assert_eq!(server.get("/v1/evidence?after=-1").await.0, 400);
+        // Each of them is a file that `stkr evidence` takes.
+        let (status, body) = server.get(&format!("/v1/evidence/{after}")).await;
+        assert_eq!((status, EvidenceFile::from_json(body.as_bytes()).unwrap().proof.key_id()), (200, 5));
+        for (path, status) in [("0", 404), ("60", 404), ("18446744073709551615", 404), ("x", 400), ("03", 400)] {
+            server.refuses(&format!("/v1/evidence/{path}"), status).await;
+        }
     }
 
     #[tokio::test]

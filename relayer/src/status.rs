@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::store::Evidence;
-
 /// The whole picture. Integers are decimal strings, as everywhere in Stkr's JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +29,8 @@ pub struct Status {
     pub intents: Vec<IntentLine>,
     /// Online servers.
     pub servers: Vec<ServerLine>,
+    /// The newest 100 faults that this relayer has a case of, newest first; all that it keeps is in `/v1/evidence`.
+    pub evidence: Vec<EvidenceLine>,
 }
 
 /// Head and finality.
@@ -109,6 +109,8 @@ pub struct KeyStatus {
     pub deadline: Option<String>,
     /// Compressed group key, once live.
     pub pubkey: Option<String>,
+    /// Live: shares of servers that are not locked out; it needs `threshold`.
+    pub healthy: Option<String>,
 }
 
 /// A ceremony.
@@ -189,9 +191,42 @@ pub struct ServerLine {
     pub problem: Option<String>,
 }
 
+/// A fault that this relayer has evidence of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceLine {
+    /// Id in this relayer's database: the file is at `/v1/evidence/{id}`.
+    pub id: String,
+    /// Server at fault; absent where a provider is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// Key.
+    pub key_id: String,
+    /// Ceremony of the key, from 0, if it happened in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// The fault by its name in docs/protocol.md, for example `invalid_partial`.
+    pub kind: String,
+    /// What the Court calls the evidence.
+    pub evidence: String,
+    /// What was signed, in words: duty, slot, epochs and root.
+    pub signed: Vec<String>,
+    /// `open`, `committed`, `on_record`, `spared` (one of its kind was charged in this term), `too_late`.
+    pub stage: String,
+    /// Transaction that put it on record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+    /// Its block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
+    /// Who showed it to the Court.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<String>,
+}
+
 /// The same as a page for people. Everything in it is escaped: endpoints are written by strangers.
 #[must_use]
-pub fn page(status: &Status, evidence: &[Evidence]) -> String {
+pub fn page(status: &Status) -> String {
     let mut html = String::from(HEAD);
     let chain = &status.chain;
     let following = if chain.following { "" } else { " <b class=bad>the chain cannot be read at the moment</b>" };
@@ -213,16 +248,20 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
         status.pools.iter().map(|pool| {
             let key = pool.key_id.as_ref().unwrap_or(&EMPTY);
             let foreign = pool.foreign_deposit.as_ref().map_or(&EMPTY, |foreign| &foreign.withdrawal_credentials);
-            vec![&pool.pool_id, &pool.state, &pool.staked, key, &pool.vault, foreign]
+            let key = link(&format!("#key-{key}"), key);
+            vec![text(&pool.pool_id), text(&pool.state), text(&pool.staked), key, text(&pool.vault), text(foreign)]
         }),
     );
     table(
         &mut html,
         "Keys",
-        &["key", "state", "t", "n", "attempt", "public key"],
+        &["key", "state", "t", "n", "healthy", "attempt", "public key"],
         status.keys.iter().map(|key| {
             let pubkey = key.pubkey.as_ref().unwrap_or(&EMPTY);
-            vec![&key.key_id, &key.state, &key.threshold, &key.members, &key.attempt, pubkey]
+            let id = anchor(&format!("key-{}", key.key_id), &key.key_id);
+            let healthy = key.healthy.as_ref().unwrap_or(&EMPTY);
+            let (t, n) = (text(&key.threshold), text(&key.members));
+            vec![id, text(&key.state), t, n, text(healthy), ceremony_link(&key.key_id, &key.attempt), text(pubkey)]
         }),
     );
     for ceremony in &status.ceremonies {
@@ -246,7 +285,8 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
         "Servers",
         &["server", "status", "endpoint", "problem"],
         status.servers.iter().zip(&standings).map(|(server, standing)| {
-            vec![&server.server_id, standing, &server.endpoint, server.problem.as_ref().unwrap_or(&EMPTY)]
+            let id = anchor(&format!("server-{}", server.server_id), &server.server_id);
+            vec![id, text(standing), text(&server.endpoint), text(server.problem.as_ref().unwrap_or(&EMPTY))]
         }),
     );
     table(
@@ -255,18 +295,15 @@ pub fn page(status: &Status, evidence: &[Evidence]) -> String {
         &["step", "state", "transaction", "note"],
         status.intents.iter().map(|intent| {
             let (transaction, note) = (intent.transaction.as_ref(), intent.note.as_ref());
-            vec![&intent.intent, &intent.state, transaction.unwrap_or(&EMPTY), note.unwrap_or(&EMPTY)]
+            let transaction = transaction.map_or_else(String::new, |hash| anchor(&format!("tx-{hash}"), hash));
+            vec![text(&intent.intent), text(&intent.state), transaction, text(note.unwrap_or(&EMPTY))]
         }),
     );
-    let provider = "a provider".to_owned();
     table(
         &mut html,
         "Evidence",
-        &["server", "key", "kind"],
-        evidence.iter().map(|evidence| {
-            let who = evidence.server_id.as_ref().unwrap_or(&provider);
-            vec![who, &evidence.key_id, &evidence.kind]
-        }),
+        &["file", "fault", "who", "key", "ceremony", "what was signed", "stage", "transaction", "block", "reporter"],
+        status.evidence.iter().map(|it| evidence_cells(it, &status.intents)),
     );
     html.push_str("</body></html>\n");
     html
@@ -293,7 +330,34 @@ fn section(html: &mut String, title: &str, lines: &[String]) {
     html.push_str("</ul>");
 }
 
-fn table<'a>(html: &mut String, title: &str, columns: &[&str], rows: impl Iterator<Item = Vec<&'a String>>) {
+/// A piece of evidence with links to all that it is about. The transaction is in the table above if it is ours.
+fn evidence_cells(it: &EvidenceLine, intents: &[IntentLine]) -> Vec<String> {
+    let who = it.server_id.as_ref();
+    let ours = |hash: &&String| intents.iter().any(|intent| intent.transaction.as_ref() == Some(*hash));
+    let transaction = match &it.transaction {
+        Some(hash) if ours(&hash) => link(&format!("#tx-{hash}"), hash),
+        hash => text(hash.as_ref().unwrap_or(&EMPTY)),
+    };
+    vec![
+        link(&format!("/v1/evidence/{}", it.id), &it.evidence),
+        text(&it.kind.replace('_', " ")),
+        who.map_or_else(|| text("a provider"), |id| link(&format!("#server-{id}"), &format!("server {id}"))),
+        link(&format!("#key-{}", it.key_id), &it.key_id),
+        it.attempt.as_ref().map_or_else(String::new, |attempt| ceremony_link(&it.key_id, attempt)),
+        it.signed.iter().map(|what| text(what)).collect::<Vec<_>>().join("<br>"),
+        text(&it.stage.replace('_', " ")),
+        transaction,
+        text(it.block.as_ref().unwrap_or(&EMPTY)),
+        text(it.reporter.as_ref().unwrap_or(&EMPTY)),
+    ]
+}
+
+fn ceremony_link(key_id: &str, attempt: &str) -> String {
+    link(&format!("/v1/ceremonies/{key_id}/{attempt}"), attempt)
+}
+
+/// A table of cells that are HTML already: of [`text`], [`link`] and [`anchor`].
+fn table(html: &mut String, title: &str, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let _ = write!(html, "<h2>{}</h2><table><tr>", escape(title));
     for column in columns {
         let _ = write!(html, "<th>{}</th>", escape(column));
@@ -302,11 +366,24 @@ fn table<'a>(html: &mut String, title: &str, columns: &[&str], rows: impl Iterat
     for row in rows {
         html.push_str("<tr>");
         for cell in row {
-            let _ = write!(html, "<td>{}</td>", escape(cell));
+            let _ = write!(html, "<td>{cell}</td>");
         }
         html.push_str("</tr>");
     }
     html.push_str("</table>");
+}
+
+fn text(text: &str) -> String {
+    escape(text)
+}
+
+fn link(to: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("<a href=\"{}\">{}</a>", escape(to), escape(text)) }
+}
+
+/// What a [`link`] to `#id` leads to.
+fn anchor(id: &str, text: &str) -> String {
+    format!("<a id=\"{}\">{}</a>", escape(id), escape(text))
 }
 
 fn escape(text: &str) -> String {
@@ -346,7 +423,56 @@ mod tests {
         };
         let status =
             Status { servers: vec![server], problems: vec![evil], ceremonies: vec![ceremony], ..Status::default() };
-        let html = page(&status, &[]);
+        let html = page(&status);
         assert!(!html.contains("<script>") && html.contains("&lt;script&gt;"), "{html}");
+    }
+
+    #[test]
+    fn evidence_links_to_its_file_its_key_its_ceremony_and_the_transaction_that_proved_it() {
+        let hash = format!("0x{}", "ab".repeat(32));
+        let mut evidence = EvidenceLine {
+            id: "7".to_owned(),
+            server_id: Some("3".to_owned()),
+            key_id: "9".to_owned(),
+            attempt: Some("2".to_owned()),
+            kind: "ceremony_equivocation".to_owned(),
+            evidence: "0xc0ffee".to_owned(),
+            signed: vec!["attestation of slot 100, source 10, target 12, root 0x01".to_owned(), "<b>".to_owned()],
+            stage: "on_record".to_owned(),
+            transaction: Some(hash.clone()),
+            block: Some("41".to_owned()),
+            reporter: Some("0xfeed".to_owned()),
+        };
+        let intent = IntentLine {
+            id: "1".to_owned(),
+            intent: "prove_fault/c0ffee".to_owned(),
+            state: "confirmed".to_owned(),
+            transaction: Some(hash.clone()),
+            block: None,
+            gas_used: None,
+            note: None,
+        };
+        let mut status = Status { evidence: vec![evidence.clone()], intents: vec![intent], ..Status::default() };
+        let html = page(&status);
+        let ours = format!("<a href=\"#tx-{hash}\">{hash}</a>");
+        for part in [
+            "<a href=\"/v1/evidence/7\">0xc0ffee</a>",
+            "<a href=\"#server-3\">server 3</a>",
+            "<a href=\"#key-9\">9</a>",
+            "<a href=\"/v1/ceremonies/9/2\">2</a>",
+            "attestation of slot 100, source 10, target 12, root 0x01<br>&lt;b&gt;",
+            "<td>on record</td>",
+            &ours,
+            &format!("<a id=\"tx-{hash}\">{hash}</a>"),
+            "<td>41</td><td>0xfeed</td>",
+        ] {
+            assert!(html.contains(part), "{part} is missing in {html}");
+        }
+        // Somebody else's transaction has no line here, a provider no server.
+        (evidence.server_id, evidence.attempt) = (None, None);
+        (status.intents, status.evidence) = (Vec::new(), vec![evidence]);
+        let html = page(&status);
+        assert!(html.contains(&format!("<td>{hash}</td>")) && html.contains("<td>a provider</td>"), "{html}");
+        assert!(!html.contains(&ours) && !html.contains("/v1/ceremonies/"), "{html}");
     }
 }

@@ -3,7 +3,8 @@
 //! Both are public and signed by others. A row is written before anything is derived from it or handed on, so a relayer
 //! that is killed carries on with at least what it ever told anybody.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use alloy::primitives::{B256, keccak256};
 use rusqlite::{OptionalExtension as _, params};
@@ -38,10 +39,16 @@ CREATE TABLE evidence (
 ) STRICT;
 ";
 
+/// Evidence knows in which of its server's terms it was kept; a migration. What was kept before is of the first.
+pub const TERMS: &str = "
+ALTER TABLE evidence ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX evidence_group ON evidence (server_id, key_id, kind, term);
+";
+
 /// What stands for the server where a provider is at fault: server ids count from 1.
 pub const PROVIDER: u32 = 0;
 
-/// Pieces of evidence kept of one server's dealings for one key: one is charged.
+/// Pieces of evidence kept of one server's dealings for one key in one of its terms: one is charged.
 const MOST_DEALINGS: u32 = 32;
 
 /// Why the store failed.
@@ -68,6 +75,8 @@ pub struct Evidence {
     pub server_id: Option<String>,
     /// The fault by its name in docs/protocol.md, for example `invalid_partial`.
     pub kind: String,
+    /// How often the server had been reinstated when this was kept: what it did in one term hides nothing of the next.
+    pub term: String,
     /// A file of evidence: saved as it is, `stkr evidence` verifies and reports it.
     #[schema(value_type = Object)]
     pub body: serde_json::Value,
@@ -77,13 +86,26 @@ pub struct Evidence {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Arc<Database>,
+    /// How often each server was reinstated, as the chain was last seen; a server without an entry never was.
+    terms: Arc<RwLock<BTreeMap<u32, u32>>>,
 }
 
 impl Store {
     /// Over an open database that has [`TABLES`].
     #[must_use]
-    pub const fn new(database: Arc<Database>) -> Self {
-        Self { database }
+    pub fn new(database: Arc<Database>) -> Self {
+        Self { database, terms: Arc::default() }
+    }
+
+    /// Says how often each server was reinstated: evidence is counted by that.
+    pub fn set_terms(&self, terms: &BTreeMap<u32, u32>) {
+        let mut held = self.terms.write().unwrap_or_else(PoisonError::into_inner);
+        held.clone_from(terms);
+    }
+
+    fn term(&self, server_id: u32) -> u32 {
+        let held = self.terms.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(&server_id).copied().unwrap_or_default()
     }
 
     /// Keeps a message. `false` if it was there.
@@ -141,28 +163,30 @@ impl Store {
     /// [`StoreError`].
     pub fn keep_evidence(&self, server_id: u32, file: &EvidenceFile) -> Result<bool, StoreError> {
         let (kind, text) = (file.proof.fault().name(), serde_json::to_string(file)?);
-        let key_id = file.proof.key_id();
+        let (key_id, term) = (file.proof.key_id(), self.term(server_id));
         let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
         let rows = self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body)
-                 SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?4 NOT IN ('bad_dealing', 'malformed_dealing') OR ?6 >
-                 (SELECT count(*) FROM evidence WHERE key_id = ?2 AND server_id = ?3 AND kind = ?4)",
-                params![digest.as_slice(), number(key_id), server_id, kind, text, MOST_DEALINGS],
+                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body, term)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?7 WHERE ?4 NOT IN ('bad_dealing', 'malformed_dealing') OR ?6 >
+                 (SELECT count(*) FROM evidence WHERE key_id = ?2 AND server_id = ?3 AND kind = ?4 AND term = ?7)",
+                params![digest.as_slice(), number(key_id), server_id, kind, text, MOST_DEALINGS, term],
             )
         })?;
         Ok(rows > 0)
     }
 
-    /// How much evidence there is of one fault of one server, or of providers, with one key.
+    /// How much evidence there is of one fault of one server in its term, or of providers, with one key.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn evidence_of(&self, server_id: u32, key_id: u64, fault: Fault) -> Result<usize, StoreError> {
         let connection = self.database.lock();
-        let mut count = connection
-            .prepare_cached("SELECT count(*) FROM evidence WHERE server_id = ?1 AND key_id = ?2 AND kind = ?3")?;
-        let rows: u32 = count.query_row(params![server_id, number(key_id), fault.name()], |row| row.get(0))?;
+        let mut count = connection.prepare_cached(
+            "SELECT count(*) FROM evidence WHERE server_id = ?1 AND key_id = ?2 AND kind = ?3 AND term = ?4",
+        )?;
+        let of = params![server_id, number(key_id), fault.name(), self.term(server_id)];
+        let rows: u32 = count.query_row(of, |row| row.get(0))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
@@ -185,9 +209,18 @@ impl Store {
     /// [`StoreError`].
     pub fn evidence(&self, after: u64, limit: u32) -> Result<Vec<Evidence>, StoreError> {
         self.evidence_page(
-            "SELECT sequence, key_id, server_id, kind, body FROM evidence WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            "SELECT sequence, key_id, server_id, kind, body, term FROM evidence WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
             (number(after), limit),
         )
+    }
+
+    /// The piece of evidence with this id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn evidence_at(&self, id: u64) -> Result<Option<Evidence>, StoreError> {
+        let before = id.saturating_sub(1);
+        Ok(self.evidence(before, 1)?.into_iter().find(|found| id > 0 && found.id == id.to_string()))
     }
 
     /// The newest `limit` pieces of evidence, newest first.
@@ -196,7 +229,7 @@ impl Store {
     /// [`StoreError`].
     pub fn newest_evidence(&self, limit: u32) -> Result<Vec<Evidence>, StoreError> {
         self.evidence_page(
-            "SELECT sequence, key_id, server_id, kind, body FROM evidence WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2",
+            "SELECT sequence, key_id, server_id, kind, body, term FROM evidence WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2",
             (i64::MAX, limit),
         )
     }
@@ -213,6 +246,7 @@ impl Store {
                 server_id: Some(row.get::<_, u32>(2)?).filter(|id| *id != PROVIDER).map(|id| id.to_string()),
                 kind: row.get(3)?,
                 body: serde_json::from_str(&row.get::<_, String>(4)?)?,
+                term: row.get::<_, u32>(5)?.to_string(),
             });
         }
         Ok(found)

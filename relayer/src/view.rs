@@ -97,12 +97,25 @@ pub struct GivenAnswer {
 pub struct Faults {
     /// Block of every commitment, by commitment.
     pub commitments: BTreeMap<B256, u64>,
-    /// Who first showed a piece of evidence.
-    pub shown: BTreeMap<B256, Address>,
+    /// Who first showed a piece of evidence, and where.
+    pub shown: BTreeMap<B256, Shown>,
+    /// How often each server was reinstated; a server without an entry never was.
+    pub terms: BTreeMap<u32, u32>,
     /// Server, key and number of every fault that was charged since the server was last reinstated.
     pub of_term: BTreeSet<(u32, u64, u8)>,
     /// Key and assignment of every provider that was charged: once each.
     pub of_assignment: BTreeSet<(u64, u64)>,
+}
+
+/// A verdict of the Court.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Who showed the evidence.
+    pub reporter: Address,
+    /// Transaction.
+    pub transaction: B256,
+    /// Its block.
+    pub block: u64,
 }
 
 /// What the deposit contract says about a pool's key.
@@ -344,8 +357,8 @@ pub enum Fact {
         key_id: u64,
         /// What the Court calls the evidence.
         evidence: B256,
-        /// Who showed it.
-        reporter: Address,
+        /// Who showed it, and where.
+        shown: Shown,
         /// Whether anything was paid: one that was paid for already is only recorded.
         charged: bool,
     },
@@ -357,8 +370,8 @@ pub enum Fact {
         assignment: u64,
         /// What the Court calls the evidence.
         evidence: B256,
-        /// Who showed it.
-        reporter: Address,
+        /// Who showed it, and where.
+        shown: Shown,
     },
     /// `SignatureChallenged`.
     Challenged {
@@ -523,21 +536,22 @@ impl View {
             Fact::ServerLockedOut { id } => self.lock(id, true),
             Fact::ServerReinstated { id } => {
                 self.lock(id, false);
+                *self.faults.terms.entry(id).or_default() += 1;
                 self.faults.of_term.retain(|(server, ..)| *server != id);
             }
             Fact::EvidenceCommitted { commitment, block } => {
                 self.faults.commitments.insert(commitment, block);
             }
-            Fact::FaultUpheld { fault, server_id, key_id, evidence, reporter, charged } => {
-                self.faults.shown.entry(evidence).or_insert(reporter);
+            Fact::FaultUpheld { fault, server_id, key_id, evidence, shown, charged } => {
+                self.faults.shown.entry(evidence).or_insert(shown);
                 self.end_unanswered(key_id, evidence);
                 // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
                 if charged {
                     self.faults.of_term.insert((server_id, key_id, fault));
                 }
             }
-            Fact::ProviderFaultProven { key_id, assignment, evidence, reporter } => {
-                self.faults.shown.entry(evidence).or_insert(reporter);
+            Fact::ProviderFaultProven { key_id, assignment, evidence, shown } => {
+                self.faults.shown.entry(evidence).or_insert(shown);
                 self.faults.of_assignment.insert((key_id, assignment));
             }
             Fact::Challenged { asked, challenge } => {
@@ -675,8 +689,14 @@ impl View {
     #[must_use]
     pub fn is_without_spare(&self, key: &Key) -> bool {
         let KeyPhase::Live(live) = &key.phase else { return false };
+        self.healthy_shares(live) <= usize::from(key.threshold)
+    }
+
+    /// Shares of a Live key whose servers are not locked out.
+    #[must_use]
+    pub fn healthy_shares(&self, live: &LiveKey) -> usize {
         let healthy = |id: &&u32| self.servers.get(*id).is_some_and(|server| !server.locked_out);
-        live.committee.iter().filter(healthy).count() <= usize::from(key.threshold)
+        live.committee.iter().filter(healthy).count()
     }
 
     /// The pool that uses key `key_id`, with its id.
