@@ -12,9 +12,11 @@ use futures::future::join_all;
 use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
-use stkr_protocol::ceremony::{Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError};
+use stkr_protocol::ceremony::{
+    Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of,
+};
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
-use stkr_protocol::messages::{Round, SignedMessage};
+use stkr_protocol::messages::{Body, Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
 
@@ -143,6 +145,18 @@ impl Carrier {
             }
         }
         self.look_at_dealings()
+    }
+
+    /// Takes an acknowledgement that was given on the chain, where only its signature stands. A member that answers every challenge
+    /// there and no relayer stops no ceremony by that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn give_acknowledgement(&mut self, member: ShareIndex, signature: [u8; 65]) -> Result<(), StoreError> {
+        let Ok(body) = acknowledgement_of(&self.board) else { return Ok(()) };
+        let (key_id, attempt) = (self.board.context().key_id(), self.board.context().attempt());
+        let body = Body::Acknowledgement(body);
+        self.give([SignedMessage { key_id, attempt, index: member, body, signature }])
     }
 
     /// What answers the question to `member` for the acknowledgement with this EIP-712 digest, as far as is known here.
@@ -314,7 +328,9 @@ impl Carrier {
                 "member {dealer} {what}; that is kept as evidence and reported to the Court, and the ceremony starts again after its deadline"
             ));
         }
-        for round in Round::ALL {
+        // What `finalise` takes needs no more than these. The chain may have brought them without the rounds before.
+        let whole = [Round::Dealing, Round::Acknowledgement].map(|round| self.board.missing(round).is_empty());
+        for round in Round::ALL.into_iter().filter(|_| whole != [true, true]) {
             let missing = self.board.missing(round);
             if !missing.is_empty() {
                 return Standing::Waiting { round, missing };
@@ -403,7 +419,7 @@ mod tests {
     use stkr_node::tls::{self, Identity};
     use stkr_protocol::ceremony::{Member as Party, MemberId, recompute_keys};
     use stkr_protocol::evidence::Fault;
-    use stkr_protocol::messages::{AcknowledgementBody, Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody};
+    use stkr_protocol::messages::{AcknowledgementBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -886,6 +902,13 @@ mod tests {
         };
         let given = SignedMessage { signature, ..asked };
         assert_eq!(given.recover(&DOMAIN).unwrap(), cluster.servers[2].signer.address());
+        // Another relayer, which the member never talks to, reads the signature on the chain.
+        assert!(censoring.board.missing(Round::Acknowledgement).contains(&index(3)));
+        censoring.give_acknowledgement(index(3), [7; 65]).unwrap();
+        assert!(censoring.board.missing(Round::Acknowledgement).contains(&index(3)), "it is not the member's");
+        censoring.give_acknowledgement(index(3), signature).unwrap();
+        assert!(!censoring.board.missing(Round::Acknowledgement).contains(&index(3)));
+        assert_eq!(censoring.board.message(Round::Acknowledgement, index(3)), Some(&given));
     }
 
     #[test]

@@ -528,13 +528,28 @@ mod tests {
             over.apply(50, end);
             assert_eq!(planned(&over, 40), []);
         }
-        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2) });
+        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature: None });
         assert_eq!((planned(&view, 40), open_by_server(&view).len()), (vec![], 0));
     }
 
     fn restart(attempt: u16) -> Fact {
         let (kept, block) = (vec![4, 2, 6, 1], 50);
         Fact::CeremonyRestarted { key_id: KEY, attempt, kept, draw: None, deadline: END, block }
+    }
+
+    #[test]
+    fn what_challenges_and_answers_brought_is_known_as_long_as_the_ceremony_runs() {
+        let mut view = drawn();
+        view.apply(40, asked(2, 2, STRANGER, 900_000));
+        let signature = Some([7; 65]);
+        view.apply(50, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature });
+        assert_eq!(view.told[&(KEY, 2)].acknowledgements, [(2, [7; 65])].into());
+        let ends = [restart(3), Fact::KeyRetired { key_id: KEY, burned: false }];
+        for end in ends {
+            let mut over = view.clone();
+            over.apply(60, end);
+            assert_eq!(over.told, BTreeMap::new());
+        }
     }
 
     #[test]
@@ -549,7 +564,7 @@ mod tests {
         assert_eq!(planned(&view, 900_001), std::slice::from_ref(&prove));
         view.apply(50, restart(3));
         assert_eq!(planned(&view, 900_001), std::slice::from_ref(&prove), "a restart saves nobody");
-        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2) });
+        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature: None });
         assert_eq!(planned(&view, 900_001), []);
     }
 
@@ -608,7 +623,7 @@ mod tests {
         }
         let mut answered = view.clone();
         answered.apply(50, asked(3, 6, STRANGER, 900_000));
-        answered.apply(51, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 3) });
+        answered.apply(51, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 3), signature: None });
         assert_eq!(planned(&answered, at(400, last), &policy), [], "nobody is asked twice");
     }
 }

@@ -90,7 +90,7 @@ pub struct Parts {
 #[derive(Debug)]
 struct Running<S> {
     of: (Vec<u32>, Vec<Peer>),
-    /// Challenges that brought dealings for it.
+    /// How much of it stands on the chain, for it to start again when there is more.
     told: usize,
     worker: Worker<S>,
 }
@@ -485,7 +485,7 @@ impl Engine {
         ceremony: &Ceremony,
     ) -> Option<Call> {
         let of = (ceremony.committee.clone(), self.peers(&ceremony.committee));
-        let told = self.told_on_chain(key_id, attempt).count();
+        let told = self.told_on_chain(key_id, attempt).map_or(0, |told| 1 + told.acknowledgements.len());
         if self.ceremonies.get(&step).is_none_or(|running| running.of != of || running.told < told) {
             self.ceremonies.remove(&step);
             let worker = self.start_ceremony((key_id, attempt, threshold), ceremony)?;
@@ -550,9 +550,7 @@ impl Engine {
             ..CeremonyStatus::default()
         };
         let opened = Carrier::open(context, seats, self.parts.store.clone(), self.parts.deployment.court);
-        // Whoever kept these dealings from us had to show them to ask for an acknowledgement.
-        let told: Vec<_> = self.told_on_chain(key_id, attempt).flat_map(|it| it.dealings.iter().cloned()).collect();
-        match opened.and_then(|mut carrier| carrier.give(told).map(|()| carrier)) {
+        match opened.and_then(|carrier| self.give_what_the_chain_tells(carrier, (key_id, attempt))) {
             Ok(carrier) => {
                 tracing::info!(key_id, attempt, "carrying a ceremony");
                 Some(workers::carry(carrier, status, self.parts.pause, self.wake.clone()))

@@ -118,8 +118,9 @@ fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
 }
 
 fn acknowledgement_fact(event: &AcknowledgementsEvents) -> Option<Fact> {
-    let ended =
-        |key: &U256, attempt, index| Some(Fact::AcknowledgementChallengeEnded { asked: (id(key)?, attempt, index) });
+    let ended = |key: &U256, attempt, index, signature| {
+        Some(Fact::AcknowledgementChallengeEnded { asked: (id(key)?, attempt, index), signature })
+    };
     match event {
         AcknowledgementsEvents::AcknowledgementChallenged(it) => {
             let asked: Asked = acknowledgements::asked_in(it)?;
@@ -132,9 +133,11 @@ fn acknowledgement_fact(event: &AcknowledgementsEvents) -> Option<Fact> {
             };
             Some(Fact::AcknowledgementChallenged { asked, challenge })
         }
-        AcknowledgementsEvents::AcknowledgementAnswered(it) => ended(&it.keyId, it.attempt, it.index),
-        AcknowledgementsEvents::AcknowledgementRefused(it) => ended(&it.keyId, it.attempt, it.index),
-        AcknowledgementsEvents::AcknowledgementChallengeClosed(it) => ended(&it.keyId, it.attempt, it.index),
+        AcknowledgementsEvents::AcknowledgementAnswered(it) => {
+            ended(&it.keyId, it.attempt, it.index, it.signature.as_ref().try_into().ok())
+        }
+        AcknowledgementsEvents::AcknowledgementRefused(it) => ended(&it.keyId, it.attempt, it.index, None),
+        AcknowledgementsEvents::AcknowledgementChallengeClosed(it) => ended(&it.keyId, it.attempt, it.index, None),
         AcknowledgementsEvents::FeesPaid(_) => None,
     }
 }

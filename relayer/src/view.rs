@@ -39,6 +39,8 @@ pub struct View {
     pub acknowledgements: BTreeMap<acknowledgements::Asked, AcknowledgementChallenge>,
     /// Who was ever asked to acknowledge a key: nobody is asked twice.
     pub asked_to_acknowledge: BTreeSet<acknowledgements::Asked>,
+    /// What challenges and their answers brought of ceremonies that run, by key and attempt.
+    pub told: BTreeMap<(u64, u16), Told>,
 }
 
 /// What a challenge asks for: a key, the share index of the one who is asked, and what it has to sign.
@@ -70,6 +72,15 @@ pub struct AcknowledgementChallenge {
     pub acknowledgement: B256,
     /// The dealings that make the key, all n in index order.
     pub dealings: Arc<[SignedMessage]>,
+}
+
+/// Messages of a ceremony that stand on the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// All dealings, index order.
+    pub dealings: Arc<[SignedMessage]>,
+    /// Signatures over the acknowledgement, by share index.
+    pub acknowledgements: BTreeMap<u8, [u8; 65]>,
 }
 
 /// An answer to a challenge, right or not: the Court does not look.
@@ -387,6 +398,8 @@ pub enum Fact {
     AcknowledgementChallengeEnded {
         /// Whom.
         asked: acknowledgements::Asked,
+        /// The acknowledgement, if that ended it.
+        signature: Option<[u8; 65]>,
     },
     /// `KeyRequested`.
     KeyRequested {
@@ -553,10 +566,14 @@ impl View {
             }
             Fact::AcknowledgementChallenged { asked, challenge } => {
                 self.asked_to_acknowledge.insert(asked);
+                self.told.entry((asked.0, asked.1)).or_default().dealings = challenge.dealings.clone();
                 self.acknowledgements.insert(asked, challenge);
             }
-            Fact::AcknowledgementChallengeEnded { asked } => {
+            Fact::AcknowledgementChallengeEnded { asked, signature } => {
                 self.acknowledgements.remove(&asked);
+                if let (Some(told), Some(signature)) = (self.told.get_mut(&(asked.0, asked.1)), signature) {
+                    told.acknowledgements.insert(asked.2, signature);
+                }
             }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);
@@ -627,6 +644,8 @@ impl View {
         let Some(key) = self.keys.get_mut(key_id) else {
             return;
         };
+        // Whatever it is, the ceremony before it is over.
+        self.told.retain(|(key, _), _| key != key_id);
         match fact {
             Fact::CeremonyRestarted { attempt, kept, draw, deadline, block, .. } => {
                 key.attempt = attempt;

@@ -43,7 +43,7 @@ use utoipa::ToSchema;
 
 pub use board::{Accepted, Board, Equivocation, Rejected};
 pub use member::{Member, Step, StepError};
-pub use transcript::{Transcript, TranscriptError, recompute_keys};
+pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
 
 use crate::{
     ProtocolDomain,

@@ -13,7 +13,8 @@ use stkr_protocol::evidence::Proof;
 
 use super::{Engine, Running, SILENT_ROUNDS};
 use crate::carry::{Carrier, Member, Reply};
-use crate::view::{AcknowledgementChallenge, KeyPhase};
+use crate::store::StoreError;
+use crate::view::{KeyPhase, Told};
 use crate::workers::{self, AcknowledgementState, Worker};
 
 impl Engine {
@@ -30,9 +31,24 @@ impl Engine {
         silent
     }
 
-    pub(super) fn told_on_chain(&self, key_id: u64, attempt: u16) -> impl Iterator<Item = &AcknowledgementChallenge> {
-        let members = (key_id, attempt, 0)..=(key_id, attempt, u8::MAX);
-        self.picture.view.acknowledgements.range(members).map(|(_, challenge)| challenge)
+    pub(super) fn told_on_chain(&self, key_id: u64, attempt: u16) -> Option<&Told> {
+        self.picture.view.told.get(&(key_id, attempt))
+    }
+
+    /// Whoever kept dealings from us had to show them to ask for an acknowledgement, and whoever gave that on the chain gave it to us.
+    pub(super) fn give_what_the_chain_tells(
+        &self,
+        mut carrier: Carrier,
+        (key_id, attempt): (u64, u16),
+    ) -> Result<Carrier, StoreError> {
+        if let Some(told) = self.told_on_chain(key_id, attempt) {
+            carrier.give(told.dealings.iter().cloned())?;
+            for (member, signature) in &told.acknowledgements {
+                let Ok(member) = ShareIndex::new(*member) else { continue };
+                carrier.give_acknowledgement(member, *signature)?;
+            }
+        }
+        Ok(carrier)
     }
 
     /// Sees to it that the member gets all dealings; what it or anybody says to them as a transaction once it is there.
