@@ -5,8 +5,8 @@ use core::fmt;
 use alloy::{primitives::U256, sol_types::SolError};
 use stkr_chain::{
     bindings::{
-        Court as court, KeyRegistry as keys, Micropools as pools, PoolVault as vault, ProviderRegistry as providers,
-        ServerRegistry as servers,
+        Acknowledgements as asking, Court as court, KeyRegistry as keys, Micropools as pools, PoolVault as vault,
+        ProviderRegistry as providers, ServerRegistry as servers,
     },
     errors::ContractError as RawError,
     types::{KeyState, PoolState, ServerStatus},
@@ -80,6 +80,11 @@ contract_errors! {
         NotCommitted CommittedInThisBlock AlreadyCommitted WrongCommitteeEpoch NotShareHolder BadEvidenceSignature
         DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
         MalformedMessage NoServer NotOwed FeeTooSmall AlreadyChallenged NoChallenge StillTime TooLate NoAnswer NoFees
+        WrongOneTimeKeys WrongOpening UnusableOneTimeKey GoodDealing WrongPossession NotMalformed
+    }
+    asking {
+        NoCeremony WrongCommittee NoMember TooLateToAsk WrongNumberOfDealings WrongDealing WrongDealer OtherOneTimeKeys
+        NotCommittedTo NoKey NotOfCommittee
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
     governance {
@@ -175,8 +180,14 @@ impl ContractError {
             Self::NoChallenge(_) => {
                 "no such challenge is open: it was answered or proven, or was never made".to_owned()
             }
-            Self::StillTime(e) => format!("the server may still answer, up to block {}", e.deadline),
-            Self::TooLate(e) => format!("the last block for an answer was {}", e.deadline),
+            Self::StillTime(e) => format!("the server may still answer, up to {}", last(e.deadline)),
+            Self::TooLate(e) => format!("the last moment for an answer was {}", last(e.deadline)),
+            Self::TooLateToAsk(e) => format!(
+                "the ceremony of key {} ends at {}, before an answer would be due",
+                e.keyId,
+                moment(e.deadline.saturating_to())
+            ),
+            Self::NoCeremony(e) => format!("key {} has no ceremony now", e.keyId),
             Self::NoAnswer(_) => {
                 "this is no answer to the challenge: of another signer or kind, or no partial".to_owned()
             }
@@ -262,6 +273,11 @@ fn wrong_state<T: TryFrom<u8> + fmt::Display>(thing: &str, id: &impl fmt::Displa
     format!("{thing} {id} is {state}, which does not allow this")
 }
 
+/// The last block for an answer, or its unix time where an acknowledgement is asked for. No chain has had a billion blocks.
+fn last(deadline: u64) -> String {
+    if deadline < 1_000_000_000 { format!("block {deadline}") } else { moment(deadline) }
+}
+
 /// A moment of the chain (unix seconds) for people.
 fn moment(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
@@ -321,6 +337,7 @@ mod tests {
     fn moments_are_dates_and_not_seconds() {
         assert_eq!(moment(1_606_824_023), "2020-12-01 12:00:23 UTC");
         assert_eq!(moment(u64::MAX), format!("unix time {}", u64::MAX));
+        assert_eq!((last(77).as_str(), last(1_606_824_023).as_str()), ("block 77", "2020-12-01 12:00:23 UTC"));
     }
 
     #[test]
@@ -357,7 +374,8 @@ mod tests {
     #[test]
     fn every_error_of_every_interface_has_a_variant() {
         let mut seen = 0;
-        for name in ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools", "PoolVault"] {
+        for name in ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools", "PoolVault", "Acknowledgements"]
+        {
             for error in crate::abi::artefact(name).unwrap().abi.errors() {
                 if INTERNAL.contains(&error.name.as_str()) || error.name == "StringTooLong" {
                     continue;

@@ -433,7 +433,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(challenges.get(key, id, root).await.unwrap().state, ChallengeState::Overdue);
         let write = challenges.answer(&question, &asked, &right).unwrap();
         let late = write.dry_run(operator.address()).await.unwrap_err();
-        assert!(late.to_string().starts_with("the last block for an answer was"), "{late}");
+        assert!(late.to_string().starts_with("the last moment for an answer was block"), "{late}");
         let write = challenges.prove((key, 2, root));
         self.step(&chain.account().await, write.unsigned(), &format!("challenge prove {key} {id}")).await;
         let states: Vec<ChallengeState> = challenges.list().await.unwrap().iter().map(|it| it.state).collect();
@@ -500,7 +500,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(state(committee[3]).await, ChallengeState::Overdue);
         let late = challenges.acknowledge(&asked, &ceremony::acknowledged(acknowledged)).unwrap();
         let late = late.dry_run(operator.address()).await.unwrap_err();
-        assert!(late.to_string().starts_with("the last"), "{late}");
+        assert!(late.to_string().starts_with("the last moment for an answer was 20"), "{late}");
         let before = challenges.acknowledgement_fees_of(challenger.address()).await.unwrap();
         let write = challenges.prove_unacknowledged((key, 0, 4)).unsigned();
         let arguments = format!("challenge prove {key} {} --acknowledgement", committee[3]);
