@@ -64,6 +64,7 @@ mod lagrange;
 mod points;
 mod polynomial;
 mod share;
+mod sharing;
 #[cfg(any(test, feature = "splitter"))]
 pub mod splitter;
 #[cfg(any(test, feature = "testing"))]
