@@ -26,6 +26,10 @@
 //! # Caveats
 //! - Exactly t dealers, fixed beforehand, all of whom must deal well: there is nothing to choose afterwards that an adversary could bias.
 //!   A bad dealing ends the attempt and names its dealer; the next attempt goes without it.
+//! - A share of a failed attempt is a share of the key: whoever of its new members finished can sign with t' - 1 others. They must erase
+//!   it, and every committee that was ever dealt to counts in the bounds, whether its attempt ended well or not. So an attempt that fails
+//!   by a dealer's fault is repeated with other dealers and the same new members: redrawing them would be a lottery that one bad dealer
+//!   can repeat.
 //! - Old shares stay shares of the key: resharing protects against who gets the old ones later only once they are erased.
 //! - The commitments do not say which recipients' keys the shares are for, and [`Reshare::deal`] encrypts the share to whom it is told:
 //!   all of its arguments must come from finalised state, and the recipients' keys from messages that the drawn members signed.
@@ -36,7 +40,7 @@
 //! | deal another secret than the share, another member's dealing, or one of an older epoch | [`DealingFault::AnotherSecret`] |
 //! | other than t' commitments: another degree | counted |
 //! | a share that does not match the commitments, 0, or not below r | [`DealingFault`], on opening |
-//! | t - 1 old and t' - 1 new members together | know nothing about the key: one more of either is missing |
+//! | t - 1 old and t' - 1 new members together, in any number of attempts | know nothing about the key: one more of either is missing |
 //! | t or more dealers together change the key | every constant term is compared, and so is the group key |
 //! | combine partials of two epochs | they lie on no common polynomial; the combined signature is verified |
 //!
