@@ -1,5 +1,5 @@
 //! A member of key ceremonies that deals badly: one member gets a share that is not its own, or everybody what is no dealing, or it
-//! commits to two.
+//! commits to two, or deals well and then says nothing more.
 //!
 //! Up to the reveal it keeps to the protocol, so that nobody can tell before the dealings are on the table.
 
@@ -20,9 +20,7 @@ use stkr_node::{config, secrets};
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{Board, Context, Phase};
-use stkr_protocol::messages::{
-    Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage,
-};
+use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage};
 use stkr_server::chain::ChainView;
 use stkr_server::config::ServerConfig;
 
@@ -38,6 +36,8 @@ pub enum Flaw {
     Malformed,
     /// It commits to two dealings, both good.
     Two,
+    /// Its dealing is good, and it never acknowledges the key: nobody can tell, and nobody gets the key.
+    Silent,
 }
 
 /// The member in one ceremony.
@@ -94,9 +94,8 @@ impl BadDealer {
         if let Some(dealing) = self.dealing.clone() {
             let dealing_hash = dealing.digest(self.board.context().domain());
             said.push(self.say(key, Body::DealingCommitment(DealingCommitmentBody { dealing_hash })));
-            if self.is_complete(Round::DealingCommitment) {
-                let commitments_hash = self.commitments_hash();
-                said.push(self.say(key, Body::CommitmentSet(CommitmentSetBody { commitments_hash })));
+            if let Some(set) = self.board.commitment_set() {
+                said.push(self.say(key, Body::CommitmentSet(set)));
                 if self.is_complete(Round::CommitmentSet) {
                     said.push(dealing);
                 }
@@ -120,15 +119,6 @@ impl BadDealer {
 
     fn is_complete(&self, round: Round) -> bool {
         self.board.missing(round).is_empty()
-    }
-
-    fn commitments_hash(&self) -> B256 {
-        let committed = |index| match &self.board.message(Round::DealingCommitment, index)?.body {
-            Body::DealingCommitment(body) => Some(body.dealing_hash),
-            _ => None,
-        };
-        let hashes: Vec<B256> = self.board.context().threshold().indices().filter_map(committed).collect();
-        keccak256(hashes.concat())
     }
 
     fn deal(&self, key: &SignerKey) -> Result<SignedMessage> {
@@ -160,7 +150,7 @@ impl BadDealer {
                 *body.shares.get_mut(last).ok_or_else(|| eyre!("nobody to cheat"))? ^= 1;
             }
             Flaw::Malformed => body.commitments.truncate(body.commitments.len() - 128),
-            Flaw::Two => {}
+            Flaw::Two | Flaw::Silent => {}
         }
         let sender = (context.key_id(), context.attempt(), self.me);
         Ok(SignedMessage::sign(context.domain(), key, sender, Body::Dealing(body)))

@@ -20,6 +20,11 @@ sol!(
 );
 sol!(
     #[sol(rpc, all_derives)]
+    Acknowledgements,
+    "../abi/Acknowledgements.json"
+);
+sol!(
+    #[sol(rpc, all_derives)]
     ProviderRegistry,
     "../abi/ProviderRegistry.json"
 );

@@ -254,6 +254,13 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
             target_epoch: 0,
             root: it.signingRoot,
         }],
+        Ok(CourtCalls::proveUnansweredAcknowledgement(it)) => vec![SignedThing {
+            what: format!("no acknowledgement in attempt {}, although it was asked for it", it.attempt),
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            root: B256::ZERO,
+        }],
         _ => Vec::new(),
     }
 }

@@ -73,15 +73,36 @@ impl Deployment {
         Ok(())
     }
 
-    /// Name in the file and address of every contract.
+    /// Where members of ceremonies are asked to acknowledge: the Court creates that contract in its constructor, so it is the
+    /// Court's first (nonce 1), and no file has to name it.
     #[must_use]
-    pub const fn contracts(&self) -> [(&'static str, Address); 7] {
+    pub fn acknowledgements(&self) -> Address {
+        self.court.create(1)
+    }
+
+    /// The contracts whose events programs follow.
+    #[must_use]
+    pub fn emitters(&self) -> [Address; 6] {
+        [
+            self.server_registry,
+            self.provider_registry,
+            self.key_registry,
+            self.court,
+            self.acknowledgements(),
+            self.micropools,
+        ]
+    }
+
+    /// Name and address of every contract; names are those of the file, but for `acknowledgements`.
+    #[must_use]
+    pub fn contracts(&self) -> [(&'static str, Address); 8] {
         [
             ("accessManager", self.access_manager),
             ("serverRegistry", self.server_registry),
             ("providerRegistry", self.provider_registry),
             ("keyRegistry", self.key_registry),
             ("court", self.court),
+            ("acknowledgements", self.acknowledgements()),
             ("micropools", self.micropools),
             ("depositContract", self.deposit_contract),
         ]
@@ -141,7 +162,10 @@ impl Deployment {
         let keys = wiring(to_court, async { court.KEY_REGISTRY().call().await }).await?;
         same("court", "keyRegistry", &self.key_registry, &keys)?;
         let bonds = wiring(to_court, async { court.SERVER_REGISTRY().call().await }).await?;
-        same("court", "serverRegistry", &self.server_registry, &bonds)
+        same("court", "serverRegistry", &self.server_registry, &bonds)?;
+        // A challenge of another contract would have honest servers answer where nobody asked them.
+        let asks = wiring(to_court, async { court.ACKNOWLEDGEMENTS().call().await }).await?;
+        same("court", "acknowledgements", &self.acknowledgements(), &asks)
     }
 
     /// EIP-712 domain separator of all protocol messages (docs/protocol.md), derived here and not asked for.

@@ -50,6 +50,12 @@ impl From<&Block> for BlockId {
     }
 }
 
+/// Installs ring as the process's TLS provider, if none is installed yet.
+pub fn install_tls() {
+    // An error means that the program installed its provider first, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 impl Endpoint {
     /// Connects to `url` (http, https, ws or wss).
     ///
@@ -59,8 +65,7 @@ impl Endpoint {
     /// # Errors
     /// [`ChainError::BadEndpoint`] for another scheme, [`ChainError::Unavailable`] if a WebSocket does not open.
     pub async fn connect(url: &Url) -> Result<Self, ChainError> {
-        // An error means that the program installed its provider first, which is what we want.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_tls();
         let name = cut_urls(url.as_str());
         let bad = |detail: String| ChainError::BadEndpoint { url: name.clone(), detail };
         let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));

@@ -46,13 +46,19 @@ alloy::sol! {
 }
 
 /// Source of one contract's errors: its ABI, and the interface whose NatSpec says when each is raised.
-const SOURCES: [(&str, &str, &str); 6] = [
+const SOURCES: [(&str, &str, &str); 7] = [
     (
         "ServerRegistry",
         include_str!("../../abi/ServerRegistry.json"),
         include_str!("../../contracts/interfaces/IServerRegistry.sol"),
     ),
     ("Court", include_str!("../../abi/Court.json"), include_str!("../../contracts/interfaces/ICourt.sol")),
+    // Behind the Court, whose errors it shares and whose interface tells what they mean.
+    (
+        "Acknowledgements",
+        include_str!("../../abi/Acknowledgements.json"),
+        include_str!("../../contracts/interfaces/IAcknowledgements.sol"),
+    ),
     (
         "ProviderRegistry",
         include_str!("../../abi/ProviderRegistry.json"),

@@ -11,8 +11,9 @@
 //! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
 //! | [`header`] | the RLP header that proves a committee's seed |
 //! | [`store`], [`log`] | all events of our contracts in SQLite, across reorgs and restarts |
-//! | [`court`] | evidence as calls of the Court |
+//! | [`court`], [`acknowledgements`] | evidence and challenges as calls of the Court |
 //! | [`intents`] | transactions that happen once, across crashes, reorgs and rivals |
+pub mod acknowledgements;
 pub mod bindings;
 pub mod court;
 pub mod deployment;

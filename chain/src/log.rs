@@ -32,7 +32,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::{
-    bindings::{Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
+    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, existing_block},
     errors::ChainError,
@@ -82,6 +82,8 @@ pub enum StkrEvent {
     Key(KeyRegistry::KeyRegistryEvents),
     /// Of the Court.
     Court(Court::CourtEvents),
+    /// Of the Court's questions to members of ceremonies.
+    Acknowledgement(Acknowledgements::AcknowledgementsEvents),
     /// Of the pools contract.
     Pool(Micropools::MicropoolsEvents),
     /// One this program does not know.
@@ -100,6 +102,7 @@ impl StkrEvent {
             it if it == deployment.provider_registry => of(topics, data, Self::Provider),
             it if it == deployment.key_registry => of(topics, data, Self::Key),
             it if it == deployment.court => of(topics, data, Self::Court),
+            it if it == deployment.acknowledgements() => of(topics, data, Self::Acknowledgement),
             it if it == deployment.micropools => of(topics, data, Self::Pool),
             _ => Self::Unknown,
         }
@@ -437,7 +440,7 @@ impl EventLog {
 
     fn filter(&self) -> Filter {
         let it = &self.deployment;
-        Filter::new().address(vec![it.server_registry, it.provider_registry, it.key_registry, it.court, it.micropools])
+        Filter::new().address(it.emitters().to_vec())
     }
 
     // ---------------------------------------------------------------- reading

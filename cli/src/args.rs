@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use stkr_node::config::ConfigCommand;
 
+use url::Url;
+
 use crate::config::RpcUrl;
 
 /// Stkr on the command line: servers, providers, micropools, positions and keys.
@@ -351,6 +353,16 @@ pub(crate) struct OfChallenge {
     pub(crate) root: Option<B256>,
 }
 
+/// Which challenge is meant, of both kinds.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OfAnyChallenge {
+    #[command(flatten)]
+    pub(crate) of: OfChallenge,
+    /// The challenge to acknowledge the key, not one to sign with it
+    #[arg(long, conflicts_with = "root")]
+    pub(crate) acknowledgement: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChallengeCommand {
     /// All challenges, oldest first
@@ -362,10 +374,10 @@ pub(crate) enum ChallengeCommand {
         #[arg(long)]
         open: bool,
     },
-    /// The newest challenge to a server to sign something with a key
+    /// The newest challenge to a server to sign something with a key, or to acknowledge it
     Show {
         #[command(flatten)]
-        of: OfChallenge,
+        of: OfAnyChallenge,
     },
     /// Ask a server on the chain; it has a day, and whoever asked gets the fee and a bounty if it is silent
     Open {
@@ -377,11 +389,27 @@ pub(crate) enum ChallengeCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Ask a member of a running ceremony on the chain to acknowledge the key; it has a day
+    Acknowledgement {
+        /// Key id
+        key: u64,
+        /// Id of the server that is asked
+        server: u32,
+        /// Where the dealings come from: a relayer that carries the ceremony. What it says is checked
+        #[arg(long, value_name = "URL")]
+        relayer: Url,
+        /// For the answer, for example 0.01eth; left out, half more than an answer costs now
+        #[arg(long, value_name = "AMOUNT")]
+        fee: Option<String>,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// Answer for a server, from any account: asks the server itself
     Answer {
         #[command(flatten)]
-        of: OfChallenge,
-        /// JSON file with partial, envelope, index and committeeEpoch, as the server answers POST /v1/sign
+        of: OfAnyChallenge,
+        /// JSON file with partial, envelope, index and committeeEpoch, as the server answers POST /v1/sign; for an
+        /// acknowledgement what it answers POST /v1/ceremonies/advance, or a file of evidence against a member of the ceremony
         #[arg(long, value_name = "FILE")]
         answer: Option<PathBuf>,
         #[command(flatten)]
@@ -390,7 +418,7 @@ pub(crate) enum ChallengeCommand {
     /// Show that nobody answered in time: the server is slashed and locked out
     Prove {
         #[command(flatten)]
-        of: OfChallenge,
+        of: OfAnyChallenge,
         #[command(flatten)]
         signing: Signing,
     },
@@ -401,6 +429,9 @@ pub(crate) enum ChallengeCommand {
     },
     /// Withdraw the signing account's fees: of answered challenges to its servers, and of its own that nobody answered
     Withdraw {
+        /// The fees of challenges to acknowledge a key, which another contract holds
+        #[arg(long)]
+        acknowledgements: bool,
         #[command(flatten)]
         signing: Signing,
     },

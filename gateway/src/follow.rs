@@ -552,7 +552,11 @@ impl Stale {
                 }
             }
             // A provider's duty key, a pool's provider: which keys that concerns only the contracts know.
-            StkrEvent::Provider(_) | StkrEvent::Court(_) | StkrEvent::Pool(_) | StkrEvent::Unknown => self.all = true,
+            StkrEvent::Provider(_)
+            | StkrEvent::Court(_)
+            | StkrEvent::Acknowledgement(_)
+            | StkrEvent::Pool(_)
+            | StkrEvent::Unknown => self.all = true,
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct AdvanceRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdvanceResponse {
-    /// All messages of this server that may be shown.
+    /// All messages of this server that may be shown; once the ceremony failed for it also those of others, which prove why.
     #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
     pub messages: Vec<SignedMessage>,
     /// Where the server stands.

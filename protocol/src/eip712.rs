@@ -31,6 +31,7 @@ alloy_sol_types::sol! {
         uint256 keyId;
         uint16 attempt;
         uint8 index;
+        bytes32 committeeHash;
         bytes32 commitmentsHash;
     }
 

@@ -707,6 +707,19 @@ impl EvidenceFile {
     }
 }
 
+impl Proof {
+    /// Key and attempt of the ceremony in which the fault happened, if it was in one.
+    #[must_use]
+    pub const fn ceremony(&self) -> Option<(u64, u16)> {
+        match self {
+            Self::CeremonyEquivocation(it) => Some((it.first.key_id, it.first.attempt)),
+            Self::BadDealing(it) => Some((it.dealing.key_id, it.dealing.attempt)),
+            Self::MalformedDealing(it) => Some((it.dealing.key_id, it.dealing.attempt)),
+            _ => None,
+        }
+    }
+}
+
 /// Evidence, key, committee epoch and who did it.
 type Found = (B256, u64, u32, Accused);
 

@@ -78,10 +78,15 @@ pub struct DealingCommitmentBody {
     pub dealing_hash: B256,
 }
 
-/// Round 3.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Round 3. What a member is held to from here on is in it whole: the dealings, and among whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommitmentSetBody {
+    /// keccak256(abi.encode(uint32[] server ids, address[] signers)). Without it the set of a committee that a reorganisation
+    /// took away, or whose member has another signer by now, would pass for one of the committee that there is.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = schema::Hash)]
+    pub committee_hash: B256,
     /// keccak256 of the n dealing hashes, index order.
     #[serde(with = "json::hash")]
     #[schema(value_type = schema::Hash)]
@@ -220,10 +225,14 @@ impl SignedMessage {
                 eip712::DealingCommitment { keyId: key_id, attempt, index, dealingHash: body.dealing_hash }
                     .eip712_signing_hash(&domain)
             }
-            Body::CommitmentSet(body) => {
-                eip712::CommitmentSet { keyId: key_id, attempt, index, commitmentsHash: body.commitments_hash }
-                    .eip712_signing_hash(&domain)
+            Body::CommitmentSet(body) => eip712::CommitmentSet {
+                keyId: key_id,
+                attempt,
+                index,
+                committeeHash: body.committee_hash,
+                commitmentsHash: body.commitments_hash,
             }
+            .eip712_signing_hash(&domain),
             Body::Dealing(body) => eip712::Dealing {
                 keyId: key_id,
                 attempt,
@@ -254,7 +263,7 @@ impl SignedMessage {
         match &self.body {
             Body::OneTimeKey(body) => (1, vec![keccak256(&body.public_key)]),
             Body::DealingCommitment(body) => (2, vec![body.dealing_hash]),
-            Body::CommitmentSet(body) => (3, vec![body.commitments_hash]),
+            Body::CommitmentSet(body) => (3, vec![body.committee_hash, body.commitments_hash]),
             Body::Dealing(body) => {
                 let fields = [&body.one_time_key, &body.commitments, &body.proof_of_possession, &body.shares];
                 (4, std::iter::once(body.one_time_keys_hash).chain(fields.map(keccak256)).collect())

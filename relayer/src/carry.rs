@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use futures::future::join_all;
 use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
-use stkr_protocol::ceremony::{Accepted, Board, Context, Phase, Transcript, TranscriptError};
+use stkr_protocol::ceremony::{
+    Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of,
+};
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
-use stkr_protocol::messages::{Round, SignedMessage};
+use stkr_protocol::messages::{Body, Round, SignedMessage};
 
 use crate::store::{Store, StoreError};
 
@@ -68,8 +70,17 @@ pub struct Carrier {
     said: BTreeMap<ShareIndex, Said>,
     /// Dealers whose dealing was looked at with all one-time keys at hand.
     looked_at: BTreeSet<ShareIndex>,
-    /// What is wrong with the dealings that are kept as evidence.
-    convicted: BTreeMap<ShareIndex, String>,
+    /// Whose dealing is kept as evidence: what is wrong with it, in words, and the proof.
+    convicted: BTreeMap<ShareIndex, (String, Proof)>,
+}
+
+/// What answers a challenge to acknowledge a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The member's signature over the acknowledgement that was asked for.
+    Acknowledgement([u8; 65]),
+    /// Whose fault it is that no honest member acknowledges.
+    Fault(Box<Proof>),
 }
 
 impl Carrier {
@@ -123,8 +134,54 @@ impl Carrier {
         Ok(news)
     }
 
-    /// Keeps evidence of every dealing that anybody can see is none.
+    /// Takes messages from elsewhere: from the chain, where a challenge brings all dealings.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn give(&mut self, messages: impl IntoIterator<Item = SignedMessage>) -> Result<(), StoreError> {
+        for message in messages {
+            if let Err(reason) = self.accept(message)? {
+                tracing::debug!(reason, "a message from the chain is not of this ceremony");
+            }
+        }
+        self.look_at_dealings()
+    }
+
+    /// Takes an acknowledgement that was given on the chain, where only its signature stands. A member that answers every challenge
+    /// there and no relayer stops no ceremony by that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn give_acknowledgement(&mut self, member: ShareIndex, signature: [u8; 65]) -> Result<(), StoreError> {
+        let Ok(body) = acknowledgement_of(&self.board) else { return Ok(()) };
+        let (key_id, attempt) = (self.board.context().key_id(), self.board.context().attempt());
+        let body = Body::Acknowledgement(body);
+        self.give([SignedMessage { key_id, attempt, index: member, body, signature }])
+    }
+
+    /// What answers the question to `member` for the acknowledgement with this EIP-712 digest, as far as is known here.
+    #[must_use]
+    pub fn reply(&self, member: ShareIndex, acknowledgement: B256) -> Option<Reply> {
+        let domain = self.board.context().domain();
+        let of_member = |it: &&SignedMessage| it.index == member && it.round() == Round::Acknowledgement;
+        let mut said = self.board.messages().filter(of_member);
+        if let Some(given) = said.find(|it| it.digest(domain) == acknowledgement) {
+            return Some(Reply::Acknowledgement(given.signature));
+        }
+        let dealt = self.convicted.values().next().map(|(_, proof)| proof.clone());
+        dealt.or_else(|| self.equivocation().map(|(_, proof)| proof)).map(|proof| Reply::Fault(Box::new(proof)))
+    }
+
+    /// Keeps evidence of every dealing that anybody can see is none, or is not the one that was committed to.
     fn look_at_dealings(&mut self) -> Result<(), StoreError> {
+        for dealer in self.board.context().threshold().indices() {
+            if let Some(broken) = self.board.broken_commitment(dealer)
+                && !self.convicted.contains_key(&dealer)
+            {
+                let what = "revealed another dealing than it had committed to".to_owned();
+                self.keep_dealing(dealer, two_messages(&broken), what)?;
+            }
+        }
         let keys_are_there = self.board.missing(Round::OneTimeKey).is_empty();
         for dealer in self.board.context().threshold().indices() {
             if self.looked_at.contains(&dealer) || self.board.message(Round::Dealing, dealer).is_none() {
@@ -184,10 +241,10 @@ impl Carrier {
     fn keep_dealing(&mut self, dealer: ShareIndex, proof: Proof, what: String) -> Result<(), StoreError> {
         let context = self.board.context();
         if let Some(member) = context.member(dealer) {
-            let file = EvidenceFile::new(context.domain(), self.court, proof);
+            let file = EvidenceFile::new(context.domain(), self.court, proof.clone());
             self.store.keep_evidence(member.server_id, &file)?;
         }
-        self.convicted.entry(dealer).or_insert(what);
+        self.convicted.entry(dealer).or_insert((what, proof));
         Ok(())
     }
 
@@ -243,19 +300,16 @@ impl Carrier {
         let Some(member) = context.member(index) else {
             return Ok(());
         };
-        let proof = self.board.equivocation().filter(|(culprit, _)| *culprit == index);
-        let Some((_, equivocation)) = proof else {
+        let Some((_, proof)) = self.equivocation().filter(|(culprit, _)| *culprit == index) else {
             return Ok(());
         };
-        let (mut first, mut second) = (equivocation.first.clone(), equivocation.second.clone());
-        // The Court takes a commitment before the dealing that is not its.
-        if second.round() < first.round() {
-            std::mem::swap(&mut first, &mut second);
-        }
-        let proof = Proof::CeremonyEquivocation(MessagesProof { first, second });
         let file = EvidenceFile::new(context.domain(), self.court, proof);
         self.store.keep_evidence(member.server_id, &file)?;
         Ok(())
+    }
+
+    fn equivocation(&self) -> Option<(ShareIndex, Proof)> {
+        self.board.equivocation().map(|(index, found)| (index, two_messages(found)))
     }
 
     /// Where the ceremony stands.
@@ -268,13 +322,15 @@ impl Carrier {
                 index.get()
             ));
         }
-        if let Some((dealer, what)) = self.convicted.first_key_value() {
+        if let Some((dealer, (what, _))) = self.convicted.first_key_value() {
             let dealer = dealer.get();
             return Standing::Failed(format!(
                 "member {dealer} {what}; that is kept as evidence and reported to the Court, and the ceremony starts again after its deadline"
             ));
         }
-        for round in Round::ALL {
+        // What `finalise` takes needs no more than these. The chain may have brought them without the rounds before.
+        let whole = [Round::Dealing, Round::Acknowledgement].map(|round| self.board.missing(round).is_empty());
+        for round in Round::ALL.into_iter().filter(|_| whole != [true, true]) {
             let missing = self.board.missing(round);
             if !missing.is_empty() {
                 return Standing::Waiting { round, missing };
@@ -302,7 +358,9 @@ impl Carrier {
             .collect()
     }
 
-    fn why(&self, index: ShareIndex) -> Option<String> {
+    /// Why nothing comes of this member, as far as it or the way to it tells.
+    #[must_use]
+    pub fn why(&self, index: ShareIndex) -> Option<String> {
         let said = self.said.get(&index)?;
         let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
         said.unreachable.clone().or(failed).or_else(|| said.rejected.clone())
@@ -338,13 +396,17 @@ fn cheated(recipient: u8) -> String {
     format!("dealt member {recipient} a share that does not match its commitments")
 }
 
+fn two_messages(found: &Equivocation) -> Proof {
+    Proof::CeremonyEquivocation(MessagesProof { first: found.first.clone(), second: found.second.clone() })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use alloy::primitives::{Address, B256, keccak256};
+    use alloy::primitives::keccak256;
     use axum::routing::post;
     use axum::{Json, Router};
     use stkr_core::Threshold;
@@ -355,9 +417,9 @@ mod tests {
     use stkr_node::metrics::Metrics;
     use stkr_node::shutdown::Shutdown;
     use stkr_node::tls::{self, Identity};
-    use stkr_protocol::ceremony::{Member as Party, MemberId};
+    use stkr_protocol::ceremony::{Member as Party, MemberId, recompute_keys};
     use stkr_protocol::evidence::Fault;
-    use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody};
+    use stkr_protocol::messages::{AcknowledgementBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -723,6 +785,130 @@ mod tests {
             assert_eq!(file.verify().unwrap().accused, dealer);
             assert_eq!(evidence[0].server_id.as_deref(), Some("102"));
         }
+    }
+
+    #[test]
+    fn a_challenge_is_answered_with_the_acknowledgement_or_with_any_fault_that_explains_why_there_is_none() {
+        type Spoils = (&'static str, fn(&Cluster, &mut Carrier));
+        let say =
+            |cluster: &Cluster, body| SignedMessage::sign(&DOMAIN, &cluster.servers[1].signer, (9, 0, index(2)), body);
+        let body = AcknowledgementBody {
+            threshold: 3,
+            points_hash: B256::ZERO,
+            committee_hash: B256::ZERO,
+            dealings_digest: B256::ZERO,
+        };
+        let faults: [Spoils; 4] = [
+            ("nothing", |_, _| ()),
+            ("bad_dealing", |cluster, carrier| {
+                let bad = dealing(0, &cluster.servers[1].signer, flip);
+                assert_eq!(complains(carrier, complaint(&bad)), None);
+            }),
+            ("malformed_dealing", |cluster, carrier| {
+                carrier.give([dealing(0, &cluster.servers[1].signer, |it| it.shares.clear())]).unwrap();
+            }),
+            ("ceremony_equivocation", |cluster, carrier| {
+                let say = |body| SignedMessage::sign(&DOMAIN, &cluster.servers[1].signer, (9, 0, index(2)), body);
+                let commitment = |byte| {
+                    let dealing_hash = B256::repeat_byte(byte);
+                    say(Body::DealingCommitment(DealingCommitmentBody { dealing_hash }))
+                };
+                carrier.give([commitment(1), commitment(2)]).unwrap();
+            }),
+        ];
+        for (fault, happens) in faults {
+            let cluster = cluster(|_| Vec::new());
+            let mut carrier = cluster.carrier();
+            happens(&cluster, &mut carrier);
+            let given = say(&cluster, Body::Acknowledgement(body.clone()));
+            let digest = given.digest(&DOMAIN);
+            let name = match carrier.reply(index(2), digest) {
+                None => "nothing",
+                Some(Reply::Fault(proof)) => {
+                    let file = EvidenceFile::new(&DOMAIN, Address::ZERO, *proof);
+                    file.verify().unwrap().fault.name()
+                }
+                Some(Reply::Acknowledgement(_)) => "an acknowledgement",
+            };
+            assert_eq!(name, fault);
+            // Whatever else is known, what was asked for ends it at the least cost.
+            carrier.give([given.clone()]).unwrap();
+            assert_eq!(carrier.reply(index(2), digest), Some(Reply::Acknowledgement(given.signature)));
+            assert_ne!(
+                carrier.reply(index(3), digest),
+                Some(Reply::Acknowledgement(given.signature)),
+                "another member"
+            );
+            assert_ne!(
+                carrier.reply(index(2), B256::ZERO),
+                Some(Reply::Acknowledgement(given.signature)),
+                "another key"
+            );
+        }
+    }
+
+    #[test]
+    fn a_dealing_that_is_not_the_one_committed_to_is_kept_as_evidence_and_answers_a_challenge() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let signer = &cluster.servers[1].signer;
+        let dealing_hash = B256::repeat_byte(1);
+        let body = Body::DealingCommitment(DealingCommitmentBody { dealing_hash });
+        let commitment = SignedMessage::sign(&DOMAIN, signer, (9, 0, index(2)), body);
+        carrier.give([commitment, dealing(0, signer, |_| ())]).unwrap();
+        let Standing::Failed(reason) = carrier.standing() else { panic!("{:?}", carrier.standing()) };
+        assert!(reason.starts_with("member 2 revealed another dealing than it had committed to"), "{reason}");
+        carrier.give([]).unwrap();
+        let evidence = cluster.store.newest_evidence(10).unwrap();
+        assert_eq!(evidence.len(), 1, "once");
+        let file: EvidenceFile = serde_json::from_value(evidence[0].body.clone()).unwrap();
+        let verified = file.verify().unwrap();
+        assert_eq!(
+            (verified.fault, verified.accused),
+            (Fault::CeremonyEquivocation, Accused::Signer(signer.address()))
+        );
+        assert_eq!(carrier.reply(index(3), B256::ZERO), Some(Reply::Fault(Box::new(file.proof))));
+    }
+
+    #[tokio::test]
+    async fn who_gets_all_dealings_from_the_chain_alone_still_gets_the_acknowledgement() {
+        let cluster = cluster(|_| Vec::new());
+        for server in &cluster.servers {
+            server.start();
+        }
+        // Everything but acknowledgements.
+        let mut censoring = cluster.carrier();
+        while !censoring.board.missing(Round::Dealing).is_empty() {
+            censoring.round().await.unwrap();
+        }
+        let dealings: Vec<_> =
+            (1..=N).map(|it| censoring.board.message(Round::Dealing, index(it)).unwrap().clone()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let mut carrier = Carrier {
+            store: Store::new(Arc::new(database)),
+            board: Board::new(cluster.context.clone()),
+            ..cluster.carrier()
+        };
+        carrier.members.retain(|member| member.index == index(3));
+        let (keys, digest) = recompute_keys(cluster.context.clone(), dealings.clone()).unwrap();
+        let asked = Body::Acknowledgement(cluster.context.acknowledgement(&keys, digest));
+        let asked = SignedMessage::sign(&DOMAIN, &cluster.servers[2].signer, (9, 0, index(3)), asked);
+        carrier.give(dealings).unwrap();
+        assert_eq!(carrier.reply(index(3), asked.digest(&DOMAIN)), None);
+        carrier.round().await.unwrap();
+        let Some(Reply::Acknowledgement(signature)) = carrier.reply(index(3), asked.digest(&DOMAIN)) else {
+            panic!("{:?}", carrier.said(index(3)))
+        };
+        let given = SignedMessage { signature, ..asked };
+        assert_eq!(given.recover(&DOMAIN).unwrap(), cluster.servers[2].signer.address());
+        // Another relayer, which the member never talks to, reads the signature on the chain.
+        assert!(censoring.board.missing(Round::Acknowledgement).contains(&index(3)));
+        censoring.give_acknowledgement(index(3), [7; 65]).unwrap();
+        assert!(censoring.board.missing(Round::Acknowledgement).contains(&index(3)), "it is not the member's");
+        censoring.give_acknowledgement(index(3), signature).unwrap();
+        assert!(!censoring.board.missing(Round::Acknowledgement).contains(&index(3)));
+        assert_eq!(censoring.board.message(Round::Acknowledgement, index(3)), Some(&given));
     }
 
     #[test]

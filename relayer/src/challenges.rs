@@ -9,6 +9,9 @@
 //! a member silent for long ---> ask it on-chain, if the operator wants that
 //! ```
 //!
+//! Members of a ceremony are asked for their acknowledgement in the same way, with a unix time in the place of a block. Whether the
+//! ceremony still runs then decides who is at fault, so a question is asked only where a whole day is left.
+//!
 //! # Who pays for answers
 //! An answer earns its sender nothing: the fee is the operator's. It always exceeds what the answer costs at the moment of the
 //! challenge, and the challenge costs gas besides, so whoever tries to empty this account burns more than it takes. For servers of
@@ -18,17 +21,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
+use stkr_chain::acknowledgements;
 use stkr_chain::court::answered_in;
-use stkr_chain::types::PoolState;
+use stkr_chain::types::{PoolState, ServerStatus};
 use stkr_protocol::evidence::Fault;
 
 use crate::plan::{Action, Clock};
-use crate::view::{Asked, Challenge, KeyPhase, View};
+use crate::view::{AcknowledgementChallenge, Asked, Ceremony, Challenge, KeyPhase, View};
 
 /// Blocks of a day: the time in which a challenge is answered, and over which the gas of answers is bounded.
 pub const DAY: u64 = 7_200;
 /// Gas that an answer is taken to cost until it is in a block; `Court.ANSWER_GAS`.
 pub const ANSWER_GAS: u64 = 120_000;
+/// The same of an answer to who is asked for an acknowledgement: the dearest shows a proof of possession that is none.
+pub const ACKNOWLEDGEMENT_GAS: u64 = 280_000;
+const SECONDS_PER_BLOCK: u64 = 12;
+/// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
+const TIME_TO_ASK: u64 = 25 * 3600;
 
 /// What the operator of this relayer wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,17 +46,20 @@ pub struct Policy {
     pub own: BTreeSet<u32>,
     /// Most gas per day for answers of all other servers.
     pub gas_per_day: u64,
-    /// Blocks after its order for which a member may be silent about a deposit before it is challenged; nothing: for ever.
+    /// Blocks for which a member may be silent before it is challenged: about a deposit after its order, in a ceremony after its
+    /// beginning; nothing: for ever.
     pub patience: Option<u64>,
 }
 
 /// What is known besides the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Gas of answers in the last [`DAY`], by step; [`ANSWER_GAS`] for those under way.
+    /// Gas of answers in the last [`DAY`], by step; [`ANSWER_GAS`] or [`ACKNOWLEDGEMENT_GAS`] for those under way.
     pub spent: BTreeMap<String, u64>,
     /// Members that were asked for a deposit's signature often enough and gave none: key and share index.
     pub silent: BTreeSet<(u64, u8)>,
+    /// Members that were asked for their acknowledgement often enough and gave none, in ceremonies that lack nothing else.
+    pub unacknowledged: BTreeSet<acknowledgements::Asked>,
 }
 
 /// Every step that challenges ask for now: answers first, the one whose time is up soonest before all others.
@@ -56,54 +68,94 @@ pub fn plan(view: &View, clock: &Clock, us: Address, policy: &Policy, known: &Kn
     let mut actions = plan_answers(view, clock, policy, known);
     actions.extend(plan_proofs(view, clock, us));
     actions.extend(plan_questions(view, clock, policy, known));
+    actions.extend(plan_ceremony_questions(view, clock, policy, known));
     actions
 }
 
-/// Open challenges that nobody can answer any more or that this relayer has no gas left to answer, for people.
+/// Open challenges that this relayer has no gas left to answer, for people.
 #[must_use]
 pub fn left_alone(view: &View, clock: &Clock, planned: &[Action]) -> Vec<String> {
-    let answered: BTreeSet<&Asked> = planned.iter().filter_map(answer_to).collect();
-    let open = by_urgency(view, clock).into_iter().filter(|(asked, _)| !answered.contains(asked));
-    open.map(|((key, index, _), it)| {
+    let planned: BTreeSet<String> = planned.iter().map(Action::step).collect();
+    let open = by_urgency(view, clock).into_iter().filter(|it| !planned.contains(&it.action.step()));
+    open.map(|it| {
         format!(
-            "server {} (member {index}) of key {key} is challenged to sign until block {}, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
-            it.server_id, it.deadline
+            "server {} ({}) is challenged to answer {}, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
+            it.server_id, it.who, it.until
         )
     })
     .collect()
 }
 
-fn answer_to(action: &Action) -> Option<&Asked> {
-    match action {
-        Action::AnswerChallenge { asked, .. } => Some(asked),
-        _ => None,
-    }
+/// A challenge that can still be answered.
+struct Open {
+    action: Action,
+    server_id: u32,
+    /// Gas of its answer at most.
+    gas: u64,
+    /// Blocks that are left, a block of an acknowledgement's time for 12 seconds.
+    left: u64,
+    who: String,
+    until: String,
 }
 
 /// Challenges that can still be answered by a transaction in the block after the head, the first to end first.
-fn by_urgency<'a>(view: &'a View, clock: &Clock) -> Vec<(&'a Asked, &'a Challenge)> {
-    let can_be_answered =
-        |(asked, it): &(&Asked, &Challenge)| is_live(view, asked.0) && clock.head.saturating_add(1) <= it.deadline;
-    let mut open: Vec<_> = view.challenges.iter().filter(can_be_answered).collect();
-    open.sort_by_key(|(asked, it)| (it.deadline, **asked));
+fn by_urgency(view: &View, clock: &Clock) -> Vec<Open> {
+    let signatures = view.challenges.iter().filter_map(|(asked, it)| open_signature(view, clock, asked, it));
+    let acknowledgements =
+        view.acknowledgements.iter().filter_map(|(asked, it)| open_ceremony(view, clock, *asked, it));
+    let mut open: Vec<Open> = signatures.chain(acknowledgements).collect();
+    open.sort_by_cached_key(|it| (it.left, it.action.step()));
     open
+}
+
+fn open_signature(view: &View, clock: &Clock, asked: &Asked, it: &Challenge) -> Option<Open> {
+    let (key, index, _) = *asked;
+    let left = it.deadline.checked_sub(clock.head).filter(|left| *left > 0)?;
+    is_live(view, key).then(|| Open {
+        action: Action::AnswerChallenge { asked: *asked, server_id: it.server_id, deadline: it.deadline },
+        server_id: it.server_id,
+        gas: ANSWER_GAS,
+        left,
+        who: format!("member {index} of key {key}"),
+        until: format!("until block {}", it.deadline),
+    })
+}
+
+/// Who acknowledged in time is safe once the key lives, and nobody owes an acknowledgement of a key that was given up.
+fn open_ceremony(
+    view: &View,
+    clock: &Clock,
+    asked: acknowledgements::Asked,
+    it: &AcknowledgementChallenge,
+) -> Option<Open> {
+    let (key, attempt, index) = asked;
+    let left = it.deadline.checked_sub(clock.timestamp).filter(|left| *left > 0)?;
+    ceremony(view, (key, attempt)).map(|_| Open {
+        action: Action::AnswerAcknowledgement { asked, server_id: it.server_id, deadline: it.deadline },
+        server_id: it.server_id,
+        gas: ACKNOWLEDGEMENT_GAS,
+        left: left / SECONDS_PER_BLOCK,
+        who: format!("member {index} of key {key}, attempt {attempt}"),
+        until: format!("until unix time {}", it.deadline),
+    })
 }
 
 fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
     let open = by_urgency(view, clock);
-    let steps: BTreeSet<String> = open.iter().map(|(asked, it)| answer_step(asked, it.deadline)).collect();
+    let steps: BTreeSet<String> = open.iter().map(|it| it.action.step()).collect();
     // What is planned below counts there, under way or not.
     let past = known.spent.iter().filter(|(step, _)| !steps.contains(*step)).map(|(_, gas)| *gas);
     let mut spent = past.fold(0_u64, u64::saturating_add);
     let mut actions = Vec::new();
-    for (asked, it) in open {
+    for it in open {
         if !policy.own.contains(&it.server_id) {
-            spent = spent.saturating_add(ANSWER_GAS);
-            if spent > policy.gas_per_day {
+            let with_it = spent.saturating_add(it.gas);
+            if with_it > policy.gas_per_day {
                 continue;
             }
+            spent = with_it;
         }
-        actions.push(Action::AnswerChallenge { asked: *asked, server_id: it.server_id, deadline: it.deadline });
+        actions.push(it.action);
     }
     actions
 }
@@ -112,7 +164,10 @@ fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> V
 /// the fee back.
 fn plan_proofs(view: &View, clock: &Clock, us: Address) -> Vec<Action> {
     let over = view.challenges.iter().filter(|(_, it)| it.challenger == us && clock.head > it.deadline);
-    over.map(|(asked, it)| Action::ProveUnanswered { asked: *asked, deadline: it.deadline }).collect()
+    let signatures = over.map(|(asked, it)| Action::ProveUnanswered { asked: *asked, deadline: it.deadline });
+    let over = view.acknowledgements.iter().filter(|(_, it)| it.challenger == us && clock.timestamp > it.deadline);
+    let ceremonies = over.map(|(asked, it)| Action::ProveUnacknowledged { asked: *asked, deadline: it.deadline });
+    signatures.chain(ceremonies).collect()
 }
 
 /// A signature that is complete needs nobody's answer any more, so only deposits that still wait make a question; and one that was
@@ -135,6 +190,32 @@ fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) ->
         }
     }
     actions
+}
+
+/// The contract takes no question where a member of the committee cannot finalise anyway, or where less than a day is left.
+fn plan_ceremony_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
+    let Some(patience) = policy.patience else { return Vec::new() };
+    let is_due = |(key, attempt, _): &&acknowledgements::Asked| {
+        ceremony(view, (*key, *attempt)).is_some_and(|it| {
+            it.begun_in.saturating_add(patience) <= clock.head
+                && clock.timestamp.saturating_add(TIME_TO_ASK) <= it.deadline
+                && it.committee.iter().all(|id| is_active(view, *id))
+        })
+    };
+    let silent = known.unacknowledged.difference(&view.asked_to_acknowledge).filter(is_due);
+    silent.map(|asked| Action::ChallengeUnacknowledged { asked: *asked }).collect()
+}
+
+fn is_active(view: &View, id: u32) -> bool {
+    view.servers.get(&id).is_some_and(|server| server.status == ServerStatus::Active && !server.locked_out)
+}
+
+/// The ceremony of this attempt, while it is the running one.
+fn ceremony(view: &View, (key_id, attempt): (u64, u16)) -> Option<&Ceremony> {
+    match view.keys.get(&key_id).filter(|key| key.attempt == attempt)?.phase {
+        KeyPhase::Drawn(ref ceremony) => Some(ceremony),
+        _ => None,
+    }
 }
 
 fn was_asked(view: &View, asked: &Asked) -> bool {
@@ -162,7 +243,23 @@ pub fn answer_step(asked: &Asked, deadline: u64) -> String {
     format!("{ANSWER}/{}/{deadline}", name(asked))
 }
 
-/// First word of [`answer_step`].
+/// Name of the step that answers who is asked for an acknowledgement.
+#[must_use]
+pub fn acknowledge_step((key, attempt, index): acknowledgements::Asked, deadline: u64) -> String {
+    format!("{ANSWER}/{ACKNOWLEDGEMENT}/{key}/{attempt}/{index}/{deadline}")
+}
+
+/// Gas that an answer under way is taken to cost, by its step.
+#[must_use]
+pub fn gas_of(step: &str) -> u64 {
+    let of_ceremony = step.split('/').nth(1) == Some(ACKNOWLEDGEMENT);
+    if of_ceremony { ACKNOWLEDGEMENT_GAS } else { ANSWER_GAS }
+}
+
+/// Second word of [`acknowledge_step`], where [`answer_step`] has a key.
+const ACKNOWLEDGEMENT: &str = "acknowledgement";
+
+/// First word of [`answer_step`] and [`acknowledge_step`].
 pub const ANSWER: &str = "answer_challenge";
 
 /// Key, index and the beginning of the root.
@@ -175,8 +272,9 @@ pub fn name((key_id, index, root): &Asked) -> String {
 #[must_use]
 pub fn open_by_server(view: &View) -> BTreeMap<u32, usize> {
     let mut count = BTreeMap::new();
-    for it in view.challenges.values() {
-        *count.entry(it.server_id).or_default() += 1;
+    let servers = view.challenges.values().map(|it| it.server_id);
+    for server in servers.chain(view.acknowledgements.values().map(|it| it.server_id)) {
+        *count.entry(server).or_default() += 1;
     }
     count
 }
@@ -316,7 +414,7 @@ mod tests {
         let urgent = [answer(4, 1, DEADLINE - 4), answer(3, 6, DEADLINE - 3), answer(1, 4, DEADLINE - 1)];
         assert_eq!(planned(&view, 800, &policy), urgent, "two of the others, the most urgent first, and all of ours");
         let told = left_alone(&view, &clock(800), &urgent);
-        assert!(told.len() == 1 && told[0].starts_with("server 2 (member 2)"), "{told:?}");
+        assert!(told.len() == 1 && told[0].starts_with("server 2 (member 2 of key 9)"), "{told:?}");
         // One under way is not counted twice, one of this day is.
         let under_way = answer_step(&(KEY, 4, ROOT), DEADLINE - 4);
         let mut known = Known { spent: [(under_way, ANSWER_GAS)].into(), ..Known::default() };
@@ -370,5 +468,162 @@ mod tests {
         let mut sent = ordered();
         sent.apply(60, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Predeposited, deadline: 9 });
         assert_eq!(questions(&sent, 9_000, &policy), []);
+    }
+
+    const DAY_SECONDS: u64 = 86_400;
+    /// End of the ceremony of [`drawn`], which began in block 30.
+    const END: u64 = 1_000_000;
+
+    /// A key that servers 4, 2, 6 and 1 are making, in its third attempt.
+    fn drawn() -> View {
+        let mut view = View::default();
+        for (id, digit) in (1..).zip(1..=6) {
+            let server = crate::view::Server {
+                operator: Address::ZERO,
+                signer: Address::repeat_byte(digit),
+                tls_fingerprint: B256::ZERO,
+                endpoint: String::new(),
+                status: ServerStatus::Active,
+                online: true,
+                locked_out: false,
+            };
+            view.apply(1, Fact::ServerRegistered { id, server });
+        }
+        let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };
+        let consumer = Address::ZERO;
+        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 });
+        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: END, begun_in: 30 };
+        view.apply(30, Fact::CommitteeDrawn { key_id: KEY, attempt: 2, ceremony });
+        view
+    }
+
+    fn asked(index: u8, server_id: u32, challenger: Address, deadline: u64) -> Fact {
+        let (acknowledgement, dealings) = (B256::repeat_byte(1), Vec::new().into());
+        let challenge = AcknowledgementChallenge { server_id, challenger, deadline, acknowledgement, dealings };
+        Fact::AcknowledgementChallenged { asked: (KEY, 2, index), challenge }
+    }
+
+    fn acknowledge(index: u8, server_id: u32, deadline: u64) -> Action {
+        Action::AnswerAcknowledgement { asked: (KEY, 2, index), server_id, deadline }
+    }
+
+    fn at(head: u64, timestamp: u64) -> Clock {
+        Clock { head, timestamp, ..Clock::default() }
+    }
+
+    #[test]
+    fn who_is_asked_to_acknowledge_is_answered_for_while_the_ceremony_runs_and_time_is_left() {
+        let mut view = drawn();
+        view.apply(40, asked(2, 2, STRANGER, 900_000));
+        let planned = |view: &View, timestamp| plan(view, &at(50, timestamp), US, &generous(), &Known::default());
+        assert_eq!(planned(&view, 40), [acknowledge(2, 2, 900_000)]);
+        assert_eq!(planned(&view, 899_999), [acknowledge(2, 2, 900_000)]);
+        assert_eq!(planned(&view, 900_000), [], "the next block is later");
+        assert_eq!(planned(&view, 900_001), [], "and the proof is the stranger's");
+        assert_eq!(planned(&view, 40)[0].step(), "answer_challenge/acknowledgement/9/2/2/900000");
+        assert_eq!(open_by_server(&view), [(2, 1)].into());
+        // Once the key lives or is given up nobody owes anything.
+        for end in [Fact::KeyRetired { key_id: KEY, burned: false }, restart(3)] {
+            let mut over = view.clone();
+            over.apply(50, end);
+            assert_eq!(planned(&over, 40), []);
+        }
+        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature: None });
+        assert_eq!((planned(&view, 40), open_by_server(&view).len()), (vec![], 0));
+    }
+
+    fn restart(attempt: u16) -> Fact {
+        let (kept, block) = (vec![4, 2, 6, 1], 50);
+        Fact::CeremonyRestarted { key_id: KEY, attempt, kept, draw: None, deadline: END, block }
+    }
+
+    #[test]
+    fn what_challenges_and_answers_brought_is_known_as_long_as_the_ceremony_runs() {
+        let mut view = drawn();
+        view.apply(40, asked(2, 2, STRANGER, 900_000));
+        let signature = Some([7; 65]);
+        view.apply(50, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature });
+        assert_eq!(view.told[&(KEY, 2)].acknowledgements, [(2, [7; 65])].into());
+        let ends = [restart(3), Fact::KeyRetired { key_id: KEY, burned: false }];
+        for end in ends {
+            let mut over = view.clone();
+            over.apply(60, end);
+            assert_eq!(over.told, BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn our_own_question_is_proven_when_its_time_is_over_whatever_became_of_the_ceremony() {
+        let mut view = drawn();
+        view.apply(40, asked(2, 2, US, 900_000));
+        view.apply(40, asked(3, 6, STRANGER, 900_000));
+        let planned =
+            |view: &View, timestamp| plan(view, &at(50, timestamp), US, &Policy::default(), &Known::default());
+        assert_eq!(planned(&view, 900_000), []);
+        let prove = Action::ProveUnacknowledged { asked: (KEY, 2, 2), deadline: 900_000 };
+        assert_eq!(planned(&view, 900_001), std::slice::from_ref(&prove));
+        view.apply(50, restart(3));
+        assert_eq!(planned(&view, 900_001), std::slice::from_ref(&prove), "a restart saves nobody");
+        view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature: None });
+        assert_eq!(planned(&view, 900_001), []);
+    }
+
+    #[test]
+    fn answers_to_both_kinds_of_challenges_share_one_bound_and_the_most_urgent_comes_first() {
+        let mut view = drawn();
+        let now = 100_000;
+        view.apply(now, asked(1, 4, STRANGER, now + 500));
+        view.apply(now, asked(2, 2, STRANGER, now + 100));
+        view.apply(now, asked(3, 6, STRANGER, now + 900));
+        let mut policy = Policy { gas_per_day: ACKNOWLEDGEMENT_GAS, own: [6].into(), patience: None };
+        let planned = |policy: &Policy, known: &Known| plan(&view, &at(50, now), US, policy, known);
+        let urgent = [acknowledge(2, 2, now + 100), acknowledge(3, 6, now + 900)];
+        assert_eq!(planned(&policy, &Known::default()), urgent);
+        let told = left_alone(&view, &at(50, now), &urgent);
+        assert!(
+            told.len() == 1
+                && told[0]
+                    .starts_with("server 4 (member 1 of key 9, attempt 2) is challenged to answer until unix time"),
+            "{told:?}"
+        );
+        let spent = [("answer_challenge/8/1/00/700".to_owned(), 1)].into();
+        let known = Known { spent, ..Known::default() };
+        assert_eq!(planned(&policy, &known), [acknowledge(3, 6, now + 900)]);
+        policy.gas_per_day += 1;
+        assert_eq!(planned(&policy, &known), urgent);
+        assert_eq!(gas_of(&urgent[0].step()), ACKNOWLEDGEMENT_GAS);
+        assert_eq!(gas_of(&answer_step(&(KEY, 1, ROOT), 7)), ANSWER_GAS);
+    }
+
+    #[test]
+    fn a_ceremony_that_lacks_nothing_but_an_acknowledgement_is_asked_for_it_once_and_only_in_time() {
+        let view = drawn();
+        let known = Known { unacknowledged: [(KEY, 2, 3), (KEY, 1, 2), (KEY + 1, 2, 1)].into(), ..Known::default() };
+        let policy = Policy { patience: Some(300), ..generous() };
+        let planned = |view: &View, clock: Clock, policy: &Policy| {
+            let mut actions = plan(view, &clock, US, policy, &known);
+            actions.retain(|action| matches!(action, Action::ChallengeUnacknowledged { .. }));
+            actions
+        };
+        let last = END - DAY_SECONDS - 3600;
+        let ask = [Action::ChallengeUnacknowledged { asked: (KEY, 2, 3) }];
+        assert_eq!(planned(&view, at(330, last), &policy), ask);
+        assert_eq!(planned(&view, at(330, last), &generous()), [], "no relayer asks by itself");
+        assert_eq!(planned(&view, at(329, last), &policy), [], "it has time");
+        assert_eq!(planned(&view, at(330, last + 1), &policy), [], "an honest answer would come too late");
+        for spoilt in [
+            Fact::ServerLockedOut { id: 1 },
+            Fact::StatusChanged { id: 1, status: ServerStatus::Leaving },
+            asked(3, 6, STRANGER, 900_000),
+            restart(3),
+        ] {
+            let mut other = view.clone();
+            other.apply(50, spoilt.clone());
+            assert_eq!(planned(&other, at(400, last), &policy), [], "{spoilt:?}");
+        }
+        let mut answered = view.clone();
+        answered.apply(50, asked(3, 6, STRANGER, 900_000));
+        answered.apply(51, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 3), signature: None });
+        assert_eq!(planned(&answered, at(400, last), &policy), [], "nobody is asked twice");
     }
 }

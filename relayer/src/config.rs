@@ -51,9 +51,9 @@ pub struct ChallengesConfig {
     pub own_servers: Vec<u32>,
     /// Most gas per day for answers of all others.
     pub answer_gas_per_day: u64,
-    /// Whether servers that do not sign an ordered deposit are challenged.
+    /// Whether servers that do not sign an ordered deposit, or do not acknowledge a key, are challenged.
     pub challenge_silent_servers: bool,
-    /// Blocks after the order from which such a server counts as silent.
+    /// Blocks after the order, or the beginning of the ceremony, from which such a server counts as silent.
     pub silent_blocks: u64,
 }
 
@@ -115,9 +115,9 @@ impl ProgramConfig for RelayerConfig {
             ),
             Doc::new(
                 "challenges.challenge_silent_servers",
-                "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed. Each\nchallenge costs gas and a fee, which comes back with a tenth of the penalty if nobody answers for a day.",
+                "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed, or whose\nacknowledgement is all that a ceremony lacks. Each challenge costs gas and a fee, which comes back with a tenth of\nthe penalty if nobody answers for a day.",
             ),
-            Doc::new("challenges.silent_blocks", "Blocks after the order from which such a server counts as silent."),
+            Doc::new("challenges.silent_blocks", "Blocks after the order, or the beginning of the ceremony, from which such a server counts as silent."),
             Doc::new(
                 "storage.database",
                 "SQLite file: event log, ceremony messages, evidence, transactions under way.",

@@ -3,6 +3,8 @@
 //! One pass does everything that can be done now and keeps nothing that the next pass could not find out again, so it
 //! does not matter after which line the process dies.
 
+mod acknowledgements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider as _;
+use stkr_chain::acknowledgements as asked_members;
 use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
@@ -29,7 +32,7 @@ use tokio::sync::Notify;
 
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
-use crate::challenges::{self, ANSWER, ANSWER_GAS, DAY, Known, Policy};
+use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
@@ -40,7 +43,7 @@ use crate::status::{
 };
 use crate::store::Store;
 use crate::view::{Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
-use crate::workers::{self, AnswerState, CeremonyState, CollectionState, Job, Worker};
+use crate::workers::{self, AcknowledgementState, AnswerState, CeremonyState, CollectionState, Job, Worker};
 
 /// First and longest pause before a step that the contract refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -87,6 +90,8 @@ pub struct Parts {
 #[derive(Debug)]
 struct Running<S> {
     of: (Vec<u32>, Vec<Peer>),
+    /// How much of it stands on the chain, for it to start again when there is more.
+    told: usize,
     worker: Worker<S>,
 }
 
@@ -106,6 +111,7 @@ pub struct Engine {
     ceremonies: BTreeMap<String, Running<CeremonyState>>,
     collections: BTreeMap<String, Running<CollectionState>>,
     answers: BTreeMap<String, Running<AnswerState>>,
+    acknowledgements: BTreeMap<String, Running<AcknowledgementState>>,
     /// Answers of the view that were judged, from its first on.
     judged: usize,
     retries: BTreeMap<String, Retry>,
@@ -133,6 +139,7 @@ impl Engine {
             ceremonies: BTreeMap::new(),
             collections: BTreeMap::new(),
             answers: BTreeMap::new(),
+            acknowledgements: BTreeMap::new(),
             judged: 0,
             retries: BTreeMap::new(),
             balance: None,
@@ -310,6 +317,7 @@ impl Engine {
         self.ceremonies.retain(|step, _| steps.contains(step));
         self.collections.retain(|step, _| steps.contains(step));
         self.answers.retain(|step, _| steps.contains(step));
+        self.acknowledgements.retain(|step, _| steps.contains(step));
         self.retries.retain(|step, _| steps.contains(step));
     }
 
@@ -389,6 +397,15 @@ impl Engine {
             }
             Action::ProveUnanswered { asked, .. } => court::prove_unanswered(self.parts.deployment.court, *asked),
             Action::ChallengeSilent { asked } => return self.question(action.step(), asked).await,
+            Action::AnswerAcknowledgement { asked, server_id, deadline } => {
+                return Ok(self.acknowledge(action.step(), *asked, *server_id, *deadline));
+            }
+            Action::ProveUnacknowledged { asked, .. } => {
+                asked_members::prove_unanswered(self.parts.deployment.court, *asked)
+            }
+            Action::ChallengeUnacknowledged { asked } => {
+                return self.ask_to_acknowledge(action.step(), *asked).await;
+            }
             Action::FreeSeatsOfUnfinished { key_id, members, active_set_hash } => Call::new(
                 keys,
                 &KeyRegistry::freeSeatsOfUnfinishedCall {
@@ -438,7 +455,7 @@ impl Engine {
             // First sight of the refusal: our picture may be a block behind, so give it time to show why.
             None => RETRY.0,
             Some(retry) => {
-                self.parts.intents.reopen(&key)?;
+                self.parts.intents.reopen(&key, call.value)?;
                 (retry.pause * 2).min(RETRY.1)
             }
         };
@@ -468,10 +485,11 @@ impl Engine {
         ceremony: &Ceremony,
     ) -> Option<Call> {
         let of = (ceremony.committee.clone(), self.peers(&ceremony.committee));
-        if self.ceremonies.get(&step).is_none_or(|running| running.of != of) {
+        let told = self.told_on_chain(key_id, attempt).map_or(0, |told| 1 + told.acknowledgements.len());
+        if self.ceremonies.get(&step).is_none_or(|running| running.of != of || running.told < told) {
             self.ceremonies.remove(&step);
             let worker = self.start_ceremony((key_id, attempt, threshold), ceremony)?;
-            self.ceremonies.insert(step.clone(), Running { of, worker });
+            self.ceremonies.insert(step.clone(), Running { of, told, worker });
         }
         for (index, id) in ceremony.committee.iter().enumerate() {
             let status = self.picture.view.servers.get(id).map_or(ServerStatus::None, |server| server.status);
@@ -531,7 +549,8 @@ impl Engine {
             deadline: ceremony.deadline.to_string(),
             ..CeremonyStatus::default()
         };
-        match Carrier::open(context, seats, self.parts.store.clone(), self.parts.deployment.court) {
+        let opened = Carrier::open(context, seats, self.parts.store.clone(), self.parts.deployment.court);
+        match opened.and_then(|carrier| self.give_what_the_chain_tells(carrier, (key_id, attempt))) {
             Ok(carrier) => {
                 tracing::info!(key_id, attempt, "carrying a ceremony");
                 Some(workers::carry(carrier, status, self.parts.pause, self.wake.clone()))
@@ -567,7 +586,7 @@ impl Engine {
             };
             tracing::info!(key_id, pool_id, "collecting a deposit signature");
             let worker = workers::collect(job, status, self.parts.store.clone(), self.parts.pause, self.wake.clone());
-            self.collections.insert(step.clone(), Running { of, worker });
+            self.collections.insert(step.clone(), Running { of, told: 0, worker });
         }
         let state = self.collections.get(&step)?.worker.state();
         state.signature.as_ref().map(|signature| Bytes::copy_from_slice(&signature.to_eip2537()))
@@ -648,7 +667,8 @@ impl Engine {
     }
 
     fn plan_challenges(&mut self, clock: &Clock) -> Result<Vec<Action>, ChainError> {
-        let known = Known { spent: self.spent_on_answers(clock)?, silent: self.silent_members() };
+        let (silent, unacknowledged) = (self.silent_members(), self.unacknowledged_members());
+        let known = Known { spent: self.spent_on_answers(clock)?, silent, unacknowledged };
         let (view, us) = (&self.picture.view, self.parts.intents.sender());
         let actions = challenges::plan(view, clock, us, &self.parts.policy, &known);
         self.problems.extend(challenges::left_alone(view, clock, &actions));
@@ -658,19 +678,18 @@ impl Engine {
     /// Gas of the answers of a day, by step.
     fn spent_on_answers(&self, clock: &Clock) -> Result<BTreeMap<String, u64>, ChainError> {
         let mut spent = BTreeMap::new();
-        if self.picture.view.challenges.is_empty() {
+        if self.picture.view.challenges.is_empty() && self.picture.view.acknowledgements.is_empty() {
             return Ok(spent);
         }
         for intent in self.parts.intents.of_step(ANSWER)? {
             let old = intent.block.is_some_and(|(block, _)| block.saturating_add(DAY) < clock.head);
+            let Some((step, _)) = intent.key.rsplit_once('/').filter(|_| !old) else { continue };
             let gas = match intent.gas_used {
                 Some(gas) => gas,
                 None if intent.state.is_over() => 0,
-                None => ANSWER_GAS,
+                None => gas_of(step),
             };
-            if let Some((step, _)) = intent.key.rsplit_once('/').filter(|_| !old) {
-                *spent.entry(step.to_owned()).or_default() += gas;
-            }
+            *spent.entry(step.to_owned()).or_default() += gas;
         }
         Ok(spent)
     }
@@ -704,7 +723,7 @@ impl Engine {
             tracing::info!(key_id, server_id, deadline, "answering a challenge");
             let (store, pause) = (self.parts.store.clone(), self.parts.pause);
             let worker = workers::answer(job, index, store, pause, self.wake.clone());
-            self.answers.insert(step.clone(), Running { of, worker });
+            self.answers.insert(step.clone(), Running { of, told: 0, worker });
         }
         let state = self.answers.get(&step)?.worker.state();
         if let Some(trouble) = &state.trouble {
@@ -738,12 +757,17 @@ impl Engine {
         });
         let (Some(committee), Ok(index)) = (of, ShareIndex::new(*index)) else { return Ok(None) };
         let Some(holder) = Holder::of(&committee, index) else { return Ok(None) };
-        // What was submitted keeps the fee it was submitted with.
-        let fee = match self.parts.intents.of_step(&step)?.is_empty() {
-            true => self.answer_fee().await?.saturating_mul(U256::from(2)),
-            false => U256::ZERO,
+        let fee = match self.is_under_way(&step)? {
+            true => U256::ZERO,
+            false => self.answer_fee().await?.saturating_mul(U256::from(2)),
         };
         Ok(Some(court::challenge(self.parts.deployment.court, (*key_id, index, *root), &holder, fee)))
+    }
+
+    /// Whether a transaction of the step was submitted and is not over: it keeps the fee that it was submitted with. One that was
+    /// refused is priced anew, or it would be refused for ever once the base fee has risen.
+    fn is_under_way(&self, step: &str) -> Result<bool, ChainError> {
+        Ok(self.parts.intents.of_step(step)?.iter().any(|intent| !intent.state.is_over()))
     }
 
     async fn answer_fee(&self) -> Result<U256, ChainError> {

@@ -4,6 +4,8 @@
 //! from the contracts this program was built for.
 
 use alloy::primitives::{Address, U256};
+use stkr_chain::acknowledgements::{self, Asked};
+use stkr_chain::bindings::Acknowledgements::AcknowledgementsEvents;
 use stkr_chain::bindings::Court::CourtEvents;
 use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
@@ -12,7 +14,10 @@ use stkr_chain::court::answered;
 use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
 
-use crate::view::{Ceremony, Challenge, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server, Shown};
+use crate::view::{
+    AcknowledgementChallenge, Ceremony, Challenge, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server,
+    Shown,
+};
 
 /// The fact an event states, if it is one the relayer acts on.
 #[must_use]
@@ -22,6 +27,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Key(event) => key_fact(event, logged.block_number),
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
         StkrEvent::Court(event) => court_fact(event, logged),
+        StkrEvent::Acknowledgement(event) => acknowledgement_fact(event),
         StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
 }
@@ -111,6 +117,31 @@ fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
     })
 }
 
+fn acknowledgement_fact(event: &AcknowledgementsEvents) -> Option<Fact> {
+    let ended = |key: &U256, attempt, index, signature| {
+        Some(Fact::AcknowledgementChallengeEnded { asked: (id(key)?, attempt, index), signature })
+    };
+    match event {
+        AcknowledgementsEvents::AcknowledgementChallenged(it) => {
+            let asked: Asked = acknowledgements::asked_in(it)?;
+            let challenge = AcknowledgementChallenge {
+                server_id: it.server,
+                challenger: it.challenger,
+                deadline: it.deadline.to(),
+                acknowledgement: it.acknowledgement,
+                dealings: acknowledgements::dealings_in(it)?.into(),
+            };
+            Some(Fact::AcknowledgementChallenged { asked, challenge })
+        }
+        AcknowledgementsEvents::AcknowledgementAnswered(it) => {
+            ended(&it.keyId, it.attempt, it.index, it.signature.as_ref().try_into().ok())
+        }
+        AcknowledgementsEvents::AcknowledgementRefused(it) => ended(&it.keyId, it.attempt, it.index, None),
+        AcknowledgementsEvents::AcknowledgementChallengeClosed(it) => ended(&it.keyId, it.attempt, it.index, None),
+        AcknowledgementsEvents::FeesPaid(_) => None,
+    }
+}
+
 fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
     Some(match event {
         KeyRegistryEvents::KeyRequested(event) => Fact::KeyRequested {
@@ -134,12 +165,13 @@ fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
                 kept: event.kept.clone(),
                 draw: (seed_block != 0).then_some(draw),
                 deadline: event.deadline.to(),
+                block,
             }
         }
         KeyRegistryEvents::CommitteeDrawn(event) => Fact::CommitteeDrawn {
             key_id: id(&event.keyId)?,
             attempt: event.attempt,
-            ceremony: Ceremony { committee: event.committee.clone(), deadline: event.deadline.to() },
+            ceremony: Ceremony { committee: event.committee.clone(), deadline: event.deadline.to(), begun_in: block },
         },
         KeyRegistryEvents::KeyFinalised(event) => Fact::KeyFinalised {
             key_id: id(&event.keyId)?,

@@ -6,6 +6,7 @@
 //! intents, which know an action by [`Action::intent_key`].
 
 use alloy::primitives::{Address, B256, Bytes, keccak256};
+use stkr_chain::acknowledgements;
 use stkr_chain::types::PoolState;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 
@@ -145,6 +146,27 @@ pub enum Action {
         /// What of whom.
         asked: Asked,
     },
+    /// A challenge to acknowledge a key is open: ask the server, and send its acknowledgement, or whose fault it is that there is none.
+    AnswerAcknowledgement {
+        /// Whom.
+        asked: acknowledgements::Asked,
+        /// Who is asked.
+        server_id: u32,
+        /// Unix time (seconds) of the last block for an answer.
+        deadline: u64,
+    },
+    /// Our own challenge to acknowledge a key was not answered.
+    ProveUnacknowledged {
+        /// Whom.
+        asked: acknowledgements::Asked,
+        /// Unix time (seconds) of the last block for an answer.
+        deadline: u64,
+    },
+    /// A ceremony waits for nothing but this member's acknowledgement: ask it where everybody sees it.
+    ChallengeUnacknowledged {
+        /// Whom.
+        asked: acknowledgements::Asked,
+    },
     /// Seats of a key that never lived can be freed.
     FreeSeatsOfUnfinished {
         /// Key.
@@ -185,6 +207,9 @@ impl Action {
             Self::AnswerChallenge { .. } => challenges::ANSWER,
             Self::ProveUnanswered { .. } => "prove_unanswered",
             Self::ChallengeSilent { .. } => "challenge_silent",
+            Self::AnswerAcknowledgement { .. } => challenges::ANSWER,
+            Self::ProveUnacknowledged { .. } => "prove_unacknowledged",
+            Self::ChallengeUnacknowledged { .. } => "challenge_unacknowledged",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",
         }
@@ -206,6 +231,11 @@ impl Action {
             Self::AnswerChallenge { asked, deadline, .. } => challenges::answer_step(asked, *deadline),
             Self::ProveUnanswered { asked, deadline } => format!("{name}/{}/{deadline}", challenges::name(asked)),
             Self::ChallengeSilent { asked } => format!("{name}/{}", challenges::name(asked)),
+            Self::AnswerAcknowledgement { asked, deadline, .. } => challenges::acknowledge_step(*asked, *deadline),
+            Self::ProveUnacknowledged { asked: (key, attempt, index), deadline } => {
+                format!("{name}/{key}/{attempt}/{index}/{deadline}")
+            }
+            Self::ChallengeUnacknowledged { asked: (key, attempt, index) } => format!("{name}/{key}/{attempt}/{index}"),
             Self::Draw { key_id, attempt, draw } => format!("{name}/{key_id}/{attempt}/{}", draw.seed_block),
             Self::Restart { key_id, attempt, mark, .. } => format!("{name}/{key_id}/{attempt}/{mark}"),
             Self::CarryCeremony { key_id, attempt, .. } => format!("{name}/{key_id}/{attempt}"),
@@ -409,7 +439,7 @@ mod tests {
 
     fn drawn() -> View {
         let mut view = requested();
-        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500 };
+        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500, begun_in: 21 };
         view.apply(21, Fact::CommitteeDrawn { key_id: KEY, attempt: 0, ceremony });
         view
     }
@@ -521,7 +551,7 @@ mod tests {
     fn a_restart_with_the_same_committee_is_carried_as_a_new_attempt() {
         let mut view = drawn();
         let kept = vec![4, 2, 6, 1];
-        view.apply(50, Fact::CeremonyRestarted { key_id: KEY, attempt: 1, kept, draw: None, deadline: 900 });
+        view.apply(50, Fact::CeremonyRestarted { key_id: KEY, attempt: 1, kept, draw: None, deadline: 900, block: 50 });
         let actions = plan(&view, &clock(51, 600));
         let [Action::CarryCeremony { attempt: 1, ceremony, .. }] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(ceremony.deadline, 900);
@@ -537,6 +567,7 @@ mod tests {
             kept: vec![4, 2],
             draw: Some(again.clone()),
             deadline: 0,
+            block: 60,
         };
         view.apply(50, fact);
         assert_eq!(plan(&view, &clock(60, 600)), vec![]);

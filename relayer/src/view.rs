@@ -6,12 +6,15 @@
 //! server judges for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use stkr_chain::acknowledgements;
 use stkr_chain::court::{answered_in, challenge_id, unanswered};
 use stkr_chain::types::{PoolState, ServerStatus};
 
 use stkr_protocol::evidence::SignedEnvelope;
+use stkr_protocol::messages::SignedMessage;
 
 use crate::deposits::ForeignDeposit;
 
@@ -32,6 +35,12 @@ pub struct View {
     pub challenges: BTreeMap<Asked, Challenge>,
     /// Answers to challenges, oldest first.
     pub answers: Vec<GivenAnswer>,
+    /// Open challenges to acknowledge a key.
+    pub acknowledgements: BTreeMap<acknowledgements::Asked, AcknowledgementChallenge>,
+    /// Who was ever asked to acknowledge a key: nobody is asked twice.
+    pub asked_to_acknowledge: BTreeSet<acknowledgements::Asked>,
+    /// What challenges and their answers brought of ceremonies that run, by key and attempt.
+    pub told: BTreeMap<(u64, u16), Told>,
 }
 
 /// What a challenge asks for: a key, the share index of the one who is asked, and what it has to sign.
@@ -48,6 +57,30 @@ pub struct Challenge {
     pub deadline: u64,
     /// Wei.
     pub fee: U256,
+}
+
+/// An open challenge to acknowledge the key that a ceremony makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcknowledgementChallenge {
+    /// Server that has to answer.
+    pub server_id: u32,
+    /// Who asked.
+    pub challenger: Address,
+    /// Unix time (seconds) of the last block in which it can be answered.
+    pub deadline: u64,
+    /// EIP-712 digest of what has to be signed.
+    pub acknowledgement: B256,
+    /// The dealings that make the key, all n in index order.
+    pub dealings: Arc<[SignedMessage]>,
+}
+
+/// Messages of a ceremony that stand on the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// All dealings, index order.
+    pub dealings: Arc<[SignedMessage]>,
+    /// Signatures over the acknowledgement, by share index.
+    pub acknowledgements: BTreeMap<u8, [u8; 65]>,
 }
 
 /// An answer to a challenge, right or not: the Court does not look.
@@ -201,6 +234,8 @@ pub struct Ceremony {
     pub committee: Vec<u32>,
     /// Unix time (seconds) until which it may be finalised.
     pub deadline: u64,
+    /// Block in which it began.
+    pub begun_in: u64,
 }
 
 /// A live key: what `KeyFinalised` said.
@@ -352,6 +387,20 @@ pub enum Fact {
         /// What of whom.
         asked: Asked,
     },
+    /// `AcknowledgementChallenged`.
+    AcknowledgementChallenged {
+        /// Whom.
+        asked: acknowledgements::Asked,
+        /// The challenge.
+        challenge: AcknowledgementChallenge,
+    },
+    /// `AcknowledgementAnswered`, `AcknowledgementRefused` and `AcknowledgementChallengeClosed`: it is over.
+    AcknowledgementChallengeEnded {
+        /// Whom.
+        asked: acknowledgements::Asked,
+        /// The acknowledgement, if that ended it.
+        signature: Option<[u8; 65]>,
+    },
     /// `KeyRequested`.
     KeyRequested {
         /// Id.
@@ -379,6 +428,8 @@ pub enum Fact {
         draw: Option<PendingDraw>,
         /// New deadline, without `draw`.
         deadline: u64,
+        /// Block it stands in.
+        block: u64,
     },
     /// `CommitteeDrawn`.
     CommitteeDrawn {
@@ -513,6 +564,17 @@ impl View {
             Fact::ChallengeVoid { asked } => {
                 self.challenges.remove(&asked);
             }
+            Fact::AcknowledgementChallenged { asked, challenge } => {
+                self.asked_to_acknowledge.insert(asked);
+                self.told.entry((asked.0, asked.1)).or_default().dealings = challenge.dealings.clone();
+                self.acknowledgements.insert(asked, challenge);
+            }
+            Fact::AcknowledgementChallengeEnded { asked, signature } => {
+                self.acknowledgements.remove(&asked);
+                if let (Some(told), Some(signature)) = (self.told.get_mut(&(asked.0, asked.1)), signature) {
+                    told.acknowledgements.insert(asked.2, signature);
+                }
+            }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);
             }
@@ -582,12 +644,14 @@ impl View {
         let Some(key) = self.keys.get_mut(key_id) else {
             return;
         };
+        // Whatever it is, the ceremony before it is over.
+        self.told.retain(|(key, _), _| key != key_id);
         match fact {
-            Fact::CeremonyRestarted { attempt, kept, draw, deadline, .. } => {
+            Fact::CeremonyRestarted { attempt, kept, draw, deadline, block, .. } => {
                 key.attempt = attempt;
                 key.phase = match draw {
                     Some(draw) => KeyPhase::Requested(draw),
-                    None => KeyPhase::Drawn(Ceremony { committee: kept, deadline }),
+                    None => KeyPhase::Drawn(Ceremony { committee: kept, deadline, begun_in: block }),
                 };
             }
             Fact::CommitteeDrawn { attempt, ceremony, .. } => {
@@ -688,7 +752,7 @@ mod tests {
     }
 
     fn drawn() -> Fact {
-        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500 };
+        let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: 500, begun_in: 21 };
         Fact::CommitteeDrawn { key_id: KEY, attempt: 1, ceremony }
     }
 
@@ -798,10 +862,16 @@ mod tests {
         assert_eq!(view.keys[&KEY].phase, KeyPhase::Requested(draw(vec![])));
         view.apply(21, drawn());
         assert_eq!((view.keys[&KEY].phase.name(), view.keys[&KEY].attempt), ("drawn", 1));
-        let again =
-            |attempt, draw| Fact::CeremonyRestarted { key_id: KEY, attempt, kept: vec![4, 2], draw, deadline: 900 };
+        let again = |attempt, draw| Fact::CeremonyRestarted {
+            key_id: KEY,
+            attempt,
+            kept: vec![4, 2],
+            draw,
+            deadline: 900,
+            block: 30,
+        };
         view.apply(30, again(2, None));
-        let same = Ceremony { committee: vec![4, 2], deadline: 900 };
+        let same = Ceremony { committee: vec![4, 2], deadline: 900, begun_in: 30 };
         assert_eq!((&view.keys[&KEY].phase, view.keys[&KEY].attempt), (&KeyPhase::Drawn(same), 2));
         view.apply(31, again(3, Some(draw(vec![4, 2]))));
         assert_eq!((&view.keys[&KEY].phase, view.keys[&KEY].attempt), (&KeyPhase::Requested(draw(vec![4, 2])), 3));

@@ -4,17 +4,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use stkr_core::{ShareIndex, Signature};
 use stkr_node::collector::{Collector, Seat};
 use stkr_protocol::ceremony::Transcript;
 use stkr_protocol::collection::{Collection, Committee, Progress};
 use stkr_protocol::evidence::{EvidenceFile, SignedEnvelope};
+use stkr_protocol::messages::Round;
 use stkr_protocol::sign::DepositRequest;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::carry::{Carrier, Standing};
+use crate::carry::{Carrier, Reply, Standing};
 use crate::status::{CeremonyStatus, CollectionStatus};
 use crate::store::{Store, StoreError};
 
@@ -54,6 +55,10 @@ pub struct CeremonyState {
     pub status: CeremonyStatus,
     /// What `finalise` takes, once complete.
     pub transcript: Option<Box<Transcript>>,
+    /// Rounds in which nothing but acknowledgements was missing.
+    pub rounds: u32,
+    /// Whose acknowledgements are missing, where nothing else is.
+    pub unacknowledged: Vec<ShareIndex>,
 }
 
 /// Carries `carrier` until its transcript is complete or it failed; `done` is told of either.
@@ -64,7 +69,7 @@ pub fn carry(
     pause: Duration,
     done: Arc<Notify>,
 ) -> Worker<CeremonyState> {
-    let state = Arc::new(Mutex::new(CeremonyState { status, transcript: None }));
+    let state = Arc::new(Mutex::new(CeremonyState { status, ..CeremonyState::default() }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         let mut wait = pause;
@@ -102,7 +107,10 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
         state.status.waiting_for.push(format!("this relayer's database: {error}"));
     }
     match standing {
-        Standing::Waiting { round, .. } => {
+        Standing::Waiting { round, missing } => {
+            let last = round == Round::Acknowledgement;
+            state.rounds = if last { state.rounds.saturating_add(1) } else { 0 };
+            state.unacknowledged = if last { missing } else { Vec::new() };
             state.status.state = "waiting".to_owned();
             state.status.round = Some(round.name().to_owned());
             false
@@ -111,6 +119,7 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
             tracing::warn!(key_id = key, attempt, reason, "a ceremony failed");
             state.status.state = "failed".to_owned();
             state.status.failure = Some(reason);
+            state.unacknowledged.clear();
             true
         }
         Standing::Complete(transcript) => {
@@ -118,6 +127,7 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
             state.status.state = "complete".to_owned();
             state.status.round = None;
             state.transcript = Some(transcript);
+            state.unacknowledged.clear();
             true
         }
     }
@@ -240,6 +250,46 @@ pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc
             lock(&shared).trouble = collector.troubles().next().map(|trouble| trouble.to_string());
             let wrong = !collector.evidence().is_empty();
             tokio::time::sleep(if wrong { SECOND_CHANCE } else { wait }).await;
+            wait = (wait * 2).min(LONGEST_PAUSE.max(pause));
+        }
+    });
+    Worker { state, task }
+}
+
+/// Where the answer to who is asked for an acknowledgement stands.
+#[derive(Debug, Default)]
+pub struct AcknowledgementState {
+    /// What ends the challenge.
+    pub reply: Option<Reply>,
+    /// Why there is nothing, in one sentence; nothing before the member was asked.
+    pub trouble: Option<String>,
+}
+
+/// Gives the challenged member all dealings until it acknowledges, or until somebody's fault is known; `done` is told.
+#[must_use]
+pub fn acknowledge(
+    mut carrier: Carrier,
+    (of, acknowledgement): (ShareIndex, B256),
+    pause: Duration,
+    done: Arc<Notify>,
+) -> Worker<AcknowledgementState> {
+    let state = Arc::new(Mutex::new(AcknowledgementState::default()));
+    let shared = state.clone();
+    let task = tokio::spawn(async move {
+        let mut wait = pause;
+        loop {
+            let visited = carrier.round().await;
+            if let Some(reply) = carrier.reply(of, acknowledgement) {
+                *lock(&shared) = AcknowledgementState { reply: Some(reply), trouble: None };
+                done.notify_one();
+                return;
+            }
+            let why = match visited {
+                Err(error) => format!("this relayer's database: {error}"),
+                Ok(_) => carrier.why(of).unwrap_or_else(|| "it has not acknowledged what it is asked for".to_owned()),
+            };
+            lock(&shared).trouble = Some(why);
+            tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_PAUSE.max(pause));
         }
     });

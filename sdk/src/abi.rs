@@ -8,9 +8,10 @@ use serde::Deserialize;
 use crate::error::StkrError;
 
 /// Name and file of every contract that the deploy script creates.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("AccessManager", include_str!("../../abi/AccessManager.json")),
     ("Court", include_str!("../../abi/Court.json")),
+    ("Acknowledgements", include_str!("../../abi/Acknowledgements.json")),
     ("ServerRegistry", include_str!("../../abi/ServerRegistry.json")),
     ("ProviderRegistry", include_str!("../../abi/ProviderRegistry.json")),
     ("KeyRegistry", include_str!("../../abi/KeyRegistry.json")),

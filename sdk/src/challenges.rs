@@ -4,6 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use alloy::{
+    eips::BlockId,
     primitives::{Address, B256, U256},
     providers::Provider,
     rpc::types::{Filter, Log, TransactionReceipt},
@@ -12,7 +13,7 @@ use alloy::{
 use serde::Serialize;
 use stkr_chain::{
     LiveKey, Member,
-    bindings::{Court, KeyRegistry, Micropools},
+    bindings::{Acknowledgements, Court, KeyRegistry, Micropools},
     court,
 };
 use stkr_core::Signature;
@@ -25,7 +26,7 @@ use stkr_protocol::{
 use crate::{
     amount,
     client::Stkr,
-    error::{StkrError, call},
+    error::{StkrError, call, rpc},
     faults::{Judgement, judged, judgement_in, place},
     scan,
     servers::unknown_enum,
@@ -42,6 +43,8 @@ pub enum ChallengeState {
     Overdue,
     /// Answered in time.
     Answered,
+    /// Answered in time with the proof that another member is at fault: no honest one would have acknowledged.
+    Refused,
     /// Proven to be unanswered.
     Unanswered,
     /// Its key was given up before it was proven: nobody is at fault.
@@ -54,10 +57,27 @@ impl fmt::Display for ChallengeState {
             Self::Open => "open",
             Self::Overdue => "overdue",
             Self::Answered => "answered",
+            Self::Refused => "refused",
             Self::Unanswered => "unanswered",
             Self::Void => "void",
         })
     }
+}
+
+/// What a challenge asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "asks", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Asks {
+    /// A signature with a Live key.
+    Signature {
+        /// What has to be signed.
+        signing_root: B256,
+    },
+    /// The acknowledgement of a key that is being made.
+    Acknowledgement {
+        /// Ceremony number.
+        attempt: u16,
+    },
 }
 
 /// A challenge, from its events.
@@ -68,13 +88,14 @@ pub struct ChallengeInfo {
     pub key_id: u64,
     /// Share index of the one who is asked.
     pub index: u8,
-    /// What it has to sign.
-    pub signing_root: B256,
+    /// For what.
+    #[serde(flatten)]
+    pub asks: Asks,
     /// Its server.
     pub server_id: u32,
     /// Who asked, and gets the fee back and the bounty if nobody answers.
     pub challenger: Address,
-    /// Number of the last block in which it can be answered.
+    /// Number of the last block in which it can be answered; where an acknowledgement is asked for its unix time, seconds.
     pub deadline: u64,
     /// Wei for the operator, if it is answered.
     #[serde(serialize_with = "crate::serde_wei")]
@@ -89,8 +110,8 @@ pub struct ChallengeInfo {
     pub ended_by: Option<B256>,
 }
 
-/// Key, share index and root: what is asked of whom.
-type Subject = (u64, u8, B256);
+/// Key, share index and what is asked for.
+type Subject = (u64, u8, Asks);
 
 /// What can be asked of a member of a Live key: to sign the one deposit that its pool ordered.
 #[derive(Clone, Debug)]
@@ -122,14 +143,29 @@ impl<'a, P: Provider> Challenges<'a, P> {
             Court::SignatureAnswered::SIGNATURE_HASH,
             Court::ChallengeVoid::SIGNATURE_HASH,
         ];
+        let acknowledgements = vec![
+            Acknowledgements::AcknowledgementChallenged::SIGNATURE_HASH,
+            Acknowledgements::AcknowledgementAnswered::SIGNATURE_HASH,
+            Acknowledgements::AcknowledgementRefused::SIGNATURE_HASH,
+            Acknowledgements::AcknowledgementChallengeClosed::SIGNATURE_HASH,
+        ];
+        let asking = Filter::new().address(deployment.acknowledgements()).event_signature(acknowledgements);
         let fault = U256::from(Fault::UnansweredChallenge as u8);
         let proofs = vec![Court::FaultProven::SIGNATURE_HASH, Court::FaultRecorded::SIGNATURE_HASH];
         let of_court = Filter::new().address(deployment.court);
-        let head = self.0.head_number().await?;
-        let mut logs = self.logs(&of_court.clone().event_signature(events), head).await?;
-        logs.extend(self.logs(&of_court.event_signature(proofs).topic1(fault), head).await?);
+        let now = self.now().await?;
+        let mut logs = self.logs(&of_court.clone().event_signature(events), now.block).await?;
+        logs.extend(self.logs(&of_court.event_signature(proofs).topic1(fault), now.block).await?);
+        logs.extend(self.logs(&asking, now.block).await?);
         logs.sort_by_key(|log| (log.block_number, log.log_index));
-        fold(&logs, head)
+        fold(&logs, now)
+    }
+
+    pub(crate) async fn now(&self) -> Result<Now, StkrError> {
+        let head = self.0.provider().get_block(BlockId::latest()).await.map_err(rpc("reading the latest block"))?;
+        let header =
+            head.ok_or_else(|| StkrError::NotReady { reason: "the endpoint has no latest block".into() })?.header;
+        Ok(Now { block: header.number, timestamp: header.timestamp })
     }
 
     /// The newest challenge to the server to sign `signing_root` with the key.
@@ -137,8 +173,9 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// # Errors
     /// [`StkrError::NotFound`], [`StkrError::Rpc`].
     pub async fn get(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<ChallengeInfo, StkrError> {
-        let is_it =
-            |it: &ChallengeInfo| (it.key_id, it.server_id, it.signing_root) == (key_id, server_id, signing_root);
+        let is_it = |it: &ChallengeInfo| {
+            (it.key_id, it.server_id, it.asks) == (key_id, server_id, Asks::Signature { signing_root })
+        };
         let what = format!("challenge to server {server_id} to sign {signing_root} with key {key_id}");
         self.list().await?.into_iter().rfind(is_it).ok_or(StkrError::NotFound { what })
     }
@@ -308,23 +345,31 @@ impl<'a, P: Provider> Challenges<'a, P> {
         LiveKey::from_event(&key, &event.inner.data).map_err(|error| StkrError::Unsafe { reason: error.to_string() })
     }
 
-    fn court(&self) -> Court::CourtInstance<&'a P> {
+    pub(crate) fn court(&self) -> Court::CourtInstance<&'a P> {
         Court::new(self.0.deployment().court, self.0.provider())
     }
 
-    async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, StkrError> {
+    pub(crate) async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, StkrError> {
         scan::logs(self.0.provider(), filter, self.0.deployment().deployed_block, head).await
     }
 }
 
+/// The head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) block: u64,
+    /// Unix time, seconds.
+    pub(crate) timestamp: u64,
+}
+
 /// From the Court's events to challenges; of one question one is open at a time.
-fn fold(logs: &[Log], head: u64) -> Result<Vec<ChallengeInfo>, StkrError> {
+fn fold(logs: &[Log], now: Now) -> Result<Vec<ChallengeInfo>, StkrError> {
     let mut all: Vec<ChallengeInfo> = Vec::new();
     let mut open: BTreeMap<Subject, usize> = BTreeMap::new();
     for log in logs {
         let (transaction, block) = place(log)?;
-        if let Some(it) = opened(log, transaction, block, head) {
-            open.insert((it.key_id, it.index, it.signing_root), all.len());
+        if let Some(it) = opened(log, transaction, block, now) {
+            open.insert((it.key_id, it.index, it.asks), all.len());
             all.push(it);
             continue;
         }
@@ -337,40 +382,80 @@ fn fold(logs: &[Log], head: u64) -> Result<Vec<ChallengeInfo>, StkrError> {
     Ok(all)
 }
 
-fn opened(log: &Log, transaction: B256, block: u64, head: u64) -> Option<ChallengeInfo> {
+fn opened(log: &Log, transaction: B256, block: u64, now: Now) -> Option<ChallengeInfo> {
+    if let Ok(event) = log.log_decode::<Acknowledgements::AcknowledgementChallenged>() {
+        let it = event.inner.data;
+        let deadline: u64 = it.deadline.to();
+        return Some(ChallengeInfo {
+            key_id: it.keyId.saturating_to(),
+            index: it.index,
+            asks: Asks::Acknowledgement { attempt: it.attempt },
+            server_id: it.server,
+            challenger: it.challenger,
+            deadline,
+            fee: it.fee,
+            state: state_of(now.timestamp, deadline),
+            block,
+            transaction,
+            ended_by: None,
+        });
+    }
     let it = log.log_decode::<Court::SignatureChallenged>().ok()?.inner.data;
     Some(ChallengeInfo {
         key_id: it.keyId.saturating_to(),
         index: it.index,
-        signing_root: it.signingRoot,
+        asks: Asks::Signature { signing_root: it.signingRoot },
         server_id: it.server,
         challenger: it.challenger,
         deadline: it.deadline,
         fee: it.fee,
-        state: if head > it.deadline { ChallengeState::Overdue } else { ChallengeState::Open },
+        state: state_of(now.block, it.deadline),
         block,
         transaction,
         ended_by: None,
     })
 }
 
+const fn state_of(now: u64, deadline: u64) -> ChallengeState {
+    if now > deadline { ChallengeState::Overdue } else { ChallengeState::Open }
+}
+
 /// Which challenge an event ends, and how. That nobody answered is told by the name of the evidence only.
 fn ended(log: &Log, open: &BTreeMap<Subject, usize>, all: &[ChallengeInfo]) -> Option<(Subject, ChallengeState)> {
+    let signature = |signing_root| Asks::Signature { signing_root };
     if let Ok(event) = log.log_decode::<Court::SignatureAnswered>() {
         let it = event.inner.data;
-        return Some(((it.keyId.saturating_to(), it.index, it.signingRoot), ChallengeState::Answered));
+        return Some(((it.keyId.saturating_to(), it.index, signature(it.signingRoot)), ChallengeState::Answered));
     }
     if let Ok(event) = log.log_decode::<Court::ChallengeVoid>() {
         let it = event.inner.data;
-        return Some(((it.keyId.saturating_to(), it.index, it.signingRoot), ChallengeState::Void));
+        return Some(((it.keyId.saturating_to(), it.index, signature(it.signingRoot)), ChallengeState::Void));
+    }
+    if let Some(ended) = ended_acknowledgement(log) {
+        return Some(ended);
     }
     let (evidence, _) = judged(log)?;
     let is_it = |(subject, position): &(&Subject, &usize)| {
-        let (key, index, root) = **subject;
-        all.get(**position)
-            .is_some_and(|it| court::unanswered(court::challenge_id(key, index, root), it.deadline) == evidence)
+        let (key, index, Asks::Signature { signing_root }) = **subject else { return false };
+        let id = court::challenge_id(key, index, signing_root);
+        all.get(**position).is_some_and(|it| court::unanswered(id, it.deadline) == evidence)
     };
     open.iter().find(is_it).map(|(subject, _)| (*subject, ChallengeState::Unanswered))
+}
+
+fn ended_acknowledgement(log: &Log) -> Option<(Subject, ChallengeState)> {
+    let subject = |key: U256, attempt, index| (key.saturating_to(), index, Asks::Acknowledgement { attempt });
+    if let Ok(event) = log.log_decode::<Acknowledgements::AcknowledgementAnswered>() {
+        let it = event.inner.data;
+        return Some((subject(it.keyId, it.attempt, it.index), ChallengeState::Answered));
+    }
+    if let Ok(event) = log.log_decode::<Acknowledgements::AcknowledgementRefused>() {
+        let it = event.inner.data;
+        return Some((subject(it.keyId, it.attempt, it.index), ChallengeState::Refused));
+    }
+    let it = log.log_decode::<Acknowledgements::AcknowledgementChallengeClosed>().ok()?.inner.data;
+    let state = if it.guilty { ChallengeState::Unanswered } else { ChallengeState::Void };
+    Some((subject(it.keyId, it.attempt, it.index), state))
 }
 
 fn deadline_in(receipt: &TransactionReceipt) -> Option<u64> {
@@ -382,7 +467,7 @@ fn proven_in(receipt: &TransactionReceipt) -> Option<Option<Judgement>> {
     judgement_in(receipt).map(Some).or(void)
 }
 
-fn paid_fees(receipt: &TransactionReceipt) -> Option<U256> {
+pub(crate) fn paid_fees(receipt: &TransactionReceipt) -> Option<U256> {
     receipt.decoded_log::<Court::FeesPaid>().map(|event| event.data.amount)
 }
 
@@ -472,8 +557,11 @@ mod tests {
             log(void.encode_log_data(), 104),
             challenged(4, 105),
         ];
-        let states: Vec<(u8, ChallengeState, Option<u8>)> =
-            fold(&logs, 110).unwrap().iter().map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31]))).collect();
+        let states: Vec<(u8, ChallengeState, Option<u8>)> = fold(&logs, Now { block: 110, timestamp: 5_000 })
+            .unwrap()
+            .iter()
+            .map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31])))
+            .collect();
         let expected = [
             (1, ChallengeState::Answered, Some(4)),
             (2, ChallengeState::Unanswered, Some(103)),

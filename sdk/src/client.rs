@@ -166,13 +166,14 @@ impl<P: Provider> Stkr<P> {
 }
 
 /// Name and address of every contract of a deployment that must have code.
-pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 7] {
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 8] {
     [
         ("AccessManager", deployment.access_manager),
         ("ServerRegistry", deployment.server_registry),
         ("ProviderRegistry", deployment.provider_registry),
         ("KeyRegistry", deployment.key_registry),
         ("Court", deployment.court),
+        ("Acknowledgements", deployment.acknowledgements()),
         ("Micropools", deployment.micropools),
         ("deposit contract", deployment.deposit_contract),
     ]

@@ -68,7 +68,7 @@ contract_errors! {
     servers {
         UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
         MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive NotOnline NoFreeSeat ParameterOutOfBounds
-        ActiveSetFull NotCourt LockedOut NotLockedOut MissingReason NoBounty AccessManagedUnauthorized AccessManagedRequiredDelay
+        ActiveSetFull NotCourt LockedOut NotLockedOut MissingReason NoBounty NoMoreTerms AccessManagedUnauthorized AccessManagedRequiredDelay
     }
     providers { UnknownProvider ProviderExists DutyKeyTaken BadDutyKeyProof DutyKeyJustChanged NoDutyKeyAt }
     keys {

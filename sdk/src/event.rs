@@ -11,14 +11,15 @@ use alloy::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 use stkr_chain::bindings::{
-    Court::CourtEvents, KeyRegistry::KeyRegistryEvents, Micropools::MicropoolsEvents,
-    ProviderRegistry::ProviderRegistryEvents, ServerRegistry::ServerRegistryEvents,
+    Acknowledgements::AcknowledgementsEvents, Court::CourtEvents, KeyRegistry::KeyRegistryEvents,
+    Micropools::MicropoolsEvents, ProviderRegistry::ProviderRegistryEvents, ServerRegistry::ServerRegistryEvents,
 };
 
 use crate::{abi, error::StkrError, watch::Block};
 
 /// Contracts whose events are read, in the order their events are tried.
-const EMITTERS: [&str; 5] = ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Court", "Micropools"];
+const EMITTERS: [&str; 6] =
+    ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Court", "Acknowledgements", "Micropools"];
 
 /// An event in a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,8 @@ pub enum Body {
     Key(KeyRegistryEvents),
     /// In the Court.
     Court(CourtEvents),
+    /// In the Court's Acknowledgements.
+    Acknowledgement(AcknowledgementsEvents),
     /// In Micropools.
     Pool(MicropoolsEvents),
     /// An event this version does not know.
@@ -159,6 +162,9 @@ fn body_of(topics: &[B256], data: &[u8]) -> Body {
     }
     if let Ok(event) = CourtEvents::decode_raw_log(topics, data) {
         return Body::Court(event);
+    }
+    if let Ok(event) = AcknowledgementsEvents::decode_raw_log(topics, data) {
+        return Body::Acknowledgement(event);
     }
     match ProviderRegistryEvents::decode_raw_log(topics, data) {
         Ok(event) => Body::Provider(event),

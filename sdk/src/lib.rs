@@ -37,7 +37,9 @@
 )]
 
 mod abi;
+mod acknowledgements;
 pub mod amount;
+mod bulletin;
 mod challenges;
 mod client;
 mod contract;
@@ -56,8 +58,9 @@ mod verify;
 mod watch;
 mod write;
 
+pub use acknowledgements::{AcknowledgementQuestion, AskedAcknowledgement};
 use alloy::primitives::U256;
-pub use challenges::{ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
+pub use challenges::{Asks, ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
 pub use contract::ContractError;
 pub use error::{Class, StkrError};

@@ -161,13 +161,7 @@ pub struct Watch<P> {
 impl<P: Provider> Watch<P> {
     /// A watch over the contracts of a deployment; asks nothing yet.
     pub fn new(provider: P, deployment: &Deployment, start: Start) -> Self {
-        let contracts = vec![
-            deployment.server_registry,
-            deployment.provider_registry,
-            deployment.key_registry,
-            deployment.court,
-            deployment.micropools,
-        ];
+        let contracts = deployment.emitters().to_vec();
         Self {
             provider,
             contracts,

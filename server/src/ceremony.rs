@@ -11,7 +11,7 @@ use stkr_core::keystore::{KeystoreError, StoreKey};
 use stkr_core::{RandomnessError, ShareIndex};
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
-use stkr_protocol::ceremony::{Accepted, Context, Member, Phase, Rejected, StepError};
+use stkr_protocol::ceremony::{Accepted, Context, ContextError, Member, Phase, Rejected, StepError};
 use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::messages::SignedMessage;
 
@@ -55,6 +55,9 @@ pub enum CeremonyError {
     /// The state machine.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The stored signers are no committee's.
+    #[error("the database holds signers that cannot be this committee's: {0}")]
+    Signers(#[from] ContextError),
     /// A stored message is not one of this ceremony.
     #[error("the database mixes ceremonies: {0}")]
     Mixed(Rejected),
@@ -87,14 +90,20 @@ impl Ceremonies<'_> {
     /// [`CeremonyError`]: nothing was said that is not stored; call again.
     pub fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
-        let me = drawn.context.index_of(self.signer.address()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
-        let row = self.row(drawn, me)?;
+        let row = self.row(drawn)?;
+        let me = row.index;
         if let Some((reason, what_to_do)) = row.sits_out {
             return Ok(sitting_out(me, reason, what_to_do, row.complaint));
         }
         let secret = row.sealed.map(|sealed| self.sealer.open(key_id, attempt, &sealed)).transpose()?;
         let stored = self.store.messages(key_id, attempt, &drawn.committee)?;
-        let mut member = Member::resume(drawn.context.clone(), me, secret, stored).map_err(CeremonyError::Mixed)?;
+        // What was said here is signed by them, and so is the acknowledgement that a challenge asks for: whoever changes its
+        // signer in the middle, which needs nobody's leave, must not silence the others.
+        let context = match row.signers.as_slice() {
+            [] => drawn.context.clone(),
+            signers => drawn.context.with_signers(signers)?,
+        };
+        let mut member = Member::resume(context, me, secret, stored).map_err(CeremonyError::Mixed)?;
         let before = member.phase();
         let received = take(&mut member, messages);
         let step = member.step(self.signer)?;
@@ -115,12 +124,14 @@ impl Ceremonies<'_> {
 
     /// The stored ceremony, or a new one: with a fresh one-time secret, or sitting out where taking part could contradict
     /// what was said before.
-    fn row(&self, drawn: &Drawn, me: ShareIndex) -> Result<CeremonyRow, CeremonyError> {
+    fn row(&self, drawn: &Drawn) -> Result<CeremonyRow, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
         let rows = self.store.ceremonies(key_id, attempt)?;
-        if let Some(row) = rows.iter().find(|row| row.committee == drawn.committee && row.index == me) {
+        // A database is one signer's, so the seat is its own, whoever the chain names there by now.
+        if let Some(row) = rows.iter().find(|row| row.committee == drawn.committee) {
             return Ok(row.clone());
         }
+        let me = drawn.context.index_of(self.signer.address()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
         let sits_out = self.reason_to_sit_out(drawn, me)?;
         let sealed = match (&sits_out, rows.iter().find(|row| row.index == me && row.sealed.is_some())) {
             (Some(_), _) => None,
@@ -129,8 +140,16 @@ impl Ceremonies<'_> {
             (None, Some(earlier)) => earlier.sealed.clone(),
             (None, None) => Some(self.sealer.seal(key_id, attempt, &OneTimeSecret::random()?)?),
         };
-        let row =
-            CeremonyRow { key_id, attempt, committee: drawn.committee, index: me, sealed, sits_out, complaint: None };
+        let row = CeremonyRow {
+            key_id,
+            attempt,
+            committee: drawn.committee,
+            index: me,
+            signers: drawn.context.signers(),
+            sealed,
+            sits_out,
+            complaint: None,
+        };
         self.store.begin(&row)?;
         Ok(row)
     }
@@ -184,7 +203,7 @@ fn take(member: &mut Member, messages: Vec<SignedMessage>) -> Vec<SignedMessage>
 
 fn answer(member: &Member) -> AdvanceResponse {
     AdvanceResponse {
-        messages: member.published().into_iter().cloned().collect(),
+        messages: member.told().into_iter().cloned().collect(),
         phase: member.phase(),
         waiting_for: member.waiting_for(),
         failure: member.failure().map(FailureReport::from),
@@ -241,7 +260,7 @@ mod tests {
     use stkr_protocol::ProtocolDomain;
     use stkr_protocol::ceremony::{Board, MemberId, Transcript};
     use stkr_protocol::evidence::{Accused, EvidenceFile, Proof};
-    use stkr_protocol::messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round};
+    use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round};
 
     const KEY: u64 = 5;
 
@@ -313,6 +332,19 @@ mod tests {
         (board, answers)
     }
 
+    /// Everybody has revealed its dealing, and nobody was shown another's.
+    fn revealed(disks: &[Disk], drawn: &Drawn) -> Board {
+        let mut board = Board::new(drawn.context.clone());
+        for disk in disks.iter().cycle().take(5 * disks.len()) {
+            let carried = board.messages().filter(|message| message.round() != Round::Dealing).cloned();
+            for message in disk.advance(drawn, carried.collect()).unwrap().messages {
+                board.accept(message).unwrap();
+            }
+        }
+        assert_eq!((board.missing(Round::Dealing).len(), board.missing(Round::Acknowledgement).len()), (0, 4));
+        board
+    }
+
     /// A ceremony in which the fourth member deals by hand, to the keys that are on the board. What was said, and the last answers
     /// of the others.
     fn cheat(disks: [&Disk; 4], drawn: &Drawn, change: impl FnOnce(&mut DealingBody)) -> (Board, Vec<AdvanceResponse>) {
@@ -358,8 +390,7 @@ mod tests {
         board.accept(say(Body::DealingCommitment(DealingCommitmentBody { dealing_hash }))).unwrap();
         relay(&mut board);
         let theirs = board.message(Round::CommitmentSet, ShareIndex::new(1).unwrap()).unwrap().body.clone();
-        let Body::CommitmentSet(CommitmentSetBody { commitments_hash }) = theirs else { unreachable!() };
-        board.accept(say(Body::CommitmentSet(CommitmentSetBody { commitments_hash }))).unwrap();
+        board.accept(say(theirs)).unwrap();
         relay(&mut board);
         board.accept(dealing).unwrap();
         let answers = relay(&mut board);
@@ -410,7 +441,8 @@ mod tests {
             let carried = board.messages().filter(|message| message.index != two).cloned();
             let answer = disks[1].advance(&drawn, carried.collect()).unwrap();
             assert_eq!((answer.phase, answer.complaint), (Phase::Failed, None));
-            assert!(answer.messages.iter().all(|message| message.round() == Round::OneTimeKey));
+            let mut own = answer.messages.iter().filter(|message| message.index == two);
+            assert!(own.all(|message| message.round() == Round::OneTimeKey));
         }
     }
 
@@ -507,6 +539,74 @@ mod tests {
         let answer = disks[0].advance(&second, Vec::new()).unwrap();
         assert_eq!(answer.phase, Phase::Failed);
         assert!(answer.failure.unwrap().reason.contains("reorganised"));
+    }
+
+    /// What a challenge carries is all that comes: the dealings, in any order, from somebody that has nothing else.
+    #[test]
+    fn dealings_that_come_by_themselves_after_a_restart_are_acknowledged() {
+        let (disks, drawn) = committee();
+        let board = revealed(&disks, &drawn);
+        let dealings: Vec<_> =
+            drawn.context.threshold().indices().filter_map(|it| board.message(Round::Dealing, it).cloned()).collect();
+        for (disk, cut) in disks.iter().zip(1..) {
+            let (last, first) = (dealings[..cut].to_vec(), dealings[cut..].to_vec());
+            let rotated = [last.as_slice(), first.as_slice()].concat().into_iter().rev();
+            let answer = disk.advance(&drawn, rotated.collect()).unwrap();
+            assert_eq!(answer.phase, Phase::Acknowledged);
+        }
+    }
+
+    #[test]
+    fn who_changes_its_signer_in_the_middle_silences_nobody_and_changes_nothing_that_is_signed() {
+        let (mut disks, drawn) = committee();
+        let board = revealed(&disks, &drawn);
+        let messages: Vec<_> = board.messages().cloned().collect();
+        // Member 4, and then this server itself: the key in its folder is still the old one.
+        for seat in [3, 0] {
+            let mut signers = drawn.context.signers();
+            signers[seat] = Address::repeat_byte(0x77);
+            let changed = Drawn { context: drawn.context.with_signers(&signers).unwrap(), ..drawn.clone() };
+            let answer = disks[0].advance(&changed, messages.clone()).unwrap();
+            assert_eq!(answer.phase, Phase::Acknowledged, "{:?}", answer.failure);
+            let Some(SignedMessage { body: Body::Acknowledgement(said), .. }) = answer.messages.last() else {
+                panic!("{:?}", answer.messages)
+            };
+            assert_eq!(said.committee_hash, drawn.context.committee_hash());
+        }
+        // Who hears of the ceremony only now goes by what the chain says now.
+        disks[1] = Disk { folder: tempfile::tempdir().unwrap(), ..disks.remove(1) };
+        let mut signers = drawn.context.signers();
+        signers[3] = Address::repeat_byte(0x77);
+        let changed = Drawn { context: drawn.context.with_signers(&signers).unwrap(), ..drawn };
+        assert_eq!(
+            disks[1].advance(&changed, messages).unwrap().phase,
+            Phase::Failed,
+            "its own messages are unknown to it"
+        );
+        assert_eq!(disks[1].store(9).ceremonies(KEY, 0).unwrap()[0].signers, signers);
+    }
+
+    #[test]
+    fn a_server_that_gave_a_ceremony_up_shows_whoever_asks_what_it_saw() {
+        let (disks, drawn) = committee();
+        let board = revealed(&disks, &drawn);
+        let three = ShareIndex::new(3).unwrap();
+        let body =
+            Body::OneTimeKey(OneTimeKeyBody { public_key: OneTimeSecret::random().unwrap().public_key().to_vec() });
+        let second = SignedMessage::sign(drawn.context.domain(), &disks[2].signer, (KEY, 0, three), body);
+        // Shown to this server alone.
+        assert_eq!(disks[0].advance(&drawn, vec![second.clone()]).unwrap().phase, Phase::Failed);
+        let answer = disks[0].advance(&drawn, Vec::new()).unwrap();
+        let mut asked = Board::new(drawn.context.clone());
+        for message in answer.messages {
+            asked.accept(message).unwrap();
+        }
+        let (culprit, shown) = asked.equivocation().unwrap();
+        assert_eq!((culprit, &shown.second), (three, &second));
+        assert_eq!(shown.first, *board.message(Round::OneTimeKey, three).unwrap());
+        let own = asked.message(Round::Dealing, ShareIndex::new(1).unwrap());
+        assert_eq!(own, None, "its dealing is not shown any more, and not by this way either");
+        assert_eq!(disks[1].advance(&drawn, Vec::new()).unwrap().messages.len(), 4, "others show their own only");
     }
 
     #[test]

@@ -20,7 +20,12 @@ use stkr_protocol::messages::{Round, SignedMessage};
 pub const SCHEMA: Schema = Schema {
     name: "server database",
     application_id: 0x5354_4b53, // "STKS"
-    migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")],
+    migrations: &[
+        include_str!("schema/1.sql"),
+        include_str!("schema/2.sql"),
+        include_str!("schema/3.sql"),
+        include_str!("schema/4.sql"),
+    ],
 };
 
 /// In place of the key id, which counts from 1: the share of a dealt key, imported before the chain knows the key.
@@ -100,6 +105,8 @@ pub struct CeremonyRow {
     pub committee: B256,
     /// This server's index.
     pub index: ShareIndex,
+    /// Signers of the committee, index order, as the chain named them when the ceremony began here; none in old rows.
+    pub signers: Vec<Address>,
     /// Sealed one-time secret; `None` once erased.
     pub sealed: Option<Vec<u8>>,
     /// Why this server sits out, decided outside of the state machine.
@@ -249,7 +256,7 @@ impl Store {
     pub fn ceremonies(&self, key_id: u64, attempt: u16) -> Result<Vec<CeremonyRow>, StoreError> {
         let connection = self.database.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT committee, share_index, sealed, sits_out, what_to_do, complaint FROM ceremony
+            "SELECT committee, share_index, sealed, sits_out, what_to_do, complaint, signers FROM ceremony
              WHERE key_id = ?1 AND attempt = ?2 ORDER BY rowid",
         )?;
         let mut rows = statement.query(params![sql(key_id)?, attempt])?;
@@ -258,12 +265,14 @@ impl Store {
             let reason: Option<String> = row.get(3)?;
             let what_to_do: Option<String> = row.get(4)?;
             let complaint: Option<String> = row.get(5)?;
+            let signers: Option<Vec<u8>> = row.get(6)?;
             let complaint = complaint.map(|text| serde_json::from_str(&text)).transpose();
             ceremonies.push(CeremonyRow {
                 key_id,
                 attempt,
                 committee: B256::from(row.get::<_, [u8; 32]>(0)?),
                 index: index(row.get(1)?)?,
+                signers: signers.unwrap_or_default().as_chunks().0.iter().map(Address::from).collect(),
                 sealed: row.get(2)?,
                 sits_out: reason.zip(what_to_do),
                 complaint: complaint.map_err(|_| StoreError::Nonsense("a complaint that does not parse"))?,
@@ -280,8 +289,8 @@ impl Store {
         self.database.write(|transaction| {
             let (reason, what_to_do) = row.sits_out.clone().unzip();
             transaction.execute(
-                "INSERT INTO ceremony (key_id, attempt, committee, share_index, sealed, sits_out, what_to_do)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO ceremony (key_id, attempt, committee, share_index, sealed, sits_out, what_to_do, signers)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     sql(row.key_id)?,
                     row.attempt,
@@ -289,7 +298,8 @@ impl Store {
                     row.index.get(),
                     row.sealed,
                     reason,
-                    what_to_do
+                    what_to_do,
+                    row.signers.concat()
                 ],
             )?;
             Ok(())
@@ -797,6 +807,7 @@ mod tests {
             attempt: 0,
             committee: B256::repeat_byte(1),
             index: ShareIndex::new(2).unwrap(),
+            signers: vec![Address::repeat_byte(4), Address::repeat_byte(5)],
             sealed: Some(b"PLANTED-SEALED-SECRET".to_vec()),
             sits_out: None,
             complaint: None,

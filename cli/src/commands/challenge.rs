@@ -2,17 +2,24 @@
 
 use std::{path::Path, time::Duration};
 
-use alloy::primitives::B256;
+use alloy::{
+    primitives::{Address, B256, U256},
+    providers::DynProvider,
+};
 use serde_json::{Value, json};
 use stkr_node::{
     client::{Patience, Peer, ServerClient},
     tls::{self, Fingerprint, Identity},
 };
-use stkr_protocol::sign::{DepositRequest, SignRequest, SignResponse, SignedPartial};
-use stkr_sdk::{ChallengeInfo, ChallengeState, Judgement, amount, answer_from_json};
+use stkr_protocol::{
+    api::{AdvanceRequest, AdvanceResponse},
+    evidence::EvidenceFile,
+    sign::{DepositRequest, SignRequest, SignResponse, SignedPartial},
+};
+use stkr_sdk::{Asks, ChallengeInfo, ChallengeState, Judgement, Write, amount, answer_from_json};
 
 use crate::{
-    args::{ChallengeCommand, OfChallenge},
+    args::{ChallengeCommand, OfAnyChallenge, OfChallenge},
     context::{Client, Context, read_bytes},
     failure::Failure,
     output::{record, table},
@@ -31,9 +38,7 @@ pub(crate) async fn run(command: ChallengeCommand, context: &Context<'_>) -> Res
         }
         ChallengeCommand::Show { of } => {
             let client = context.client().await?;
-            let root = root_of(&of, &client).await?;
-            let it = client.challenges().get(of.key, of.server, root).await?;
-            context.output.show(&it, show);
+            context.output.show(&newest(&of, &client).await?, show);
             Ok(())
         }
         ChallengeCommand::Open { of, fee, signing } => {
@@ -43,43 +48,115 @@ pub(crate) async fn run(command: ChallengeCommand, context: &Context<'_>) -> Res
             let question = client.challenges().question(of.key, of.server, root).await?;
             let write = client.challenges().open(&question, fee).await?;
             let done = format!("asked server {} to sign {root} with key {}", of.server, of.key);
-            let deadline = |deadline: u64| json!({ "deadline": deadline });
-            context.perform(write, &signing, &done, deadline).await
+            context.perform(write, &signing, &done, until).await
+        }
+        ChallengeCommand::Acknowledgement { key, server, relayer, fee, signing } => {
+            let fee = fee.as_deref().map(amount::parse).transpose()?;
+            let client = context.client().await?;
+            let question = client.challenges().acknowledgement_question(key, server, &relayer).await?;
+            let write = client.challenges().open_acknowledgement(&question, fee).await?;
+            let done = format!("asked server {server} to acknowledge key {key}");
+            context.perform(write, &signing, &done, until).await
         }
         ChallengeCommand::Answer { of, answer, signing } => {
             let client = context.client().await?;
-            let asked = client.challenges().ordered(of.key).await?;
-            let root = of.root.unwrap_or_else(|| asked.signing_root());
-            let question = client.challenges().question(of.key, of.server, root).await?;
-            let given = match answer {
-                Some(file) => read(&file)?,
-                None => ask(&of, asked.clone(), &client).await?,
+            let write = match of.acknowledgement {
+                true => acknowledge(&of.of, answer.as_deref(), &client).await?,
+                false => sign(&of.of, answer.as_deref(), &client).await?,
             };
-            let write = client.challenges().answer(&question, &asked, &given)?;
-            let done = format!("answered for server {}; the fee is its operator's", of.server);
+            let done = format!("answered for server {}; the fee is its operator's", of.of.server);
             context.perform(write, &signing, &done, |()| Value::Null).await
         }
         ChallengeCommand::Prove { of, signing } => {
             let client = context.client().await?;
-            let root = root_of(&of, &client).await?;
-            let it = client.challenges().get(of.key, of.server, root).await?;
-            let write = client.challenges().prove((it.key_id, it.index, it.signing_root));
-            let done = format!("server {} did not answer in time", of.server);
+            let it = newest(&of, &client).await?;
+            let write = match it.asks {
+                Asks::Signature { signing_root } => client.challenges().prove((it.key_id, it.index, signing_root)),
+                Asks::Acknowledgement { attempt } => {
+                    client.challenges().prove_unacknowledged((it.key_id, attempt, it.index))
+                }
+            };
+            let done = format!("server {} did not answer in time", of.of.server);
             context.perform(write, &signing, &done, proven).await
         }
-        ChallengeCommand::Fees { account } => {
-            let fees = context.client().await?.challenges().fees_of(account).await?;
-            let answer = json!({ "feesWei": fees.to_string() });
-            context.output.show(&answer, |_| record(&[("fees of challenges", amount::with_unit(fees))]));
-            Ok(())
-        }
-        ChallengeCommand::Withdraw { signing } => {
+        ChallengeCommand::Fees { account } => fees(account, context).await,
+        ChallengeCommand::Withdraw { acknowledgements, signing } => {
             let client = context.client_for(&signing).await?;
-            let write = client.challenges().withdraw_fees();
-            let paid = |wei: alloy::primitives::U256| json!({ "paidWei": wei.to_string() });
+            let write = match acknowledgements {
+                true => client.challenges().withdraw_acknowledgement_fees(),
+                false => client.challenges().withdraw_fees(),
+            };
+            let paid = |wei: U256| json!({ "paidWei": wei.to_string() });
             context.perform(write, &signing, "withdrew the fees of challenges", paid).await
         }
     }
+}
+
+fn until(deadline: u64) -> Value {
+    json!({ "deadline": deadline })
+}
+
+async fn fees(account: Address, context: &Context<'_>) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let fees = client.challenges().fees_of(account).await?;
+    let of_acknowledgements = client.challenges().acknowledgement_fees_of(account).await?;
+    let answer = json!({
+        "feesWei": fees.to_string(),
+        "acknowledgementFeesWei": of_acknowledgements.to_string(),
+    });
+    let rows = [
+        ("fees of challenges", amount::with_unit(fees)),
+        ("fees of challenges to acknowledge", amount::with_unit(of_acknowledgements)),
+    ];
+    context.output.show(&answer, |_| record(&rows));
+    Ok(())
+}
+
+async fn newest(of: &OfAnyChallenge, client: &Client) -> Result<ChallengeInfo, Failure> {
+    let OfAnyChallenge { of, acknowledgement } = of;
+    if *acknowledgement {
+        return Ok(client.challenges().get_acknowledgement(of.key, of.server).await?);
+    }
+    let root = root_of(of, client).await?;
+    Ok(client.challenges().get(of.key, of.server, root).await?)
+}
+
+async fn sign<'a>(
+    of: &OfChallenge,
+    answer: Option<&Path>,
+    client: &'a Client,
+) -> Result<Write<'a, DynProvider>, Failure> {
+    let asked = client.challenges().ordered(of.key).await?;
+    let root = of.root.unwrap_or_else(|| asked.signing_root());
+    let question = client.challenges().question(of.key, of.server, root).await?;
+    let given = match answer {
+        Some(file) => read(file)?,
+        None => ask(of, asked.clone(), client).await?,
+    };
+    Ok(client.challenges().answer(&question, &asked, &given)?)
+}
+
+async fn acknowledge<'a>(
+    of: &OfChallenge,
+    answer: Option<&Path>,
+    client: &'a Client,
+) -> Result<Write<'a, DynProvider>, Failure> {
+    let asked = client.challenges().asked_acknowledgement(of.key, of.server).await?;
+    let Some(file) = answer else {
+        let (key_id, attempt, _) = asked.asked;
+        let request = AdvanceRequest { key_id, attempt, messages: asked.dealings.to_vec() };
+        let server = server(of, client).await?;
+        let said = server.advance(&request).await.map_err(|error| silent(of, &error.to_string()))?;
+        return Ok(client.challenges().acknowledge(&asked, &said)?);
+    };
+    let hint = "give what its POST /v1/ceremonies/advance answered, or a file of evidence";
+    let bytes = read_bytes(file, "an answer of a server", hint)?;
+    if let Ok(file) = EvidenceFile::from_json(&bytes) {
+        return Ok(client.challenges().refuse(&asked, &file)?);
+    }
+    let said: AdvanceResponse = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::usage(format!("{} is no answer of a server: {error}", file.display()), hint))?;
+    Ok(client.challenges().acknowledge(&asked, &said)?)
 }
 
 /// The root that was given, or that of the one deposit that the key's pool ordered.
@@ -97,22 +174,28 @@ fn read(file: &Path) -> Result<SignedPartial, Failure> {
 
 /// Asks the server itself, over the endpoint and the certificate that it registered.
 async fn ask(of: &OfChallenge, asked: DepositRequest, client: &Client) -> Result<SignedPartial, Failure> {
+    let server = server(of, client).await?;
+    let answer = server.sign_one(&SignRequest::Deposit(asked)).await;
+    match answer.map_err(|error| silent(of, &error.to_string()))? {
+        SignResponse::Signed(given) => Ok(given),
+        SignResponse::Refused(refused) => Err(silent(of, &refused.refusal.to_string())),
+    }
+}
+
+fn silent(of: &OfChallenge, reason: &str) -> Failure {
+    Failure::unavailable(
+        format!("server {} gives no answer: {reason}", of.server),
+        "its operator has to repair it before the challenge's last block, or can give the answer with --answer",
+    )
+}
+
+async fn server(of: &OfChallenge, client: &Client) -> Result<ServerClient, Failure> {
     tls::install_provider().map_err(|error| Failure::unavailable(error.to_string(), "try again"))?;
     let identity = Identity::generate("stkr").map_err(|error| Failure::unavailable(error.to_string(), "try again"))?;
     let server = client.servers().get(of.server).await?;
     let fingerprint = Fingerprint(server.tls_fingerprint.0);
     let peer = Peer { server_id: server.id, endpoint: server.endpoint, fingerprint };
-    let silent = |reason: String| {
-        Failure::unavailable(
-            format!("server {} gives no answer: {reason}", of.server),
-            "its operator has to repair it before the challenge's last block, or can give the answer with --answer",
-        )
-    };
-    let server = ServerClient::new(&identity, peer, PATIENCE).map_err(|error| silent(error.to_string()))?;
-    match server.sign_one(&SignRequest::Deposit(asked)).await.map_err(|error| silent(error.to_string()))? {
-        SignResponse::Signed(given) => Ok(given),
-        SignResponse::Refused(refused) => Err(silent(refused.refusal.to_string())),
-    }
+    ServerClient::new(&identity, peer, PATIENCE).map_err(|error| silent(of, &error.to_string()))
 }
 
 fn proven(judgement: Option<Judgement>) -> Value {
@@ -129,23 +212,39 @@ fn list(all: &[ChallengeInfo]) -> String {
         vec![
             it.key_id.to_string(),
             it.server_id.to_string(),
+            match it.asks {
+                Asks::Signature { .. } => "signature".to_owned(),
+                Asks::Acknowledgement { attempt } => format!("acknowledgement of attempt {attempt}"),
+            },
             it.state.to_string(),
-            it.deadline.to_string(),
+            last(it),
             amount::with_unit(it.fee),
             it.challenger.to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    table(&["KEY", "SERVER", "STATE", "LAST BLOCK", "FEE", "CHALLENGER"], &rows)
+    table(&["KEY", "SERVER", "ASKS FOR", "STATE", "LAST", "FEE", "CHALLENGER"], &rows)
+}
+
+/// The last block for an answer, or the last second.
+fn last(it: &ChallengeInfo) -> String {
+    match it.asks {
+        Asks::Signature { .. } => format!("block {}", it.deadline),
+        Asks::Acknowledgement { .. } => format!("unix time {}", it.deadline),
+    }
 }
 
 fn show(it: &ChallengeInfo) -> String {
+    let has_to = match it.asks {
+        Asks::Signature { signing_root } => format!("sign {signing_root}"),
+        Asks::Acknowledgement { attempt } => format!("acknowledge the key of attempt {attempt}"),
+    };
     record(&[
         ("key", it.key_id.to_string()),
         ("server", format!("{} (member {})", it.server_id, it.index)),
-        ("has to sign", it.signing_root.to_string()),
+        ("has to", has_to),
         ("state", it.state.to_string()),
-        ("last block", it.deadline.to_string()),
+        ("until", last(it)),
         ("fee", amount::with_unit(it.fee)),
         ("challenger", it.challenger.to_string()),
         ("transaction", it.transaction.to_string()),

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Context, hash_of_hashes};
 use crate::{
     SignatureError,
-    evidence::DefectiveDealing,
+    evidence::{DefectiveDealing, MessagesProof, Proof},
     messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, Round, SignedMessage},
 };
 
@@ -222,6 +222,34 @@ impl Board {
         DefectiveDealing::find(dealing, (threshold.t(), threshold.n()), self.one_time_keys(), &self.context.domain)
     }
 
+    /// A commitment and a dealing of this member that is not its.
+    #[must_use]
+    pub fn broken_commitment(&self, dealer: ShareIndex) -> Option<Equivocation> {
+        let ((_, dealt), committed) = (self.dealing(dealer)?, self.committed(dealer)?);
+        let of = |round| self.message(round, dealer).cloned();
+        let (first, second) = (of(Round::DealingCommitment)?, of(Round::Dealing)?);
+        (dealt != committed).then_some(Equivocation { first, second })
+    }
+
+    /// The set that a member of this committee signed if these dealings are what it committed to, once all of them are there.
+    #[must_use]
+    pub fn dealt_set(&self) -> Option<CommitmentSetBody> {
+        let hashes: Option<Vec<B256>> = self.indices().map(|dealer| Some(self.dealing(dealer)?.1)).collect();
+        let committee_hash = self.context.committee_hash();
+        Some(CommitmentSetBody { committee_hash, commitments_hash: hash_of_hashes(hashes?) })
+    }
+
+    /// Proof of the first fault of a member that anybody can see in these messages: two of them that contradict each other, or a
+    /// dealing that is none.
+    #[must_use]
+    pub fn fault(&self) -> Option<Proof> {
+        let broken = self.indices().find_map(|dealer| self.broken_commitment(dealer));
+        if let Some(found) = self.equivocation().map(|(_, found)| found.clone()).or(broken) {
+            return Some(Proof::CeremonyEquivocation(MessagesProof { first: found.first, second: found.second }));
+        }
+        self.indices().find_map(|dealer| self.malformed(dealer)).map(Proof::MalformedDealing)
+    }
+
     pub(super) fn committed(&self, index: ShareIndex) -> Option<B256> {
         match self.message(Round::DealingCommitment, index)?.body {
             Body::DealingCommitment(DealingCommitmentBody { dealing_hash }) => Some(dealing_hash),
@@ -229,11 +257,18 @@ impl Board {
         }
     }
 
-    pub(super) fn set(&self, index: ShareIndex) -> Option<B256> {
+    pub(super) fn set(&self, index: ShareIndex) -> Option<CommitmentSetBody> {
         match self.message(Round::CommitmentSet, index)?.body {
-            Body::CommitmentSet(CommitmentSetBody { commitments_hash }) => Some(commitments_hash),
+            Body::CommitmentSet(set) => Some(set),
             _ => None,
         }
+    }
+
+    /// The set that every member of this committee signs, once all commitments are there.
+    #[must_use]
+    pub fn commitment_set(&self) -> Option<CommitmentSetBody> {
+        let committee_hash = self.context.committee_hash();
+        Some(CommitmentSetBody { committee_hash, commitments_hash: self.commitments_hash()? })
     }
 
     /// A dealing and its hash.

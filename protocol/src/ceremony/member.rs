@@ -11,7 +11,7 @@ use super::{Accepted, Board, Context, Failure, Fault, Phase, Rejected, hash_of_h
 use crate::{
     ProtocolDomain, SignerKey,
     evidence::{Accused, EvidenceFile, OpenedDealing, Proof, SignedDealing},
-    messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage},
+    messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody, Round, SignedMessage},
 };
 
 /// What a step made.
@@ -141,6 +141,20 @@ impl Member {
             .collect()
     }
 
+    /// What this member tells whoever asks: its own messages, and once the ceremony failed for it also all that others said.
+    ///
+    /// Whoever carries messages chooses what each member sees. A member that was shown an equivocation or a bad dealing which
+    /// nobody else was shown gives no acknowledgement; if it kept the reason to itself, its silence would convict it.
+    #[must_use]
+    pub fn told(&self) -> Vec<&SignedMessage> {
+        let mut told = self.published();
+        if self.failure.is_some() {
+            // Never an own message that is not published: among them is the dealing.
+            told.extend(self.board.messages().filter(|message| message.index != self.me));
+        }
+        told
+    }
+
     /// Where this member stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -252,8 +266,8 @@ impl Member {
         if !self.is_due(Round::CommitmentSet) {
             return;
         }
-        if let Some(commitments_hash) = self.board.commitments_hash() {
-            self.post(key, Body::CommitmentSet(CommitmentSetBody { commitments_hash }), step);
+        if let Some(set) = self.board.commitment_set() {
+            self.post(key, Body::CommitmentSet(set), step);
             self.judge();
         }
     }
@@ -331,7 +345,7 @@ impl Member {
 
     /// All n sets are there, all equal, and nobody is known to have cheated before our own acknowledgement.
     fn may_reveal(&self) -> bool {
-        let Some(ours) = self.board.commitments_hash() else {
+        let Some(ours) = self.board.commitment_set() else {
             return false;
         };
         let agreed = self.board.indices().all(|index| self.board.set(index) == Some(ours));

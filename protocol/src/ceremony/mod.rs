@@ -43,7 +43,7 @@ use utoipa::ToSchema;
 
 pub use board::{Accepted, Board, Equivocation, Rejected};
 pub use member::{Member, Step, StepError};
-pub use transcript::{Transcript, TranscriptError, recompute_keys};
+pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
 
 use crate::{
     ProtocolDomain,
@@ -107,6 +107,16 @@ impl Context {
             }
         }
         Ok(Self { domain, key_id, attempt, threshold, members })
+    }
+
+    /// The same ceremony with other signers, index order.
+    ///
+    /// # Errors
+    /// [`ContextError`].
+    pub fn with_signers(&self, signers: &[Address]) -> Result<Self, ContextError> {
+        let members = self.members.iter().zip(signers);
+        let members = members.map(|(member, signer)| MemberId { signer: *signer, ..*member }).collect();
+        Self::new(self.domain, self.key_id, self.attempt, self.threshold, members)
     }
 
     /// Chain and registry.

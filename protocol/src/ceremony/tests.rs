@@ -166,8 +166,7 @@ impl Rigged {
             board.accept(message).unwrap();
         }
         relay(&mut honest, &mut board);
-        let set =
-            say(4, Body::CommitmentSet(CommitmentSetBody { commitments_hash: board.commitments_hash().unwrap() }));
+        let set = say(4, Body::CommitmentSet(board.commitment_set().unwrap()));
         board.accept(set).unwrap();
         relay(&mut honest, &mut board);
         board.accept(dealing.clone()).unwrap();
@@ -243,6 +242,20 @@ fn nobody_reveals_before_all_members_signed_the_same_set() {
     assert!(revealed(server));
 }
 
+/// The same dealings among other members, or under another signer of one of them, would be acknowledged as something else.
+#[test]
+fn a_set_signed_for_another_committee_is_no_agreement() {
+    let mut servers = servers();
+    let mut messages = run_until(&mut servers, Round::CommitmentSet);
+    messages.retain(|message| message.round() != Round::CommitmentSet || message.index != index(4));
+    let commitments_hash = servers[0].member.board.commitments_hash().unwrap();
+    let committee_hash = B256::repeat_byte(1);
+    let set = say(4, Body::CommitmentSet(CommitmentSetBody { committee_hash, commitments_hash }));
+    let said = servers[0].advance(messages.into_iter().chain([set]));
+    assert!(said.iter().all(|message| message.round() != Round::Dealing));
+    assert_eq!((&servers[0].failure().fault, servers[0].culprit()), (&Fault::SetsDiffer, 4));
+}
+
 #[test]
 fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_say_why() {
     // Member 4 and the relayer work together: members 1 and 2 see one commitment, member 3 another.
@@ -261,8 +274,8 @@ fn a_bulletin_that_shows_two_dealings_of_one_dealer_gets_no_key_and_both_sides_s
             // It even signs for each side the set that this side expects, and reveals to it what it expects.
             let mut bundle = all.clone();
             bundle.push(commitments[version].clone());
-            if let Some(commitments_hash) = server.member.board.commitments_hash() {
-                bundle.push(say(4, Body::CommitmentSet(CommitmentSetBody { commitments_hash })));
+            if let Some(set) = server.member.board.commitment_set() {
+                bundle.push(say(4, Body::CommitmentSet(set)));
                 bundle.push(versions[version].clone());
             }
             published.extend(server.advance(bundle));
@@ -300,7 +313,10 @@ fn a_second_different_message_in_any_round_is_kept_as_evidence_and_ends_the_cere
             Round::DealingCommitment => {
                 Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(1) })
             }
-            _ => Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::repeat_byte(1) }),
+            _ => Body::CommitmentSet(CommitmentSetBody {
+                committee_hash: context().committee_hash(),
+                commitments_hash: B256::repeat_byte(1),
+            }),
         };
         let all: Vec<_> = servers.iter().flat_map(|s| s.member.published().into_iter().cloned()).collect();
         let second = say(2, second);
@@ -701,7 +717,10 @@ fn a_database_that_mixes_ceremonies_is_refused() {
         &domain(),
         &signer(1),
         (8, 1, index(1)),
-        Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::ZERO }),
+        Body::CommitmentSet(CommitmentSetBody {
+            committee_hash: context().committee_hash(),
+            commitments_hash: B256::ZERO,
+        }),
     );
     let error = Member::resume(context(), index(1), Some(secret(1)), [foreign]).unwrap_err();
     assert!(matches!(error, Rejected::ForeignCeremony { key_id: 8, .. }));
@@ -712,7 +731,13 @@ fn cheating_found_after_the_acknowledgement_does_not_take_it_back() {
     let mut servers = servers();
     run_until(&mut servers, Round::Acknowledgement);
     let server = &mut servers[0];
-    let late = say(2, Body::CommitmentSet(CommitmentSetBody { commitments_hash: B256::ZERO }));
+    let late = say(
+        2,
+        Body::CommitmentSet(CommitmentSetBody {
+            committee_hash: context().committee_hash(),
+            commitments_hash: B256::ZERO,
+        }),
+    );
     assert_eq!(server.member.accept(late.clone()), Ok(Accepted::Evidence));
     server.stored.push(late);
     server.crash();

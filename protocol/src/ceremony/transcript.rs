@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{Board, Context, hash_of_hashes, member::checked_dealing, points};
 use crate::{
     SignatureError,
-    messages::{Body, Round, SignedMessage},
+    messages::{AcknowledgementBody, Body, Round, SignedMessage},
     recover_signer,
 };
 
@@ -206,6 +206,15 @@ pub fn recompute_keys(
         return Err(TranscriptError::Equivocation(index));
     }
     keys_of_board(&board)
+}
+
+/// What every member acknowledges, once all dealings are on the board.
+///
+/// # Errors
+/// [`TranscriptError`].
+pub fn acknowledgement_of(board: &Board) -> Result<AcknowledgementBody, TranscriptError> {
+    let (keys, dealings_digest) = keys_of_board(board)?;
+    Ok(board.context().acknowledgement(&keys, dealings_digest))
 }
 
 fn keys_of_board(board: &Board) -> Result<(CommitteeKeys, B256), TranscriptError> {

@@ -36,7 +36,7 @@ fn bodies() -> [Body; 5] {
     [
         Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] }),
         Body::DealingCommitment(DealingCommitmentBody { dealing_hash: hash(1) }),
-        Body::CommitmentSet(CommitmentSetBody { commitments_hash: hash(2) }),
+        Body::CommitmentSet(CommitmentSetBody { committee_hash: hash(10), commitments_hash: hash(2) }),
         Body::Dealing(DealingBody {
             one_time_keys_hash: hash(3),
             one_time_key: vec![2; 33],
@@ -65,7 +65,10 @@ fn ceremony_digests_are_those_of_the_documented_types() {
     let cases = [
         ("OneTimeKey(uint256 keyId,uint16 attempt,uint8 index,bytes publicKey)", vec![keccak256([2; 33])]),
         ("DealingCommitment(uint256 keyId,uint16 attempt,uint8 index,bytes32 dealingHash)", vec![hash(1)]),
-        ("CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 commitmentsHash)", vec![hash(2)]),
+        (
+            "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 committeeHash,bytes32 commitmentsHash)",
+            vec![hash(10), hash(2)],
+        ),
         (
             "Dealing(uint256 keyId,uint16 attempt,uint8 index,bytes32 oneTimeKeysHash,bytes oneTimeKey,\
              bytes commitments,bytes proofOfPossession,bytes shares)",
@@ -171,7 +174,7 @@ fn messages_have_the_documented_json_form() {
     let [one_time_key, commitment, set, dealing, acknowledgement] = bodies().map(fields);
     assert_eq!(one_time_key, ["publicKey"]);
     assert_eq!(commitment, ["dealingHash"]);
-    assert_eq!(set, ["commitmentsHash"]);
+    assert_eq!(set, ["commitmentsHash", "committeeHash"]);
     assert_eq!(dealing, ["commitments", "oneTimeKey", "oneTimeKeysHash", "proofOfPossession", "shares"]);
     assert_eq!(acknowledgement, ["committeeHash", "dealingsDigest", "pointsHash", "threshold"]);
 }

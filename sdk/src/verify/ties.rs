@@ -9,7 +9,7 @@ use alloy::{
 };
 use stkr_chain::{
     Deployment,
-    bindings::{Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, ServerRegistry},
+    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, ServerRegistry},
 };
 use stkr_duties::Network;
 
@@ -118,9 +118,25 @@ async fn court<P: Provider>(
         // What was signed for another registry or chain must not be evidence here.
         let chain_id = deployment.chain_id;
         let domain = domain_separator(chain_id, deployment.key_registry);
-        let expected = vec![word_of(keys), word_of(servers), number(genesis), domain, number(chain_id)];
+        let asks = court.ACKNOWLEDGEMENTS().call().await.map_err(call(ACTION))?;
+        checks.tie("Court.ACKNOWLEDGEMENTS", at, asks, at.create(1));
+        let expected = vec![word_of(keys), word_of(servers), word_of(asks), number(genesis), domain, number(chain_id)];
         immutables(checks, "Court", at, &code, expected);
+        acknowledgements(checks, provider, at.create(1), [at, keys, servers]).await?;
     }
+    Ok(())
+}
+
+async fn acknowledgements<P: Provider>(
+    checks: &mut Checks,
+    provider: &P,
+    at: Address,
+    [judge, keys, servers]: [Address; 3],
+) -> Result<(), StkrError> {
+    let court = Acknowledgements::new(at, provider).COURT().call().await.map_err(call(ACTION))?;
+    checks.tie("Acknowledgements.COURT", at, court, judge);
+    let code = provider.get_code_at(at).await.map_err(rpc("reading the code of the contracts"))?;
+    immutables(checks, "Acknowledgements", at, &code, vec![word_of(judge), word_of(keys), word_of(servers)]);
     Ok(())
 }
 

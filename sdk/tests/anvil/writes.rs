@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Chain, root, wallet, writes};
 
 /// Functions that only another contract of Stkr may call, or the AccessManager: there is nothing for an account to sign.
-const BETWEEN_CONTRACTS: [(&str, &str); 10] = [
+const BETWEEN_CONTRACTS: [(&str, &str); 11] = [
     ("ServerRegistry", "drawSeats"),
     ("ServerRegistry", "takeSeats"),
     ("ServerRegistry", "freeSeats"),
@@ -23,6 +23,7 @@ const BETWEEN_CONTRACTS: [(&str, &str); 10] = [
     ("KeyRegistry", "retire"),
     ("KeyRegistry", "setAuthority"),
     ("ServerRegistry", "slash"),
+    ("Acknowledgements", "close"),
     ("Micropools", "penaliseProvider"),
 ];
 
@@ -34,6 +35,7 @@ fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4]
         ("ProviderRegistry", d.provider_registry),
         ("KeyRegistry", d.key_registry),
         ("Court", d.court),
+        ("Acknowledgements", d.acknowledgements()),
         ("Micropools", d.micropools),
     ];
     let mut all = BTreeSet::new();

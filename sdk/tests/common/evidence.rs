@@ -38,7 +38,7 @@ pub(crate) fn one_time_secret(member: u8) -> OneTimeSecret {
     OneTimeSecret::from_bytes(&[member; 32]).unwrap()
 }
 
-fn signer_key(signer: &PrivateKeySigner) -> SignerKey {
+pub(crate) fn signer_key(signer: &PrivateKeySigner) -> SignerKey {
     SignerKey::from_bytes(&signer.to_bytes().0).unwrap()
 }
 

@@ -17,13 +17,20 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount,
+    Asks, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError, amount,
     bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
 };
 
-use stkr_protocol::evidence::Fault;
+use stkr_protocol::{
+    evidence::Fault,
+    messages::{Body, DealingBody, Round, SignedMessage},
+};
 
-use super::{Chain, evidence::Accused, wallet};
+use super::{
+    Chain, ceremony,
+    evidence::{Accused, domain, signer_key},
+    wallet,
+};
 
 sol! {
     #[sol(rpc)]
@@ -335,7 +342,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let before = stkr.keys().get(key).await.unwrap();
 
         // Nobody finalises in time. With all members active the same committee tries again.
-        chain.pass(DAY + 1).await;
+        chain.pass(2 * DAY + 1).await;
         let write = stkr.keys().restart(key).await.unwrap();
         self.step(&chain.account().await, write.unsigned(), &format!("key restart {key}")).await;
         let again = stkr.keys().get(key).await.unwrap();
@@ -346,7 +353,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let lost = again.committee[0];
         let suspend = stkr.servers().suspend(lost, "down").unwrap();
         self.step(&chain.governor.clone(), suspend.unsigned(), &format!("server suspend {lost} down")).await;
-        chain.pass(DAY + 1).await;
+        chain.pass(2 * DAY + 1).await;
         let write = stkr.keys().restart(key).await.unwrap();
         self.step(&chain.account().await, write.unsigned(), &format!("key restart {key}")).await;
         let requested = stkr.keys().get(key).await.unwrap();
@@ -434,6 +441,165 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert!(stkr.servers().get(id).await.unwrap().locked_out);
         assert_eq!(challenges.fees_of(challenger.address()).await.unwrap(), fee);
         assert!(stkr.servers().bounty_of(challenger.address()).await.unwrap() > U256::ZERO);
+    }
+
+    /// Everything about challenges to acknowledge a key that is being made: each answer there is, and none.
+    async fn acknowledgements(&mut self, key: u64) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let committee = stkr.keys().get(key).await.unwrap().committee;
+        let signers: Vec<PrivateKeySigner> = committee.iter().map(|id| self.signers[id].clone()).collect();
+        let all = ceremony::messages(&chain.deployment, key, &committee, &signers);
+        let (acknowledged, said): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|message| message.round() == Round::Acknowledgement);
+        self.refused_acknowledgements(key, &committee, &said, &acknowledged).await;
+        let (relayer, challenger) = (ceremony::bulletin(key, &said), chain.account().await);
+
+        // A member acknowledges.
+        self.ask_to_acknowledge(key, committee[0], &relayer, &challenger).await;
+        let challenges = stkr.challenges();
+        let asked = challenges.asked_acknowledgement(key, committee[0]).await.unwrap();
+        let silent = challenges.acknowledge(&asked, &ceremony::acknowledged(said.clone())).unwrap_err();
+        assert!(silent.to_string().contains("neither its acknowledgement nor proof of a fault"), "{silent}");
+        let answer = ceremony::acknowledged(acknowledged.clone());
+        let write = challenges.acknowledge(&asked, &answer).unwrap();
+        self.answer_acknowledgement(key, committee[0], &answer, write.unsigned()).await;
+        let state = async |id| stkr.challenges().get_acknowledgement(key, id).await.unwrap().state;
+        assert_eq!(state(committee[0]).await, ChallengeState::Answered);
+        let operator = self.operators[&committee[0]].clone();
+        assert!(challenges.acknowledgement_fees_of(operator.address()).await.unwrap() > U256::ZERO);
+        let write = challenges.withdraw_acknowledgement_fees().unsigned();
+        self.step(&operator, write, "challenge withdraw --acknowledgements").await;
+        assert_eq!(challenges.acknowledgement_fees_of(operator.address()).await.unwrap(), U256::ZERO);
+
+        // Another shows each fault of the second member for which an honest one gives no acknowledgement.
+        let dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [9; 32]);
+        let accused = Accused { key, dealer: &dealer, committee: committee.clone(), signers };
+        let faults = [Fault::BadDealing, Fault::MalformedDealing, Fault::CeremonyEquivocation];
+        for file in accused.every_fault(&chain.deployment) {
+            let is_answer = faults.contains(&file.proof.fault());
+            if is_answer {
+                self.ask_to_acknowledge(key, committee[2], &relayer, &challenger).await;
+            }
+            let asked = stkr.challenges().asked_acknowledgement(key, committee[2]).await;
+            let Ok(asked) = asked else { continue };
+            match stkr.challenges().refuse(&asked, &file) {
+                Ok(write) => self.answer_acknowledgement(key, committee[2], &file, write.unsigned()).await,
+                Err(error) => {
+                    assert!(!is_answer && error.to_string().contains("proves no fault of a member"), "{error}")
+                }
+            }
+            assert!(!is_answer || state(committee[2]).await == ChallengeState::Refused);
+        }
+
+        // The last says nothing, and a restart does not save it.
+        self.ask_to_acknowledge(key, committee[3], &relayer, &challenger).await;
+        let early = challenges.prove_unacknowledged((key, 0, 4)).dry_run(challenger.address()).await.unwrap_err();
+        assert!(early.to_string().starts_with("the server may still answer"), "{early}");
+        let asked = challenges.asked_acknowledgement(key, committee[3]).await.unwrap();
+        chain.pass(DAY + 60).await;
+        assert_eq!(state(committee[3]).await, ChallengeState::Overdue);
+        let late = challenges.acknowledge(&asked, &ceremony::acknowledged(acknowledged)).unwrap();
+        let late = late.dry_run(operator.address()).await.unwrap_err();
+        assert!(late.to_string().starts_with("the last"), "{late}");
+        let before = challenges.acknowledgement_fees_of(challenger.address()).await.unwrap();
+        let write = challenges.prove_unacknowledged((key, 0, 4)).unsigned();
+        let arguments = format!("challenge prove {key} {} --acknowledgement", committee[3]);
+        self.step(&chain.account().await, write, &arguments).await;
+        assert_eq!(state(committee[3]).await, ChallengeState::Unanswered);
+        assert!(stkr.servers().get(committee[3]).await.unwrap().locked_out);
+        assert!(challenges.acknowledgement_fees_of(challenger.address()).await.unwrap() > before, "the fee comes back");
+
+        // So that the walk goes on.
+        let (silent, operator) = (committee[3], self.operators[&committee[3]].clone());
+        let bond = stkr.servers().add_bond(silent, amount::ether(3)).unwrap();
+        bond.send_with(&wallet(&operator)).await.unwrap();
+        stkr.servers().reinstate(silent, "it-was-asleep").unwrap().send_with(&wallet(&chain.governor)).await.unwrap();
+    }
+
+    async fn ask_to_acknowledge(&mut self, key: u64, id: u32, relayer: &str, challenger: &PrivateKeySigner) {
+        let stkr = self.chain.stkr().await;
+        let question = stkr.challenges().acknowledgement_question(key, id, &relayer.parse().unwrap()).await.unwrap();
+        let fee = Some(amount::parse("0.01").unwrap());
+        let write = stkr.challenges().open_acknowledgement(&question, fee).await.unwrap().unsigned();
+        let arguments = format!("challenge acknowledgement {key} {id} --relayer {relayer} --fee 0.01eth");
+        self.step(challenger, write, &arguments).await;
+        let open = stkr.challenges().get_acknowledgement(key, id).await.unwrap();
+        assert_eq!((open.state, open.asks), (ChallengeState::Open, Asks::Acknowledgement { attempt: 0 }));
+        let again = stkr.challenges().open_acknowledgement(&question, fee).await.unwrap_err();
+        assert!(again.to_string().contains("is being asked for this already"), "{again}");
+    }
+
+    async fn answer_acknowledgement(
+        &mut self,
+        key: u64,
+        id: u32,
+        answer: &impl serde::Serialize,
+        write: TransactionRequest,
+    ) {
+        let path = self.folder.join("acknowledgement.json");
+        std::fs::write(&path, serde_json::to_vec(answer).unwrap()).unwrap();
+        let arguments = format!("challenge answer {key} {id} --acknowledgement --answer {}", path.display());
+        self.step(&self.chain.account().await, write, &arguments).await;
+    }
+
+    /// What the contract would refuse, said in one sentence before anything is paid.
+    async fn refused_acknowledgements(
+        &self,
+        key: u64,
+        committee: &[u32],
+        said: &[SignedMessage],
+        acknowledged: &[SignedMessage],
+    ) {
+        let stkr = self.chain.stkr().await;
+        let outsider = (1..=5).find(|id| !committee.contains(id)).unwrap();
+        let without = |round: Round, index: u8| -> Vec<SignedMessage> {
+            said.iter().filter(|it| it.round() != round || it.index.get() != index).cloned().collect()
+        };
+        let (own, other) = (committee[0], committee[1]);
+        let dealing =
+            |index: u8| said.iter().find(|it| it.round() == Round::Dealing && it.index.get() == index).unwrap();
+        let resigned = |change: fn(&mut DealingBody)| {
+            let Body::Dealing(mut body) = dealing(2).body.clone() else { unreachable!() };
+            change(&mut body);
+            let (domain, key) = (domain(&self.chain.deployment), signer_key(&self.signers[&other]));
+            let mut all = without(Round::Dealing, 2);
+            all.push(SignedMessage::sign(&domain, &key, (dealing(2).key_id, 0, dealing(2).index), Body::Dealing(body)));
+            all
+        };
+        let twice = [said, &resigned(|it| it.shares[0] ^= 1)].concat();
+        let cases = [
+            (key, outsider, said.to_vec(), "is not in the committee"),
+            (1, own, said.to_vec(), "nobody owes an acknowledgement but in a ceremony"),
+            (key, own, without(Round::Dealing, 2), "the dealings of members 2 are missing"),
+            (key, own, [said, acknowledged].concat(), "member 1 has acknowledged"),
+            (key, own, twice, "a member of this ceremony is at fault"),
+            (key, own, without(Round::CommitmentSet, 1), "member 1 did not sign the set of commitments"),
+            (key, other, resigned(|it| it.shares.clear()), "a member of this ceremony is at fault"),
+        ];
+        for (key, id, messages, says) in cases {
+            let error = stkr.challenges().acknowledgement_question_from(key, id, messages).await.unwrap_err();
+            assert!(error.to_string().contains(says), "{says}: {error}");
+        }
+        // Without its commitment nobody sees that it is not the one; for these keys nobody could acknowledge it.
+        let mut other_keys = resigned(|it| it.one_time_keys_hash = B256::ZERO);
+        other_keys.retain(|it| it.round() != Round::DealingCommitment || it.index.get() != 2);
+        let error = stkr.challenges().acknowledgement_question_from(key, own, other_keys).await.unwrap_err();
+        assert!(error.to_string().contains("was made for other one-time keys than member 1 holds"), "{error}");
+        let mut another = resigned(|it| it.shares[0] ^= 1);
+        another.retain(|it| it.round() != Round::DealingCommitment || it.index.get() != 2);
+        let error = stkr.challenges().acknowledgement_question_from(key, own, another).await.unwrap_err();
+        assert!(
+            error.to_string().contains("member 1 did not sign the set of commitments to these dealings"),
+            "{error}"
+        );
+        let nowhere = "http://127.0.0.1:1".parse().unwrap();
+        let error = stkr.challenges().acknowledgement_question(key, own, &nowhere).await.unwrap_err();
+        assert!(error.to_string().contains("it does not answer"), "{error}");
+        let wrong = ceremony::bulletin(key + 1, said).parse().unwrap();
+        let error = stkr.challenges().acknowledgement_question(key, own, &wrong).await.unwrap_err();
+        assert!(error.to_string().contains("it has carried none; ask another relayer"), "{error}");
+        let none = stkr.challenges().get_acknowledgement(key, own).await.unwrap_err();
+        assert!(none.to_string().contains("to acknowledge key"), "{none}");
     }
 
     async fn refused_questions(&self, key: u64, id: u32, root: B256) {
@@ -567,6 +733,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let key = self.request_key(pool).await;
             if drawn {
                 self.draw(key).await;
+                self.acknowledgements(key).await;
             }
             chain.pass(7 * DAY).await;
             let write = stkr.pools().cancel(pool);

@@ -104,6 +104,27 @@ impl Network {
         })
     }
 
+    /// Carries a ceremony until nothing but acknowledgements is missing, as a relayer does that keeps the dealings of others from
+    /// one member: that one has revealed its own, and cannot acknowledge.
+    pub async fn carry_but_to(&self, ceremony: &Context, kept_from: ShareIndex) -> Result<Board> {
+        let identity = Identity::generate("relayer")?;
+        let mut board = Board::new(ceremony.clone());
+        for _ in 0..=Round::ALL.len() {
+            for (index, member) in ceremony.threshold().indices().zip(ceremony.members()) {
+                let given = |it: &&SignedMessage| index != kept_from || it.round() != Round::Dealing;
+                let messages = board.messages().filter(given).cloned().collect();
+                let request = AdvanceRequest { key_id: ceremony.key_id(), attempt: ceremony.attempt(), messages };
+                let client = self.client(self.position_of(member.server_id)?, &identity)?;
+                for message in client.advance(&request).await?.messages {
+                    board.accept(message)?;
+                }
+            }
+        }
+        let (dealings, acknowledgements) = (board.missing(Round::Dealing), board.missing(Round::Acknowledgement));
+        ensure!(dealings.is_empty() && acknowledgements.contains(&kept_from), "{dealings:?}, {acknowledgements:?}");
+        Ok(board)
+    }
+
     /// Sends a finalisation that has to pass.
     pub async fn finalise(&self, key: u64, finalisation: &Finalisation, anyone: &EthereumWallet) -> Result<()> {
         let request = finalisation.transaction(self, key);

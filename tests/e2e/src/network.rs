@@ -23,6 +23,9 @@ use stkr_sdk::{Deployment, Registration, Stkr};
 /// How long one step of a network may take before a test gives up: generous, for two loaded cores.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
+/// Seconds for which a ceremony runs: a day to see that a member is silent, and one in which it can be asked on the chain.
+pub const CEREMONY_WINDOW: u64 = 2 * 24 * 3600;
+
 /// What a network starts with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -441,6 +444,7 @@ pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) ->
             .env("STKR_GENESIS_FORK_VERSION", GENESIS_FORK_VERSION)
             .env("STKR_GOVERNANCE_DELAY", "0")
             .env("STKR_SEED_DELAY", "4")
+            .env("STKR_CEREMONY_WINDOW", CEREMONY_WINDOW.to_string())
             .env("STKR_CHALLENGE_WINDOW", "43200"),
     )
     .wrap_err("deploy the contracts")?;

@@ -5,13 +5,11 @@ use eyre::{Result, ensure, eyre};
 use std::time::Duration;
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_e2e::anvil::advance_time;
+use stkr_e2e::network::CEREMONY_WINDOW;
 use stkr_e2e::process::{Process, binary};
 use stkr_e2e::{Network, Options};
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_sdk::Incident;
-
-/// A ceremony's time on the devnet, seconds.
-const CEREMONY_WINDOW: u64 = 24 * 3600;
 
 /// Four servers are the committee, and the last of them deals badly; the fifth is approved when that is over.
 async fn punished(flaw: &str, fault: Fault, says: &str) -> Result<()> {
