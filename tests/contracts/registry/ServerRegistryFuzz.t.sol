@@ -207,7 +207,7 @@ contract ServerRegistryFuzzTest is RegistryFixture {
             vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, 0, 1));
         }
         vm.prank(address(keys));
-        servers.drawSeats("seed", abi.encodePacked(uint32(9)), new uint32[](0), 1, 1, address(0));
+        servers.drawSeats("seed", abi.encodePacked(uint32(9)), new uint32[](0), 1, 1, 1, address(0));
         assertEq(servers.server(9).seats, seatable ? 1 : 0);
     }
 
@@ -234,7 +234,6 @@ contract ServerRegistryFuzzTest is RegistryFixture {
             kept[i] = 1 + (keptSeed + i) % uint32(SERVERS);
         }
         address excluded = excludedSeed % 2 == 0 ? address(0) : operatorOf(excludedSeed % 4);
-
         uint32[] memory expected = _model(seed, count, cap, kept, excluded);
         uint16[] memory before = _seats();
         if (expected.length < count) {
@@ -242,8 +241,7 @@ contract ServerRegistryFuzzTest is RegistryFixture {
                 abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, expected.length, count)
             );
         }
-        vm.prank(address(keys));
-        uint32[] memory drawn = servers.drawSeats(seed, set, kept, count, cap, excluded);
+        uint32[] memory drawn = _draw(seed, set, kept, count, cap, excluded);
         if (expected.length == count) {
             assertEq(abi.encode(drawn), abi.encode(expected));
             for (uint256 i; i < drawn.length; ++i) {
@@ -251,6 +249,19 @@ contract ServerRegistryFuzzTest is RegistryFixture {
             }
         }
         assertEq(abi.encode(_seats()), abi.encode(before));
+    }
+
+    function _draw(
+        bytes32 seed,
+        bytes memory set,
+        uint32[] memory kept,
+        uint256 count,
+        uint256 cap,
+        address excluded
+    ) private returns (uint32[] memory) {
+        uint256 all = count + kept.length;
+        vm.prank(address(keys));
+        return servers.drawSeats(seed, set, kept, count, all, cap, excluded);
     }
 
     function testFuzz_TakeSeats_TakesAsManyAsTheBondCovers(uint32[6] memory named, uint96 seatBond) public {
@@ -358,7 +369,7 @@ contract ServerRegistryFuzzTest is RegistryFixture {
 
     function _seat(uint32 id) private {
         vm.prank(address(keys));
-        servers.drawSeats("seed", abi.encodePacked(id), new uint32[](0), 1, 1, address(0));
+        servers.drawSeats("seed", abi.encodePacked(id), new uint32[](0), 1, 1, 1, address(0));
     }
 
     function _seats() private view returns (uint16[] memory seats) {
