@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-/// @notice What a key is for. A validator key is held by online servers only.
+/// @notice What a key is for. A validator key is held by online servers only; of a withdrawal key so few that all of them together
+/// cannot sign.
 enum KeyKind {
     Validator,
     Withdrawal
@@ -144,8 +145,6 @@ interface IKeyRegistry {
     error BadPossession(bytes32 digest);
     /// @notice Raised when t-of-n breaks a bound: 2t > n; for validator keys 2t - n >= 2; n - t >= 1; n <= MAX_MEMBERS.
     error BadThreshold(uint8 threshold, uint8 members);
-    /// @notice Raised when this kind of key cannot be requested yet.
-    error UnsupportedKind(KeyKind kind);
     /// @notice Raised when fewer servers are active than the committee needs.
     error NotEnoughActiveServers(uint256 active, uint256 needed);
     /// @notice Raised when calldata does not match what the key committed to.
@@ -184,7 +183,9 @@ interface IKeyRegistry {
     error ForeignServerRegistry(address servers, address keyRegistry);
 
     /// @notice Consumers only: asks for a new key and snapshots the active set.
-    /// @dev Raised: `NotConsumer`, `BadThreshold`, `UnsupportedKind`, `NotEnoughActiveServers`.
+    /// @dev A committee of a validator key is drawn from the online servers. That of a withdrawal key has t - 1 online members, so that
+    /// all online servers together cannot sign, and n - t + 1 offline ones. Raised: `NotConsumer`, `BadThreshold`,
+    /// `NotEnoughActiveServers` (of one kind).
     function request(KeyKind kind, uint8 threshold, uint8 members) external returns (uint256 keyId);
 
     /// @notice Draws the committee, once, by anyone.

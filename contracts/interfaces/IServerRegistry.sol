@@ -199,14 +199,17 @@ interface IServerRegistry {
     /// that is Active and not locked out *now*, has a free seat's worth of bond, is not run by `excludedOperator` and whose operator
     /// holds fewer than `operatorCap` seats among `kept` and those already taken. A candidate that withdraws after
     /// the seed is known only gives its own seat to the next in the same permutation. At most `activeSet.length / 4`
-    /// steps. Raised: `NotKeyRegistry`, `NotEnoughServers`.
+    /// steps. One permutation for both kinds of servers: a candidate whose kind has its seats is passed over.
+    /// Raised: `NotKeyRegistry`, `NotEnoughServers`.
     /// @param activeSet Packed big-endian uint32 ids, checked against the snapshot by the caller.
     /// @param kept Members that keep their seat from an earlier attempt; they are not drawn twice.
+    /// @param online Online servers of the whole committee, kept ones included; the others are offline servers.
     function drawSeats(
         bytes32 seed,
         bytes calldata activeSet,
         uint32[] calldata kept,
         uint256 count,
+        uint256 online,
         uint256 operatorCap,
         address excludedOperator
     ) external returns (uint32[] memory drawn);

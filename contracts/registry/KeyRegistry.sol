@@ -106,9 +106,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IKeyRegistry
     function request(KeyKind kind, uint8 threshold, uint8 members) external returns (uint256 keyId) {
         require(isConsumer[msg.sender], NotConsumer(msg.sender));
-        require(kind == KeyKind.Validator, UnsupportedKind(kind));
-        require(_isSound(threshold, members), BadThreshold(threshold, members));
-        bytes memory activeSet = _snapshot(members);
+        require(_isSound(kind, threshold, members), BadThreshold(threshold, members));
+        bytes memory activeSet = _snapshot(kind, threshold, members);
 
         keyId = ++keyCount;
         uint48 seedBlock = _seedBlock();
@@ -160,7 +159,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
             emit CeremonyRestarted(keyId, it.attempt, kept, 0, it.mark, "");
             return;
         }
-        bytes memory activeSet = _snapshot(it.members);
+        bytes memory activeSet = _snapshot(it.kind, it.threshold, it.members);
         it.state = KeyState.Requested;
         it.mark = _seedBlock();
         it.commitment = _requestCommitment(keccak256(activeSet), kept);
@@ -203,7 +202,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IKeyRegistry
     function importDealt(DealtImport calldata dealt) external returns (uint256 keyId) {
         uint8 members = dealt.committee.length.toUint8();
-        require(_isSound(dealt.threshold, members), BadThreshold(dealt.threshold, members));
+        require(_isSound(KeyKind.Validator, dealt.threshold, members), BadThreshold(dealt.threshold, members));
         _requireLength(dealt.points.length, (uint256(members) + 1) * POINT);
         _requireAscending(dealt.committee);
         address[] memory signers = SERVERS.activeSigners(dealt.committee);
@@ -361,13 +360,31 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
 
     // ---------------------------------------------------------------------------------------- internal: draw
 
-    /// @dev 2t > n always; for validator keys, the only kind yet, 2t - n >= 2; and one member may fail.
-    function _isSound(uint256 threshold, uint256 members) private pure returns (bool) {
-        return members <= MAX_MEMBERS && threshold < members && 2 * threshold >= members + 2;
+    /// @dev 2t > n always; for validator keys 2t - n >= 2; and one member may fail.
+    function _isSound(KeyKind kind, uint256 threshold, uint256 members) private pure returns (bool) {
+        uint256 quorums = kind == KeyKind.Validator ? 2 : 1;
+        return members <= MAX_MEMBERS && threshold < members && 2 * threshold >= members + quorums;
     }
 
-    function _snapshot(uint256 needed) private view returns (bytes memory activeSet) {
-        activeSet = SERVERS.activeSet(ServerKind.Online);
+    /// @dev All of a validator key; of a withdrawal key one less than sign, so that all online servers together cannot.
+    function _onlineMembers(KeyKind kind, uint256 threshold, uint256 members) private pure returns (uint256) {
+        return kind == KeyKind.Validator ? members : threshold - 1;
+    }
+
+    /// @dev Ids of the active servers that may be drawn: online ones, of a withdrawal key followed by the offline ones.
+    function _snapshot(KeyKind kind, uint256 threshold, uint256 members)
+        private
+        view
+        returns (bytes memory activeSet)
+    {
+        uint256 online = _onlineMembers(kind, threshold, members);
+        activeSet = _activeSet(ServerKind.Online, online);
+        if (online == members) return activeSet;
+        return bytes.concat(activeSet, _activeSet(ServerKind.Offline, members - online));
+    }
+
+    function _activeSet(ServerKind kind, uint256 needed) private view returns (bytes memory activeSet) {
+        activeSet = SERVERS.activeSet(kind);
         require(activeSet.length / 4 >= needed, NotEnoughActiveServers(activeSet.length / 4, needed));
     }
 
@@ -390,7 +407,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         Key memory it = _keys[keyId];
         uint256 cap = operatorCap(it.kind, it.threshold, it.members);
         address excluded = IKeyConsumer(it.consumer).excludedOperator(keyId);
-        return SERVERS.drawSeats(seed, activeSet, kept, it.members - kept.length, cap, excluded);
+        uint256 online = _onlineMembers(it.kind, it.threshold, it.members);
+        return SERVERS.drawSeats(seed, activeSet, kept, it.members - kept.length, online, cap, excluded);
     }
 
     function _join(uint32[] calldata kept, uint32[] memory drawn) private pure returns (uint32[] memory all) {

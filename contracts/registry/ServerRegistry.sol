@@ -66,6 +66,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         /// Operators of the members kept and drawn so far.
         address[] operators;
         uint256 taken;
+        /// Seats left for servers of each kind.
+        uint256[2] left;
         uint256 operatorCap;
         address excludedOperator;
         uint256 seatBond;
@@ -259,10 +261,11 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         bytes calldata set,
         uint32[] calldata kept,
         uint256 count,
+        uint256 online,
         uint256 operatorCap,
         address excludedOperator
     ) external onlyKeyRegistry returns (uint32[] memory drawn) {
-        Draw memory draw = _startDraw(set, kept, count);
+        Draw memory draw = _startDraw(set, kept, count, online);
         draw.operatorCap = operatorCap;
         draw.excludedOperator = excludedOperator;
 
@@ -362,7 +365,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     }
 
     /// @dev The permutation starts as the snapshot.
-    function _startDraw(bytes calldata set, uint32[] calldata kept, uint256 count)
+    function _startDraw(bytes calldata set, uint32[] calldata kept, uint256 count, uint256 online)
         private
         view
         returns (Draw memory draw)
@@ -372,8 +375,11 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
             draw.ids[i] = uint32(bytes4(set[4 * i:4 * i + 4]));
         }
         draw.operators = new address[](kept.length + count);
+        draw.left = [online, kept.length + count - online];
         for (uint256 i; i < kept.length; ++i) {
-            draw.operators[i] = _servers[kept[i]].operator;
+            Server storage it = _servers[kept[i]];
+            draw.operators[i] = it.operator;
+            --draw.left[uint256(it.kind)];
         }
         draw.taken = kept.length;
         draw.seatBond = seatBond;
@@ -395,6 +401,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         if (it.status != ServerStatus.Active) return false;
         if (it.lockedOut) return false;
         if ((seats + 1) * draw.seatBond > it.bond) return false;
+        uint256 kind = uint256(it.kind);
+        if (draw.left[kind] == 0) return false;
 
         address operator = it.operator;
         if (operator == draw.excludedOperator) return false;
@@ -407,6 +415,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         if (held >= draw.operatorCap) return false;
 
         draw.operators[draw.taken++] = operator;
+        --draw.left[kind];
         // The cast is safe: a bond covers no 65,536 seats, see `Server`.
         uint16 newSeats = uint16(seats + 1);
         it.seats = newSeats;

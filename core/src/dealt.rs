@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     CommitteeKeys, SecretShare, ShareError, ShareIndex,
     dkg::{OneTimeKeyError, OneTimeSecret},
+    sharing::{address_word, word, xor},
 };
 
 /// What the pad of a dealt share is bound to besides the share itself: nothing decrypts in another deployment.
@@ -36,11 +37,13 @@ impl DealtDomain {
     /// The words behind the shared key, from which the pad is hashed.
     pub(crate) fn words(&self, recipient: ShareIndex) -> [[u8; 32]; 5] {
         // One word less than a pad of the DKG has, so that neither is ever the other.
-        let mut chain_id = [0; 32];
-        chain_id[24..].copy_from_slice(&self.chain_id.to_be_bytes());
-        let mut index = [0; 32];
-        index[31] = recipient.get();
-        [keccak256("stkr/dealt-share").0, chain_id, self.registry.into_word().0, self.group_key_hash.0, index]
+        [
+            keccak256("stkr/dealt-share").0,
+            word(self.chain_id),
+            address_word(self.registry),
+            self.group_key_hash.0,
+            word(recipient.get().into()),
+        ]
     }
 }
 
@@ -84,12 +87,8 @@ pub fn open_share(
     sealed: &SealedShare,
 ) -> Result<SecretShare, DealtShareError> {
     let expected = keys.share_key(index).ok_or(DealtShareError::UnknownIndex(index))?;
-    let pad = import_secret.dealt_pad(&sealed.one_time_key, domain, index)?;
+    let pad = import_secret.pad(&sealed.one_time_key, &domain.words(index))?;
     let bytes = Zeroizing::new(xor(&sealed.ciphertext, &pad));
     let share = SecretShare::from_bytes(index, &bytes)?;
     if share.public_key() == *expected { Ok(share) } else { Err(DealtShareError::OtherShare(index)) }
-}
-
-pub(crate) fn xor(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
-    std::array::from_fn(|k| a[k] ^ b[k])
 }

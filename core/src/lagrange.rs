@@ -154,6 +154,20 @@ impl Coefficients {
         self.common.as_ref().map_or(sum, |common| sum.mul(common))
     }
 
+    /// The coefficients modulo r, in the order of the indices.
+    pub(crate) fn scalars(&self) -> impl Iterator<Item = Fr> + '_ {
+        self.integers.iter().map(|(negative, magnitude)| {
+            let mut bytes = *magnitude;
+            bytes.reverse();
+            // Below 2^255 but perhaps not below r, so reduced.
+            let mut wide = [0; 64];
+            wide[32..].copy_from_slice(&bytes);
+            let integer = Fr::from_wide(&wide);
+            let scaled = self.common.as_ref().map_or(integer.clone(), |common| integer.mul(common));
+            if *negative { scaled.neg() } else { scaled }
+        })
+    }
+
     fn buckets<G: Group>(&self, points: &[G::Affine]) -> G {
         let scalars: Vec<[u8; 32]> = self.integers.iter().map(|(_, magnitude)| *magnitude).collect();
         G::msm_vartime(points, &scalars, self.bits)
@@ -192,18 +206,10 @@ pub(crate) mod tests {
         list.iter().map(|&i| ShareIndex::new(i).unwrap()).collect()
     }
 
-    fn value(coefficients: &Coefficients, k: usize) -> Fr {
-        let (negative, mut magnitude) = coefficients.integers[k];
-        magnitude.reverse();
-        let integer = Fr::from_canonical(&magnitude).unwrap();
-        let scaled = coefficients.common.as_ref().map_or(integer.clone(), |c| integer.mul(c));
-        if negative { scaled.neg() } else { scaled }
-    }
-
     fn assert_same(list: &[u8]) {
         let coefficients = at_zero(&indices(list)).unwrap();
-        for (k, &i) in list.iter().enumerate() {
-            assert!(value(&coefficients, k) == naive(i, list), "index {i} of {list:?}");
+        for (value, &i) in coefficients.scalars().zip(list) {
+            assert!(value == naive(i, list), "index {i} of {list:?}");
         }
     }
 
@@ -238,8 +244,8 @@ pub(crate) mod tests {
         let indices = indices(&list);
         let fractions: Vec<_> = indices.iter().map(|&i| fraction(i, &indices).unwrap()).collect();
         let coefficients = full(&fractions);
-        for (k, &i) in list.iter().enumerate() {
-            assert!(value(&coefficients, k) == naive(i, &list), "index {i}");
+        for (value, &i) in coefficients.scalars().zip(&list) {
+            assert!(value == naive(i, &list), "index {i}");
         }
     }
 

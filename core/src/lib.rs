@@ -1,10 +1,11 @@
 //! Threshold BLS for Stkr: bytes in, bytes out, no Ethereum duty.
 //!
 //! A key is shared over `n` servers so that any `t` of them sign and any `t - 1` of them know nothing.
-//! Nobody ever holds the key: [`dkg`] makes it shared from its first moment.
+//! Nobody ever holds the key: [`dkg`] makes it shared from its first moment, [`reshare`] moves it to another committee.
 //!
 //! ```text
 //! OneTimeSecret --deal--> Dealing (one per member) --finish--> SecretShare + CommitteeKeys
+//! SecretShare --Reshare::deal--> Dealing (one per dealer) --Reshare::finish--> SecretShare of a new committee + CommitteeKeys
 //! SecretShare --sign--> PartialSignature (one per member) --CommitteeKeys::combine--> Signature
 //! SecretShare <--StoreKey--> Keystore (at rest)
 //! ```
@@ -63,7 +64,9 @@ pub mod keystore;
 mod lagrange;
 mod points;
 mod polynomial;
+pub mod reshare;
 mod share;
+mod sharing;
 #[cfg(any(test, feature = "splitter"))]
 pub mod splitter;
 #[cfg(any(test, feature = "testing"))]

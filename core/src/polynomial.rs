@@ -18,14 +18,19 @@ pub(crate) fn random_scalar() -> Result<Fr, RandomnessError> {
 impl Polynomial {
     /// `coefficients` random coefficients: degree `coefficients - 1`.
     pub(crate) fn random(coefficients: u8) -> Result<Self, RandomnessError> {
-        (0..coefficients).map(|_| random_scalar()).collect::<Result<_, _>>().map(Self)
+        Self::extend(None, coefficients)
     }
 
     /// A random polynomial with `coefficients` coefficients whose value at 0 is `constant_term`.
-    #[cfg(any(test, feature = "splitter"))]
     pub(crate) fn random_through(constant_term: Fr, coefficients: u8) -> Result<Self, RandomnessError> {
-        let mut all = vec![constant_term];
-        for _ in 1..coefficients {
+        Self::extend(Some(constant_term), coefficients)
+    }
+
+    /// Room for all of them at once: a list that grows leaves what it held before in memory that nobody wipes.
+    fn extend(constant_term: Option<Fr>, coefficients: u8) -> Result<Self, RandomnessError> {
+        let mut all = Vec::with_capacity(coefficients.into());
+        all.extend(constant_term);
+        while all.len() < coefficients.into() {
             all.push(random_scalar()?);
         }
         Ok(Self(all))
@@ -94,6 +99,16 @@ mod tests {
                 let expected = PublicKey::from_group(&g1_generator_mul(&polynomial.at(index)));
                 assert_eq!(PublicKey::from_group(&evaluate_commitments(&commitments, index)), expected);
             }
+        }
+    }
+
+    #[test]
+    fn coefficients_never_move_in_memory() {
+        for coefficients in 1..=64 {
+            let capacity = |polynomial: Polynomial| polynomial.0.capacity();
+            assert_eq!(capacity(Polynomial::random(coefficients).unwrap()), usize::from(coefficients));
+            let through = Polynomial::random_through(Fr::from_u64(1), coefficients).unwrap();
+            assert_eq!(capacity(through), usize::from(coefficients));
         }
     }
 

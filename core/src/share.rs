@@ -61,6 +61,11 @@ impl SecretShare {
         Ok(Self { index, secret, public })
     }
 
+    /// What a resharing deals.
+    pub(crate) const fn scalar(&self) -> &Fr {
+        &self.secret
+    }
+
     /// The member's number.
     pub const fn index(&self) -> ShareIndex {
         self.index

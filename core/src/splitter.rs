@@ -8,11 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     CommitteeKeys, RandomnessError, ShareError, ShareIndex, Signature, Threshold,
-    dealt::{DealtDomain, SealedShare, xor},
+    dealt::{DealtDomain, SealedShare},
     dkg::{OneTimeKeyError, OneTimeSecret},
     points::HashedMessage,
     polynomial::Polynomial,
     share::scalar_from_bytes,
+    sharing::xor,
 };
 
 /// Why a key is not split.
@@ -96,7 +97,7 @@ impl Splitter {
         // A key per share: no pad is ever used twice.
         let one_time = OneTimeSecret::random()?;
         let pad = one_time
-            .dealt_pad(import_key, domain, recipient)
+            .pad(import_key, &domain.words(recipient))
             .map_err(|error| SplitError::ImportKey { member: recipient, error })?;
         let share = Zeroizing::new(self.polynomial.at(recipient).to_bytes());
         Ok(SealedShare { one_time_key: one_time.public_key(), ciphertext: xor(&share, &pad) })

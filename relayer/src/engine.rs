@@ -455,7 +455,7 @@ impl Engine {
             // First sight of the refusal: our picture may be a block behind, so give it time to show why.
             None => RETRY.0,
             Some(retry) => {
-                self.parts.intents.reopen(&key)?;
+                self.parts.intents.reopen(&key, call.value)?;
                 (retry.pause * 2).min(RETRY.1)
             }
         };
@@ -757,12 +757,17 @@ impl Engine {
         });
         let (Some(committee), Ok(index)) = (of, ShareIndex::new(*index)) else { return Ok(None) };
         let Some(holder) = Holder::of(&committee, index) else { return Ok(None) };
-        // What was submitted keeps the fee it was submitted with.
-        let fee = match self.parts.intents.of_step(&step)?.is_empty() {
-            true => self.answer_fee().await?.saturating_mul(U256::from(2)),
-            false => U256::ZERO,
+        let fee = match self.is_under_way(&step)? {
+            true => U256::ZERO,
+            false => self.answer_fee().await?.saturating_mul(U256::from(2)),
         };
         Ok(Some(court::challenge(self.parts.deployment.court, (*key_id, index, *root), &holder, fee)))
+    }
+
+    /// Whether a transaction of the step was submitted and is not over: it keeps the fee that it was submitted with. One that was
+    /// refused is priced anew, or it would be refused for ever once the base fee has risen.
+    fn is_under_way(&self, step: &str) -> Result<bool, ChainError> {
+        Ok(self.parts.intents.of_step(step)?.iter().any(|intent| !intent.state.is_over()))
     }
 
     async fn answer_fee(&self) -> Result<U256, ChainError> {

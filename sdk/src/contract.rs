@@ -72,7 +72,7 @@ contract_errors! {
     }
     providers { UnknownProvider ProviderExists DutyKeyTaken BadDutyKeyProof DutyKeyJustChanged NoDutyKeyAt }
     keys {
-        WrongKeyState NotConsumer BadThreshold UnsupportedKind NotEnoughActiveServers WrongCommitment SeedNotReady
+        WrongKeyState NotConsumer BadThreshold NotEnoughActiveServers WrongCommitment SeedNotReady
         WrongHeader UnknownHeader NotExpired CeremonyExpired BadAcknowledgement BadLength BadPoint InvalidPoint
         NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed NotKeyOwner CommitteeNotAscending BadPossession
     }

@@ -285,13 +285,14 @@ impl Intents {
         self.status(key)?.ok_or_else(|| ChainError::NotFound(format!("there is no intent {key}")))
     }
 
-    /// Starts an intent again that was superseded or failed, because the chain says that it is still wanted. False while
-    /// it can still come back by itself (a reorg may yet undo what ended it), or if it ended well.
+    /// Starts an intent again that was superseded or failed, because the chain says that it is still wanted, with `value` wei: what
+    /// it costs may have risen since. False while it can still come back by itself (a reorg may yet undo what ended it), or if it
+    /// ended well.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn reopen(&self, key: &str) -> Result<bool, ChainError> {
-        self.store.write(|transaction| row::reopen(transaction, key))
+    pub fn reopen(&self, key: &str, value: U256) -> Result<bool, ChainError> {
+        self.store.write(|transaction| row::reopen(transaction, key, value))
     }
 
     /// The intent of this name.

@@ -222,12 +222,12 @@ pub(super) fn save(transaction: &Transaction<'_>, row: &IntentRow, settled: bool
 }
 
 /// Opens a settled intent that came to nothing again. False if it is not such a one.
-pub(super) fn reopen(transaction: &Transaction<'_>, key: &str) -> Result<bool, ChainError> {
+pub(super) fn reopen(transaction: &Transaction<'_>, key: &str, value: U256) -> Result<bool, ChainError> {
     let opened = transaction.execute(
         "UPDATE chain_intents SET state = 'waiting', nonce = NULL, given_up = NULL, hash = NULL, block_number = NULL,
-           block_hash = NULL, gas_used = NULL, revert_data = NULL, note = '', settled = 0
+           block_hash = NULL, gas_used = NULL, revert_data = NULL, note = '', settled = 0, value = ?2
          WHERE key = ?1 AND settled AND state IN ('superseded', 'failed')",
-        [key],
+        params![key, value.to_be_bytes::<32>()],
     )?;
     Ok(opened == 1)
 }

@@ -140,7 +140,7 @@ async fn a_withdrawn_intent_does_not_happen_whether_it_waits_or_was_sent() {
     let rich = net.process("waits");
     net.mine_and_drive(&rich, 3).await;
     assert_eq!((net.nonce().await, net.is_done(5).await), (0, false), "nothing was signed");
-    assert!(rich.reopen("top_up/1/00").unwrap(), "the chain may want it again");
+    assert!(rich.reopen("top_up/1/00", U256::ZERO).unwrap(), "the chain may want it again");
 
     // In the mempool: its nonce goes to an empty transaction, without waiting until it is late.
     let intents = net.process("sent");
@@ -433,12 +433,29 @@ async fn an_intent_that_came_to_nothing_can_be_opened_again_and_one_that_succeed
     assert_eq!(state(&intents, "draw"), IntentState::Superseded);
     // The rival's transaction vanishes: now it is ours to do.
     net.anvil.reorg(1).await;
-    assert!(intents.reopen("draw").unwrap());
+    assert!(intents.reopen("draw", U256::ZERO).unwrap());
     intents.drive().await.unwrap();
     net.mine_and_drive(&intents, 3).await;
     assert_eq!(state(&intents, "draw"), IntentState::Confirmed);
-    assert!(!intents.reopen("draw").unwrap());
+    assert!(!intents.reopen("draw", U256::ZERO).unwrap());
     assert_eq!(net.nonce().await, 1);
+}
+
+/// A fee that has to be paid along may have risen since: what was refused for it would be refused for ever.
+#[tokio::test]
+async fn an_intent_that_is_opened_again_pays_what_it_costs_now() {
+    let net = Net::start().await;
+    let intents = net.process("a");
+    net.rival_does(5).await;
+    net.anvil.mine(1).await;
+    intents.submit("draw", &call(5)).unwrap();
+    intents.drive().await.unwrap();
+    assert_eq!(state(&intents, "draw"), IntentState::Superseded);
+    net.anvil.reorg(1).await;
+    let dearer = U256::from(7);
+    assert!(intents.reopen("draw", dearer).unwrap());
+    let row = intents.store.read(|connection| row::by_key(connection, "draw")).unwrap().unwrap();
+    assert_eq!((row.call.value, row.call.data), (dearer, call(5).data));
 }
 
 #[tokio::test]

@@ -27,16 +27,15 @@
 
 pub mod complaint;
 mod dealing;
-mod one_time;
 
 use alloy_primitives::{Address, keccak256};
-pub use dealing::{Dealing, OpenedShare, deal};
-pub use one_time::{OneTimeKeyError, OneTimeSecret, check_one_time_key};
+pub use dealing::{Dealing, deal};
 
+pub use crate::sharing::{DealingFault, OneTimeKeyError, OneTimeSecret, OpenedShare, Outcome, check_one_time_key};
 use crate::{
-    CommitteeKeys, PointError, PublicKey, RandomnessError, SecretShare, ShareIndex, Threshold,
+    CommitteeKeys, PublicKey, RandomnessError, SecretShare, ShareIndex, Threshold,
     blst_glue::{Fr, G1, Group},
-    polynomial::evaluate_commitments,
+    sharing::{address_word, committee_of, word},
 };
 
 /// What a ceremony's secrets and proofs are bound to, so that nothing of one ceremony means anything in another.
@@ -52,63 +51,18 @@ pub struct CeremonyDomain {
     pub attempt: u16,
 }
 
-/// What is wrong with a dealing. Always the dealer's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DealingFault {
-    /// Not t commitments. More would raise the degree: the committee could not sign. (An unchecked length here was
-    /// a critical finding in other systems.)
-    #[error("it has {got} commitments instead of {expected}")]
-    CommitmentCount {
-        /// t
-        expected: u8,
-        /// Commitments that came.
-        got: usize,
-    },
-    /// Not n encrypted shares.
-    #[error("it has {got} encrypted shares instead of {expected}")]
-    ShareCount {
-        /// n
-        expected: u8,
-        /// Shares that came.
-        got: usize,
-    },
-    /// Bytes of another length than the counts demand.
-    #[error("its {what} have {got} bytes, which is no whole number of elements within bounds")]
-    WireLength {
-        /// Which field.
-        what: &'static str,
-        /// Bytes that came.
-        got: usize,
-    },
-    /// A commitment or the proof is no usable point.
-    #[error("its {what} is bad: {error}")]
-    Point {
-        /// Which field.
-        what: &'static str,
-        /// What is wrong with the point.
-        error: PointError,
-    },
-    /// The one-time key in the dealing is not the one that the dealer published.
-    #[error("the one-time key in it is not the one that the dealer published")]
-    OneTimeKeyDiffers,
-    /// The one-time key cannot be used.
-    #[error("its one-time key is bad: {0}")]
-    OneTimeKey(#[from] OneTimeKeyError),
-    /// The dealer does not show that it knows its constant term, or shows it for another ceremony or index.
-    #[error("its proof of possession is not valid for this dealer in this ceremony")]
-    ProofOfPossession,
-    /// The decrypted share is 0 or not below r.
-    #[error("the share for member {recipient} is 0 or not below the group order")]
-    ShareOutOfRange {
-        /// Whose share.
-        recipient: ShareIndex,
-    },
-    /// The decrypted share is not the committed polynomial's value.
-    #[error("the share for member {recipient} does not match the commitments")]
-    ShareMismatch {
-        /// Whose share.
-        recipient: ShareIndex,
-    },
+impl CeremonyDomain {
+    /// What the pad of a share from `dealer` to `recipient` is for.
+    pub(crate) fn pad_words(&self, dealer: u8, recipient: u8) -> [[u8; 32]; 6] {
+        [
+            word(self.chain_id),
+            address_word(self.registry),
+            word(self.key_id),
+            word(self.attempt.into()),
+            word(dealer.into()),
+            word(recipient.into()),
+        ]
+    }
 }
 
 /// Why no dealing or no key came out.
@@ -157,15 +111,6 @@ pub enum DkgError {
     /// No randomness.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
-}
-
-/// What a member has at the end: its share, and everything public.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The member's own share.
-    pub share: SecretShare,
-    /// Group key and all share keys.
-    pub keys: CommitteeKeys,
 }
 
 /// Checks all dealings (index order), opens the caller's n shares and adds them up; ends with the check that the
@@ -222,13 +167,7 @@ pub fn committee_keys(threshold: Threshold, dealings: &[Dealing]) -> Result<Comm
         .map(|k| sum(dealings.iter().filter_map(|dealing| dealing.commitments.get(k))))
         .collect::<Option<_>>()
         .ok_or(DkgError::Degenerate)?;
-    let share_keys = threshold
-        .indices()
-        .map(|index| PublicKey::from_group(&evaluate_commitments(&sums, index)))
-        .collect::<Option<Vec<_>>>()
-        .ok_or(DkgError::Degenerate)?;
-    let group_key = sums.first().copied().ok_or(DkgError::Degenerate)?;
-    Ok(CommitteeKeys::from_commitments(threshold, group_key, share_keys))
+    committee_of(threshold, &sums).ok_or(DkgError::Degenerate)
 }
 
 fn sum<'a>(points: impl Iterator<Item = &'a PublicKey>) -> Option<PublicKey> {
@@ -237,17 +176,6 @@ fn sum<'a>(points: impl Iterator<Item = &'a PublicKey>) -> Option<PublicKey> {
 
 fn expect_one_per_member(what: &'static str, threshold: Threshold, got: usize) -> Result<(), DkgError> {
     if got == usize::from(threshold.n()) { Ok(()) } else { Err(DkgError::Count { what, expected: threshold.n(), got }) }
-}
-
-/// One ABI word of an unsigned integer.
-fn word(value: u64) -> [u8; 32] {
-    let mut word = [0; 32];
-    word[24..].copy_from_slice(&value.to_be_bytes());
-    word
-}
-
-fn address_word(address: Address) -> [u8; 32] {
-    address.into_word().0
 }
 
 /// What a proof of possession signs: keccak256(abi.encode("stkr/dkg/pop", chain, registry, key, attempt, dealer,

@@ -4,7 +4,7 @@ use alloy_sol_types::{SolValue, private::U256};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PartialSignature, Signature, points::HashedMessage, verify};
+use crate::{PartialSignature, PointError, Signature, points::HashedMessage, verify};
 
 fn domain() -> CeremonyDomain {
     CeremonyDomain { chain_id: 31337, registry: Address::repeat_byte(0xab), key_id: 7, attempt: 1 }
@@ -49,7 +49,9 @@ impl Ceremony {
     fn forge_shares(&mut self, forge: impl Fn(u8, [u8; 32]) -> [u8; 32]) {
         let dealer = index(2);
         for recipient in self.threshold.indices() {
-            let pad = self.secrets[1].pad(&self.keys[recipient.position()], &domain(), dealer, recipient).unwrap();
+            let pad = self.secrets[1]
+                .pad(&self.keys[recipient.position()], &domain().pad_words(dealer.get(), recipient.get()))
+                .unwrap();
             let share = &mut self.dealings[1].shares[recipient.position()];
             let plain: [u8; 32] = std::array::from_fn(|k| share[k] ^ pad[k]);
             let forged = forge(recipient.get(), plain);
@@ -235,7 +237,7 @@ fn a_share_plus_r_is_not_a_second_encoding() {
 #[test]
 fn a_one_time_key_that_no_complaint_could_use_is_the_dealers_fault() {
     let mut ceremony = Ceremony::honest(3, 4);
-    let bad = one_time::tests::unrecoverable_key();
+    let bad = crate::sharing::one_time::tests::unrecoverable_key();
     ceremony.dealings[1].one_time_key = bad;
     let fault = DealingFault::OneTimeKey(OneTimeKeyError::NotRecoverable);
     let result = ceremony.dealings[1].check(&domain(), ceremony.threshold, index(2), &bad);
@@ -329,7 +331,7 @@ fn hashed_messages_are_what_abi_encode_makes_of_them() {
     let point = other.mul_tweak(secp256k1::SECP256K1, &mine_key.into()).unwrap();
     let shared = Address::from_word(keccak256(&point.serialize_uncompressed()[1..]));
     let encoded = (shared, chain, domain.registry, key, attempt, dealer, recipient).abi_encode_params();
-    let pad = mine.pad(&theirs.public_key(), &domain, index(3), index(4)).unwrap();
+    let pad = mine.pad(&theirs.public_key(), &domain.pad_words(3, 4)).unwrap();
     assert_eq!(*pad, keccak256(encoded).0);
 }
 

@@ -134,9 +134,9 @@ impl Engine {
                 return Ok(None);
             }
         };
-        let fee = match self.parts.intents.of_step(&step)?.is_empty() {
-            true => self.acknowledgement_fee().await?.saturating_mul(U256::from(2)),
-            false => U256::ZERO,
+        let fee = match self.is_under_way(&step)? {
+            true => U256::ZERO,
+            false => self.acknowledgement_fee().await?.saturating_mul(U256::from(2)),
         };
         Ok(acknowledgements::challenge(self.parts.deployment.acknowledgements(), &shown, fee))
     }

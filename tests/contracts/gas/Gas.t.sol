@@ -96,7 +96,8 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "activeSet", "of 12");
         uint32[] memory kept = new uint32[](0);
         vm.prank(address(d.keyRegistry));
-        uint32[] memory drawn = servers.drawSeats(keccak256("seed"), set, kept, 4, 1, provider);
+        uint32[] memory drawn =
+            servers.drawSeats(keccak256("seed"), set, kept, 4, 4 + kept.length, 1, provider);
         _snap(group, "drawSeats", "4 of 12");
         vm.prank(address(d.keyRegistry));
         servers.takeSeats(drawn);

@@ -151,7 +151,8 @@ contract ConsequencesTest is RegistryFixture {
         assertEq(set.length, 20, "it stays in the set");
         for (uint256 seed; seed < 20; ++seed) {
             vm.prank(address(keys));
-            uint32[] memory drawn = servers.drawSeats(bytes32(seed), set, new uint32[](0), 4, 1, address(0));
+            uint32[] memory drawn =
+                servers.drawSeats(bytes32(seed), set, new uint32[](0), 4, 4, 1, address(0));
             for (uint256 i; i < 4; ++i) {
                 assertNotEq(drawn[i], 1);
             }
@@ -161,7 +162,7 @@ contract ConsequencesTest is RegistryFixture {
         _slash(2, reporter);
         vm.prank(address(keys));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, 3, 4));
-        servers.drawSeats(0, set, new uint32[](0), 4, 1, address(0));
+        servers.drawSeats(0, set, new uint32[](0), 4, 4, 1, address(0));
     }
 
     function test_LockOut_NoSeatInADealtKey() public {

@@ -80,12 +80,6 @@ contract KeyRegistryDrawTest is RegistryFixture {
         consumer.request(3, 5);
     }
 
-    function test_Request_WithdrawalKeysAreNotSupportedYet() public {
-        vm.prank(address(consumer));
-        vm.expectRevert(abi.encodeWithSelector(IKeyRegistry.UnsupportedKind.selector, KeyKind.Withdrawal));
-        keys.request(KeyKind.Withdrawal, 3, 4);
-    }
-
     function test_Request_NeedsEnoughActiveServers() public {
         for (uint32 id = 4; id <= 8; ++id) {
             servers.suspend(id, "test");
@@ -293,7 +287,7 @@ contract KeyRegistryDrawTest is RegistryFixture {
         vm.startPrank(address(keys));
         for (uint256 i; i < 2_000; ++i) {
             bytes32 seed = keccak256(abi.encode("uniform", i));
-            uint32[] memory committee = servers.drawSeats(seed, set, new uint32[](0), 4, 1, address(0));
+            uint32[] memory committee = servers.drawSeats(seed, set, new uint32[](0), 4, 4, 1, address(0));
             ++first[committee[0]];
             for (uint256 j; j < 4; ++j) {
                 ++drawn[committee[j]];

@@ -433,7 +433,7 @@ contract ServerRegistryTest is RegistryFixture {
         uint256 before = gasleft();
         vm.prank(address(keys));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, 1, 4));
-        servers.drawSeats("seed", set, new uint32[](0), 4, 1, address(0));
+        servers.drawSeats("seed", set, new uint32[](0), 4, 4, 1, address(0));
         assertLt(before - gasleft(), 3_000_000);
     }
 
@@ -473,7 +473,7 @@ contract ServerRegistryTest is RegistryFixture {
         vm.assume(caller != address(keys));
         vm.startPrank(caller);
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
-        servers.drawSeats("seed", hex"00000001", new uint32[](0), 1, 1, address(0));
+        servers.drawSeats("seed", hex"00000001", new uint32[](0), 1, 1, 1, address(0));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
         servers.takeSeats(new uint32[](0));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotKeyRegistry.selector, caller));
@@ -485,7 +485,7 @@ contract ServerRegistryTest is RegistryFixture {
         vm.startPrank(address(keys));
         vm.expectEmit(address(servers));
         emit IServerRegistry.SeatsChanged(1, 1);
-        uint32[] memory drawn = servers.drawSeats("seed", hex"00000001", new uint32[](0), 1, 1, address(0));
+        uint32[] memory drawn = servers.drawSeats("seed", hex"00000001", new uint32[](0), 1, 1, 1, address(0));
         vm.expectEmit(address(servers));
         emit IServerRegistry.SeatsChanged(1, 0);
         servers.freeSeats(drawn);

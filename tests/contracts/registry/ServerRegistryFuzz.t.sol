@@ -12,6 +12,16 @@ import {stdError} from "forge-std/StdError.sol";
 
 /// @notice What each call does to a server in any status, and that it does nothing else.
 contract ServerRegistryFuzzTest is RegistryFixture {
+    /// @dev What a draw is made from.
+    struct Case {
+        bytes32 seed;
+        uint16 suspended;
+        uint256 count;
+        uint256 cap;
+        uint8 keptSeed;
+        uint8 excludedSeed;
+    }
+
     uint256 private constant SERVERS = 8;
     address private operator = makeAddr("operator");
 
@@ -207,44 +217,37 @@ contract ServerRegistryFuzzTest is RegistryFixture {
             vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, 0, 1));
         }
         vm.prank(address(keys));
-        servers.drawSeats("seed", abi.encodePacked(uint32(9)), new uint32[](0), 1, 1, address(0));
+        servers.drawSeats("seed", abi.encodePacked(uint32(9)), new uint32[](0), 1, 1, 1, address(0));
         assertEq(servers.server(9).seats, seatable ? 1 : 0);
     }
 
     // --------------------------------------------------------------------------------------------------- seats
 
     /// @dev The model shuffles the whole snapshot first and looks at the rules afterwards; the contract does both at once.
-    function testFuzz_DrawSeats_IsTheFirstOfThePermutationThatMayHaveASeat(
-        bytes32 seed,
-        uint256 count,
-        uint256 cap,
-        uint8 suspended,
-        uint8 keptSeed,
-        uint8 excludedSeed
-    ) public {
-        count = bound(count, 0, 6);
-        cap = bound(cap, 1, 3);
+    function testFuzz_DrawSeats_IsTheFirstOfThePermutationThatMayHaveASeat(Case memory c) public {
+        c.count = bound(c.count, 0, 6);
+        c.cap = bound(c.cap, 1, 3);
         bytes memory set = servers.activeSet(ServerKind.Online);
         // After the snapshot: some are gone, as the bits say.
         for (uint32 id = 1; id <= SERVERS; ++id) {
-            if (suspended & suspended >> 3 & (1 << (id - 1)) != 0) servers.suspend(id, "");
+            if (c.suspended & c.suspended >> 3 & (1 << (id - 1)) != 0) servers.suspend(id, "");
         }
-        uint32[] memory kept = new uint32[](keptSeed % 3);
+        uint32[] memory kept = new uint32[](c.keptSeed % 3);
         for (uint32 i; i < kept.length; ++i) {
-            kept[i] = 1 + (keptSeed + i) % uint32(SERVERS);
+            kept[i] = 1 + (c.keptSeed + i) % uint32(SERVERS);
         }
-        address excluded = excludedSeed % 2 == 0 ? address(0) : operatorOf(excludedSeed % 4);
-
-        uint32[] memory expected = _model(seed, count, cap, kept, excluded);
+        address excluded = c.excludedSeed % 2 == 0 ? address(0) : operatorOf(c.excludedSeed % 4);
+        uint32[] memory expected = _model(c.seed, c.count, c.cap, kept, excluded);
         uint16[] memory before = _seats();
-        if (expected.length < count) {
+        if (expected.length < c.count) {
             vm.expectRevert(
-                abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, expected.length, count)
+                abi.encodeWithSelector(IServerRegistry.NotEnoughServers.selector, expected.length, c.count)
             );
         }
+        uint256 all = c.count + kept.length;
         vm.prank(address(keys));
-        uint32[] memory drawn = servers.drawSeats(seed, set, kept, count, cap, excluded);
-        if (expected.length == count) {
+        uint32[] memory drawn = servers.drawSeats(c.seed, set, kept, c.count, all, c.cap, excluded);
+        if (expected.length == c.count) {
             assertEq(abi.encode(drawn), abi.encode(expected));
             for (uint256 i; i < drawn.length; ++i) {
                 ++before[drawn[i]];
@@ -358,7 +361,7 @@ contract ServerRegistryFuzzTest is RegistryFixture {
 
     function _seat(uint32 id) private {
         vm.prank(address(keys));
-        servers.drawSeats("seed", abi.encodePacked(id), new uint32[](0), 1, 1, address(0));
+        servers.drawSeats("seed", abi.encodePacked(id), new uint32[](0), 1, 1, 1, address(0));
     }
 
     function _seats() private view returns (uint16[] memory seats) {

@@ -83,7 +83,7 @@ contract BondAccountingCheck is Test {
         servers.setBondParameters(1 ether, seatBond);
         Server memory before = servers.server(id);
         vm.prank(KEYS);
-        servers.drawSeats(seed, abi.encodePacked(id), new uint32[](0), 1, 1, excluded);
+        servers.drawSeats(seed, abi.encodePacked(id), new uint32[](0), 1, 1, 1, excluded);
         Server memory afterwards = servers.server(id);
         assertEq(afterwards.seats, uint256(before.seats) + 1);
         assertLe(uint256(afterwards.seats) * seatBond, afterwards.bond);

@@ -30,6 +30,10 @@ contract TestConsumer is IKeyConsumer {
         return KEYS.request(KeyKind.Validator, threshold, members);
     }
 
+    function requestWithdrawal(uint8 threshold, uint8 members) external returns (uint256) {
+        return KEYS.request(KeyKind.Withdrawal, threshold, members);
+    }
+
     function exclude(uint256 keyId, address operator) external {
         excludedOperator[keyId] = operator;
     }

@@ -46,7 +46,7 @@ const CHALLENGE_BLOCKS: u64 = 7_200;
 pub enum Fault {
     /// A server sends a point that is no partial signature of its share.
     InvalidPartial,
-    /// A server sends bytes that are no point.
+    /// A server sends a point outside the subgroup.
     GarbagePartial,
     /// A server signs two votes with one target epoch.
     DoubleVote,

@@ -24,9 +24,7 @@ use commonware_cryptography::{
 use commonware_math::{algebra::Random, poly::Poly};
 use commonware_parallel::Sequential;
 use commonware_utils::{N3f1, Participant, TestRng, TryCollect, ordered::Set};
-use stkr_core::{
-    CommitteeKeys, PartialSignature, PublicKey, SecretShare, ShareIndex, Signature, Threshold, dkg::Dealing, verify,
-};
+use stkr_core::{CommitteeKeys, PartialSignature, PublicKey, SecretShare, ShareIndex, Signature, Threshold, verify};
 
 const LIMIT: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
@@ -34,36 +32,44 @@ fn their_g1(key: &PublicKey) -> G1 {
     G1::decode(key.to_compressed().to_vec()).unwrap()
 }
 
-fn their_partial(partial: &PartialSignature) -> TheirPartial<MinPk> {
+pub(crate) fn their_partial(partial: &PartialSignature) -> TheirPartial<MinPk> {
     TheirPartial {
         index: Participant::new(u32::from(partial.index.get()) - 1),
         value: G2::decode(partial.signature.to_compressed().to_vec()).unwrap(),
     }
 }
 
-fn our_key(point: &G1) -> PublicKey {
+pub(crate) fn our_key(point: &G1) -> PublicKey {
     PublicKey::from_compressed(&point.encode()).unwrap()
 }
 
-fn our_signature(point: &G2) -> Signature {
+pub(crate) fn our_signature(point: &G2) -> Signature {
     Signature::from_compressed(&point.encode()).unwrap()
 }
 
+pub(crate) fn their_private(share: &SecretShare) -> Private {
+    Private::decode(share.to_bytes().to_vec()).unwrap()
+}
+
 /// The commitments of one dealing as their polynomial: a count and the points.
-fn polynomial(dealing: &Dealing) -> Poly<G1> {
-    let points: Vec<G1> = dealing.commitments.iter().map(their_g1).collect();
+pub(crate) fn polynomial(commitments: &[PublicKey]) -> Poly<G1> {
+    let points: Vec<G1> = commitments.iter().map(their_g1).collect();
     Poly::decode_cfg(points.encode(), &((NonZeroU32::MIN..=LIMIT).into(), ())).unwrap()
+}
+
+/// A polynomial of theirs as their sharing among so many.
+pub(crate) fn sharing_of(polynomial: &Poly<G1>, members: u8) -> Sharing<MinPk> {
+    let counter_mode = [0];
+    let bytes = [&counter_mode[..], &u32::from(members).encode(), &polynomial.encode()].concat();
+    Sharing::decode_cfg(bytes, &(LIMIT, ModeVersion::v0())).unwrap()
 }
 
 /// Our ceremony as their sharing: their sum of our commitments.
 fn sharing(ceremony: &Ceremony) -> Sharing<MinPk> {
-    let mut polynomials = ceremony.dealings.iter().map(polynomial);
+    let mut polynomials = ceremony.dealings.iter().map(|dealing| polynomial(&dealing.commitments));
     let first = polynomials.next().unwrap();
     let sum = polynomials.fold(first, |sum, next| sum + &next);
-    let counter_mode = [0];
-    let members = u32::from(ceremony.threshold.n()).encode();
-    let bytes = [&counter_mode[..], &members, &sum.encode()].concat();
-    Sharing::decode_cfg(bytes, &(LIMIT, ModeVersion::v0())).unwrap()
+    sharing_of(&sum, ceremony.threshold.n())
 }
 
 #[test]
@@ -81,8 +87,7 @@ fn commonware_computes_the_same_keys_shares_and_signatures_from_our_ceremony() {
             let index = Participant::new(u32::from(outcome.share.index().get()) - 1);
             let key = sharing.partial_public(index).unwrap();
             assert_eq!(our_key(&key), outcome.share.public_key());
-            let private = Private::decode(outcome.share.to_bytes().to_vec()).unwrap();
-            let share = Share::new(index, private);
+            let share = Share::new(index, their_private(&outcome.share));
             assert_eq!(share.public::<MinPk>(), key);
             let partial = outcome.share.sign(&MESSAGE);
             let theirs = ops::sign::<MinPk>(&share.private, G2_MESSAGE, &MESSAGE);

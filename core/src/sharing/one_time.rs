@@ -6,12 +6,13 @@ use alloy_primitives::{Address, keccak256};
 use secp256k1::{PublicKey as Point, SecretKey, constants::CURVE_ORDER, ecdh::shared_secret_point};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{CeremonyDomain, address_word, word};
-use crate::{RandomnessError, ShareIndex, dealt::DealtDomain};
+use super::{Block, address_word};
+use crate::RandomnessError;
 
 /// A member's secp256k1 secret for one ceremony. Wiped when dropped; neither prints nor clones.
 ///
-/// It opens every share sent to its owner and, revealed in a complaint, proves a bad one on-chain.
+/// It opens every share encrypted to its public key and, revealed in a complaint, proves a bad one on-chain. In a DKG that is
+/// what all dealers sent to its owner, in a resharing what one of them did ([`crate::reshare::RecipientSecrets`]).
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct OneTimeSecret {
     secret: [u8; 32],
@@ -71,31 +72,9 @@ impl OneTimeSecret {
         self.public
     }
 
-    /// The pad between `dealer` and `recipient`, one of whom owns this secret and the other `other`.
-    pub(super) fn pad(
-        &self,
-        other: &[u8; 33],
-        domain: &CeremonyDomain,
-        dealer: ShareIndex,
-        recipient: ShareIndex,
-    ) -> Result<Zeroizing<[u8; 32]>, OneTimeKeyError> {
-        Ok(pad_of(self.shared_key(other)?, domain, dealer.get(), recipient.get()))
-    }
-
-    /// The pad of the share of a dealt key between its dealer and `recipient`, one of whom owns this secret and the other
-    /// `other`.
-    pub(crate) fn dealt_pad(
-        &self,
-        other: &[u8; 33],
-        domain: &DealtDomain,
-        recipient: ShareIndex,
-    ) -> Result<Zeroizing<[u8; 32]>, OneTimeKeyError> {
-        let mut words = [[0; 32]; 6];
-        words[1..].copy_from_slice(&domain.words(recipient));
-        words[0] = address_word(self.shared_key(other)?);
-        let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
-        words[0].zeroize();
-        Ok(pad)
+    /// The pad between two parties, one of whom owns this secret and the other `other`; `words` say what it is for.
+    pub(crate) fn pad(&self, other: &[u8; 33], words: &[[u8; 32]]) -> Result<Block, OneTimeKeyError> {
+        Ok(pad_of(self.shared_key(other)?, words))
     }
 
     /// The Ethereum address of the Diffie-Hellman point: the one function of it that ecrecover can compute.
@@ -109,20 +88,14 @@ impl OneTimeSecret {
     }
 }
 
-/// The pad of a share under the shared key of its dealer and recipient.
-pub(super) fn pad_of(shared: Address, domain: &CeremonyDomain, dealer: u8, recipient: u8) -> Zeroizing<[u8; 32]> {
-    let mut words = [
-        address_word(shared),
-        word(domain.chain_id),
-        address_word(domain.registry),
-        word(domain.key_id),
-        word(domain.attempt.into()),
-        word(dealer.into()),
-        word(recipient.into()),
-    ];
-    let pad = Zeroizing::new(keccak256(words.as_flattened()).0);
-    words[0].zeroize();
-    pad
+/// keccak256 of the shared key's word and `words`. Kinds of pads differ in their number of words (DKG 6, dealt keys 5,
+/// resharing 8), so that none is ever another's.
+pub(crate) fn pad_of(shared: Address, words: &[[u8; 32]]) -> Block {
+    // Never grows, so no copy of the shared key is left behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity((words.len() + 1) * 32));
+    bytes.extend_from_slice(&address_word(shared));
+    bytes.extend_from_slice(words.as_flattened());
+    Zeroizing::new(keccak256(bytes.as_slice()).0)
 }
 
 impl fmt::Debug for OneTimeSecret {
@@ -144,13 +117,13 @@ pub fn check_one_time_key(key: &[u8; 33]) -> Result<(), OneTimeKeyError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use secp256k1::{Message, SECP256K1, ecdsa};
 
     use super::*;
 
     /// A point of secp256k1 with an x coordinate in [order, modulus).
-    pub(in crate::dkg) fn unrecoverable_key() -> [u8; 33] {
+    pub(crate) fn unrecoverable_key() -> [u8; 33] {
         let mut key = [2; 33];
         key[1..].copy_from_slice(&CURVE_ORDER);
         // The order ends in 0x41; about every second x above it is on the curve.
