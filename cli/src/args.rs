@@ -396,7 +396,7 @@ pub(crate) enum ChallengeCommand {
         /// Id of the server that is asked
         server: u32,
         /// Where the dealings come from: a relayer that carries the ceremony. What it says is checked
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
         relayer: Url,
         /// For the answer, for example 0.01eth; left out, half more than an answer costs now
         #[arg(long, value_name = "AMOUNT")]
@@ -763,4 +763,8 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         signing: Signing,
     },
+}
+fn relayer_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "the relayer is not a URL; write it as https://host:port".to_owned())
 }

@@ -105,6 +105,10 @@ fn help_names_every_command_and_ends_well() {
 
 #[test]
 fn a_wrong_command_line_ends_with_code_2_and_one_sentence() {
+    for url in ["nonsense", "ftp://relayer", "http://"] {
+        let error = refused(&["challenge", "acknowledgement", "1", "2", "--relayer", url], 2);
+        assert!(error.contains("the relayer is not a URL; write it as https://host:port"), "{error}");
+    }
     for args in [
         &["nonsense"][..],
         &[],

@@ -496,6 +496,12 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let early = challenges.prove_unacknowledged((key, 0, 4)).dry_run(challenger.address()).await.unwrap_err();
         assert!(early.to_string().starts_with("the server may still answer"), "{early}");
         let asked = challenges.asked_acknowledgement(key, committee[3]).await.unwrap();
+        // Neither what has nothing to do with ceremonies nor what happened in another one is a reason.
+        let elsewhere = Accused { key: key + 1, ..accused };
+        for file in elsewhere.every_fault(&chain.deployment) {
+            let error = challenges.refuse(&asked, &file).unwrap_err();
+            assert!(error.to_string().contains("proves no fault of a member of the ceremony"), "{error}");
+        }
         chain.pass(DAY + 60).await;
         assert_eq!(state(committee[3]).await, ChallengeState::Overdue);
         let late = challenges.acknowledge(&asked, &ceremony::acknowledged(acknowledged)).unwrap();

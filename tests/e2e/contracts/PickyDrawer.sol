@@ -9,13 +9,13 @@ interface IDraw {
 struct Server {
     address signer;
     uint8 status;
+    bool lockedOut;
+    uint8 terms;
+    uint72 bond;
+    address operator;
     uint8 kind;
     uint16 seats;
     uint40 unbondingEnds;
-    bool lockedOut;
-    uint16 terms;
-    address operator;
-    uint96 bond;
     bytes32 tlsFingerprint;
 }
 
