@@ -72,6 +72,8 @@ pub struct Carrier {
     looked_at: BTreeSet<ShareIndex>,
     /// Whose dealing is kept as evidence: what is wrong with it, in words, and the proof.
     convicted: BTreeMap<ShareIndex, (String, Proof)>,
+    /// The last complaint that each member handed over, whosever it is.
+    opened: BTreeMap<ShareIndex, OpenedDealing>,
 }
 
 /// What answers a challenge to acknowledge a key.
@@ -95,8 +97,16 @@ impl Carrier {
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
             let _ = board.accept(message);
         }
-        let (said, looked_at, convicted) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let mut carrier = Self { board, members, store, court, said, looked_at, convicted };
+        let mut carrier = Self {
+            board,
+            members,
+            store,
+            court,
+            said: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
+            convicted: BTreeMap::new(),
+            opened: BTreeMap::new(),
+        };
         // Killed between a dealing and the evidence that it is.
         carrier.look_at_dealings()?;
         Ok(carrier)
@@ -172,7 +182,8 @@ impl Carrier {
         dealt.or_else(|| self.equivocation().map(|(_, proof)| proof)).map(|proof| Reply::Fault(Box::new(proof)))
     }
 
-    /// Keeps evidence of every dealing that anybody can see is none, or is not the one that was committed to.
+    /// Keeps evidence of every dealing that anybody can see is none, or is not the one that was committed to, or that a secret which
+    /// was shown opens to a wrong share.
     fn look_at_dealings(&mut self) -> Result<(), StoreError> {
         for dealer in self.board.context().threshold().indices() {
             if let Some(broken) = self.board.broken_commitment(dealer)
@@ -195,11 +206,12 @@ impl Carrier {
                 self.keep_dealing(dealer, Proof::MalformedDealing(proof), what)?;
             }
         }
-        Ok(())
+        // Of those that came after the complaint, too.
+        self.open_the_others()
     }
 
-    /// Keeps what a member shows about its share in a dealing, if the Court would convict a member of this ceremony by it.
-    fn take_complaint(&mut self, opened: OpenedDealing) -> Result<Result<bool, String>, StoreError> {
+    /// Keeps what the member `from` shows about a share in a dealing, if the Court would convict a member of this ceremony by it.
+    fn take_complaint(&mut self, from: ShareIndex, opened: OpenedDealing) -> Result<Result<bool, String>, StoreError> {
         let context = self.board.context();
         let (about, ours) = ((opened.dealing.key_id, opened.dealing.attempt), (context.key_id(), context.attempt()));
         if about != ours {
@@ -220,19 +232,22 @@ impl Carrier {
         };
         let new = !self.convicted.contains_key(&dealer);
         self.keep_dealing(dealer, proof, cheated(recipient))?;
-        self.open_the_others(&opened)?;
+        self.opened.insert(from, opened);
+        self.open_the_others()?;
         Ok(Ok(new))
     }
 
     /// A member complains about one dealing; its secret opens what all others sent it too, and whoever else cheated it must not get
     /// away.
-    fn open_the_others(&mut self, opened: &OpenedDealing) -> Result<(), StoreError> {
-        for dealer in self.board.context().threshold().indices() {
-            let dealing = self.board.message(Round::Dealing, dealer).and_then(SignedDealing::of);
-            let Some(dealing) = dealing.filter(|_| !self.convicted.contains_key(&dealer)) else { continue };
-            let proof = Proof::BadDealing(OpenedDealing { dealing, ..opened.clone() });
-            if EvidenceFile::new(self.board.context().domain(), self.court, proof.clone()).verify().is_ok() {
-                self.keep_dealing(dealer, proof, cheated(opened.recipient))?;
+    fn open_the_others(&mut self) -> Result<(), StoreError> {
+        for opened in self.opened.clone().into_values() {
+            for dealer in self.board.context().threshold().indices() {
+                let dealing = self.board.message(Round::Dealing, dealer).and_then(SignedDealing::of);
+                let Some(dealing) = dealing.filter(|_| !self.convicted.contains_key(&dealer)) else { continue };
+                let proof = Proof::BadDealing(OpenedDealing { dealing, ..opened.clone() });
+                if EvidenceFile::new(self.board.context().domain(), self.court, proof.clone()).verify().is_ok() {
+                    self.keep_dealing(dealer, proof, cheated(opened.recipient))?;
+                }
             }
         }
         Ok(())
@@ -269,7 +284,7 @@ impl Carrier {
             }
         }
         if let Some(opened) = answer.complaint {
-            match self.take_complaint(opened)? {
+            match self.take_complaint(index, opened)? {
                 Ok(new) => news |= new,
                 Err(reason) => said.rejected = Some(reason),
             }
@@ -424,6 +439,8 @@ mod tests {
 
     use super::*;
     use crate::app::SCHEMA;
+    use crate::status::CeremonyStatus;
+    use crate::workers;
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const N: u8 = 4;
@@ -712,6 +729,83 @@ mod tests {
         for row in evidence {
             serde_json::from_value::<EvidenceFile>(row.body).unwrap().verify().unwrap();
         }
+    }
+
+    #[test]
+    fn a_dealing_that_comes_after_the_complaint_is_opened_too() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let bad = |number: u8| dealing_of(number, 0, &cluster.servers[usize::from(number) - 1].signer, flip);
+        assert_eq!(complains(&mut carrier, complaint(&bad(2))), None);
+        let honest = dealing_of(1, 0, &cluster.servers[0].signer, |_| ());
+        carrier.give([honest, bad(4)]).unwrap();
+        let evidence = cluster.store.newest_evidence(10).unwrap();
+        let found: Vec<_> = evidence.iter().rev().map(|it| it.server_id.as_deref().unwrap()).collect();
+        assert_eq!(found, ["102", "104"], "and not the honest first member");
+    }
+
+    /// The second member cheats the first and the fourth the third, which are real; both have revealed their dealings.
+    fn two_are_cheated(cluster: &Cluster) -> Vec<SignedMessage> {
+        for honest in [1, 3] {
+            let party = Party::start(cluster.context.clone(), index(honest), secret(honest));
+            *cluster.servers[usize::from(honest) - 1].party.lock().unwrap() = party;
+        }
+        let mut board = Board::new(cluster.context.clone());
+        let relay = |board: &mut Board| {
+            for honest in [0, 2, 0, 2] {
+                let carried = board.messages().filter(|message| message.round() != Round::Dealing).cloned();
+                let request = AdvanceRequest { key_id: 9, attempt: 0, messages: carried.collect() };
+                for message in cluster.servers[honest].answer(request).messages {
+                    board.accept(message).unwrap();
+                }
+            }
+        };
+        let cheats: [(u8, fn(&mut DealingBody)); 2] = [(2, |it| it.shares[31] ^= 1), (4, flip)];
+        let signer = |dealer: u8| &cluster.servers[usize::from(dealer) - 1].signer;
+        let say = |dealer, body| SignedMessage::sign(&DOMAIN, signer(dealer), (9, 0, index(dealer)), body);
+        let dealings = cheats.map(|(dealer, change)| dealing_of(dealer, 0, signer(dealer), change));
+        for (dealing, (dealer, _)) in dealings.iter().zip(cheats) {
+            let public_key = secret(dealer).public_key().to_vec();
+            board.accept(say(dealer, Body::OneTimeKey(OneTimeKeyBody { public_key }))).unwrap();
+            let dealing_hash = dealing.digest(&DOMAIN);
+            board.accept(say(dealer, Body::DealingCommitment(DealingCommitmentBody { dealing_hash }))).unwrap();
+        }
+        relay(&mut board);
+        let set = board.message(Round::CommitmentSet, index(1)).unwrap().body.clone();
+        for (dealer, _) in cheats {
+            board.accept(say(dealer, set.clone())).unwrap();
+        }
+        relay(&mut board);
+        for dealing in dealings {
+            board.accept(dealing).unwrap();
+        }
+        board.messages().cloned().collect()
+    }
+
+    #[tokio::test]
+    async fn a_member_that_comes_after_the_ceremony_failed_still_convicts_whoever_cheated_it() {
+        let cluster = cluster(|_| Vec::new());
+        let messages = two_are_cheated(&cluster);
+        let mut carrier = cluster.carrier();
+        carrier.give(messages).unwrap();
+        assert!(matches!(carrier.standing(), Standing::Waiting { round: Round::Acknowledgement, .. }));
+        let found = || {
+            let evidence = cluster.store.newest_evidence(10).unwrap();
+            evidence.into_iter().rev().map(|it| it.server_id.unwrap()).collect::<Vec<_>>()
+        };
+        cluster.servers[0].start();
+        let done = Arc::new(tokio::sync::Notify::new());
+        let worker = workers::carry(carrier, CeremonyStatus::default(), Duration::from_millis(20), done.clone());
+        done.notified().await;
+        assert_eq!((worker.state().status.state.as_str(), found()), ("failed", vec!["102".to_owned()]));
+        cluster.servers[2].start();
+        for _ in 0..600 {
+            if found().len() == 2 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(found(), ["102", "104"]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::store::{Store, StoreError};
 
 /// Longest pause between two visits to servers that have nothing new.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Visits after a ceremony failed: who else cheated in it is found by what others still have to show.
+const VISITS_AFTER_FAILURE: u32 = 12;
 /// Pause before members whose partials were wrong are asked once more because nobody else is left.
 const SECOND_CHANCE: Duration = Duration::from_secs(30);
 
@@ -61,7 +63,7 @@ pub struct CeremonyState {
     pub unacknowledged: Vec<ShareIndex>,
 }
 
-/// Carries `carrier` until its transcript is complete or it failed; `done` is told of either.
+/// Carries `carrier` until its transcript is complete, or some visits more once it failed; `done` is told of either.
 #[must_use]
 pub fn carry(
     mut carrier: Carrier,
@@ -72,13 +74,20 @@ pub fn carry(
     let state = Arc::new(Mutex::new(CeremonyState { status, ..CeremonyState::default() }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
-        let mut wait = pause;
+        let (mut wait, mut left) = (pause, VISITS_AFTER_FAILURE);
         loop {
             let visited = carrier.round().await;
-            let over = report(&carrier, &shared, visited.as_ref().err());
-            if over {
-                done.notify_one();
-                return;
+            match report(&carrier, &shared, visited.as_ref().err()) {
+                Course::Open => {}
+                Course::Complete => return done.notify_one(),
+                // A member that is cheated by another dealer may come with that only now, and each complaint is evidence.
+                Course::Failed if left == 0 => return,
+                Course::Failed => {
+                    if left == VISITS_AFTER_FAILURE {
+                        done.notify_one();
+                    }
+                    left -= 1;
+                }
             }
             match visited {
                 Ok(true) => wait = pause,
@@ -92,8 +101,18 @@ pub fn carry(
     Worker { state, task }
 }
 
-/// Writes down where the ceremony stands; `true` if it is over.
-fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&StoreError>) -> bool {
+/// What a ceremony can still come to.
+enum Course {
+    /// Messages are missing.
+    Open,
+    /// A key.
+    Complete,
+    /// More evidence, but no key.
+    Failed,
+}
+
+/// Writes down where the ceremony stands.
+fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&StoreError>) -> Course {
     let standing = carrier.standing();
     let (waiting_for, reported) = (carrier.waiting_for(), carrier.reported_failures());
     let mut state = lock(state);
@@ -113,14 +132,16 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
             state.unacknowledged = if last { missing } else { Vec::new() };
             state.status.state = "waiting".to_owned();
             state.status.round = Some(round.name().to_owned());
-            false
+            Course::Open
         }
         Standing::Failed(reason) => {
-            tracing::warn!(key_id = key, attempt, reason, "a ceremony failed");
+            if state.status.failure.as_ref() != Some(&reason) {
+                tracing::warn!(key_id = key, attempt, reason, "a ceremony failed");
+            }
             state.status.state = "failed".to_owned();
             state.status.failure = Some(reason);
             state.unacknowledged.clear();
-            true
+            Course::Failed
         }
         Standing::Complete(transcript) => {
             tracing::info!(key_id = key, attempt, "all members acknowledged one transcript");
@@ -128,7 +149,7 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
             state.status.round = None;
             state.transcript = Some(transcript);
             state.unacknowledged.clear();
-            true
+            Course::Complete
         }
     }
 }

@@ -92,9 +92,7 @@ impl Ceremonies<'_> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
         let row = self.row(drawn)?;
         let me = row.index;
-        if let Some((reason, what_to_do)) = row.sits_out {
-            return Ok(sitting_out(me, reason, what_to_do, row.complaint));
-        }
+        // None once it is erased: then the member remembers what it saw, and does nothing any more.
         let secret = row.sealed.map(|sealed| self.sealer.open(key_id, attempt, &sealed)).transpose()?;
         let stored = self.store.messages(key_id, attempt, &drawn.committee)?;
         // What was said here is signed by them, and so is the acknowledgement that a challenge asks for: whoever changes its
@@ -104,6 +102,9 @@ impl Ceremonies<'_> {
             signers => drawn.context.with_signers(signers)?,
         };
         let mut member = Member::resume(context, me, secret, stored).map_err(CeremonyError::Mixed)?;
+        if let Some((reason, what_to_do)) = row.sits_out {
+            return Ok(sitting_out(&member, reason, what_to_do, row.complaint));
+        }
         let before = member.phase();
         let received = take(&mut member, messages);
         let step = member.step(self.signer)?;
@@ -117,7 +118,7 @@ impl Ceremonies<'_> {
         self.store.record(key_id, attempt, &drawn.committee, step)?;
         log_progress(&member, before);
         Ok(match complaint {
-            Some((opened, (reason, what_to_do))) => sitting_out(me, reason, what_to_do, Some(opened.clone())),
+            Some((opened, (reason, what_to_do))) => sitting_out(&member, reason, what_to_do, Some(opened.clone())),
             None => answer(&member),
         })
     }
@@ -211,19 +212,21 @@ fn answer(member: &Member) -> AdvanceResponse {
     }
 }
 
-/// For ever: what is said here is stored.
+/// For ever: what is said here is stored. With what others said, as a relayer that was kept from it until now finds only by it whom
+/// else the secret in the complaint convicts; and never with anything of its own, as the acknowledgement would be.
 fn sitting_out(
-    me: ShareIndex,
+    member: &Member,
     reason: String,
     what_to_do: String,
     complaint: Option<OpenedDealing>,
 ) -> AdvanceResponse {
     let dealer = complaint.as_ref().and_then(|it| ShareIndex::new(it.dealing.index).ok());
+    let others = member.told().into_iter().filter(|message| message.index != member.me());
     AdvanceResponse {
-        messages: Vec::new(),
+        messages: others.cloned().collect(),
         phase: Phase::Failed,
         waiting_for: Vec::new(),
-        failure: Some(FailureReport { culprit: Some(dealer.unwrap_or(me)), reason, what_to_do }),
+        failure: Some(FailureReport { culprit: Some(dealer.unwrap_or(member.me())), reason, what_to_do }),
         complaint,
     }
 }
@@ -414,13 +417,21 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(cheated.advance(&drawn, carried.clone()).unwrap(), answers[1]);
         }
+        // Who hears of it first from this server learns what all others dealt, and so whom else the secret convicts.
+        let two = ShareIndex::new(2).unwrap();
+        let mut asked = Board::new(drawn.context.clone());
+        for message in &answers[1].messages {
+            assert_ne!(message.index, two, "nothing of its own, as its acknowledgement would be");
+            asked.accept(message.clone()).unwrap();
+        }
+        assert_eq!(asked.missing(Round::Dealing), [two]);
         // Without what it was found by.
         let file = rusqlite::Connection::open(cheated.folder.path().join("server.db")).unwrap();
         file.execute("DELETE FROM message", []).unwrap();
         drop(file);
         let answer = cheated.advance(&drawn, Vec::new()).unwrap();
-        assert_eq!(answer, answers[1]);
-        assert!(answer.messages.is_empty() && answer.phase == Phase::Failed);
+        assert_eq!(answer, AdvanceResponse { messages: Vec::new(), ..answers[1].clone() });
+        assert_eq!(answer.phase, Phase::Failed);
         assert!(cheated.store(9).shares(KEY).unwrap().is_empty());
     }
 
