@@ -760,7 +760,8 @@ mod tests {
                 }
             }
         };
-        let cheats: [(u8, fn(&mut DealingBody)); 2] = [(2, |it| it.shares[31] ^= 1), (4, flip)];
+        type Cheat = fn(&mut DealingBody);
+        let cheats: [(u8, Cheat); 2] = [(2, |it| it.shares[31] ^= 1), (4, flip)];
         let signer = |dealer: u8| &cluster.servers[usize::from(dealer) - 1].signer;
         let say = |dealer, body| SignedMessage::sign(&DOMAIN, signer(dealer), (9, 0, index(dealer)), body);
         let dealings = cheats.map(|(dealer, change)| dealing_of(dealer, 0, signer(dealer), change));
