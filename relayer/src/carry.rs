@@ -636,8 +636,6 @@ mod tests {
         assert!(carrier.said(index(1)).unwrap().rejected.is_some());
     }
 
-    type Change = fn(&mut DealingBody);
-
     fn secret(member: u8) -> OneTimeSecret {
         OneTimeSecret::from_bytes(&[member; 32]).unwrap()
     }
@@ -762,7 +760,8 @@ mod tests {
                 }
             }
         };
-        let cheats: [(u8, Change); 2] = [(2, |it| it.shares[31] ^= 1), (4, flip)];
+        type Cheat = fn(&mut DealingBody);
+        let cheats: [(u8, Cheat); 2] = [(2, |it| it.shares[31] ^= 1), (4, flip)];
         let signer = |dealer: u8| &cluster.servers[usize::from(dealer) - 1].signer;
         let say = |dealer, body| SignedMessage::sign(&DOMAIN, signer(dealer), (9, 0, index(dealer)), body);
         let dealings = cheats.map(|(dealer, change)| dealing_of(dealer, 0, signer(dealer), change));
@@ -845,6 +844,7 @@ mod tests {
 
     #[test]
     fn a_malformed_dealing_is_found_without_anybodys_help_also_after_a_crash_before_it_was_looked_at() {
+        type Change = fn(&mut DealingBody);
         let changes: [(Change, Option<&str>); 5] = [
             (|_| (), None),
             (|it| it.commitments.truncate(256), Some("a field of the wrong length")),
