@@ -14,6 +14,7 @@
 //! | [`court`], [`acknowledgements`] | evidence and challenges as calls of the Court |
 //! | [`intents`] | transactions that happen once, across crashes, reorgs and rivals |
 pub mod acknowledgements;
+pub mod answers;
 pub mod bindings;
 pub mod court;
 pub mod deployment;

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::Address;
 use stkr_chain::acknowledgements;
+use stkr_chain::answers::Answer;
 use stkr_chain::court::answered_in;
 use stkr_chain::types::{PoolState, ServerStatus};
 use stkr_protocol::evidence::Fault;
@@ -31,10 +32,10 @@ use crate::view::{AcknowledgementChallenge, Asked, Ceremony, Challenge, KeyPhase
 
 /// Blocks of a day: the time in which a challenge is answered, and over which the gas of answers is bounded.
 pub const DAY: u64 = 7_200;
-/// Gas that an answer is taken to cost until it is in a block; `Court.ANSWER_GAS`.
-pub const ANSWER_GAS: u64 = 120_000;
-/// The same of an answer to who is asked for an acknowledgement: the dearest shows a proof of possession that is none.
-pub const ACKNOWLEDGEMENT_GAS: u64 = 280_000;
+/// Gas that an answer is taken to cost until it is in a block.
+pub const ANSWER_GAS: u64 = Answer::Signature.gas();
+/// The same of an answer to who is asked for an acknowledgement.
+pub const ACKNOWLEDGEMENT_GAS: u64 = Answer::Acknowledgement.gas();
 const SECONDS_PER_BLOCK: u64 = 12;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
 const TIME_TO_ASK: u64 = 25 * 3600;

@@ -13,6 +13,7 @@ use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider as _;
 use stkr_chain::acknowledgements as asked_members;
+use stkr_chain::answers::Answer;
 use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
@@ -749,7 +750,7 @@ impl Engine {
         Ok((self.job(pool_id, *key_id, live)?, index))
     }
 
-    /// The challenge of a silent member. With twice the fee of now it stays good while the base fee grows.
+    /// The challenge of a silent member.
     async fn question(&mut self, step: String, (key_id, index, root): &Asked) -> Result<Option<Call>, ChainError> {
         let of = self.picture.view.keys.get(key_id).and_then(|key| match &key.phase {
             KeyPhase::Live(live) => self.committee(key, live).ok(),
@@ -759,7 +760,7 @@ impl Engine {
         let Some(holder) = Holder::of(&committee, index) else { return Ok(None) };
         let fee = match self.is_under_way(&step)? {
             true => U256::ZERO,
-            false => self.answer_fee().await?.saturating_mul(U256::from(2)),
+            false => self.fee_of(Answer::Signature).await?,
         };
         Ok(Some(court::challenge(self.parts.deployment.court, (*key_id, index, *root), &holder, fee)))
     }
@@ -770,12 +771,11 @@ impl Engine {
         Ok(self.parts.intents.of_step(step)?.iter().any(|intent| !intent.state.is_over()))
     }
 
-    async fn answer_fee(&self) -> Result<U256, ChainError> {
+    /// Twice the least fee of now: it stays enough while the base fee doubles.
+    async fn fee_of(&self, answer: Answer) -> Result<U256, ChainError> {
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.parts.endpoints {
-            let contract = Court::new(self.parts.deployment.court, endpoint.provider());
-            let asked = async { contract.answerFee().call().await };
-            match stkr_chain::endpoint::ask_contract("reading the fee of a challenge", asked).await {
+            match answer.fee_now(endpoint.provider()).await.map(|fee| fee.saturating_mul(U256::from(2))) {
                 Ok(fee) => return Ok(fee),
                 Err(error) => last = error,
             }

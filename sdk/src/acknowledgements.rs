@@ -10,6 +10,7 @@ use alloy::{
 };
 use stkr_chain::{
     acknowledgements::{self, Asked, Shown},
+    answers::Answer,
     bindings::Acknowledgements,
     reader::committee_hash,
 };
@@ -115,7 +116,7 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn least_acknowledgement_fee(&self) -> Result<U256, StkrError> {
-        self.asking().answerFee().call().await.map_err(call("reading the fee of a challenge"))
+        self.fee_of(Answer::Acknowledgement).await
     }
 
     /// Asks on the chain; resolves to the last unix time (seconds) for an answer. `fee` as in [`Challenges::open`].

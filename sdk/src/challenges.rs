@@ -13,6 +13,7 @@ use alloy::{
 use serde::Serialize;
 use stkr_chain::{
     LiveKey, Member,
+    answers::Answer,
     bindings::{Acknowledgements, Court, KeyRegistry, Micropools},
     court,
 };
@@ -165,7 +166,13 @@ impl<'a, P: Provider> Challenges<'a, P> {
         let head = self.0.provider().get_block(BlockId::latest()).await.map_err(rpc("reading the latest block"))?;
         let header =
             head.ok_or_else(|| StkrError::NotReady { reason: "the endpoint has no latest block".into() })?.header;
-        Ok(Now { block: header.number, timestamp: header.timestamp })
+        let base_fee = header.base_fee_per_gas.unwrap_or_default();
+        Ok(Now { block: header.number, timestamp: header.timestamp, base_fee })
+    }
+
+    /// Not asked of the contract: see [`Answer::fee`].
+    pub(crate) async fn fee_of(&self, answer: Answer) -> Result<U256, StkrError> {
+        Ok(answer.fee(self.now().await?.base_fee))
     }
 
     /// The newest challenge to the server to sign `signing_root` with the key.
@@ -234,7 +241,7 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn least_fee(&self) -> Result<U256, StkrError> {
-        self.court().answerFee().call().await.map_err(call("reading the fee of a challenge"))
+        self.fee_of(Answer::Signature).await
     }
 
     /// Asks on the chain; resolves to the last block for an answer. Without `fee` (wei) a fee half above the least one of now, which
@@ -360,6 +367,8 @@ pub(crate) struct Now {
     pub(crate) block: u64,
     /// Unix time, seconds.
     pub(crate) timestamp: u64,
+    /// Wei per gas.
+    pub(crate) base_fee: u64,
 }
 
 /// From the Court's events to challenges; of one question one is open at a time.
@@ -557,11 +566,12 @@ mod tests {
             log(void.encode_log_data(), 104),
             challenged(4, 105),
         ];
-        let states: Vec<(u8, ChallengeState, Option<u8>)> = fold(&logs, Now { block: 110, timestamp: 5_000 })
-            .unwrap()
-            .iter()
-            .map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31])))
-            .collect();
+        let states: Vec<(u8, ChallengeState, Option<u8>)> =
+            fold(&logs, Now { block: 110, timestamp: 5_000, base_fee: 0 })
+                .unwrap()
+                .iter()
+                .map(|it| (it.index, it.state, it.ended_by.map(|hash| hash[31])))
+                .collect();
         let expected = [
             (1, ChallengeState::Answered, Some(4)),
             (2, ChallengeState::Unanswered, Some(103)),

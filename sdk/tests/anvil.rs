@@ -23,7 +23,7 @@ use common::{Chain, wallet};
 use serde_json::{Value, json};
 use stkr_sdk::{
     Block, Body, Class, ContractError, Cursor, KeyState, PoolState, ServerStatus, Start, Stkr, StkrError, Update,
-    Watch, amount, bindings::Micropools::MicropoolsEvents,
+    Watch, amount, bindings::Acknowledgements, bindings::Court, bindings::Micropools::MicropoolsEvents,
 };
 
 #[tokio::test]
@@ -204,6 +204,33 @@ async fn a_write_that_a_reorg_drops_before_it_is_deep_enough_is_sent_again() {
     let receipt = sent.unwrap().receipt;
     assert_eq!((receipt.block_number, chain.provider.get_block_number().await.unwrap()), (Some(included), head));
     assert_eq!(chain.provider.get_transaction_count(alice.address()).await.unwrap(), 1, "the same bytes, once");
+}
+
+/// The SDK works the fee out by itself: many nodes let a contract that is asked see a base fee of 0. Anvil shows it the real one.
+#[tokio::test]
+async fn what_a_question_costs_follows_the_base_fee_as_the_contracts_see_it_in_a_block() {
+    let chain = Chain::start().await;
+    let stkr = chain.stkr().await;
+    let (challenges, deployment) = (stkr.challenges(), &chain.deployment);
+    let court = Court::new(deployment.court, &chain.provider);
+    let of_ceremonies = Acknowledgements::new(deployment.acknowledgements(), &chain.provider);
+    for gwei in [1, 50] {
+        let set = async || {
+            let base_fee = json!([amount::gwei(gwei)]);
+            let _: Value =
+                chain.provider.raw_request("anvil_setNextBlockBaseFeePerGas".into(), base_fee).await.unwrap();
+        };
+        // Of the head, and of the block in which calls may run.
+        set().await;
+        chain.mine(1).await;
+        set().await;
+        let least = challenges.least_fee().await.unwrap();
+        assert_eq!(least, amount::gwei(120_000 * (2 * gwei + 1)));
+        assert_eq!(court.answerFee().call().await.unwrap(), least);
+        let least = challenges.least_acknowledgement_fee().await.unwrap();
+        assert_eq!(least, amount::gwei(280_000 * (2 * gwei + 1)));
+        assert_eq!(of_ceremonies.answerFee().call().await.unwrap(), least);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use alloy::primitives::U256;
 use stkr_chain::ChainError;
 use stkr_chain::acknowledgements::{self, Asked, Shown};
-use stkr_chain::bindings::Acknowledgements;
+use stkr_chain::answers::Answer;
 use stkr_chain::intents::Call;
 use stkr_core::{ShareIndex, Threshold};
 use stkr_protocol::ceremony::{Context, MemberId};
@@ -136,7 +136,7 @@ impl Engine {
         };
         let fee = match self.is_under_way(&step)? {
             true => U256::ZERO,
-            false => self.acknowledgement_fee().await?.saturating_mul(U256::from(2)),
+            false => self.fee_of(Answer::Acknowledgement).await?,
         };
         Ok(acknowledgements::challenge(self.parts.deployment.acknowledgements(), &shown, fee))
     }
@@ -148,18 +148,5 @@ impl Engine {
         let stored = stored.ok_or("this relayer has no message of it")?;
         let messages = self.parts.store.messages(key_id, attempt, stored).map_err(|error| error.to_string())?;
         Shown::of(committee, &messages, index).ok_or_else(|| "this relayer lacks messages of it".to_owned())
-    }
-
-    async fn acknowledgement_fee(&self) -> Result<U256, ChainError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in &self.parts.endpoints {
-            let contract = Acknowledgements::new(self.parts.deployment.acknowledgements(), endpoint.provider());
-            let asked = async { contract.answerFee().call().await };
-            match stkr_chain::endpoint::ask_contract("reading the fee of a challenge", asked).await {
-                Ok(fee) => return Ok(fee),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 }

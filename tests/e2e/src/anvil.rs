@@ -119,6 +119,11 @@ pub async fn fund(provider: &impl Provider, account: Address, wei: U256) -> Resu
     Ok(provider.raw_request::<_, ()>("anvil_setBalance".into(), (account, wei)).await?)
 }
 
+/// Sets the base fee (wei per gas) of the next block.
+pub async fn base_fee(provider: &impl Provider, wei: u64) -> Result<()> {
+    Ok(provider.raw_request::<_, ()>("anvil_setNextBlockBaseFeePerGas".into(), (U256::from(wei),)).await?)
+}
+
 /// Mines `blocks` blocks at once.
 pub async fn mine(provider: &impl Provider, blocks: u64) -> Result<()> {
     Ok(provider.raw_request::<_, ()>("anvil_mine".into(), (U256::from(blocks),)).await?)

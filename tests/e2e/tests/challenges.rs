@@ -17,6 +17,9 @@ use stkr_protocol::evidence::SignedEnvelope;
 use stkr_protocol::sign::SignedPartial;
 use stkr_sdk::{ChallengeState, HistoryEntry, Incident};
 
+/// Wei per gas of a base fee that is far above those of an idle chain.
+const DEAR: u64 = 50_000_000_000;
+
 /// `stkr --json` as a stranger with nothing but a key file and an endpoint: exit code and what it printed.
 fn stkr(network: &Network, args: &[&str]) -> Result<(Option<i32>, Value)> {
     let output = Command::new(binary("stkr")?)
@@ -210,9 +213,30 @@ async fn a_relayer_that_may_asks_members_that_hold_a_deposit_up_and_proves_their
     network.event::<Micropools::DepositOrdered>(micropools, pool).await?;
     let (sdk, rpc) = (network.stkr().await?, network.provider()?);
     assert_eq!(sdk.challenges().list().await?, [], "they have time");
+    let least = sdk.challenges().least_fee().await?;
+    // Both questions wait for gas money with the fee of now, and the base fee rises until that is far too little.
+    let key_file = std::fs::read_to_string(network.relayers[0].dir.join("gas.key"))?;
+    let account = key_file.trim().parse::<PrivateKeySigner>()?.address();
+    anvil::fund(&rpc, account, U256::ZERO).await?;
     anvil::mine(&rpc, 110).await?;
+    let waiting = || async {
+        let intents = network.relayer_json(0, "/v1/intents?limit=1000").await?["intents"].clone();
+        let waits = |it: &&Value| {
+            it["intent"].as_str().is_some_and(|it| it.starts_with("challenge_silent/")) && it["state"] == "waiting"
+        };
+        Ok(intents.as_array().is_some_and(|all| all.iter().filter(waits).count() == 2))
+    };
+    network.until("both questions wait for money", waiting).await?;
+    anvil::base_fee(&rpc, DEAR).await?;
+    anvil::mine(&rpc, 1).await?;
+    anvil::fund(&rpc, account, U256::from(10).pow(U256::from(20))).await?;
     let asked = async || eyre::Ok(sdk.challenges().list().await?);
-    network.until("both are asked on the chain", || async { Ok(asked().await?.len() == 2) }).await?;
+    let both = || async {
+        anvil::base_fee(&rpc, DEAR).await?;
+        Ok(asked().await?.len() == 2)
+    };
+    network.until("both are asked on the chain for what that costs now", both).await?;
+    ensure!(asked().await?.iter().all(|it| it.fee > least * U256::from(10)), "{least}: {:?}", asked().await?);
     let mut servers: Vec<u32> = asked().await?.iter().map(|it| it.server_id).collect();
     servers.sort_unstable();
     let mut expected = silent;
