@@ -19,6 +19,7 @@ import {
     ShareHolder
 } from "../interfaces/ICourt.sol";
 import {IKeyConsumer, IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
+import {IResharing} from "../interfaces/IResharing.sol";
 import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
 import {Acknowledgements} from "./Acknowledgements.sol";
 import {Evidence} from "./Evidence.sol";
@@ -76,6 +77,7 @@ contract Court is ICourt {
     uint64 public immutable GENESIS_TIME;
     IKeyRegistry private immutable KEYS;
     IServerRegistry private immutable SERVERS;
+    IResharing private immutable RESHARING;
     /// @inheritdoc ICourt
     IAcknowledgements public immutable ACKNOWLEDGEMENTS;
     /// EIP-712 domain of all evidence, and the chain of which it is: a proof of a ceremony then asks the key registry nothing.
@@ -100,6 +102,7 @@ contract Court is ICourt {
         require(court == address(this), ForeignServerRegistry(address(servers), court));
         KEYS = keys;
         SERVERS = servers;
+        RESHARING = keys.RESHARING();
         ACKNOWLEDGEMENTS = new Acknowledgements(keys, servers);
         DOMAIN = keys.domainSeparator();
         CHAIN_ID = block.chainid;
@@ -240,14 +243,16 @@ contract Court is ICourt {
         ShareHolder calldata holder
     ) external payable {
         UnansweredChallenge.requireOwed(KEYS, keyId, signingRoot);
-        _requireLeaf(keyId, index, signer, holder);
+        uint32 committeeEpoch = RESHARING.servingEpoch(keyId, block.timestamp);
+        _requireLeaf(keyId, committeeEpoch, index, signer, holder);
         uint256 required = answerFee();
         require(msg.value >= required, FeeTooSmall(msg.value, required));
         bytes32 id = UnansweredChallenge.idOf(keyId, index, signingRoot);
         require(_challenges[id].challenger == address(0), AlreadyChallenged(id));
-        uint64 deadline = SafeCast.toUint64(block.number) + CHALLENGE_BLOCKS;
+        uint32 deadline = SafeCast.toUint32(block.number + CHALLENGE_BLOCKS);
         _challenges[id] = Challenge({
             challenger: msg.sender,
+            committeeEpoch: committeeEpoch,
             deadline: deadline,
             server: holder.server,
             signer: signer,
@@ -286,12 +291,14 @@ contract Court is ICourt {
         UnansweredChallenge.judge(it, id);
         delete _challenges[id];
         feesOf[it.challenger] += it.fee;
-        if (!UnansweredChallenge.isOwed(KEYS, keyId)) {
+        if (!UnansweredChallenge.isOwedBy(KEYS, RESHARING, keyId, it.committeeEpoch)) {
             emit ChallengeVoid(keyId, index, signingRoot);
             return;
         }
         bytes32 evidence = keccak256(abi.encode(id, it.deadline));
-        _punish(_upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
+        Upheld memory upheld = _upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence);
+        upheld.committeeEpoch = it.committeeEpoch;
+        _punish(upheld, it.challenger);
     }
 
     /// @inheritdoc ICourt
@@ -340,22 +347,24 @@ contract Court is ICourt {
 
     // ----------------------------------------------------------------------------------- internal: who signed
 
-    /// @dev The leaf names the signer, so only the holder of the share answers for what was signed with it. Committees are not
-    /// reshared yet: 0 is the only epoch whose root there is, and what names another is never judged by it.
+    /// @dev The leaf names the signer, so only the holder of the share answers for what was signed with it; of a committee that was
+    /// reshared away too.
     function _requireHolder(Envelope calldata envelope, ShareHolder calldata holder, address signer)
         private
         view
     {
-        require(envelope.committeeEpoch == 0, WrongCommitteeEpoch(envelope.keyId, envelope.committeeEpoch));
-        _requireLeaf(envelope.keyId, envelope.index, signer, holder);
+        _requireLeaf(envelope.keyId, envelope.committeeEpoch, envelope.index, signer, holder);
     }
 
-    function _requireLeaf(uint256 keyId, uint8 index, address signer, ShareHolder calldata holder)
-        private
-        view
-    {
+    function _requireLeaf(
+        uint256 keyId,
+        uint32 committeeEpoch,
+        uint8 index,
+        address signer,
+        ShareHolder calldata holder
+    ) private view {
         require(
-            KEYS.isShareLeaf(keyId, holder.leaf(index, signer), holder.proof),
+            KEYS.isShareLeaf(keyId, committeeEpoch, holder.leaf(index, signer), holder.proof),
             NotShareHolder(keyId, index, holder.server, signer)
         );
     }

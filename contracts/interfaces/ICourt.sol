@@ -108,7 +108,9 @@ struct Challenge {
     /// Who asked, gets the fee back if there is no answer, and the bounty if that is a fault. Zero: no such challenge is open.
     address challenger;
     /// Number of the last block in which it can be answered.
-    uint64 deadline;
+    uint32 deadline;
+    /// Of the committee whose turn it was when it was asked.
+    uint32 committeeEpoch;
     uint32 server;
     /// Who has to sign the answer: the signer of the share's leaf.
     address signer;
@@ -129,7 +131,7 @@ struct Challenge {
 /// registration), or one that is still to come, is charged once per signed digest.
 ///
 /// Every proof function raises `NotCommitted`, `CommittedInThisBlock` and `BadEvidenceSignature`, those against servers
-/// `WrongCommitteeEpoch` and `NotShareHolder` too; beside them what its own documentation names.
+/// `NotShareHolder` too; beside them what its own documentation names.
 interface ICourt {
     /// @notice Emitted when `commitment` is made.
     event EvidenceCommitted(bytes32 indexed commitment);
@@ -186,7 +188,7 @@ interface ICourt {
         bytes signature,
         bytes partial_
     );
-    /// @notice Emitted when a challenge ends without an answer and without a fault: its key was given up meanwhile.
+    /// @notice Emitted when a challenge ends without an answer and without a fault: its key was given up or reshared meanwhile.
     event ChallengeVoid(uint256 indexed keyId, uint8 indexed index, bytes32 indexed signingRoot);
     /// @notice Emitted when `account` withdraws fees of challenges.
     event FeesPaid(address indexed account, uint256 amount);
@@ -197,10 +199,8 @@ interface ICourt {
     error CommittedInThisBlock(bytes32 commitment);
     /// @notice Raised when the commitment was made already.
     error AlreadyCommitted(bytes32 commitment);
-    /// @notice Raised when key `keyId` had no committee with this number.
-    error WrongCommitteeEpoch(uint256 keyId, uint32 committeeEpoch);
     /// @notice Raised when `signer`, who signed the evidence, and `server` with this share key do not hold share `index` of the
-    /// key: the leaf is not in its root.
+    /// key in the committee epoch that was named: the leaf is not in its root, or there is no such committee.
     error NotShareHolder(uint256 keyId, uint8 index, uint32 server, address signer);
     /// @notice Raised when nobody signed `digest`: no signature of 65 bytes with a low s.
     error BadEvidenceSignature(bytes32 digest);
@@ -362,7 +362,7 @@ interface ICourt {
         bytes calldata secondSignature
     ) external;
 
-    /// @notice Asks the holder of share `index` of a Live key for its partial signature over `signingRoot`, which the chain
+    /// @notice Asks the holder of share `index` of a Live key, in the committee whose turn it is, for its partial signature over `signingRoot`, which the chain
     /// ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
     /// @dev What was not ordered must not be signed and cannot be asked for; so nothing of a dealt key can. Whoever runs the server
     /// has CHALLENGE_BLOCKS to answer, far longer than an order takes to be finalized.
@@ -383,7 +383,7 @@ interface ICourt {
         external;
 
     /// @notice A challenge that nobody answered in time; anyone may say so. The bounty is the challenger's, who needs no
-    /// commitment. If the key was given up meanwhile it is no fault.
+    /// commitment. If the key was given up meanwhile, or another committee serves it, it is no fault.
     /// @dev evidence: keccak256(abi.encode(challenge id, deadline)). The fee goes back to the challenger.
     /// Emitted: `FaultProven`, `FaultRecorded` or `ChallengeVoid`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {IResharing} from "./IResharing.sol";
+
 /// @notice What a key is for. A validator key is held by online servers only; of a withdrawal key so few that all of them together
 /// cannot sign.
 enum KeyKind {
@@ -242,7 +244,7 @@ interface IKeyRegistry {
     function freeSeatsOfUnfinished(uint256 keyId, uint32[] calldata members, bytes32 activeSetHash) external;
 
     /// @notice Frees the seats of a Retired or Burned key EVIDENCE_WINDOW after its end; the leaves rebuild the root.
-    /// @dev Arguments as `KeyFinalised` has them. Emitted: `SeatsFreed`. Raised: `WrongKeyState`, `SeatsReserved`,
+    /// @dev Arguments as `KeyFinalised` has them, or the last `IResharing.Reshared`. Emitted: `SeatsFreed`. Raised: `WrongKeyState`, `SeatsReserved`,
     /// `SeatsAlreadyFreed`, `BadLength`, `WrongCommitment`.
     function freeSeats(
         uint256 keyId,
@@ -303,15 +305,20 @@ interface IKeyRegistry {
     /// @notice Id of the key whose group key hashes (keccak256 of its 128 bytes) to this; 0 for none.
     function keyOfGroupKey(bytes32 groupKeyHash) external view returns (uint256);
 
-    /// @notice Whether `leaf` belongs to the share leaves of the key (until its seats are freed).
+    /// @notice Whether `leaf` belongs to the share leaves of committee `committeeEpoch` of the key; of the first one, 0, until the
+    /// key's seats are freed.
     /// @dev leaf = keccak256(abi.encode(uint256 index, uint256 server, address signer, bytes32[4] share key)), leaves in
     /// index order. Level by level, neighbours are hashed as a pair, the smaller first; the last node of an odd level
     /// moves up as it is. The root is what one node is left of.
-    function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool);
+    function isShareLeaf(uint256 keyId, uint32 committeeEpoch, bytes32 leaf, bytes32[] calldata proof)
+        external
+        view
+        returns (bool);
 
     /// @notice How many members of a Live key may take part (`IServerRegistry.isActive`), against the `threshold` that it
     /// needs. Correct partials of the others still count, so a key signs below it too; but not for long.
-    /// @dev Arguments as `KeyFinalised` has them. Raised: `WrongKeyState`, `BadLength`, `WrongCommitment`.
+    /// @dev Arguments as `KeyFinalised` has them, or the last `IResharing.Reshared`. Raised: `WrongKeyState`, `BadLength`,
+    /// `WrongCommitment`.
     function healthyShares(
         uint256 keyId,
         uint32[] calldata committee,
@@ -321,6 +328,9 @@ interface IKeyRegistry {
 
     /// @notice Most members of a key: 16.
     function MAX_MEMBERS() external view returns (uint8);
+
+    /// @notice Where the key's later committees are made, with the key itself unchanged; deployed by this contract.
+    function RESHARING() external view returns (IResharing);
 
     /// @notice The registry that seats the members.
     function SERVER_REGISTRY() external view returns (address);

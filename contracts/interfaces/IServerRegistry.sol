@@ -99,7 +99,7 @@ interface IServerRegistry {
     error MissingTlsFingerprint();
     /// @notice Raised when a bond is withdrawn while seats are held or before `unbondingEnds`.
     error BondLocked(uint32 id, uint16 seats, uint40 unbondingEnds);
-    /// @notice Raised when anybody but the key registry moves seats.
+    /// @notice Raised when anybody but the key registry and its resharing moves seats.
     error NotKeyRegistry(address caller);
     /// @notice Raised when fewer than `needed` servers of the set can take a seat under the operator cap.
     error NotEnoughServers(uint256 found, uint256 needed);
@@ -219,7 +219,7 @@ interface IServerRegistry {
     /// `LockedOut`, `NotOnline`, `NoFreeSeat`.
     function takeSeats(uint32[] calldata ids) external;
 
-    /// @notice Key registry only: frees one seat of each of `ids`.
+    /// @notice Key registry and resharing only: frees one seat of each of `ids`.
     function freeSeats(uint32[] calldata ids) external;
 
     /// @notice Signers of `ids`, in order. Raised: `MemberNotActive` or `LockedOut` for the first that may not take part.
@@ -260,6 +260,9 @@ interface IServerRegistry {
 
     /// @notice The only account that moves seats.
     function KEY_REGISTRY() external view returns (address);
+
+    /// @notice Where keys get later committees; it takes and frees seats too.
+    function RESHARING() external view returns (address);
 
     /// @notice Most servers an active set holds: a draw walks it, so it is bounded.
     function ACTIVE_SET_CAPACITY() external view returns (uint256);

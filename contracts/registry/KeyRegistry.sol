@@ -9,18 +9,16 @@ import {
     KeyKind,
     KeyState
 } from "../interfaces/IKeyRegistry.sol";
+import {CommitteeRecord, IResharing} from "../interfaces/IResharing.sol";
 import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
 import {BLS12381} from "../libraries/BLS12381.sol";
-import {Scrape} from "../libraries/Scrape.sol";
+import {Committees} from "../libraries/Committees.sol";
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
-import {BlockHeader} from "@openzeppelin/contracts/utils/BlockHeader.sol";
-import {Blockhash} from "@openzeppelin/contracts/utils/Blockhash.sol";
-import {Memory} from "@openzeppelin/contracts/utils/Memory.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+import {Resharing} from "./Resharing.sol";
 
 /// @title Keys nobody holds
 /// @notice Everything a caller needs to know is in `IKeyRegistry`.
@@ -41,7 +39,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     // ---------------------------------------------------------------------------------------------- constants
 
     /// @inheritdoc IKeyRegistry
-    uint8 public constant MAX_MEMBERS = 16;
+    uint8 public constant MAX_MEMBERS = Committees.MAX_MEMBERS;
 
     bytes32 private constant ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
@@ -49,10 +47,6 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     bytes32 private constant DEALT_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "DealtAcknowledgement(address owner,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 historyHash)"
     );
-    uint256 private constant POINT = 128;
-    uint256 private constant SIGNATURE = 65;
-    /// Block hashes the chain knows (EIP-2935).
-    uint256 private constant HISTORY = 8191;
     /// PREVRANDAO of the next block is known to the proposer of this one, who includes the request: two at least.
     uint256 private constant MIN_SEED_DELAY = 2;
     uint256 private constant MAX_SEED_DELAY = 1024;
@@ -62,6 +56,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     uint256 private constant MAX_EVIDENCE_WINDOW = 365 days;
 
     IServerRegistry private immutable SERVERS;
+    /// @inheritdoc IKeyRegistry
+    IResharing public immutable RESHARING;
     /// @inheritdoc IKeyRegistry
     uint48 public immutable SEED_DELAY;
     /// @inheritdoc IKeyRegistry
@@ -96,6 +92,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         _requireBounds(seedDelay, MIN_SEED_DELAY, MAX_SEED_DELAY);
         _requireBounds(evidenceWindow, 0, MAX_EVIDENCE_WINDOW);
         SERVERS = servers;
+        RESHARING = new Resharing(this, servers, seedDelay, evidenceWindow);
         SEED_DELAY = seedDelay;
         EVIDENCE_WINDOW = evidenceWindow;
         _setCeremonyWindow(ceremonyWindow_);
@@ -106,7 +103,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IKeyRegistry
     function request(KeyKind kind, uint8 threshold, uint8 members) external returns (uint256 keyId) {
         require(isConsumer[msg.sender], NotConsumer(msg.sender));
-        require(_isSound(kind, threshold, members), BadThreshold(threshold, members));
+        require(Committees.isSound(kind, threshold, members), BadThreshold(threshold, members));
         bytes memory activeSet = _snapshot(kind, threshold, members);
 
         keyId = ++keyCount;
@@ -129,9 +126,9 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         external
     {
         Key storage it = _inState(keyId, KeyState.Requested);
-        _requireCommitment(_requestCommitment(keccak256(activeSet), kept), it.commitment);
+        Committees.requireCommitment(_requestCommitment(keccak256(activeSet), kept), it.commitment);
         // With the key and the attempt in it, keys that share a seed block get different permutations.
-        bytes32 seed = keccak256(abi.encode(_prevRandao(it.mark, header), keyId, it.attempt));
+        bytes32 seed = keccak256(abi.encode(Committees.prevRandao(it.mark, header), keyId, it.attempt));
         uint32[] memory committee = _join(kept, _drawSeats(keyId, seed, activeSet, kept));
 
         uint48 deadline = _deadline();
@@ -146,10 +143,10 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         Key storage it = _keys[keyId];
         bool drawn = it.state == KeyState.Drawn;
         if (!drawn) _inState(keyId, KeyState.Requested);
-        _requireCommitment(
+        Committees.requireCommitment(
             drawn ? keccak256(abi.encode(members)) : _requestCommitment(activeSetHash, members), it.commitment
         );
-        uint256 until = drawn ? it.mark : it.mark + HISTORY;
+        uint256 until = drawn ? it.mark : it.mark + Committees.HISTORY;
         require((drawn ? block.timestamp : block.number) > until, NotExpired(keyId, until));
 
         (uint32[] memory kept, uint32[] memory lost) = _splitByActivity(members);
@@ -179,18 +176,18 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     ) external {
         Key storage it = _inState(keyId, KeyState.Drawn);
         require(block.timestamp <= it.mark, CeremonyExpired(keyId, it.mark));
-        _requireCommitment(keccak256(abi.encode(committee)), it.commitment);
-        _requireLength(points.length, (committee.length + 1) * POINT);
+        Committees.requireCommitment(keccak256(abi.encode(committee)), it.commitment);
+        Committees.requireLength(points.length, (committee.length + 1) * Committees.POINT);
         address[] memory signers = SERVERS.activeSigners(committee);
-        _requireAcknowledgements(
+        Committees.requireAcknowledgements(
             _acknowledgementDigest(keyId, it, committee, signers, points, dealingsDigest),
             signers,
             acknowledgements
         );
         _takeGroupKey(keyId, points);
-        _requireOnePolynomial(keyId, points, it.threshold);
+        Committees.requireOnePolynomial(keyId, points, it.threshold);
 
-        bytes32 leavesRoot = _leavesRoot(committee, signers, points);
+        bytes32 leavesRoot = Committees.leavesRoot(committee, signers, points);
         it.state = KeyState.Live;
         it.mark = uint48(block.timestamp);
         it.commitment = leavesRoot;
@@ -202,17 +199,20 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IKeyRegistry
     function importDealt(DealtImport calldata dealt) external returns (uint256 keyId) {
         uint8 members = dealt.committee.length.toUint8();
-        require(_isSound(KeyKind.Validator, dealt.threshold, members), BadThreshold(dealt.threshold, members));
-        _requireLength(dealt.points.length, (uint256(members) + 1) * POINT);
+        require(
+            Committees.isSound(KeyKind.Validator, dealt.threshold, members),
+            BadThreshold(dealt.threshold, members)
+        );
+        Committees.requireLength(dealt.points.length, (uint256(members) + 1) * Committees.POINT);
         _requireAscending(dealt.committee);
         address[] memory signers = SERVERS.activeSigners(dealt.committee);
         bytes32 digest = _dealtDigest(dealt, signers);
-        _requireAcknowledgements(digest, signers, dealt.acknowledgements);
+        Committees.requireAcknowledgements(digest, signers, dealt.acknowledgements);
 
         keyId = ++keyCount;
         _takeGroupKey(keyId, dealt.points);
-        _requireOnePolynomial(keyId, dealt.points, dealt.threshold);
-        bytes calldata groupKey = dealt.points[uint256(members) * POINT:];
+        Committees.requireOnePolynomial(keyId, dealt.points, dealt.threshold);
+        bytes calldata groupKey = dealt.points[uint256(members) * Committees.POINT:];
         require(BLS12381.verify(groupKey, digest, dealt.possession), BadPossession(digest));
 
         _storeDealt(keyId, dealt, members, signers);
@@ -261,7 +261,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         // A key that was Live cannot pass: its commitment is a Merkle root (see the head of this contract).
         Key storage it = _inState(keyId, KeyState.Retired);
         require(it.commitment != 0, SeatsAlreadyFreed(keyId));
-        _requireCommitment(
+        Committees.requireCommitment(
             activeSetHash == 0 ? keccak256(abi.encode(members)) : _requestCommitment(activeSetHash, members),
             it.commitment
         );
@@ -279,7 +279,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         require(it.state == KeyState.Retired || it.state == KeyState.Burned, WrongKeyState(keyId, it.state));
         require(it.commitment != 0, SeatsAlreadyFreed(keyId));
         require(block.timestamp >= it.mark, SeatsReserved(keyId, it.mark));
-        _requireLeaves(it, committee, signers, points);
+        _requireNewest(keyId, committee, signers, points);
         _freeSeats(keyId, it, committee);
     }
 
@@ -313,10 +313,17 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc IKeyRegistry
-    function isShareLeaf(uint256 keyId, bytes32 leaf, bytes32[] calldata proof) external view returns (bool) {
+    function isShareLeaf(uint256 keyId, uint32 committeeEpoch, bytes32 leaf, bytes32[] calldata proof)
+        external
+        view
+        returns (bool)
+    {
         // The state is not asked: before Live the commitment is no hash of a pair (see the head of this contract), so nothing
         // but itself leads to it, with an empty proof. A leaf has 224 bytes and an inner node 64: neither passes as the other.
-        return proof.length > 0 && MerkleProof.verifyCalldata(proof, _keys[keyId].commitment, leaf);
+        bytes32 root = committeeEpoch == 0
+            ? _keys[keyId].commitment
+            : RESHARING.committee(keyId, committeeEpoch).leavesRoot;
+        return proof.length > 0 && MerkleProof.verifyCalldata(proof, root, leaf);
     }
 
     /// @inheritdoc IKeyRegistry
@@ -326,12 +333,11 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         address[] calldata signers,
         bytes calldata points
     ) external view returns (uint256 healthy, uint8 threshold) {
-        Key storage it = _inState(keyId, KeyState.Live);
-        _requireLeaves(it, committee, signers, points);
+        _inState(keyId, KeyState.Live);
+        threshold = _requireNewest(keyId, committee, signers, points);
         for (uint256 i; i < committee.length; ++i) {
             if (SERVERS.isActive(committee[i])) ++healthy;
         }
-        threshold = it.threshold;
     }
 
     /// @inheritdoc IKeyRegistry
@@ -360,24 +366,13 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
 
     // ---------------------------------------------------------------------------------------- internal: draw
 
-    /// @dev 2t > n always; for validator keys 2t - n >= 2; and one member may fail.
-    function _isSound(KeyKind kind, uint256 threshold, uint256 members) private pure returns (bool) {
-        uint256 quorums = kind == KeyKind.Validator ? 2 : 1;
-        return members <= MAX_MEMBERS && threshold < members && 2 * threshold >= members + quorums;
-    }
-
-    /// @dev All of a validator key; of a withdrawal key one less than sign, so that all online servers together cannot.
-    function _onlineMembers(KeyKind kind, uint256 threshold, uint256 members) private pure returns (uint256) {
-        return kind == KeyKind.Validator ? members : threshold - 1;
-    }
-
     /// @dev Ids of the active servers that may be drawn: online ones, of a withdrawal key followed by the offline ones.
     function _snapshot(KeyKind kind, uint256 threshold, uint256 members)
         private
         view
         returns (bytes memory activeSet)
     {
-        uint256 online = _onlineMembers(kind, threshold, members);
+        uint256 online = Committees.onlineMembers(kind, threshold, members);
         activeSet = _activeSet(ServerKind.Online, online);
         if (online == members) return activeSet;
         return bytes.concat(activeSet, _activeSet(ServerKind.Offline, members - online));
@@ -388,18 +383,6 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         require(activeSet.length / 4 >= needed, NotEnoughActiveServers(activeSet.length / 4, needed));
     }
 
-    /// @dev PREVRANDAO of block `seedBlock`, from its header.
-    function _prevRandao(uint48 seedBlock, bytes calldata header) private view returns (bytes32) {
-        require(block.number > seedBlock, SeedNotReady(seedBlock, block.number));
-        bytes32 headerHash = keccak256(header);
-        Memory.Slice[] memory fields = BlockHeader.parseHeader(header);
-        uint256 number = BlockHeader.getNumber(fields);
-        require(number == seedBlock, WrongHeader(seedBlock, number));
-        // A block older than HISTORY has hash zero here, which is no header's.
-        require(Blockhash.blockHash(seedBlock) == headerHash, UnknownHeader(seedBlock, headerHash));
-        return BlockHeader.getPrevRandao(fields);
-    }
-
     function _drawSeats(uint256 keyId, bytes32 seed, bytes calldata activeSet, uint32[] calldata kept)
         private
         returns (uint32[] memory)
@@ -407,7 +390,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         Key memory it = _keys[keyId];
         uint256 cap = operatorCap(it.kind, it.threshold, it.members);
         address excluded = IKeyConsumer(it.consumer).excludedOperator(keyId);
-        uint256 online = _onlineMembers(it.kind, it.threshold, it.members);
+        uint256 online = Committees.onlineMembers(it.kind, it.threshold, it.members);
         return SERVERS.drawSeats(seed, activeSet, kept, it.members - kept.length, online, cap, excluded);
     }
 
@@ -477,86 +460,11 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         );
     }
 
-    function _requireAcknowledgements(
-        bytes32 digest,
-        address[] memory signers,
-        bytes calldata acknowledgements
-    ) private pure {
-        _requireLength(acknowledgements.length, signers.length * SIGNATURE);
-        for (uint256 i; i < signers.length; ++i) {
-            // A signer is never zero, so a failed recovery does not match; why it failed does not matter.
-            // slither-disable-next-line unused-return
-            (address recovered,,) =
-                ECDSA.tryRecoverCalldata(digest, acknowledgements[i * SIGNATURE:(i + 1) * SIGNATURE]);
-            // The cast is safe: at most MAX_MEMBERS.
-            require(recovered == signers[i], BadAcknowledgement(uint8(i + 1), recovered, signers[i]));
-        }
-    }
-
     function _takeGroupKey(uint256 keyId, bytes calldata points) private {
-        bytes32 groupKeyHash = keccak256(points[points.length - POINT:]);
+        bytes32 groupKeyHash = keccak256(points[points.length - Committees.POINT:]);
         uint256 owner = keyOfGroupKey[groupKeyHash];
         require(owner == 0, GroupKeyTaken(owner));
         keyOfGroupKey[groupKeyHash] = keyId;
-    }
-
-    function _requireOnePolynomial(uint256 keyId, bytes calldata points, uint8 threshold) private view {
-        _requireDistinctPoints(points);
-        (bool valid, bool onePolynomial) = Scrape.test(points, threshold);
-        require(valid, InvalidPoint(keyId));
-        require(onePolynomial, NotOnePolynomial(keyId, threshold));
-    }
-
-    /// @dev The lower 256 bits of x stand for the point: equal where two points are the same or each other's negation.
-    /// Other points that share them would cost 2^128 work to find and be refused, which hurts nobody.
-    function _requireDistinctPoints(bytes calldata points) private pure {
-        uint256 count = points.length / POINT;
-        uint256[] memory seen = new uint256[](count);
-        for (uint256 i; i < count; ++i) {
-            uint256 x;
-            uint256 any;
-            assembly ("memory-safe") {
-                let point := add(points.offset, mul(i, 0x80))
-                x := calldataload(add(point, 0x20))
-                any := or(
-                    or(calldataload(point), x),
-                    or(calldataload(add(point, 0x40)), calldataload(add(point, 0x60)))
-                )
-            }
-            require(any != 0, BadPoint(i));
-            for (uint256 j; j < i; ++j) {
-                require(seen[j] != x, BadPoint(i));
-            }
-            seen[i] = x;
-        }
-    }
-
-    /// @dev Callers have checked the lengths against each other.
-    function _leavesRoot(uint32[] calldata committee, address[] memory signers, bytes calldata points)
-        private
-        pure
-        returns (bytes32)
-    {
-        uint256 width = committee.length;
-        bytes32[] memory nodes = new bytes32[](width);
-        for (uint256 i; i < width; ++i) {
-            nodes[i] = keccak256(
-                abi.encodePacked(
-                    i + 1,
-                    uint256(committee[i]),
-                    uint256(uint160(signers[i])),
-                    points[i * POINT:(i + 1) * POINT]
-                )
-            );
-        }
-        while (width > 1) {
-            for (uint256 i; i < width / 2; ++i) {
-                nodes[i] = Hashes.commutativeKeccak256(nodes[2 * i], nodes[2 * i + 1]);
-            }
-            if (width % 2 == 1) nodes[width / 2] = nodes[width - 1];
-            width = (width + 1) / 2;
-        }
-        return nodes[0];
     }
 
     // -------------------------------------------------------------------------------------- internal: dealt keys
@@ -584,7 +492,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     function _storeDealt(uint256 keyId, DealtImport calldata dealt, uint8 members, address[] memory signers)
         private
     {
-        bytes32 leavesRoot = _leavesRoot(dealt.committee, signers, dealt.points);
+        bytes32 leavesRoot = Committees.leavesRoot(dealt.committee, signers, dealt.points);
         // No consumer: `order` and `retire` belong to nobody.
         _keys[keyId] = Key({
             consumer: address(0),
@@ -644,25 +552,18 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         require(it.consumer == msg.sender, NotConsumer(msg.sender));
     }
 
-    /// @dev That these are the leaves of the key's Merkle root.
-    function _requireLeaves(
-        Key storage it,
+    /// @dev That these are the leaves of the key's newest committee, whose threshold is returned.
+    function _requireNewest(
+        uint256 keyId,
         uint32[] calldata committee,
         address[] calldata signers,
         bytes calldata points
-    ) private view {
-        _requireLength(committee.length, it.members);
-        _requireLength(signers.length, it.members);
-        _requireLength(points.length, (uint256(it.members) + 1) * POINT);
-        _requireCommitment(_leavesRoot(committee, signers, points), it.commitment);
-    }
-
-    function _requireCommitment(bytes32 given, bytes32 committed) private pure {
-        require(given == committed, WrongCommitment(given, committed));
-    }
-
-    function _requireLength(uint256 length, uint256 expected) private pure {
-        require(length == expected, BadLength(length, expected));
+    ) private view returns (uint8 threshold) {
+        // Which epoch it has does not matter here.
+        // slither-disable-next-line unused-return
+        (, CommitteeRecord memory record) = RESHARING.newest(keyId);
+        Committees.requireLeaves(record.leavesRoot, record.members, committee, signers, points);
+        threshold = record.threshold;
     }
 
     function _requireBounds(uint256 value, uint256 low, uint256 high) private pure {

@@ -35,6 +35,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     /// @inheritdoc IServerRegistry
     address public immutable KEY_REGISTRY;
     /// @inheritdoc IServerRegistry
+    address public immutable RESHARING;
+    /// @inheritdoc IServerRegistry
     address public immutable COURT;
     /// @inheritdoc IServerRegistry
     uint40 public immutable UNBONDING_DELAY;
@@ -83,13 +85,15 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     ) AccessManaged(authority) EIP712("Stkr", "1") {
         _requireBounds(unbondingDelay, 0, MAX_UNBONDING_DELAY);
         KEY_REGISTRY = keyRegistry;
+        // Address of what a contract deploys first: keccak256 of the RLP of [its address, nonce 1].
+        RESHARING = address(uint160(uint256(keccak256(abi.encodePacked(hex"d694", keyRegistry, hex"01")))));
         COURT = court;
         UNBONDING_DELAY = unbondingDelay;
         _setBondParameters(minBond_, seatBond_);
     }
 
     modifier onlyKeyRegistry() {
-        require(msg.sender == KEY_REGISTRY, NotKeyRegistry(msg.sender));
+        require(msg.sender == KEY_REGISTRY || msg.sender == RESHARING, NotKeyRegistry(msg.sender));
         _;
     }
 

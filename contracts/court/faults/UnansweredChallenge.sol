@@ -3,25 +3,36 @@ pragma solidity 0.8.37;
 
 import {Challenge, Envelope, ICourt} from "../../interfaces/ICourt.sol";
 import {IKeyRegistry, KeyState} from "../../interfaces/IKeyRegistry.sol";
+import {IResharing} from "../../interfaces/IResharing.sol";
 import {BLS12381} from "../../libraries/BLS12381.sol";
 import {DutyKinds} from "../DutyKinds.sol";
 
 /// @title Fault: silence, when asked on-chain for a signature that the chain ordered
 /// @notice Silence towards a relayer proves nothing: the relayer may lie. So the question and the answer are both transactions.
 library UnansweredChallenge {
-    /// @notice Name of a challenge. An index of a key's committee is one server, so one is open per server and message.
+    /// @notice Name of a challenge. An index of the committee that serves is one server, so one is open per server and message.
     function idOf(uint256 keyId, uint8 index, bytes32 signingRoot) internal pure returns (bytes32) {
-        return keccak256(abi.encode(keyId, uint32(0), index, signingRoot));
+        return keccak256(abi.encode(keyId, index, signingRoot));
     }
 
     /// @notice That the key's committee has to sign this. Raised: `ICourt.NotOwed`.
     /// @dev An order alone would do for honest servers only while the key is Live: they sign nothing for one that was given up.
     function requireOwed(IKeyRegistry keys, uint256 keyId, bytes32 signingRoot) internal view {
-        require(isOwed(keys, keyId) && keys.isOrdered(keyId, signingRoot), ICourt.NotOwed(keyId, signingRoot));
+        require(
+            _isLive(keys, keyId) && keys.isOrdered(keyId, signingRoot), ICourt.NotOwed(keyId, signingRoot)
+        );
     }
 
-    /// @notice Whether the committee still has to answer for what was ordered.
-    function isOwed(IKeyRegistry keys, uint256 keyId) internal view returns (bool) {
+    /// @notice Whether this committee still has to answer for what was ordered. One that was reshared away signs nothing any more.
+    function isOwedBy(IKeyRegistry keys, IResharing resharing, uint256 keyId, uint32 committeeEpoch)
+        internal
+        view
+        returns (bool)
+    {
+        return _isLive(keys, keyId) && resharing.servingEpoch(keyId, block.timestamp) == committeeEpoch;
+    }
+
+    function _isLive(IKeyRegistry keys, uint256 keyId) private view returns (bool) {
         return keys.key(keyId).state == KeyState.Live;
     }
 
@@ -45,8 +56,8 @@ library UnansweredChallenge {
         require(it.challenger != address(0), ICourt.NoChallenge(id));
         require(block.number <= it.deadline, ICourt.TooLate(id, it.deadline));
         require(
-            signer == it.signer && envelope.committeeEpoch == 0 && DutyKinds.mustBeOrdered(envelope.dutyKind)
-                && partial_.length == BLS12381.G2_LENGTH,
+            signer == it.signer && envelope.committeeEpoch == it.committeeEpoch
+                && DutyKinds.mustBeOrdered(envelope.dutyKind) && partial_.length == BLS12381.G2_LENGTH,
             ICourt.NoAnswer(id)
         );
         bytes32 given = keccak256(partial_);

@@ -55,7 +55,7 @@ contract ChallengesTest is CourtFixture {
     }
 
     function _id(uint8 index) private pure returns (bytes32) {
-        return keccak256(abi.encode(uint256(1), uint256(0), index, ROOT));
+        return keccak256(abi.encode(uint256(1), index, ROOT));
     }
 
     // ---------------------------------------------------------------------------------------------- asking

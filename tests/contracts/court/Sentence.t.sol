@@ -198,7 +198,7 @@ contract SentenceTest is CourtFixture {
         a = invalid(0, ROOT);
         a.envelope.committeeEpoch = 1;
         seal(a);
-        _refuse(a, ICourt.WrongCommitteeEpoch.selector);
+        _refuse(a, ICourt.NotShareHolder.selector);
         a = invalid(0, ROOT);
         a.envelope.index = 2;
         _refuse(a, ICourt.NotShareHolder.selector);

@@ -278,7 +278,7 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "keyCount");
         registry.keyOfGroupKey(0);
         _snap(group, "keyOfGroupKey");
-        registry.isShareLeaf(1, 0, new bytes32[](2));
+        registry.isShareLeaf(1, 0, 0, new bytes32[](2));
         _snap(group, "isShareLeaf");
         registry.MAX_MEMBERS();
         _snap(group, "MAX_MEMBERS");

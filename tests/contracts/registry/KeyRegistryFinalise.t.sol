@@ -58,10 +58,12 @@ contract KeyRegistryFinaliseTest is RegistryFixture {
         }
         for (uint256 i; i < members; ++i) {
             (, bytes32[] memory proof) = merkle(leaves, i);
-            assertTrue(keys.isShareLeaf(c.keyId, leaves[i], proof));
-            assertFalse(keys.isShareLeaf(c.keyId, keccak256(abi.encode(leaves[i])), proof));
+            assertTrue(keys.isShareLeaf(c.keyId, 0, leaves[i], proof));
+            assertFalse(keys.isShareLeaf(c.keyId, 0, keccak256(abi.encode(leaves[i])), proof));
         }
-        assertFalse(keys.isShareLeaf(c.keyId, keys.key(c.keyId).commitment, new bytes32[](0)), "root as leaf");
+        assertFalse(
+            keys.isShareLeaf(c.keyId, 0, keys.key(c.keyId).commitment, new bytes32[](0)), "root as leaf"
+        );
     }
 
     function test_Finalise_AfterARestartNeedsAcknowledgementsOfTheNewAttempt() public {

@@ -183,6 +183,7 @@ contract KeyRegistryFuzzTest is RegistryFixture {
         uint256 keyId,
         bytes32 hash,
         address account,
+        uint32 epoch,
         bytes32[] calldata proof
     ) public {
         Ceremony memory c = makeKey(3, 4, 1);
@@ -192,8 +193,8 @@ contract KeyRegistryFuzzTest is RegistryFixture {
         assertEq(abi.encode(keys.key(keyId)), abi.encode(none));
         assertEq(keys.keyOfGroupKey(hash), 0);
         assertFalse(keys.isOrdered(keyId, hash));
-        assertFalse(keys.isShareLeaf(keyId, hash, proof));
-        assertFalse(keys.isShareLeaf(c.keyId, hash, proof), "not of this key either");
+        assertFalse(keys.isShareLeaf(keyId, epoch, hash, proof));
+        assertFalse(keys.isShareLeaf(c.keyId, epoch, hash, proof), "not of this key either");
         assertFalse(keys.isConsumer(account));
     }
 

@@ -257,10 +257,10 @@ contract KeyRegistryLifeTest is RegistryFixture {
     function test_IsShareLeaf_NothingBeforeLiveAndNothingAfterTheSeatsAreFreed() public {
         Ceremony memory c = requestAndDraw(3, 4, "randao");
         bytes32 commitment = keys.key(c.keyId).commitment;
-        assertFalse(keys.isShareLeaf(c.keyId, commitment, new bytes32[](0)));
+        assertFalse(keys.isShareLeaf(c.keyId, 0, commitment, new bytes32[](0)));
         consumer.retire(c.keyId, false);
-        assertFalse(keys.isShareLeaf(c.keyId, commitment, new bytes32[](0)));
-        assertFalse(keys.isShareLeaf(99, 0, new bytes32[](0)));
+        assertFalse(keys.isShareLeaf(c.keyId, 0, commitment, new bytes32[](0)));
+        assertFalse(keys.isShareLeaf(99, 0, 0, new bytes32[](0)));
 
         c = makeKey(3, 4, 1);
         bytes32[] memory leaves = new bytes32[](4);
@@ -268,12 +268,12 @@ contract KeyRegistryLifeTest is RegistryFixture {
             leaves[i] = shareLeaf(c, i);
         }
         (, bytes32[] memory proof) = merkle(leaves, 2);
-        assertTrue(keys.isShareLeaf(c.keyId, leaves[2], proof));
+        assertTrue(keys.isShareLeaf(c.keyId, 0, leaves[2], proof));
         consumer.retire(c.keyId, false);
-        assertTrue(keys.isShareLeaf(c.keyId, leaves[2], proof), "evidence may still come");
+        assertTrue(keys.isShareLeaf(c.keyId, 0, leaves[2], proof), "evidence may still come");
         vm.warp(keys.key(c.keyId).mark);
         keys.freeSeats(c.keyId, c.committee, c.signers, c.keySet.points);
-        assertFalse(keys.isShareLeaf(c.keyId, leaves[2], proof));
+        assertFalse(keys.isShareLeaf(c.keyId, 0, leaves[2], proof));
     }
 
     // --------------------------------------------------------------------------------------------- parameters

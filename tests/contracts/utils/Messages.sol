@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {DutyRequest, Envelope} from "../../../contracts/interfaces/ICourt.sol";
 import {DealtImport, IKeyRegistry} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {Committee} from "../../../contracts/interfaces/IResharing.sol";
 import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
 import {Test, Vm} from "forge-std/Test.sol";
 
@@ -18,6 +19,12 @@ abstract contract Messages is Test {
     bytes32 internal constant ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
     );
+
+    bytes32 internal constant RESHARE_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
+        "ReshareAcknowledgement(uint256 keyId,uint32 committeeEpoch,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
+    );
+    bytes32 internal constant SILENCE_VOTE_TYPEHASH =
+        keccak256("SilenceVote(uint256 keyId,uint32 committeeEpoch,uint32 server,uint48 until)");
 
     bytes32 internal constant DEALT_ACKNOWLEDGEMENT_TYPEHASH = keccak256(
         "DealtAcknowledgement(address owner,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 historyHash)"
@@ -96,6 +103,36 @@ abstract contract Messages is Test {
             )
         );
         return typedDigest(address(registry), structHash);
+    }
+
+    /// @notice What each member of the new committee signs at the end of a reshare.
+    function reshareDigest(
+        IKeyRegistry registry,
+        uint256 keyId,
+        uint32 committeeEpoch,
+        uint16 attempt,
+        uint8 threshold,
+        Committee memory made,
+        bytes32 dealingsDigest
+    ) internal view returns (bytes32) {
+        bytes memory first = abi.encode(
+            RESHARE_ACKNOWLEDGEMENT_TYPEHASH, keyId, committeeEpoch, attempt, threshold
+        );
+        bytes32 committeeHash = keccak256(abi.encode(made.servers, made.signers));
+        bytes memory rest = abi.encode(keccak256(made.points), committeeHash, dealingsDigest);
+        return typedDigest(address(registry), keccak256(bytes.concat(first, rest)));
+    }
+
+    /// @notice What members sign who vote that `server` is silent.
+    function silenceDigest(
+        IKeyRegistry registry,
+        uint256 keyId,
+        uint32 committeeEpoch,
+        uint32 server,
+        uint48 until
+    ) internal view returns (bytes32) {
+        bytes memory vote = abi.encode(SILENCE_VOTE_TYPEHASH, keyId, committeeEpoch, server, until);
+        return typedDigest(address(registry), keccak256(vote));
     }
 
     /// @notice What each member of a dealt key and the group key itself sign before `owner` imports it.

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {Challenge, Fault, ICourt, ShareHolder} from "../../../contracts/interfaces/ICourt.sol";
+import {Committee, IResharing} from "../../../contracts/interfaces/IResharing.sol";
+import {Resharing} from "../../../contracts/registry/Resharing.sol";
+import {ReshareFixture} from "../utils/ReshareFixture.sol";
+import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
+import {CourtFixture} from "./CourtFixture.sol";
+
+/// @title A key that was reshared: each committee answers for what it signed, and for nothing that another did
+contract CommitteesTest is CourtFixture, ReshareFixture {
+    Move private moved;
+    /// Position whose member was reshared away, and that of one that stayed.
+    uint256 private constant LEFT = 1;
+    uint256 private constant STAYED = 0;
+
+    function setUp() public override {
+        super.setUp();
+        resharing = Resharing(address(keys.RESHARING()));
+        addServers(4);
+        uint32 lost = serverAt(LEFT);
+        servers.suspend(lost, "test");
+        moved = move(made().keyId, committeeOf(made()), made().keySet.coefficients[0], 77);
+    }
+
+    function _handOver() private {
+        vm.warp(resharing.committee(1, 1).handover);
+    }
+
+    function _newHolder(uint256 position) private view returns (ShareHolder memory holder) {
+        holder.server = moved.made.servers[position];
+        holder.shareKey = moved.keySet.shareKeys[position];
+        (, holder.proof) = merkleOf(moved.made, position);
+    }
+
+    /// An invalid partial that the member at `position` of the new committee vouches for.
+    function _newInvalid(uint256 position) private view returns (Answer memory a) {
+        a = honest(made(), position, ROOT);
+        a.holder = _newHolder(position);
+        a.envelope.committeeEpoch = 1;
+        a.partial_ = ThresholdKeys.sign(12_345, ROOT);
+        a.envelope.partialHash = keccak256(a.partial_);
+        seal(a);
+    }
+
+    function test_ProveInvalidPartial_OfWhoWasResharedAway() public {
+        _handOver();
+        Answer memory a = invalid(LEFT, ROOT);
+        reportInvalid(a);
+        assertSlashed(serverAt(LEFT), 1);
+    }
+
+    function test_ProveInvalidPartial_OfTheNewCommittee() public {
+        Answer memory a = _newInvalid(LEFT);
+        reportInvalid(a);
+        assertSlashed(moved.made.servers[LEFT], 1);
+    }
+
+    /// The correct partial of a new share is none of the old share of the same member.
+    function test_ProveInvalidPartial_NotByTheShareOfAnotherEpoch() public {
+        Answer memory a = honest(made(), STAYED, ROOT);
+        a.holder = _newHolder(STAYED);
+        // The envelope says epoch 0, where the new share key has no leaf.
+        commitAs(reporter, Fault.InvalidPartial, evidenceOf(a));
+        vm.expectPartialRevert(ICourt.NotShareHolder.selector);
+        this.callCourtAs(invalidCall(a));
+        // Its correct partial of the new epoch, signed as such, is no fault either.
+        a.envelope.committeeEpoch = 1;
+        a.partial_ = ThresholdKeys.sign(moved.keySet.shares[STAYED], ROOT);
+        a.envelope.partialHash = keccak256(a.partial_);
+        seal(a);
+        commitAs(reporter, Fault.InvalidPartial, evidenceOf(a));
+        vm.expectRevert(abi.encodeWithSelector(ICourt.ValidPartial.selector, ROOT));
+        this.callCourtAs(invalidCall(a));
+    }
+
+    function callCourtAs(bytes calldata data) external {
+        callCourt(reporter, data);
+    }
+
+    /// One penalty for each committee epoch.
+    function test_Sentence_AMemberOfBothEpochsPaysForEach() public {
+        reportInvalid(invalid(STAYED, ROOT));
+        reportInvalid(_newInvalid(STAYED));
+        assertSlashed(serverAt(STAYED), 2);
+    }
+
+    // --------------------------------------------------------------------------------------------- challenges
+
+    function _challenge(uint256 position, ShareHolder memory holder, address signer) private {
+        uint256 fee = court.answerFee();
+        vm.deal(reporter, fee);
+        vm.prank(reporter);
+        court.challengeSignature{value: fee}(1, uint8(position + 1), ROOT, signer, holder);
+    }
+
+    function test_ChallengeSignature_OfTheCommitteeWhoseTurnItIs() public {
+        consumer.order(1, ROOT);
+        address newSigner = moved.made.signers[LEFT];
+        ShareHolder memory old = holderOf(made(), LEFT);
+        ShareHolder memory new_ = _newHolder(LEFT);
+        vm.expectPartialRevert(ICourt.NotShareHolder.selector);
+        this.challengeAs(LEFT, new_, newSigner);
+        _handOver();
+        vm.expectPartialRevert(ICourt.NotShareHolder.selector);
+        this.challengeAs(LEFT, old, made().signers[LEFT]);
+        _challenge(LEFT, new_, newSigner);
+        assertEq(court.challenge(1, uint8(LEFT + 1), ROOT).committeeEpoch, 1);
+        // Nobody answers, and the new member pays.
+        vm.roll(block.number + 7_201);
+        court.proveUnansweredChallenge(1, uint8(LEFT + 1), ROOT);
+        assertSlashed(moved.made.servers[LEFT], 1);
+    }
+
+    function challengeAs(uint256 position, ShareHolder calldata holder, address signer) external {
+        _challenge(position, holder, signer);
+    }
+
+    /// Whoever is asked just before another committee takes over must not sign any more, and does not pay for it.
+    function test_ProveUnansweredChallenge_VoidAfterTheHandover() public {
+        consumer.order(1, ROOT);
+        _challenge(STAYED, holderOf(made(), STAYED), made().signers[STAYED]);
+        vm.roll(block.number + 7_201);
+        _handOver();
+        vm.expectEmit(address(court));
+        emit ICourt.ChallengeVoid(1, uint8(STAYED + 1), ROOT);
+        court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
+        assertSlashed(serverAt(STAYED), 0);
+        assertGt(court.feesOf(reporter), 0, "the fee comes back");
+    }
+
+    /// An envelope of the other epoch is no answer, though its signer is the one who was asked.
+    function test_AnswerSignature_OfTheEpochThatWasAsked() public {
+        consumer.order(1, ROOT);
+        _handOver();
+        _challenge(STAYED, _newHolder(STAYED), moved.made.signers[STAYED]);
+        Answer memory a = honest(made(), STAYED, ROOT);
+        a.envelope.dutyKind = 1;
+        (a.envelope.slot, a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0, 0);
+        seal(a);
+        vm.expectPartialRevert(ICourt.NoAnswer.selector);
+        court.answerSignature(a.envelope, a.signature, a.partial_);
+        a.envelope.committeeEpoch = 1;
+        seal(a);
+        court.answerSignature(a.envelope, a.signature, a.partial_);
+        Challenge memory none;
+        assertEq(abi.encode(court.challenge(1, uint8(STAYED + 1), ROOT)), abi.encode(none));
+    }
+}
