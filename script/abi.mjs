@@ -20,6 +20,7 @@ const names = [
   "Micropools",
   "PoolVault",
   "ProviderRegistry",
+  "Resharing",
   "ServerRegistry",
 ];
 

@@ -8,6 +8,8 @@
 
 use alloy::sol;
 
+pub use resharing::Resharing;
+
 sol!(
     #[sol(rpc, all_derives)]
     ServerRegistry,
@@ -33,6 +35,15 @@ sol!(
     KeyRegistry,
     "../abi/KeyRegistry.json"
 );
+
+/// Apart, for both registries bring the libraries whose errors they raise.
+mod resharing {
+    alloy::sol!(
+        #[sol(rpc, all_derives)]
+        Resharing,
+        "../abi/Resharing.json"
+    );
+}
 sol!(
     #[sol(rpc, all_derives)]
     Micropools,

@@ -43,7 +43,7 @@ pub fn prove(file: &EvidenceFile) -> Call {
 /// What the Court calls the challenge to the holder of a share to sign `root`; one is open at a time.
 #[must_use]
 pub fn challenge_id(key_id: u64, index: u8, root: B256) -> B256 {
-    keccak256((U256::from(key_id), U256::ZERO, U256::from(index), root).abi_encode())
+    keccak256((U256::from(key_id), U256::from(index), root).abi_encode())
 }
 
 /// What the Court calls the evidence of a challenge that nobody answered up to block `deadline`.
@@ -374,8 +374,8 @@ mod tests {
         assert_eq!(duty_words(200), "duty of kind 200");
     }
 
-    const ID: B256 = b256!("f8e154de45ddef1ec427e1f7b0646e37c4a4abd09ca955b3553a8c23f788cd1b");
-    const EVIDENCE: B256 = b256!("59b528a1a5af93c0aacf60b8691dd78977c8996ece06c6dd4a29015513da7734");
+    const ID: B256 = b256!("3c4b8cbc55831b10e3dad53a9c0f0f2b20a4fcb8301952c06f1569a504a3019d");
+    const EVIDENCE: B256 = b256!("c234655918bbf3641931dcd0c65c76ff796c03049ac2737bf1e4483e4dbdfe63");
 
     /// `UnansweredChallenge.idOf(5, 2, bytes32(uint256(9)))` and the evidence of deadline 77, hashed by @noble/hashes.
     #[test]

@@ -80,27 +80,35 @@ impl Deployment {
         self.court.create(1)
     }
 
+    /// Where keys get later committees: the KeyRegistry creates that contract in its constructor.
+    #[must_use]
+    pub fn resharing(&self) -> Address {
+        self.key_registry.create(1)
+    }
+
     /// The contracts whose events programs follow.
     #[must_use]
-    pub fn emitters(&self) -> [Address; 6] {
+    pub fn emitters(&self) -> [Address; 7] {
         [
             self.server_registry,
             self.provider_registry,
             self.key_registry,
+            self.resharing(),
             self.court,
             self.acknowledgements(),
             self.micropools,
         ]
     }
 
-    /// Name and address of every contract; names are those of the file, but for `acknowledgements`.
+    /// Name and address of every contract; names are those of the file, but for `resharing` and `acknowledgements`.
     #[must_use]
-    pub fn contracts(&self) -> [(&'static str, Address); 8] {
+    pub fn contracts(&self) -> [(&'static str, Address); 9] {
         [
             ("accessManager", self.access_manager),
             ("serverRegistry", self.server_registry),
             ("providerRegistry", self.provider_registry),
             ("keyRegistry", self.key_registry),
+            ("resharing", self.resharing()),
             ("court", self.court),
             ("acknowledgements", self.acknowledgements()),
             ("micropools", self.micropools),
@@ -119,8 +127,9 @@ impl Deployment {
             let endpoint = endpoint.name().to_owned();
             return Err(ChainError::WrongChain { endpoint, expected: self.chain_id, found });
         }
-        // What the Court created is there if the Court is, and who wrote the file knows nothing of it.
-        let named = self.contracts().into_iter().filter(|(_, address)| *address != self.acknowledgements());
+        // What contracts created is there if they are, and who wrote the file knows nothing of it.
+        let created = [self.resharing(), self.acknowledgements()];
+        let named = self.contracts().into_iter().filter(|(_, address)| !created.contains(address));
         for (name, address) in named {
             let code =
                 ask(format!("reading the code of {name}"), async { provider.get_code_at(address).await }).await?;
@@ -145,6 +154,8 @@ impl Deployment {
         same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
         let servers = wiring(to_keys, async { keys.SERVER_REGISTRY().call().await }).await?;
         same("keyRegistry", "serverRegistry", &self.server_registry, &servers)?;
+        let resharing = wiring(to_keys, async { keys.RESHARING().call().await }).await?;
+        same("keyRegistry", "resharing", &self.resharing(), &resharing)?;
         self.check_court(endpoint).await?;
         // If the contract's vault were not the one we derive, servers would refuse every deposit of this deployment.
         let vault = wiring(to_pools, async { pools.vaultOf(U256::from(1)).call().await }).await?;

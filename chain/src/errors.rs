@@ -46,7 +46,7 @@ alloy::sol! {
 }
 
 /// Source of one contract's errors: its ABI, and the interface whose NatSpec says when each is raised.
-const SOURCES: [(&str, &str, &str); 7] = [
+const SOURCES: [(&str, &str, &str); 8] = [
     (
         "ServerRegistry",
         include_str!("../../abi/ServerRegistry.json"),
@@ -69,6 +69,8 @@ const SOURCES: [(&str, &str, &str); 7] = [
         include_str!("../../abi/KeyRegistry.json"),
         include_str!("../../contracts/interfaces/IKeyRegistry.sol"),
     ),
+    // Behind the KeyRegistry, whose errors it shares.
+    ("Resharing", include_str!("../../abi/Resharing.json"), include_str!("../../contracts/interfaces/IResharing.sol")),
     (
         "Micropools",
         include_str!("../../abi/Micropools.json"),

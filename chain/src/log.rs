@@ -32,7 +32,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::{
-    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
+    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, existing_block},
     errors::ChainError,
@@ -80,6 +80,8 @@ pub enum StkrEvent {
     Provider(ProviderRegistry::ProviderRegistryEvents),
     /// Of the key registry.
     Key(KeyRegistry::KeyRegistryEvents),
+    /// Of the key registry's later committees.
+    Reshare(Resharing::ResharingEvents),
     /// Of the Court.
     Court(Court::CourtEvents),
     /// Of the Court's questions to members of ceremonies.
@@ -101,6 +103,7 @@ impl StkrEvent {
             it if it == deployment.server_registry => of(topics, data, Self::Server),
             it if it == deployment.provider_registry => of(topics, data, Self::Provider),
             it if it == deployment.key_registry => of(topics, data, Self::Key),
+            it if it == deployment.resharing() => of(topics, data, Self::Reshare),
             it if it == deployment.court => of(topics, data, Self::Court),
             it if it == deployment.acknowledgements() => of(topics, data, Self::Acknowledgement),
             it if it == deployment.micropools => of(topics, data, Self::Pool),

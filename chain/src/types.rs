@@ -113,6 +113,18 @@ solidity_enum! {
 }
 
 solidity_enum! {
+    /// Where the reshare of a key stands.
+    ReshareState {
+        /// None is under way.
+        None = 0,
+        /// Asked for; waits for its seed block.
+        Requested = 1,
+        /// Committee and dealers are drawn; the new shares are being dealt.
+        Drawn = 2,
+    }
+}
+
+solidity_enum! {
     /// Where a micropool stands in its life.
     PoolState {
         /// No pool has this id.
@@ -140,6 +152,7 @@ pub(crate) fn variant_name(name: &str, value: u8) -> Option<&'static str> {
         "ServerStatus" => ServerStatus::try_from(value).ok().map(ServerStatus::name),
         "KeyKind" => KeyKind::try_from(value).ok().map(KeyKind::name),
         "KeyState" => KeyState::try_from(value).ok().map(KeyState::name),
+        "ReshareState" => ReshareState::try_from(value).ok().map(ReshareState::name),
         "PoolState" => PoolState::try_from(value).ok().map(PoolState::name),
         _ => None,
     }
@@ -161,6 +174,7 @@ mod tests {
     fn enums_have_the_variants_and_the_order_of_the_contracts() {
         let servers = include_str!("../../contracts/interfaces/IServerRegistry.sol");
         let keys = include_str!("../../contracts/interfaces/IKeyRegistry.sol");
+        let resharing = include_str!("../../contracts/interfaces/IResharing.sol");
         let pools = include_str!("../../contracts/interfaces/IMicropools.sol");
         let names = |count: u8, name: &str| -> Vec<String> {
             (0..count).map(|value| variant_name(name, value).unwrap().to_owned()).collect()
@@ -169,6 +183,7 @@ mod tests {
         assert_eq!(solidity_variants(servers, "ServerStatus"), names(6, "ServerStatus"));
         assert_eq!(solidity_variants(keys, "KeyKind"), names(2, "KeyKind"));
         assert_eq!(solidity_variants(keys, "KeyState"), names(6, "KeyState"));
+        assert_eq!(solidity_variants(resharing, "ReshareState"), names(3, "ReshareState"));
         assert_eq!(solidity_variants(pools, "PoolState"), names(7, "PoolState"));
         assert_eq!(KeyState::try_from(6), Err(UnknownVariant { name: "KeyState", value: 6 }));
     }

@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// Keys nobody holds
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// Keys that move to another committee and stay the same keys
+    #[command(subcommand, arg_required_else_help = true)]
+    Reshare(ReshareCommand),
     /// Files that prove a fault of a server or provider, for the Court
     #[command(subcommand, arg_required_else_help = true)]
     Evidence(EvidenceCommand),
@@ -660,6 +663,72 @@ pub(crate) enum PositionCommand {
     List {
         /// The staker
         account: Address,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReshareCommand {
+    /// Who serves a key, and the reshare under way
+    Show {
+        /// Key id
+        key: u64,
+    },
+    /// Ask for a reshare: a member is lost, or the shares are due for a refresh
+    Request {
+        /// Key id
+        key: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Draw the lost seats and the dealers
+    Draw {
+        /// Key id
+        key: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Start a reshare again that ran out of time
+    Restart {
+        /// Key id
+        key: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// End the reshare of a key that was given up
+    Cancel {
+        /// Key id
+        key: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Make the new committee with what its members acknowledged
+    Finalise {
+        /// Key id
+        key: u64,
+        /// JSON file with shareKeys, groupKey, dealingsDigest and acknowledgements
+        #[arg(long, value_name = "FILE")]
+        transcript: PathBuf,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Show the votes of t members that a server is silent; its seat is drawn anew at the next reshare
+    Vote {
+        /// Key id
+        key: u64,
+        /// What a member's `stkr-server vote-silent` printed; once per member
+        #[arg(long = "vote", value_name = "FILE", required = true)]
+        votes: Vec<PathBuf>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Free the seats of servers that a committee left behind, an evidence window after its handover
+    FreeSeats {
+        /// Key id
+        key: u64,
+        /// Committee epoch, from 1
+        epoch: u32,
+        #[command(flatten)]
+        signing: Signing,
     },
 }
 

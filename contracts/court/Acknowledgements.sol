@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -9,7 +10,7 @@ import {
     IAcknowledgements,
     SignedDealing
 } from "../interfaces/IAcknowledgements.sol";
-import {CeremonyMessage, Dealing, DealingDefect, ICourt, Opening} from "../interfaces/ICourt.sol";
+import {CeremonyMessage, Dealing, DealingDefect, Fault, ICourt, Opening} from "../interfaces/ICourt.sol";
 import {IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
 import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
 import {BLS12381} from "../libraries/BLS12381.sol";
@@ -39,6 +40,17 @@ contract Acknowledgements is IAcknowledgements {
         bytes32 dealingsDigest;
     }
 
+    /// @dev A fault of `signer` that was judged, in the ceremony of the key and attempt, shown by member `index`.
+    struct Reason {
+        Fault fault;
+        uint256 keyId;
+        uint16 attempt;
+        uint8 index;
+        address signer;
+        /// What the Court calls this evidence.
+        bytes32 evidence;
+    }
+
     // ---------------------------------------------------------------------------------------------- constants
 
     bytes32 private constant COMMITMENT_SET_TYPEHASH = keccak256(
@@ -48,8 +60,9 @@ contract Acknowledgements is IAcknowledgements {
         "Acknowledgement(uint256 keyId,uint16 attempt,uint8 threshold,bytes32 pointsHash,bytes32 committeeHash,bytes32 dealingsDigest)"
     );
     uint256 private constant SHARE = 32;
-    /// What the dearest answer, a proof of possession that is none, costs at most as a whole transaction (snapshots/).
-    uint256 private constant ANSWER_GAS = 280_000;
+    /// What the dearest answer, a proof of possession that is none in a 15-of-16 ceremony, costs at most as a whole transaction
+    /// (snapshots/).
+    uint256 private constant ANSWER_GAS = 380_000;
     uint256 private constant TIP = 1 gwei;
 
     /// @inheritdoc IAcknowledgements
@@ -115,9 +128,9 @@ contract Acknowledgements is IAcknowledgements {
         bytes calldata oneTimeKeys,
         Opening calldata opening
     ) external {
-        address dealer = Evidence.recover(dealing.digest(KEYS.domainSeparator()), signature);
+        Reason memory reason = _reason(Fault.BadDealing, index, dealing, signature);
         BadDealing.judge(dealing, oneTimeKeys, opening, address(KEYS));
-        _refuse(dealing.keyId, dealing.attempt, index, committee, dealer);
+        _refuse(reason, committee);
     }
 
     /// @inheritdoc IAcknowledgements
@@ -130,12 +143,12 @@ contract Acknowledgements is IAcknowledgements {
         DealingDefect defect,
         uint8 position
     ) external {
-        address dealer = Evidence.recover(dealing.digest(KEYS.domainSeparator()), signature);
-        Key memory key = KEYS.key(dealing.keyId);
+        Reason memory reason = _reason(Fault.MalformedDealing, index, dealing, signature);
+        Key memory key = KEYS.key(reason.keyId);
         MalformedDealing.Ceremony memory of_ =
             MalformedDealing.Ceremony(key.threshold, key.members, address(KEYS));
         MalformedDealing.judge(dealing, hashed, defect, position, of_);
-        _refuse(dealing.keyId, dealing.attempt, index, committee, dealer);
+        _refuse(reason, committee);
     }
 
     /// @inheritdoc IAcknowledgements
@@ -147,12 +160,10 @@ contract Acknowledgements is IAcknowledgements {
         CeremonyMessage calldata second,
         bytes calldata secondSignature
     ) external {
-        bytes32 domain = KEYS.domainSeparator();
-        bytes32 firstDigest = first.digest(domain);
-        bytes32 secondDigest = second.digest(domain);
-        CeremonyEquivocation.judge(first, firstDigest, second, secondDigest);
-        address sender = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
-        _refuse(first.keyId, first.attempt, index, committee, sender);
+        (address sender, bytes32 evidence) = _twoThings(first, firstSignature, second, secondSignature);
+        _refuse(
+            Reason(Fault.CeremonyEquivocation, first.keyId, first.attempt, index, sender, evidence), committee
+        );
     }
 
     // -------------------------------------------------------------------------------------------- end and fees
@@ -253,7 +264,8 @@ contract Acknowledgements is IAcknowledgements {
                 && dealing.index == position + 1
                 && dealing.commitments.length == ceremony.key.threshold * BLS12381.G1_LENGTH
                 && dealing.shares.length == ceremony.signers.length * SHARE
-                && dealing.oneTimeKey.length == OneTimeKeys.LENGTH,
+                && dealing.oneTimeKey.length == OneTimeKeys.LENGTH
+                && it.proofOfPossession.length == BLS12381.G2_LENGTH,
             WrongDealing(position + 1)
         );
         bytes32 given = keccak256(it.proofOfPossession);
@@ -377,19 +389,47 @@ contract Acknowledgements is IAcknowledgements {
         require(block.timestamp <= it.deadline, ICourt.TooLate(id, it.deadline));
     }
 
-    /// @dev Ends the challenge because of a fault that was judged: of `signer`, in the ceremony of the key and attempt.
-    function _refuse(uint256 keyId, uint16 attempt, uint8 index, uint32[] calldata committee, address signer)
+    /// @dev The fault of whoever signed this dealing.
+    function _reason(Fault fault, uint8 index, Dealing calldata dealing, bytes calldata signature)
         private
+        view
+        returns (Reason memory)
     {
-        bytes32 id = idOf(keyId, attempt, index);
+        bytes32 digest = dealing.digest(KEYS.domainSeparator());
+        address dealer = Evidence.recover(digest, signature);
+        return Reason(fault, dealing.keyId, dealing.attempt, index, dealer, digest);
+    }
+
+    /// @dev Who said both.
+    function _twoThings(
+        CeremonyMessage calldata first,
+        bytes calldata firstSignature,
+        CeremonyMessage calldata second,
+        bytes calldata secondSignature
+    ) private view returns (address sender, bytes32 evidence) {
+        bytes32 domain = KEYS.domainSeparator();
+        bytes32 firstDigest = first.digest(domain);
+        bytes32 secondDigest = second.digest(domain);
+        CeremonyEquivocation.judge(first, firstDigest, second, secondDigest);
+        sender = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
+        evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
+    }
+
+    /// @dev Ends the challenge because of a fault that was judged, and has it sentenced: a colluder's nonsense, signed to save a
+    /// silent member, costs what the silence would have.
+    function _refuse(Reason memory reason, uint32[] calldata committee) private {
+        bytes32 id = idOf(reason.keyId, reason.attempt, reason.index);
         AcknowledgementChallenge memory it = _answerable(id);
         bytes32 given = keccak256(abi.encode(committee));
-        require(given == it.committee, WrongCommittee(keyId, given));
+        require(given == it.committee, WrongCommittee(reason.keyId, given));
         // Of whoever changed its signer the old one counts too.
-        uint32 culprit = SERVERS.serverOfSigner(signer);
-        require(_contains(committee, culprit), NotOfCommittee(signer));
-        _pay(id, it);
-        emit AcknowledgementRefused(keyId, attempt, index, culprit);
+        uint32 culprit = SERVERS.serverOfSigner(reason.signer);
+        require(_contains(committee, culprit), NotOfCommittee(reason.signer));
+        // Or a silent member would sign some nonsense now, and stop the attempt because of itself.
+        require(culprit != it.server, OwnFault(culprit));
+        address operator = _pay(id, it);
+        emit AcknowledgementRefused(reason.keyId, reason.attempt, reason.index, culprit);
+        ICourt(COURT).sentence(reason.fault, culprit, reason.keyId, reason.evidence, operator);
     }
 
     function _contains(uint32[] calldata ids, uint32 id) private pure returns (bool) {
@@ -399,8 +439,9 @@ contract Acknowledgements is IAcknowledgements {
         return false;
     }
 
-    function _pay(bytes32 id, AcknowledgementChallenge memory it) private {
+    function _pay(bytes32 id, AcknowledgementChallenge memory it) private returns (address operator) {
         delete _challenges[id];
-        feesOf[SERVERS.server(it.server).operator] += it.fee;
+        operator = SERVERS.server(it.server).operator;
+        feesOf[operator] += it.fee;
     }
 }

@@ -310,6 +310,14 @@ contract Court is ICourt {
     }
 
     /// @inheritdoc ICourt
+    function sentence(Fault fault, uint32 server, uint256 keyId, bytes32 evidence, address reporter)
+        external
+    {
+        require(msg.sender == address(ACKNOWLEDGEMENTS), NotAcknowledgements(msg.sender));
+        _punish(_upheldWithoutSlot(fault, server, keyId, evidence), reporter);
+    }
+
+    /// @inheritdoc ICourt
     function withdrawFees() external {
         uint256 amount = feesOf[msg.sender];
         require(amount != 0, NoFees(msg.sender));

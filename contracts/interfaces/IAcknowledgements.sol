@@ -92,12 +92,15 @@ interface IAcknowledgements {
     error NoKey(uint256 keyId);
     /// @notice Raised when `signer` is no server of the committee.
     error NotOfCommittee(address signer);
+    /// @notice Raised when the fault is of the asked member itself, `server`: no reason for its silence.
+    error OwnFault(uint32 server);
     /// @notice Raised when the Court alone may call.
     error NotCourt(address caller);
 
     /// @notice Asks member `index` of the running ceremony of a key to acknowledge what `dealings` make. `msg.value` is the fee, at
     /// least `answerFee()`.
-    /// @dev The contract adds up the commitments, evaluates all share keys, and so knows what an honest member signs. All members
+    /// @dev A dealing that members do not even read, because something in it has a wrong length, cannot be asked about: they could
+    /// not answer. The contract adds up the commitments, evaluates all share keys, and so knows what an honest member signs. All members
     /// must be active, for without each of them there is no key, and the ceremony must last longer than ANSWER_TIME.
     /// Emitted: `AcknowledgementChallenged`. Raised: `NoCeremony`, `WrongCommittee`, `NoMember`, `TooLateToAsk`,
     /// `WrongNumberOfDealings`, `WrongDealing`, `WrongDealer`, `ICourt.WrongPossession`, `OtherOneTimeKeys`, `NotCommittedTo`,
@@ -118,9 +121,10 @@ interface IAcknowledgements {
         external;
 
     /// @notice Answers with a dealing of a member of the committee whose share for somebody does not open (`ICourt.proveBadDealing`).
-    /// @dev Nobody is punished here, and nobody gets a bounty: that is the Court's. Who copies the opening from here to report it
-    /// first needs a commitment of its own, so report before. Emitted: `AcknowledgementRefused`. Raised: `ICourt.NoChallenge`,
-    /// `ICourt.TooLate`, `WrongCommittee`, `NotOfCommittee`, and what `ICourt.proveBadDealing` raises.
+    /// @dev The dealer is sentenced at once, and the bounty is the asked member's operator's, whoever sends the answer: nothing is
+    /// gained by copying it, so it needs no commitment. A member cannot refuse because of its own fault.
+    /// Emitted: `AcknowledgementRefused`, and `ICourt.FaultProven` or `ICourt.FaultRecorded`. Raised: `ICourt.NoChallenge`,
+    /// `ICourt.TooLate`, `WrongCommittee`, `NotOfCommittee`, `OwnFault`, and what `ICourt.proveBadDealing` raises.
     function answerBadDealing(
         uint8 index,
         uint32[] calldata committee,

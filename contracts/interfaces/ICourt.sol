@@ -193,6 +193,8 @@ interface ICourt {
     /// @notice Emitted when `account` withdraws fees of challenges.
     event FeesPaid(address indexed account, uint256 amount);
 
+    /// @notice Raised when `ACKNOWLEDGEMENTS` alone may call.
+    error NotAcknowledgements(address caller);
     /// @notice Raised when the caller made no such commitment.
     error NotCommitted(bytes32 commitment);
     /// @notice Raised when the commitment is of this block: then a copy of a proof could have been first.
@@ -393,6 +395,11 @@ interface ICourt {
     /// @dev evidence: keccak256(abi.encode(keyId, attempt, index, deadline)). Emitted: `FaultProven` or `FaultRecorded`, and
     /// `IAcknowledgements.AcknowledgementChallengeClosed`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredAcknowledgement(uint256 keyId, uint16 attempt, uint8 index) external;
+
+    /// @notice `ACKNOWLEDGEMENTS` only: a fault of `server` that was shown there, and judged, as the reason why another member does
+    /// not acknowledge a key. `reporter` is that member's operator.
+    /// @dev Emitted: `FaultProven` or `FaultRecorded`. Raised: `NotAcknowledgements`.
+    function sentence(Fault fault, uint32 server, uint256 keyId, bytes32 evidence, address reporter) external;
 
     /// @notice Pays the caller its fees: of challenges to its servers that were answered, and of its own that were not.
     /// @dev Emitted: `FeesPaid`. Raised: `NoFees`, `TransferFailed`.

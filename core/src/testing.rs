@@ -23,16 +23,24 @@ impl TrustedDealer {
     ///
     /// # Panics
     /// If a coefficient or share is 0, which no seed will show.
-    #[allow(clippy::expect_used, reason = "tests only")]
+    #[must_use]
     pub fn deal(threshold: Threshold, seed: [u8; 32]) -> Self {
-        let coefficient = |k: u8| {
-            let half = |h: u8| Sha256::new().chain_update(seed).chain_update([k, h]).finalize();
-            let mut wide = [0; 64];
-            wide[..32].copy_from_slice(&half(0));
-            wide[32..].copy_from_slice(&half(1));
-            Fr::from_wide(&wide)
-        };
-        let polynomial = Polynomial::from_coefficients((0..threshold.t()).map(coefficient).collect());
+        Self::share(threshold, (0..threshold.t()).map(|k| coefficient(seed, k)).collect())
+    }
+
+    /// The same key on another polynomial, shared `threshold`.
+    ///
+    /// # Panics
+    /// As [`TrustedDealer::deal`].
+    #[must_use]
+    pub fn reshare(&self, threshold: Threshold, seed: [u8; 32]) -> Self {
+        let others = (1..threshold.t()).map(|k| coefficient(seed, k));
+        Self::share(threshold, core::iter::once(self.secret.clone()).chain(others).collect())
+    }
+
+    #[allow(clippy::expect_used, reason = "tests only")]
+    fn share(threshold: Threshold, coefficients: Vec<Fr>) -> Self {
+        let polynomial = Polynomial::from_coefficients(coefficients);
         let shares: Vec<SecretShare> = threshold
             .indices()
             .map(|i| SecretShare::from_scalar(i, polynomial.at(i)).expect("a random share is not 0"))
@@ -47,6 +55,14 @@ impl TrustedDealer {
     pub fn group_signature(&self, message: &[u8; 32]) -> Signature {
         HashedMessage::signing_root(message).sign(&self.secret)
     }
+}
+
+fn coefficient(seed: [u8; 32], k: u8) -> Fr {
+    let half = |h: u8| Sha256::new().chain_update(seed).chain_update([k, h]).finalize();
+    let mut wide = [0; 64];
+    wide[..32].copy_from_slice(&half(0));
+    wide[32..].copy_from_slice(&half(1));
+    Fr::from_wide(&wide)
 }
 
 /// The hash to G2 under any tag, for the official vectors; the product hashes only under its own two.

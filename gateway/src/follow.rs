@@ -544,8 +544,8 @@ impl Stale {
     fn note(&mut self, event: &LoggedEvent) {
         match &event.event {
             StkrEvent::Server(_) => self.servers = true,
-            // The key's id is the first argument of every event of the registry that concerns one.
-            StkrEvent::Key(_) => {
+            // The key's id is the first argument of every event of both that concerns one.
+            StkrEvent::Key(_) | StkrEvent::Reshare(_) => {
                 match event.topics.get(1).and_then(|topic| u64::try_from(U256::from_be_bytes(topic.0)).ok()) {
                     Some(key_id) => drop(self.keys.insert(key_id)),
                     None => self.all = true,

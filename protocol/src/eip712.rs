@@ -73,6 +73,13 @@ alloy_sol_types::sol! {
         bytes32 historyHash;
     }
 
+    struct SilenceVote {
+        uint256 keyId;
+        uint32 committeeEpoch;
+        uint32 server;
+        uint48 until;
+    }
+
     struct ImportKey {
         bytes publicKey;
     }

@@ -30,6 +30,7 @@ pub mod registration;
 pub mod schema;
 pub mod sign;
 mod signer;
+pub mod silence;
 
 pub use domain::ProtocolDomain;
 pub use json::ListOf;

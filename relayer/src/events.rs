@@ -28,7 +28,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
         StkrEvent::Court(event) => court_fact(event, logged),
         StkrEvent::Acknowledgement(event) => acknowledgement_fact(event),
-        StkrEvent::Provider(_) | StkrEvent::Unknown => None,
+        StkrEvent::Provider(_) | StkrEvent::Reshare(_) | StkrEvent::Unknown => None,
     }
 }
 

@@ -8,13 +8,14 @@ use serde::Deserialize;
 use crate::error::StkrError;
 
 /// Name and file of every contract that the deploy script creates.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("AccessManager", include_str!("../../abi/AccessManager.json")),
     ("Court", include_str!("../../abi/Court.json")),
     ("Acknowledgements", include_str!("../../abi/Acknowledgements.json")),
     ("ServerRegistry", include_str!("../../abi/ServerRegistry.json")),
     ("ProviderRegistry", include_str!("../../abi/ProviderRegistry.json")),
     ("KeyRegistry", include_str!("../../abi/KeyRegistry.json")),
+    ("Resharing", include_str!("../../abi/Resharing.json")),
     ("Micropools", include_str!("../../abi/Micropools.json")),
     ("PoolVault", include_str!("../../abi/PoolVault.json")),
 ];

@@ -17,6 +17,7 @@ use crate::{
     pools::Pools,
     positions::Positions,
     providers::Providers,
+    reshares::Reshares,
     servers::Servers,
     watch::{Cursor, Start, Watch},
     write::Write,
@@ -85,6 +86,11 @@ impl<P: Provider> Stkr<P> {
     /// Keys and their committees.
     pub fn keys(&self) -> Keys<'_, P> {
         Keys(self)
+    }
+
+    /// Keys that move to another committee.
+    pub fn reshares(&self) -> Reshares<'_, P> {
+        Reshares(self)
     }
 
     /// Proofs of faults, for the Court.
@@ -166,12 +172,13 @@ impl<P: Provider> Stkr<P> {
 }
 
 /// Name and address of every contract of a deployment that must have code.
-pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 8] {
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 9] {
     [
         ("AccessManager", deployment.access_manager),
         ("ServerRegistry", deployment.server_registry),
         ("ProviderRegistry", deployment.provider_registry),
         ("KeyRegistry", deployment.key_registry),
+        ("Resharing", deployment.resharing()),
         ("Court", deployment.court),
         ("Acknowledgements", deployment.acknowledgements()),
         ("Micropools", deployment.micropools),

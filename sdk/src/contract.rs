@@ -6,10 +6,10 @@ use alloy::{primitives::U256, sol_types::SolError};
 use stkr_chain::{
     bindings::{
         Acknowledgements as asking, Court as court, KeyRegistry as keys, Micropools as pools, PoolVault as vault,
-        ProviderRegistry as providers, ServerRegistry as servers,
+        ProviderRegistry as providers, Resharing as resharing, ServerRegistry as servers,
     },
     errors::ContractError as RawError,
-    types::{KeyState, PoolState, ServerStatus},
+    types::{KeyState, PoolState, ReshareState, ServerStatus},
 };
 use time::OffsetDateTime;
 
@@ -76,8 +76,12 @@ contract_errors! {
         WrongHeader UnknownHeader NotExpired CeremonyExpired BadAcknowledgement BadLength BadPoint InvalidPoint
         NotOnePolynomial GroupKeyTaken SeatsReserved SeatsAlreadyFreed NotKeyOwner CommitteeNotAscending BadPossession
     }
+    resharing {
+        WrongReshareState NotReshareable NothingToReshare HandoverPending GroupKeyChanged NotEnoughVotes BadVoteTime
+        NoPastCommittee
+    }
     court {
-        NotCommitted CommittedInThisBlock AlreadyCommitted WrongCommitteeEpoch NotShareHolder BadEvidenceSignature
+        NotCommitted CommittedInThisBlock AlreadyCommitted NotShareHolder BadEvidenceSignature
         DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
         MalformedMessage NoServer NotOwed FeeTooSmall AlreadyChallenged NoChallenge StillTime TooLate NoAnswer NoFees
         WrongOneTimeKeys WrongOpening UnusableOneTimeKey GoodDealing WrongPossession NotMalformed
@@ -163,7 +167,20 @@ impl ContractError {
                 "server {} with signer {} does not hold share {} of key {}, or the seats of the key are free again",
                 e.server, e.signer, e.index, e.keyId
             ),
-            Self::WrongCommitteeEpoch(e) => format!("key {} has no committee {}", e.keyId, e.committeeEpoch),
+            Self::WrongReshareState(e) if e.state == 0 => format!("no reshare of key {} is under way", e.keyId),
+            Self::WrongReshareState(e) => wrong_state::<ReshareState>("the reshare of key", &e.keyId, e.state),
+            Self::NotReshareable(e) => format!("key {} has no pool, so its committee is its owner's choice", e.keyId),
+            Self::NothingToReshare(e) => format!(
+                "no member of key {} is lost, and its shares are not due for a refresh before {}",
+                e.keyId,
+                moment(e.refreshFrom.try_into().unwrap_or(u64::MAX))
+            ),
+            Self::HandoverPending(e) => {
+                format!("the newest committee of key {} signs only from {} on", e.keyId, moment(e.handover.to()))
+            }
+            Self::GroupKeyChanged(e) => format!("what was dealt is not key {}", e.keyId),
+            Self::NotEnoughVotes(e) => format!("{} members in good standing voted, {} are needed", e.votes, e.needed),
+            Self::NoPastCommittee(e) => format!("key {} has no committee before {}", e.keyId, e.committeeEpoch),
             Self::ValidPartial(_) => "the partial signature is valid: no fault".to_owned(),
             Self::Inconclusive(_) => "the Court could not decide, and what it cannot decide is no fault".to_owned(),
             Self::Authorised(e) => {
@@ -374,8 +391,16 @@ mod tests {
     #[test]
     fn every_error_of_every_interface_has_a_variant() {
         let mut seen = 0;
-        for name in ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Micropools", "PoolVault", "Acknowledgements"]
-        {
+        let names = [
+            "ServerRegistry",
+            "ProviderRegistry",
+            "KeyRegistry",
+            "Resharing",
+            "Micropools",
+            "PoolVault",
+            "Acknowledgements",
+        ];
+        for name in names {
             for error in crate::abi::artefact(name).unwrap().abi.errors() {
                 if INTERNAL.contains(&error.name.as_str()) || error.name == "StringTooLong" {
                     continue;

@@ -12,14 +12,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use stkr_chain::bindings::{
     Acknowledgements::AcknowledgementsEvents, Court::CourtEvents, KeyRegistry::KeyRegistryEvents,
-    Micropools::MicropoolsEvents, ProviderRegistry::ProviderRegistryEvents, ServerRegistry::ServerRegistryEvents,
+    Micropools::MicropoolsEvents, ProviderRegistry::ProviderRegistryEvents, Resharing::ResharingEvents,
+    ServerRegistry::ServerRegistryEvents,
 };
 
 use crate::{abi, error::StkrError, watch::Block};
 
 /// Contracts whose events are read, in the order their events are tried.
-const EMITTERS: [&str; 6] =
-    ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Court", "Acknowledgements", "Micropools"];
+const EMITTERS: [&str; 7] =
+    ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Resharing", "Court", "Acknowledgements", "Micropools"];
 
 /// An event in a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,8 @@ pub enum Body {
     Provider(ProviderRegistryEvents),
     /// In the KeyRegistry.
     Key(KeyRegistryEvents),
+    /// In the KeyRegistry's Resharing.
+    Reshare(ResharingEvents),
     /// In the Court.
     Court(CourtEvents),
     /// In the Court's Acknowledgements.
@@ -156,6 +159,9 @@ fn body_of(topics: &[B256], data: &[u8]) -> Body {
     }
     if let Ok(event) = KeyRegistryEvents::decode_raw_log(topics, data) {
         return Body::Key(event);
+    }
+    if let Ok(event) = ResharingEvents::decode_raw_log(topics, data) {
+        return Body::Reshare(event);
     }
     if let Ok(event) = ServerRegistryEvents::decode_raw_log(topics, data) {
         return Body::Server(event);

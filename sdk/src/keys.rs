@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use stkr_chain::{
     DutyAssignment,
-    bindings::KeyRegistry,
+    bindings::{KeyRegistry, Resharing},
     reader::committee_hash,
     types::{KeyKind, KeyState},
 };
@@ -236,20 +236,11 @@ impl<'a, P: Provider> Keys<'a, P> {
             return Err(StkrError::NotReady { reason: format!("key {id} is {} and has no ceremony", info.state) });
         }
         let Some(Unfinished::Drawn { committee }) = self.unfinished(&info).await? else { return Err(unshown(id)) };
-        for (what, count) in [("share keys", share_keys.len()), ("acknowledgements", acknowledgements.len())] {
-            if count != committee.len() {
-                let reason = format!("{count} {what} were given and the committee has {} members", committee.len());
-                return Err(StkrError::invalid(reason, "give one per member, in index order"));
-            }
-        }
-        for acknowledgement in acknowledgements {
-            check_proof(acknowledgement, "acknowledgement")?;
-        }
-        let points = share_keys.iter().chain([group_key]).flat_map(PublicKey::to_eip2537).collect::<Vec<u8>>();
+        let points = points_of(committee.len(), share_keys, group_key, acknowledgements)?;
         let call = KeyRegistry::finaliseCall {
             keyId: U256::from(id),
             committee,
-            points: points.into(),
+            points,
             dealingsDigest: dealings_digest,
             acknowledgements: acknowledgements.concat().into(),
         };
@@ -266,8 +257,9 @@ impl<'a, P: Provider> Keys<'a, P> {
         if !matches!(info.state, KeyState::Retired | KeyState::Burned) {
             return Err(StkrError::NotReady { reason: format!("key {id} is {} and keeps its seats", info.state) });
         }
-        if let Some(finalised) = self.last::<KeyRegistry::KeyFinalised>(id).await? {
-            let KeyRegistry::KeyFinalised { committee, signers, points, .. } = finalised;
+        if self.last::<KeyRegistry::KeyFinalised>(id).await?.is_some() {
+            let newest = self.0.reshares().newest_of(&info).await?;
+            let Resharing::Committee { servers: committee, signers, points } = newest;
             let call = KeyRegistry::freeSeatsCall { keyId: U256::from(id), committee, signers, points };
             return Ok(self.write("freeing the seats", &call));
         }
@@ -335,7 +327,7 @@ impl<'a, P: Provider> Keys<'a, P> {
     }
 
     /// RLP of the header of a block. The contract compares its hash; so does this, to name the culprit early.
-    async fn header(&self, number: u64) -> Result<Bytes, StkrError> {
+    pub(crate) async fn header(&self, number: u64) -> Result<Bytes, StkrError> {
         let block = self.0.provider().get_block(number.into()).await.map_err(rpc("reading the seed block"))?;
         let header = block
             .ok_or_else(|| StkrError::NotReady { reason: format!("the endpoint does not have block {number}") })?
@@ -461,7 +453,26 @@ fn imported_id(receipt: &TransactionReceipt) -> Option<u64> {
     u64::try_from(event.data.keyId).ok()
 }
 
-fn unshown(id: u64) -> StkrError {
+/// The points that a committee of `members` finalises with, if there is one share key and one acknowledgement of each.
+pub(crate) fn points_of(
+    members: usize,
+    share_keys: &[PublicKey],
+    group_key: &PublicKey,
+    acknowledgements: &[Bytes],
+) -> Result<Bytes, StkrError> {
+    for (what, count) in [("share keys", share_keys.len()), ("acknowledgements", acknowledgements.len())] {
+        if count != members {
+            let reason = format!("{count} {what} were given and the committee has {members} members");
+            return Err(StkrError::invalid(reason, "give one per member, in index order"));
+        }
+    }
+    for acknowledgement in acknowledgements {
+        check_proof(acknowledgement, "acknowledgement")?;
+    }
+    Ok(share_keys.iter().chain([group_key]).flat_map(PublicKey::to_eip2537).collect())
+}
+
+pub(crate) fn unshown(id: u64) -> StkrError {
     StkrError::NotReady { reason: format!("the endpoint does not show the events of key {id}") }
 }
 

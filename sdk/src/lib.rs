@@ -1,7 +1,7 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
 //! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
-//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::faults`], [`Stkr::challenges`], and [`Stkr::watch`] for events. Reads are plain async calls.
+//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::reshares`], [`Stkr::faults`], [`Stkr::challenges`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
 //! ```no_run
@@ -52,6 +52,7 @@ mod keys;
 mod pools;
 mod positions;
 mod providers;
+mod reshares;
 mod scan;
 mod servers;
 mod verify;
@@ -70,10 +71,11 @@ pub use keys::{KeyInfo, Keys};
 pub use pools::Pools;
 pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
+pub use reshares::{NextCommittee, ReshareInfo, Reshares};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
     Deployment, DutyAssignment, Endpoint, PoolInfo, bindings,
-    types::{KeyKind, KeyState, PoolState, ServerKind, ServerStatus},
+    types::{KeyKind, KeyState, PoolState, ReshareState, ServerKind, ServerStatus},
 };
 pub use stkr_core::{PublicKey, Signature};
 pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};

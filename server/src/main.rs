@@ -12,7 +12,7 @@ use stkr_server::config::ServerConfig;
 use stkr_server::dealt::ImportShareArgs;
 use stkr_server::protection::{self, ProtectionCommand};
 use stkr_server::run::RunArgs;
-use stkr_server::setup::InitArgs;
+use stkr_server::setup::{InitArgs, VoteSilentArgs};
 use stkr_server::{api, dealt, run, setup};
 
 /// A Stkr threshold server
@@ -53,6 +53,8 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         conflicts: Option<std::path::PathBuf>,
     },
+    /// Print this server's vote that another member of a key's committee is silent, as JSON, for `stkr reshare vote`
+    VoteSilent(VoteSilentArgs),
     /// Print the key to which a dealer encrypts this server's share of a dealt key, as JSON
     ImportKey {
         /// Configuration file
@@ -98,6 +100,7 @@ fn execute(command: Command) -> eyre::Result<()> {
         Command::Protection(command) => command.run(),
         Command::Evidence { config, conflicts: None } => protection::print_evidence(&config),
         Command::Evidence { config, conflicts: Some(folder) } => protection::write_conflicts(&config, &folder),
+        Command::VoteSilent(args) => print(&setup::vote_silent(&args)?),
         Command::ImportKey { config } => print(&dealt::import_key(&config)?),
         Command::ImportShare(args) => dealt::import_shares(&args)?.iter().try_for_each(print),
         Command::Config(command) => command.run::<ServerConfig>(),

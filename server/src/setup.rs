@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use alloy::primitives::Address;
 use eyre::WrapErr as _;
@@ -12,12 +13,16 @@ use stkr_node::config::{ConfigError, ListenConfig, Preset, ProgramConfig as _, r
 use stkr_node::exit::Failure;
 use stkr_node::tls::{self, Identity};
 use stkr_node::{config, secrets};
-use stkr_protocol::{SignerKey, registration};
+use stkr_protocol::silence::{SignedSilenceVote, SilenceVote};
+use stkr_protocol::{ProtocolDomain, SignerKey, registration};
 use url::Url;
 
 use crate::app::Keys;
 use crate::config::{FilesConfig, ServerConfig};
 use crate::store::{Owner, Store};
+
+/// `IResharing.MAX_VOTE`, seconds.
+const MAX_VOTE: u64 = 30 * 86_400;
 
 /// Arguments of `init`.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,6 +57,26 @@ pub struct InitArgs {
     /// Fewest RPC endpoints that must agree
     #[arg(long, default_value_t = 2)]
     pub min_endpoints: u8,
+}
+
+/// Arguments of `vote-silent`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct VoteSilentArgs {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Key id
+    #[arg(long)]
+    pub key: u64,
+    /// Committee epoch of the key's newest committee, of which this server is a member; `stkr reshare show` tells it
+    #[arg(long)]
+    pub epoch: u32,
+    /// Id of the silent server
+    #[arg(long)]
+    pub server: u32,
+    /// Unix time (seconds) until which the vote holds, at most 30 days from now; all members must name the same
+    #[arg(long)]
+    pub until: u64,
 }
 
 /// What `init` prints.
@@ -196,6 +221,24 @@ pub(crate) fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
     let bytes = secrets::read_hex32(&files.signer_key).map_err(Failure::usage)?;
     Ok(SignerKey::from_bytes(&bytes)
         .map_err(|error| Failure::usage(format!("signer key {}: {error}", files.signer_key.display())))?)
+}
+
+/// Signs that another member is silent. It needs no chain: the contract refuses a vote of another committee or time.
+///
+/// # Errors
+/// Anything wrong with configuration, files or the time.
+pub fn vote_silent(args: &VoteSilentArgs) -> eyre::Result<SignedSilenceVote> {
+    let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).wrap_err("read the clock")?.as_secs();
+    let furthest = now.saturating_add(MAX_VOTE);
+    if args.until <= now || args.until > furthest {
+        let reason = format!("--until {} is not within the next 30 days; name a time up to {furthest}", args.until);
+        return Err(Failure::usage(reason).into());
+    }
+    let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    let vote = SilenceVote { key_id: args.key, committee_epoch: args.epoch, server: args.server, until: args.until };
+    Ok(vote.sign(&domain, &load_signer(&config.files)?))
 }
 
 /// The arguments with which `operator` registers the server of this configuration.

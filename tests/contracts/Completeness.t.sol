@@ -9,6 +9,7 @@ import {Micropools} from "../../contracts/pools/Micropools.sol";
 import {PoolVault} from "../../contracts/pools/PoolVault.sol";
 import {KeyRegistry} from "../../contracts/registry/KeyRegistry.sol";
 import {ProviderRegistry} from "../../contracts/registry/ProviderRegistry.sol";
+import {Resharing} from "../../contracts/registry/Resharing.sol";
 import {ServerRegistry} from "../../contracts/registry/ServerRegistry.sol";
 
 /// @title Is every external function tested?
@@ -16,10 +17,11 @@ import {ServerRegistry} from "../../contracts/registry/ServerRegistry.sol";
 /// list is held against the compiled contracts (nothing missing, nothing that is gone) and against the source of the
 /// tests (they exist, are of their kind, and use the function).
 contract CompletenessTest is Test {
-    string[7] private _contracts = [
+    string[8] private _contracts = [
         type(ServerRegistry).name,
         type(ProviderRegistry).name,
         type(KeyRegistry).name,
+        type(Resharing).name,
         type(Court).name,
         type(Acknowledgements).name,
         type(Micropools).name,

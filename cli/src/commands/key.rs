@@ -41,10 +41,8 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
         KeyCommand::Finalise { id, transcript, signing } => {
             let transcript = transcript_in(&transcript)?;
             let client = context.client().await?;
-            let Transcript { share_keys, group_key, dealings_digest, acknowledgements } = &transcript;
-            let group_key = point(group_key)?;
-            let share_keys = share_keys.iter().map(|key| point(key)).collect::<Result<Vec<_>, _>>()?;
-            let write = client.keys().finalise(id, &share_keys, &group_key, *dealings_digest, acknowledgements).await?;
+            let Transcript { share_keys, group_key, dealings_digest, acknowledgements } = transcript;
+            let write = client.keys().finalise(id, &share_keys, &group_key, dealings_digest, &acknowledgements).await?;
             context.perform(write, &signing, &format!("key {id} is live"), nothing).await
         }
         KeyCommand::FreeSeats { id, signing } => {
@@ -84,19 +82,33 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
     }
 }
 
-/// What a ceremony gave, as a file: points compressed (48 bytes), acknowledgements of 65 bytes, all in index order.
+/// What a ceremony or a reshare gave.
+pub(crate) struct Transcript {
+    pub(crate) share_keys: Vec<PublicKey>,
+    pub(crate) group_key: PublicKey,
+    pub(crate) dealings_digest: B256,
+    pub(crate) acknowledgements: Vec<Bytes>,
+}
+
+/// The same as a file: points compressed (48 bytes), acknowledgements of 65 bytes, all in index order.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Transcript {
+struct TranscriptFile {
     share_keys: Vec<Bytes>,
     group_key: Bytes,
     dealings_digest: B256,
     acknowledgements: Vec<Bytes>,
 }
 
-fn transcript_in(path: &Path) -> Result<Transcript, Failure> {
+pub(crate) fn transcript_in(path: &Path) -> Result<Transcript, Failure> {
     let hint = "write a JSON object with shareKeys, groupKey, dealingsDigest and acknowledgements, all in hex";
-    read_json(path, "the transcript of a ceremony", hint)
+    let file: TranscriptFile = read_json(path, "the transcript of a ceremony", hint)?;
+    Ok(Transcript {
+        share_keys: file.share_keys.iter().map(|key| point(key)).collect::<Result<_, _>>()?,
+        group_key: point(&file.group_key)?,
+        dealings_digest: file.dealings_digest,
+        acknowledgements: file.acknowledgements,
+    })
 }
 
 fn point(bytes: &[u8]) -> Result<PublicKey, Failure> {

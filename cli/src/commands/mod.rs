@@ -8,6 +8,7 @@ mod key;
 mod pool;
 mod position;
 mod provider;
+mod reshare;
 mod safe_to_move;
 mod server;
 mod verify;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Pool(command) => pool::run(command, &Context::new(cli.global, output)?).await,
         Command::Position(command) => position::run(command, &Context::new(cli.global, output)?).await,
         Command::Key(command) => key::run(command, &Context::new(cli.global, output)?).await,
+        Command::Reshare(command) => reshare::run(command, &Context::new(cli.global, output)?).await,
         Command::Evidence(command) => {
             if evidence::offline(&command, output)? {
                 return Ok(());

@@ -9,7 +9,9 @@ use alloy::{
 };
 use stkr_chain::{
     Deployment,
-    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, ServerRegistry},
+    bindings::{
+        Acknowledgements, Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, Resharing, ServerRegistry,
+    },
 };
 use stkr_duties::Network;
 
@@ -82,7 +84,9 @@ async fn servers<P: Provider>(
     }
     let mut expected = eip712(deployment.chain_id, at);
     let judge = registry.COURT().call().await.map_err(call(ACTION))?;
-    expected.extend([word_of(keys), word_of(judge), number(delay)]);
+    let resharing = registry.RESHARING().call().await.map_err(call(ACTION))?;
+    checks.tie("ServerRegistry.RESHARING", at, resharing, deployment.resharing());
+    expected.extend([word_of(keys), word_of(resharing), word_of(judge), number(delay)]);
     immutables(checks, "ServerRegistry", at, code, expected);
     court(checks, provider, deployment, judge).await
 }
@@ -120,7 +124,9 @@ async fn court<P: Provider>(
         let domain = domain_separator(chain_id, deployment.key_registry);
         let asks = court.ACKNOWLEDGEMENTS().call().await.map_err(call(ACTION))?;
         checks.tie("Court.ACKNOWLEDGEMENTS", at, asks, at.create(1));
-        let expected = vec![word_of(keys), word_of(servers), word_of(asks), number(genesis), domain, number(chain_id)];
+        let resharing = word_of(deployment.resharing());
+        let expected =
+            vec![word_of(keys), word_of(servers), resharing, word_of(asks), number(genesis), domain, number(chain_id)];
         immutables(checks, "Court", at, &code, expected);
         acknowledgements(checks, provider, at.create(1), [at, keys, servers]).await?;
     }
@@ -180,9 +186,27 @@ async fn keys<P: Provider>(
     within(checks, "KeyRegistry.EVIDENCE_WINDOW", at, evidence, 0, 365 * DAY);
     let ceremony: u64 = registry.ceremonyWindow().call().await.map_err(call(ACTION))?.to();
     within(checks, "KeyRegistry.ceremonyWindow", at, ceremony, HOUR / 6, 7 * DAY);
+    // It gives and takes seats, and says whose evidence counts.
+    let resharing = registry.RESHARING().call().await.map_err(call(ACTION))?;
+    checks.tie("KeyRegistry.RESHARING", at, resharing, at.create(1));
     let mut expected = eip712(deployment.chain_id, at);
-    expected.extend([word_of(servers), number(seed_delay), number(evidence)]);
+    expected.extend([word_of(servers), word_of(resharing), number(seed_delay), number(evidence)]);
     immutables(checks, "KeyRegistry", at, code, expected);
+    let tied = [word_of(at), word_of(servers), number(seed_delay), number(evidence)];
+    self::resharing(checks, provider, at.create(1), at, tied).await
+}
+
+async fn resharing<P: Provider>(
+    checks: &mut Checks,
+    provider: &P,
+    at: Address,
+    keys: Address,
+    tied: [B256; 4],
+) -> Result<(), StkrError> {
+    let found = Resharing::new(at, provider).KEY_REGISTRY().call().await.map_err(call(ACTION))?;
+    checks.tie("Resharing.KEY_REGISTRY", at, found, keys);
+    let code = provider.get_code_at(at).await.map_err(rpc("reading the code of the contracts"))?;
+    immutables(checks, "Resharing", at, &code, tied.to_vec());
     Ok(())
 }
 

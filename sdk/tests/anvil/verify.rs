@@ -102,6 +102,7 @@ async fn one_changed_byte_of_any_contract_is_found() {
             ("ServerRegistry", deployment.server_registry),
             ("ProviderRegistry", deployment.provider_registry),
             ("KeyRegistry", deployment.key_registry),
+            ("Resharing", deployment.resharing()),
             ("Acknowledgements", deployment.acknowledgements()),
             ("Micropools", deployment.micropools),
             ("deposit contract", deployment.deposit_contract),
@@ -126,9 +127,12 @@ async fn every_tie_that_is_made_at_construction_is_missed_when_it_is_wrong() {
     let d = &chain.deployment;
     let (evil, vault) = (Address::repeat_byte(0xee).into_word(), d.micropools.create(1));
     let fork = |version: [u8; 4]| B256::right_padding_from(&version);
-    let cases: [(&str, Address, B256, B256); 11] = [
+    let cases: [(&str, Address, B256, B256); 14] = [
         ("KeyRegistry.SERVER_REGISTRY", d.key_registry, d.server_registry.into_word(), evil),
         ("ServerRegistry.KEY_REGISTRY", d.server_registry, d.key_registry.into_word(), evil),
+        ("ServerRegistry.RESHARING", d.server_registry, d.resharing().into_word(), evil),
+        ("KeyRegistry.RESHARING", d.key_registry, d.resharing().into_word(), evil),
+        ("Resharing.KEY_REGISTRY", d.resharing(), d.key_registry.into_word(), evil),
         ("Court.ACKNOWLEDGEMENTS", d.court, d.acknowledgements().into_word(), evil),
         ("Acknowledgements.COURT", d.acknowledgements(), d.court.into_word(), evil),
         ("Micropools.KEY_REGISTRY", d.micropools, d.key_registry.into_word(), evil),
@@ -164,6 +168,8 @@ async fn an_immutable_that_its_getter_shows_right_and_the_code_uses_wrong_is_fou
     let evil = Address::repeat_byte(0xee).into_word();
     for (name, address, right) in [
         ("KeyRegistry immutables", d.key_registry, d.server_registry.into_word()),
+        ("Resharing immutables", d.resharing(), d.server_registry.into_word()),
+        ("Court immutables", d.court, d.resharing().into_word()),
         ("Acknowledgements immutables", d.acknowledgements(), d.server_registry.into_word()),
         ("Micropools immutables", d.micropools, d.deposit_contract.into_word()),
         ("PoolVault immutables", d.micropools.create(1), d.micropools.into_word()),

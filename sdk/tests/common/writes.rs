@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -55,7 +55,7 @@ sol! {
     }
 }
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 /// Delay of the second governor, seconds.
 const DELAY: u32 = 3600;
 
@@ -71,13 +71,13 @@ pub(crate) struct Step {
 
 /// The walk through all writes; `send` gets a step into a block and says its transaction.
 pub(crate) struct Walk<'a, F> {
-    chain: &'a Chain,
-    folder: &'a Path,
+    pub(super) chain: &'a Chain,
+    pub(super) folder: &'a Path,
     send: F,
     /// Contract and function of every write that succeeded.
     done: BTreeSet<(Address, [u8; 4])>,
     /// Signer keys of the servers, by id.
-    signers: BTreeMap<u32, PrivateKeySigner>,
+    pub(super) signers: BTreeMap<u32, PrivateKeySigner>,
     /// Accounts that registered the servers, by id.
     operators: BTreeMap<u32, PrivateKeySigner>,
     /// The provider's duty key.
@@ -112,7 +112,7 @@ pub(crate) async fn walk(
 }
 
 impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
-    async fn step(&mut self, signer: &PrivateKeySigner, unsigned: TransactionRequest, arguments: &str) {
+    pub(super) async fn step(&mut self, signer: &PrivateKeySigner, unsigned: TransactionRequest, arguments: &str) {
         let to = *unsigned.to.unwrap().to().unwrap();
         let selector: [u8; 4] = unsigned.input.input().unwrap()[..4].try_into().unwrap();
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
@@ -291,18 +291,32 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             .iter()
             .map(|signer| Bytes::copy_from_slice(&signer.sign_hash_sync(&acknowledgement).unwrap().as_bytes()))
             .collect();
-        let file = self.folder.join(format!("transcript-{key}.json"));
-        let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
-        let transcript = json!({"shareKeys": share_keys.iter().map(compressed).collect::<Vec<_>>(),
-            "groupKey": compressed(group_key), "dealingsDigest": digest, "acknowledgements": acknowledgements});
-        std::fs::write(&file, transcript.to_string()).unwrap();
-
+        let file = self.transcript(&format!("transcript-{key}.json"), &dealer, digest, &acknowledgements);
         let write = stkr.keys().finalise(key, share_keys, group_key, digest, &acknowledgements).await.unwrap();
         let arguments = format!("key finalise {key} --transcript {}", file.display());
         self.step(&chain.account().await, write.unsigned(), &arguments).await;
         let live = stkr.keys().get(key).await.unwrap();
-        assert_eq!((live.state, live.public_key), (KeyState::Live, Some(compressed(group_key))));
+        let public = Bytes::copy_from_slice(&group_key.to_compressed());
+        assert_eq!((live.state, live.public_key), (KeyState::Live, Some(public)));
         dealer
+    }
+
+    /// What a ceremony or reshare gave, as the file that `stkr` takes.
+    pub(super) fn transcript(
+        &self,
+        name: &str,
+        dealer: &TrustedDealer,
+        digest: B256,
+        acknowledgements: &[Bytes],
+    ) -> PathBuf {
+        let file = self.folder.join(name);
+        let compressed = |key: &stkr_sdk::PublicKey| Bytes::copy_from_slice(&key.to_compressed());
+        let share_keys: Vec<Bytes> = dealer.keys.share_keys().iter().map(compressed).collect();
+        let group_key = compressed(&dealer.keys.group_key());
+        let transcript = json!({"shareKeys": share_keys, "groupKey": group_key, "dealingsDigest": digest,
+            "acknowledgements": acknowledgements});
+        std::fs::write(&file, transcript.to_string()).unwrap();
+        file
     }
 
     /// A key that its owner dealt to the first four servers.
@@ -711,6 +725,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         self.draw(key).await;
         let dealer = self.finalise(key).await;
         self.order_deposit(pool).await;
+        let epoch = self.reshares(key, &dealer).await;
         let credentials = B256::with_last_byte(7);
         let signature = dealer.group_signature(&self.signing_root(&dealer, credentials).await.0);
         let write = stkr.pools().prove_foreign_deposit(pool, credentials, 1_000_000_000, &signature).await.unwrap();
@@ -727,8 +742,10 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let write = stkr.pools().withdraw_insurance(pool);
         self.step(provider, write.unsigned(), &format!("pool withdraw-insurance {pool}")).await;
         assert_eq!(stkr.pools().get(pool).await.unwrap().insurance, U256::ZERO);
+        self.cancelled_reshare(key).await;
         chain.pass(36 * DAY).await;
         self.free_seats(key).await;
+        self.past_seats(key, epoch).await;
     }
 
     async fn ways_out(&mut self, provider: &PrivateKeySigner) {

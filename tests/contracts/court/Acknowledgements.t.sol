@@ -104,7 +104,7 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         Running memory r = running(3, 4, 1);
         bytes memory refusal = abi.encodeWithSelector(ICourt.FeeTooSmall.selector, fee - 1, fee);
         refuseAsking(fee - 1, questionTo(r, 2), refusal);
-        assertEq(acknowledgements.answerFee(), 280_000 * 15 gwei);
+        assertEq(acknowledgements.answerFee(), 380_000 * 15 gwei);
     }
 
     function test_ChallengeAcknowledgement_OneAtATime() public {
@@ -197,7 +197,7 @@ contract AcknowledgementsTest is AcknowledgementFixture {
 
     /// Of another key, attempt or member, or of a shape that no member takes.
     function test_ChallengeAcknowledgement_NotWithADealingOfSomethingElse() public {
-        for (uint256 i; i < 6; ++i) {
+        for (uint256 i; i < 8; ++i) {
             Running memory r = running(3, 4, 10 + i);
             Dealt memory d = r.dealt[2];
             if (i == 0) d.dealing.keyId = 1;
@@ -206,6 +206,10 @@ contract AcknowledgementsTest is AcknowledgementFixture {
             if (i == 3) d.dealing.commitments = bytes.concat(d.dealing.commitments, ThresholdKeys.G1);
             if (i == 4) d.dealing.shares = bytes.concat(d.dealing.shares, bytes32(0));
             if (i == 5) d.dealing.oneTimeKey = bytes.concat(d.dealing.oneTimeKey, hex"00");
+            // No member reads a proof of 257 bytes, so none could answer.
+            if (i == 6) d.proof = bytes.concat(d.proof, hex"00");
+            if (i == 7) d.proof = hex"00";
+            d.dealing.possessionHash = keccak256(d.proof);
             sealDealing(d);
             table(r);
             bytes memory refusal = abi.encodeWithSelector(IAcknowledgements.WrongDealing.selector, 3);
@@ -409,10 +413,25 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         emit IAcknowledgements.AcknowledgementRefused(r.c.keyId, 0, 2, r.c.committee[3]);
         acknowledgements.answerBadDealing(2, r.c.committee, d.dealing, d.signature, d.oneTimeKeys, o);
         _expectAnswered(r, 2);
-        // Nobody is punished by an answer; the Court takes the same.
-        assertSlashed(r.c.committee[3], 0);
+        // The dealer pays at once, and the same shown to the Court is on record only.
+        assertSlashed(r.c.committee[3], 1);
+        assertEq(servers.bountyOf(_operatorOf(r, 2)), SEAT_BOND / 10);
         reportBad(d, o);
         assertSlashed(r.c.committee[3], 1);
+    }
+
+    /// What was reported before is a reason all the same, and is paid for once.
+    function test_AnswerBadDealing_OfWhoWasSentencedBefore() public {
+        Running memory r = running(3, 4, 1);
+        Dealt memory d = withShare(r.dealt[3], 2, 1);
+        table(r);
+        ask(r, 2);
+        Opening memory o = opening(d, 2);
+        reportBad(d, o);
+        acknowledgements.answerBadDealing(2, r.c.committee, d.dealing, d.signature, d.oneTimeKeys, o);
+        assertEq(_open(r, 2).challenger, address(0));
+        assertSlashed(r.c.committee[3], 1);
+        assertEq(servers.bountyOf(_operatorOf(r, 2)), 0);
     }
 
     function test_AnswerBadDealing_NotWithAGoodOne() public {
@@ -476,9 +495,12 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         table(r);
         ask(r, 2);
         Opening memory o = opening(d, recipient);
-        if (!bad) vm.expectRevert(abi.encodeWithSelector(ICourt.GoodDealing.selector, recipient));
+        bytes memory refusal = abi.encodeWithSelector(ICourt.GoodDealing.selector, recipient);
+        bool own = dealer == 1;
+        if (bad) refusal = abi.encodeWithSelector(IAcknowledgements.OwnFault.selector, r.c.committee[1]);
+        if (!bad || own) vm.expectRevert(refusal);
         acknowledgements.answerBadDealing(2, r.c.committee, d.dealing, d.signature, d.oneTimeKeys, o);
-        assertEq(_open(r, 2).challenger == address(0), bad);
+        assertEq(_open(r, 2).challenger == address(0), bad && !own);
     }
 
     /// Each way in which a dealing that the contract can add up is none after all.
@@ -505,6 +527,8 @@ contract AcknowledgementsTest is AcknowledgementFixture {
             );
             assertEq(acknowledgements.feesOf(_operatorOf(r, 2)), before + fee);
             assertEq(_open(r, 2).challenger, address(0));
+            assertTrue(servers.server(r.c.committee[3]).lockedOut);
+            servers.reinstate(r.c.committee[3], "test");
             consumer.retire(r.c.keyId, false);
         }
     }
@@ -539,6 +563,67 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         emit IAcknowledgements.AcknowledgementRefused(r.c.keyId, 0, 2, r.c.committee[3]);
         acknowledgements.answerEquivocation(2, r.c.committee, one, first, two, second);
         _expectAnswered(r, 2);
+        assertSlashed(r.c.committee[3], 1);
+    }
+
+    // -------------------------------------------------------------------------- excuses of those who keep silent
+
+    /// A silent member signs some nonsense when it is asked: its own fault is no reason.
+    function test_Answer_NotWithAFaultOfItsOwn() public {
+        Running memory r = running(3, 4, 1);
+        ask(r, 2);
+        bytes memory refusal = abi.encodeWithSelector(IAcknowledgements.OwnFault.selector, r.c.committee[1]);
+        Dealt memory d = withShare(r.dealt[1], 3, 1);
+        Opening memory o = opening(d, 3);
+        vm.expectRevert(refusal);
+        acknowledgements.answerBadDealing(2, r.c.committee, d.dealing, d.signature, d.oneTimeKeys, o);
+        d.dealing.shares = "";
+        sealDealing(d);
+        vm.expectRevert(refusal);
+        acknowledgements.answerMalformedDealing(
+            2, r.c.committee, d.dealing, d.signature, "", DealingDefect.Shape, 0
+        );
+        CeremonyMessage memory one = setOf(r.c, 2);
+        CeremonyMessage memory two = setOf(r.c, 2);
+        two.fields[1] = keccak256("another set");
+        vm.expectRevert(refusal);
+        this.equivocationExternally(r, one, two, r.c.committee[1]);
+        // Nor under the signer that it had before.
+        uint256 secret = signerSecret[r.c.committee[1]];
+        bytes memory proof = signerProof(77, _operatorOf(r, 2));
+        vm.prank(_operatorOf(r, 2));
+        servers.setSigner(r.c.committee[1], vm.addr(77), proof);
+        assertNotEq(vm.addr(secret), servers.server(r.c.committee[1]).signer);
+        vm.expectRevert(refusal);
+        this.equivocationExternally(r, one, two, r.c.committee[1]);
+        pastDeadline(r.c, 2);
+        court.proveUnansweredAcknowledgement(r.c.keyId, 0, 2);
+        assertSlashed(r.c.committee[1], 1);
+    }
+
+    /// A colluder that signs nonsense to save it pays as much.
+    function test_Answer_WithTheNonsenseOfAColluderCostsTheColluder() public {
+        Running memory r = running(3, 4, 1);
+        ask(r, 2);
+        Dealt memory d = r.dealt[3];
+        d.dealing.shares = "";
+        sealDealing(d);
+        acknowledgements.answerMalformedDealing(
+            2, r.c.committee, d.dealing, d.signature, "", DealingDefect.Shape, 0
+        );
+        assertSlashed(r.c.committee[3], 1);
+    }
+
+    function test_Sentence_AcknowledgementsAlone() public {
+        vm.expectRevert(abi.encodeWithSelector(ICourt.NotAcknowledgements.selector, address(this)));
+        court.sentence(Fault.BadDealing, 1, 1, "evidence", address(this));
+    }
+
+    function testFuzz_Sentence_AcknowledgementsAlone(address caller, uint8 fault, uint32 server) public {
+        vm.assume(caller != address(acknowledgements));
+        vm.prank(caller);
+        vm.expectRevert(abi.encodeWithSelector(ICourt.NotAcknowledgements.selector, caller));
+        court.sentence(Fault(fault % 10), server, 1, "evidence", caller);
     }
 
     function _equivocation(

@@ -58,6 +58,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _views();
         _measuredElsewhere(GROUP, "proveProviderEquivocation");
         _measuredElsewhere(GROUP, "proveUnansweredAcknowledgement");
+        // Within an answer of Acknowledgements.
+        _measuredElsewhere(GROUP, "sentence");
         _assertComplete(GROUP);
     }
 
@@ -182,6 +184,8 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
         bytes memory second = sign(signerSecret[r.c.committee[3]], messageDigest(two));
         acknowledgements.answerEquivocation(2, r.c.committee, one, first, two, second);
         _dear(_snap(GROUP, "answerEquivocation", "first of an operator"));
+        // All members must be in good standing to be asked.
+        servers.reinstate(r.c.committee[3], "test");
         ask(r, 3);
         vm.warp(uint256(acknowledgements.challenge(r.c.keyId, 0, 3).deadline) + 1);
         court.proveUnansweredAcknowledgement(r.c.keyId, 0, 3);
@@ -197,22 +201,31 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
 
     /// @dev No answer may cost more than the least fee pays for (`ANSWER_GAS`).
     function _dear(uint256 used) private pure {
-        _assertBudget(used, 280_000, "an answer");
+        _assertBudget(used, 380_000, "an answer");
     }
 
     function _dealings() private {
         Running memory r = running(3, 4, 3);
         Dealt memory bad = withShare(r.dealt[3], 1, 1);
-        Dealt memory malformed = r.dealt[2];
-        malformed.proof = possession(malformed.dealing, 5);
-        malformed.dealing.possessionHash = keccak256(malformed.proof);
-        sealDealing(malformed);
         table(r);
         ask(r, 1);
         acknowledgements.answerBadDealing(
             1, r.c.committee, bad.dealing, bad.signature, bad.oneTimeKeys, opening(bad, 1)
         );
         _dear(_snap(GROUP, "answerBadDealing", "t = 3"));
+        _malformed(3, 4, "no possession, 3-of-4");
+        addServers(12);
+        _malformed(15, 16, "no possession, 15-of-16");
+    }
+
+    /// The dealer has no fault on record, so it is sentenced in full.
+    function _malformed(uint8 t, uint8 n, string memory variant) private {
+        Running memory r = running(t, n, n);
+        Dealt memory malformed = r.dealt[2];
+        malformed.proof = possession(malformed.dealing, 5);
+        malformed.dealing.possessionHash = keccak256(malformed.proof);
+        sealDealing(malformed);
+        table(r);
         ask(r, 2);
         acknowledgements.answerMalformedDealing(
             2,
@@ -223,7 +236,8 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
             DealingDefect.Possession,
             0
         );
-        _dear(_snap(GROUP, "answerMalformedDealing", "no possession"));
+        _dear(_snap(GROUP, "answerMalformedDealing", variant));
+        servers.reinstate(r.c.committee[2], "test");
     }
 
     function _views(Running memory r) private {

@@ -126,6 +126,8 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "UNBONDING_DELAY");
         servers.KEY_REGISTRY();
         _snap(group, "KEY_REGISTRY");
+        servers.RESHARING();
+        _snap(group, "RESHARING");
         servers.ACTIVE_SET_CAPACITY();
         _snap(group, "ACTIVE_SET_CAPACITY");
         servers.authority();
@@ -284,6 +286,8 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "MAX_MEMBERS");
         registry.SERVER_REGISTRY();
         _snap(group, "SERVER_REGISTRY");
+        registry.RESHARING();
+        _snap(group, "RESHARING");
         registry.operatorCap(KeyKind.Validator, 3, 4);
         _snap(group, "operatorCap");
         registry.domainSeparator();
@@ -493,6 +497,7 @@ contract GasTest is PoolFixture, Snapshots {
         _size("ServerRegistry", address(d.serverRegistry));
         _size("ProviderRegistry", address(d.providerRegistry));
         _size("KeyRegistry", address(d.keyRegistry));
+        _size("Resharing", address(d.keyRegistry.RESHARING()));
         _size("Court", address(d.court));
         _size("Acknowledgements", address(d.court.ACKNOWLEDGEMENTS()));
         _size("Micropools", address(pools));

@@ -403,6 +403,22 @@ contract ResharingTest is ReshareFixture {
         }
     }
 
+    /// Whatever else is passed off as the draft: another committee, other dealers, seats that nobody took.
+    function testFuzz_Draft_IsWhatTheChainCommittedTo(Draft calldata other, bool drawn) public {
+        Move memory m = drawn ? _dealt() : _requested();
+        vm.assume(keccak256(abi.encode(other)) != keccak256(abi.encode(m.draft)));
+        bytes memory seed = drawn ? bytes("") : pastSeedBlock(resharing.reshare(c.keyId).mark, "randao");
+        _refuse(drawn ? IResharing.WrongReshareState.selector : IKeyRegistry.WrongCommitment.selector);
+        resharing.draw(c.keyId, seed, m.activeSet, other);
+        _refuse(drawn ? IKeyRegistry.WrongCommitment.selector : IResharing.WrongReshareState.selector);
+        resharing.finalise(c.keyId, other, m.made.points, 0, "");
+        _refuse(IKeyRegistry.WrongCommitment.selector);
+        resharing.restart(c.keyId, first, other);
+        consumer.retire(c.keyId, false);
+        _refuse(IKeyRegistry.WrongCommitment.selector);
+        resharing.cancel(c.keyId, other);
+    }
+
     // ----------------------------------------------------------------------------------------------- finalise
 
     function test_Finalise_MakesTheNewCommitteeOfTheSameKey() public {
@@ -563,7 +579,7 @@ contract ResharingTest is ReshareFixture {
         drawMove(m, bytes32(seed));
         assertEq(_bits(m.draft.dealers), t);
         dealMove(m, k.keySet.coefficients[0], seed);
-        finaliseMove(m);
+        resharing.finalise(m.keyId, m.draft, m.made.points, m.dealingsDigest, m.acknowledgements);
         for (uint256 i; i < n2; ++i) {
             (, bytes32[] memory proof) = merkleOf(m.made, i);
             assertTrue(keys.isShareLeaf(k.keyId, 1, shareLeaf(m.made, i), proof));

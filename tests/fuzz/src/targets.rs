@@ -334,6 +334,7 @@ fn chain_log(input: &[u8]) -> Result<bool, String> {
         StkrEvent::Server(event) => rewritten(&event).map(|()| true),
         StkrEvent::Provider(event) => rewritten(&event).map(|()| true),
         StkrEvent::Court(event) => rewritten(&event).map(|()| true),
+        StkrEvent::Reshare(event) => rewritten(&event).map(|()| true),
         StkrEvent::Acknowledgement(event) => rewritten(&event).map(|()| true),
         StkrEvent::Pool(event) => rewritten(&event).map(|()| true),
     }

@@ -1,0 +1,132 @@
+//! `stkr reshare`.
+
+use serde_json::Value;
+use stkr_sdk::{ReshareInfo, ReshareState};
+
+use crate::{
+    args::ReshareCommand,
+    commands::key::{Transcript, transcript_in},
+    context::{Context, read_json},
+    failure::Failure,
+    output::{record, time},
+};
+
+pub(crate) async fn run(command: ReshareCommand, context: &Context<'_>) -> Result<(), Failure> {
+    match command {
+        ReshareCommand::Show { key } => {
+            let info = context.client().await?.reshares().get(key).await?;
+            context.output.show(&info, show);
+            Ok(())
+        }
+        ReshareCommand::Request { key, signing } => {
+            let client = context.client().await?;
+            let write = client.reshares().request(key, None).await?;
+            context.perform(write, &signing, &format!("asked for a reshare of key {key}"), nothing).await
+        }
+        ReshareCommand::Draw { key, signing } => {
+            let client = context.client().await?;
+            let write = client.reshares().draw(key).await?;
+            context.perform(write, &signing, &format!("drew the next committee of key {key}"), nothing).await
+        }
+        ReshareCommand::Restart { key, signing } => {
+            let client = context.client().await?;
+            let write = client.reshares().restart(key).await?;
+            context.perform(write, &signing, &format!("started the reshare of key {key} again"), nothing).await
+        }
+        ReshareCommand::Cancel { key, signing } => {
+            let client = context.client().await?;
+            let write = client.reshares().cancel(key).await?;
+            context.perform(write, &signing, &format!("ended the reshare of key {key}"), nothing).await
+        }
+        ReshareCommand::Finalise { key, transcript, signing } => {
+            let Transcript { share_keys, group_key, dealings_digest, acknowledgements } = transcript_in(&transcript)?;
+            let client = context.client().await?;
+            let write =
+                client.reshares().finalise(key, &share_keys, &group_key, dealings_digest, &acknowledgements).await?;
+            context.perform(write, &signing, &format!("key {key} has its next committee"), nothing).await
+        }
+        ReshareCommand::Vote { key, votes, signing } => {
+            let hint = "give what `stkr-server vote-silent` printed";
+            let votes =
+                votes.iter().map(|path| read_json(path, "a vote", hint)).collect::<Result<Vec<_>, Failure>>()?;
+            let client = context.client().await?;
+            let write = client.reshares().vote_silent(key, &votes).await?;
+            context.perform(write, &signing, "the server counts as lost", nothing).await
+        }
+        ReshareCommand::FreeSeats { key, epoch, signing } => {
+            let client = context.client().await?;
+            let write = client.reshares().free_past_seats(key, epoch).await?;
+            let done = format!("freed the seats that committee {epoch} of key {key} left behind");
+            context.perform(write, &signing, &done, nothing).await
+        }
+    }
+}
+
+fn nothing((): ()) -> Value {
+    Value::Null
+}
+
+fn show(it: &ReshareInfo) -> String {
+    let list = |ids: &[u32]| ids.iter().map(|id| seat(*id)).collect::<Vec<_>>().join(", ");
+    let mut rows = vec![
+        ("key", it.key_id.to_string()),
+        ("newest committee", it.committee_epoch.to_string()),
+        ("members", list(&it.committee)),
+        ("signs from", if it.handover == 0 { "the key's first day".into() } else { time(it.handover) }),
+        ("serving now", it.serving_epoch.to_string()),
+        ("reshare", it.state.to_string()),
+    ];
+    if let Some(next) = &it.next {
+        let dealers: Vec<String> = next.dealers.iter().map(ToString::to_string).collect();
+        rows.push(("next shares", format!("{} of {}", next.threshold, next.seats.len())));
+        rows.push(("attempt", next.attempt.to_string()));
+        rows.push(("seats", list(&next.seats)));
+        let drawn = it.state == ReshareState::Drawn;
+        rows.push((if drawn { "dealers" } else { "dealers among" }, dealers.join(", ")));
+        rows.push(match drawn {
+            true => ("finalise before", time(next.mark)),
+            false => ("seed block", next.mark.to_string()),
+        });
+        if drawn {
+            rows.push(("would sign from", time(next.handover)));
+        }
+    }
+    record(&rows)
+}
+
+fn seat(id: u32) -> String {
+    if id == 0 { "to be drawn".to_owned() } else { id.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use stkr_sdk::NextCommittee;
+
+    use super::*;
+
+    #[test]
+    fn a_seat_without_a_server_is_still_to_be_drawn() {
+        let next = NextCommittee {
+            threshold: 3,
+            attempt: 1,
+            seats: vec![4, 0, 6, 7],
+            dealers: vec![1, 3, 4],
+            mark: 900,
+            handover: 0,
+        };
+        let info = ReshareInfo {
+            key_id: 9,
+            committee_epoch: 0,
+            serving_epoch: 0,
+            handover: 0,
+            threshold: 3,
+            committee: vec![4, 5, 6, 7],
+            state: ReshareState::Requested,
+            next: Some(next),
+        };
+        let text = show(&info);
+        for part in ["4, to be drawn, 6, 7", "dealers among", "1, 3, 4", "seed block", "900", "3 of 4"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
