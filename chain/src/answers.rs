@@ -27,7 +27,7 @@ impl Answer {
     pub const fn gas(self) -> u64 {
         match self {
             Self::Signature => 120_000,
-            Self::Acknowledgement => 280_000,
+            Self::Acknowledgement => 380_000,
         }
     }
 

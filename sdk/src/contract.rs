@@ -81,14 +81,14 @@ contract_errors! {
         NoPastCommittee
     }
     court {
-        NotCommitted CommittedInThisBlock AlreadyCommitted NotShareHolder BadEvidenceSignature
+        NotAcknowledgements NotCommitted CommittedInThisBlock AlreadyCommitted NotShareHolder BadEvidenceSignature
         DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
         MalformedMessage NoServer NotOwed FeeTooSmall AlreadyChallenged NoChallenge StillTime TooLate NoAnswer NoFees
         WrongOneTimeKeys WrongOpening UnusableOneTimeKey GoodDealing WrongPossession NotMalformed
     }
     asking {
         NoCeremony WrongCommittee NoMember TooLateToAsk WrongNumberOfDealings WrongDealing WrongDealer OtherOneTimeKeys
-        NotCommittedTo NoKey NotOfCommittee
+        NotCommittedTo NoKey NotOfCommittee OwnFault
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
     governance {

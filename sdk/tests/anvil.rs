@@ -228,7 +228,7 @@ async fn what_a_question_costs_follows_the_base_fee_as_the_contracts_see_it_in_a
         assert_eq!(least, amount::gwei(120_000 * (2 * gwei + 1)));
         assert_eq!(court.answerFee().call().await.unwrap(), least);
         let least = challenges.least_acknowledgement_fee().await.unwrap();
-        assert_eq!(least, amount::gwei(280_000 * (2 * gwei + 1)));
+        assert_eq!(least, amount::gwei(380_000 * (2 * gwei + 1)));
         assert_eq!(of_ceremonies.answerFee().call().await.unwrap(), least);
     }
 }

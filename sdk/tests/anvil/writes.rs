@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Chain, root, wallet, writes};
 
 /// Functions that only another contract of Stkr may call, or the AccessManager: there is nothing for an account to sign.
-const BETWEEN_CONTRACTS: [(&str, &str); 11] = [
+const BETWEEN_CONTRACTS: [(&str, &str); 12] = [
     ("ServerRegistry", "drawSeats"),
     ("ServerRegistry", "takeSeats"),
     ("ServerRegistry", "freeSeats"),
@@ -24,6 +24,7 @@ const BETWEEN_CONTRACTS: [(&str, &str); 11] = [
     ("KeyRegistry", "setAuthority"),
     ("ServerRegistry", "slash"),
     ("Acknowledgements", "close"),
+    ("Court", "sentence"),
     ("Micropools", "penaliseProvider"),
 ];
 
@@ -34,6 +35,7 @@ fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4]
         ("ServerRegistry", d.server_registry),
         ("ProviderRegistry", d.provider_registry),
         ("KeyRegistry", d.key_registry),
+        ("Resharing", d.resharing()),
         ("Court", d.court),
         ("Acknowledgements", d.acknowledgements()),
         ("Micropools", d.micropools),

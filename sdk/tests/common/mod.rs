@@ -6,6 +6,7 @@
 
 pub(crate) mod ceremony;
 pub(crate) mod evidence;
+mod reshares;
 pub(crate) mod writes;
 
 use std::{

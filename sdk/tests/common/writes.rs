@@ -503,6 +503,11 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
                 }
             }
             assert!(!is_answer || state(committee[2]).await == ChallengeState::Refused);
+            if is_answer {
+                // Who is at fault pays with the answer.
+                assert!(stkr.servers().get(committee[1]).await.unwrap().locked_out);
+                self.reinstate(committee[1]).await;
+            }
         }
 
         // The last says nothing, and a restart does not save it.
@@ -529,11 +534,15 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert!(stkr.servers().get(committee[3]).await.unwrap().locked_out);
         assert!(challenges.acknowledgement_fees_of(challenger.address()).await.unwrap() > before, "the fee comes back");
 
-        // So that the walk goes on.
-        let (silent, operator) = (committee[3], self.operators[&committee[3]].clone());
-        let bond = stkr.servers().add_bond(silent, amount::ether(3)).unwrap();
-        bond.send_with(&wallet(&operator)).await.unwrap();
-        stkr.servers().reinstate(silent, "it-was-asleep").unwrap().send_with(&wallet(&chain.governor)).await.unwrap();
+        self.reinstate(committee[3]).await;
+    }
+
+    /// So that the walk goes on.
+    async fn reinstate(&self, id: u32) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let bond = stkr.servers().add_bond(id, amount::ether(3)).unwrap();
+        bond.send_with(&wallet(&self.operators[&id])).await.unwrap();
+        stkr.servers().reinstate(id, "it-was-asleep").unwrap().send_with(&wallet(&chain.governor)).await.unwrap();
     }
 
     async fn ask_to_acknowledge(&mut self, key: u64, id: u32, relayer: &str, challenger: &PrivateKeySigner) {
