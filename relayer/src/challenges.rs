@@ -87,6 +87,27 @@ pub fn left_alone(view: &View, clock: &Clock, planned: &[Action]) -> Vec<String>
     .collect()
 }
 
+/// Gas of the answers for own servers that are due now, by step.
+#[must_use]
+pub fn own_answers(view: &View, clock: &Clock, policy: &Policy) -> BTreeMap<String, u64> {
+    let own = by_urgency(view, clock).into_iter().filter(|it| policy.own.contains(&it.server_id));
+    own.map(|it| (it.action.step(), it.gas)).collect()
+}
+
+/// What holds an answer up, for people: `note` says of a step why its transaction does not move.
+#[must_use]
+pub fn held_up(view: &View, clock: &Clock, note: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let open = by_urgency(view, clock).into_iter();
+    let held = open.filter_map(|it| note(&it.action.step()).map(|note| (it, note)));
+    held.map(|(it, note)| {
+        format!(
+            "server {} ({}) loses a part of its bond if its challenge is not answered {}, and the transaction {note}",
+            it.server_id, it.who, it.until
+        )
+    })
+    .collect()
+}
+
 /// A challenge that can still be answered.
 struct Open {
     action: Action,

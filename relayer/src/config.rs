@@ -104,7 +104,7 @@ impl ProgramConfig for RelayerConfig {
                 "gas.key_file",
                 "Secret key (32 bytes in hex, mode 0600) of the account that pays for transactions. It holds gas money and\nno right to anything.",
             ),
-            Doc::new("gas.max_fee_gwei", "Most gwei per gas to pay. Above it transactions wait."),
+            Doc::new("gas.max_fee_gwei", "Most gwei per gas to pay. Above it transactions wait, but for answers to challenges of own_servers."),
             Doc::new(
                 "challenges.own_servers",
                 "Ids of servers whose challenges this relayer answers whatever it costs: write your own here. The fee of a challenge\nis more than an answer costs then, and it is the operator's.",

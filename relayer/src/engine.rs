@@ -4,6 +4,7 @@
 //! does not matter after which line the process dies.
 
 mod acknowledgements;
+mod own_servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -207,6 +208,7 @@ impl Engine {
         let mut actions = plan(&self.picture.view, &clock);
         actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
         actions.extend(self.plan_challenges(&clock)?);
+        self.raise_caps(&clock).await;
         self.give_up_lost_races().await?;
         self.end_workers(&actions);
         for action in &actions {
@@ -673,6 +675,7 @@ impl Engine {
         let (view, us) = (&self.picture.view, self.parts.intents.sender());
         let actions = challenges::plan(view, clock, us, &self.parts.policy, &known);
         self.problems.extend(challenges::left_alone(view, clock, &actions));
+        self.tell_held_up(clock)?;
         Ok(actions)
     }
 

@@ -27,7 +27,13 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
@@ -165,7 +171,7 @@ pub struct IntentOptions {
     pub interval: Duration,
     /// Blocks after which a transaction that is not included is replaced by one that pays more.
     pub bump_after: u64,
-    /// Most wei per gas ever offered. While the base fee is above, nothing is sent.
+    /// Most wei per gas offered, but for [`Intents::raise_caps`]. While the base fee is above, nothing is sent.
     pub fee_cap: u128,
     /// When an inclusion counts.
     pub confirm: Confirm,
@@ -200,6 +206,8 @@ pub struct Intents {
     signer: PrivateKeySigner,
     options: IntentOptions,
     superseded: Superseded,
+    /// Wei per gas that transactions of a step may cost, where that is more than the usual cap.
+    raised: Arc<Mutex<BTreeMap<String, u128>>>,
     #[cfg(test)]
     crash: Arc<std::sync::Mutex<Option<CrashPoint>>>,
 }
@@ -260,6 +268,7 @@ impl Intents {
             signer,
             options,
             superseded,
+            raised: Arc::default(),
             #[cfg(test)]
             crash: Arc::default(),
         }
@@ -363,6 +372,26 @@ impl Intents {
             }
             Ok(withdrawn)
         })
+    }
+
+    /// From the next pass on, and until this is said again, transactions of these steps may cost so much (wei per gas) if that is more
+    /// than [`IntentOptions::fee_cap`]: for what is lost at a price if it comes too late. What was sent before may have to pay
+    /// more too, for the nonces of an account are used in order.
+    pub fn raise_caps(&self, caps: BTreeMap<String, u128>) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = caps;
+    }
+
+    /// Cap of the intent `key`, which is its step, a slash and a hash.
+    fn cap(&self, key: &str) -> u128 {
+        let step = key.rsplit_once('/').map_or(key, |(step, _)| step);
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).get(step).copied();
+        raised.unwrap_or_default().max(self.options.fee_cap)
+    }
+
+    /// Cap of what is on its way: a cheap transaction would hold up a dear one behind it.
+    fn highest_cap(&self) -> u128 {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).values().copied().max();
+        raised.unwrap_or_default().max(self.options.fee_cap)
     }
 
     /// Makes passes until `stop` is ready. Failures are logged and tried again.
@@ -480,7 +509,7 @@ impl Intents {
                 return self.save(row, true);
             }
         };
-        let fees = match self.fees(provider).await? {
+        let fees = match self.fees(provider, self.cap(&row.key)).await? {
             Ok(fees) => fees,
             Err(note) => return self.note(row, note),
         };
@@ -525,12 +554,11 @@ impl Intents {
     }
 
     /// Fees for a new transaction, or why there are none.
-    async fn fees(&self, provider: &DynProvider) -> Result<Result<Fees, String>, ChainError> {
+    async fn fees(&self, provider: &DynProvider, cap: u128) -> Result<Result<Fees, String>, ChainError> {
         let estimate = ask("estimating fees", provider.estimate_eip1559_fees()).await?;
         let (max, priority) = (estimate.max_fee_per_gas, estimate.max_priority_fee_per_gas);
         // The estimate is twice the base fee and the tip: room for six full blocks in a row.
         let base = max.saturating_sub(priority) / 2;
-        let cap = self.options.fee_cap;
         if base > cap {
             return Ok(Err(format!("waits: the base fee of {base} wei per gas is above the cap of {cap}")));
         }
@@ -650,8 +678,8 @@ impl Intents {
         last: &Attempt,
         cancels: bool,
     ) -> Result<(), ChainError> {
-        let cap = self.options.fee_cap;
-        let fresh = self.fees(provider).await?.unwrap_or(Fees { max: 0, priority: 0 });
+        let cap = self.highest_cap();
+        let fresh = self.fees(provider, cap).await?.unwrap_or(Fees { max: 0, priority: 0 });
         let max = (last.max_fee + last.max_fee / 4 + 1).max(fresh.max).min(cap);
         let priority = (last.max_priority_fee + last.max_priority_fee / 4 + 1).max(fresh.priority).min(max);
         let least = |fee: u128| fee + fee / 10;

@@ -1,5 +1,7 @@
 //! Intents against a real anvil that mines only when told to.
 
+use std::collections::BTreeMap;
+
 use alloy::{primitives::address, sol_types::SolError};
 use serde_json::json;
 
@@ -324,6 +326,40 @@ async fn nothing_is_paid_above_the_fee_cap() {
     let hash = intents.status("draw").unwrap().unwrap().hash.unwrap();
     let receipt = net.anvil.provider.get_transaction_receipt(hash).await.unwrap().unwrap();
     assert!(receipt.effective_gas_price <= 20_000_000_000);
+}
+
+/// What is on its way at the usual price pays more too, or the dear one would wait for its nonce.
+#[tokio::test]
+async fn a_step_with_a_raised_cap_passes_the_usual_one_and_nothing_else_does() {
+    let net = Net::start().await;
+    let capped = IntentOptions { fee_cap: 20_000_000_000, ..OPTIONS };
+    let intents = net.process_with("a", capped, net.signer.clone());
+    intents.submit("top_up/1/00", &call(5)).unwrap();
+    intents.drive().await.unwrap();
+    assert_eq!(state(&intents, "top_up/1/00"), IntentState::Pending);
+    // 120 gwei from here on, in every block.
+    let dear = async || {
+        net.anvil.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x1bf08eb000"])).await;
+        net.mine_and_drive(&intents, 1).await;
+    };
+    dear().await;
+    intents.submit("answer/1/00", &call(6)).unwrap();
+    intents.submit("answer/11/00", &call(7)).unwrap();
+    for _ in 0..6 {
+        dear().await;
+    }
+    assert!(!net.is_done(5).await && !net.is_done(6).await);
+    assert!(intents.status("answer/1/00").unwrap().unwrap().note.contains("above the cap"));
+    intents.raise_caps(BTreeMap::from([("answer/1".to_owned(), 1_000_000_000_000)]));
+    for _ in 0..24 {
+        dear().await;
+    }
+    assert!(net.is_done(6).await, "{:?}", intents.status("answer/1/00"));
+    assert!(net.is_done(5).await && !net.is_done(7).await, "the other step keeps its cap");
+    intents.raise_caps(BTreeMap::new());
+    intents.submit("answer/1/01", &call(8)).unwrap();
+    dear().await;
+    assert!(!net.is_done(8).await && state(&intents, "answer/1/01") == IntentState::Waiting);
 }
 
 async fn a_dropped_transaction_is_sent_again_after_a_reorg_of(depth: u64) {

@@ -17,6 +17,9 @@ use stkr_protocol::evidence::SignedEnvelope;
 use stkr_protocol::sign::SignedPartial;
 use stkr_sdk::{ChallengeState, HistoryEntry, Incident};
 
+/// Wei per gas that no relayer pays by itself: its preset cap is 200 gwei.
+const ABOVE_THE_CAP: u64 = 500_000_000_000;
+
 /// Wei per gas of a base fee that is far above those of an idle chain.
 const DEAR: u64 = 50_000_000_000;
 
@@ -185,6 +188,52 @@ async fn a_challenge_that_is_answered_with_a_wrong_partial_convicts_whoever_sign
     let server = kept["evidence"][0]["serverId"].as_str().ok_or_else(|| eyre!("{kept}"))?;
     assert_eq!(server, id);
     Ok(())
+}
+
+/// Gas far above what the relayer pays for anything else: an own server's answer leaves all the same, and of the other's people
+/// hear.
+#[tokio::test]
+async fn an_own_server_is_answered_for_at_any_price_of_gas_and_what_holds_others_up_is_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options { servers: 4, relayers: 0, block_ms: 500, ..Options::new(dir.path()) };
+    let mut network = Network::start(options).await?;
+    network.init_relayer(0).await?;
+    let config = network.relayers[0].config.clone();
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text + "\n[challenges]\nown_servers = [1]\n")?;
+    network.start_relayer(0)?;
+    let Asked { key, committee, key_file, .. } = ordered(&network).await?;
+    let (sdk, rpc) = (network.stkr().await?, network.provider()?);
+    let root = sdk.challenges().ordered(key).await?.signing_root();
+    let (own, other) = (1, committee.iter().copied().find(|id| *id != 1).ok_or_else(|| eyre!("one member"))?);
+    let dearer = U256::from(ABOVE_THE_CAP);
+    anvil::base_fee(&rpc, ABOVE_THE_CAP).await?;
+    anvil::mine(&rpc, 1).await?;
+    ensure!(U256::from(rpc.get_gas_price().await?) >= dearer, "gas is dear");
+    for id in [own, other] {
+        anvil::base_fee(&rpc, ABOVE_THE_CAP).await?;
+        let (key, id) = (key.to_string(), id.to_string());
+        let args = ["challenge", "open", &key, &id, "--fee", "1eth", "--max-fee-gwei", "2000", "--key-file", &key_file];
+        done(&network, &args)?;
+    }
+    let is = async |id, state| {
+        anvil::base_fee(&rpc, ABOVE_THE_CAP).await?;
+        eyre::Ok(sdk.challenges().get(key, id, root).await?.state == state)
+    };
+    network.until("the own server's answer is there", || is(own, ChallengeState::Answered)).await?;
+    network
+        .until("the other's is held up, and told", || async {
+            let problems = network.relayer_json(0, "/status").await?["problems"].to_string();
+            let told = problems.contains(&format!("server {other} (member")) && problems.contains("above the cap of");
+            Ok(is(other, ChallengeState::Open).await? && told && !problems.contains(&format!("server {own} (member")))
+        })
+        .await?;
+    network
+        .until("gas is cheap again", || async {
+            anvil::base_fee(&rpc, 1).await?;
+            Ok(sdk.challenges().get(key, other, root).await?.state == ChallengeState::Answered)
+        })
+        .await
 }
 
 #[tokio::test]
