@@ -13,6 +13,7 @@ use stkr_node::{
     config::{self, Preset, is_keyless},
     secrets,
 };
+use stkr_protocol::json_reason;
 use stkr_sdk::{Deployment, Stkr, Write, amount};
 use url::Url;
 
@@ -306,7 +307,8 @@ async fn connect(text: &RpcUrl) -> Result<DynProvider, Failure> {
 
 /// A JSON file that another program wrote: `what` it must be, and `hint` at where it comes from.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, hint: &str) -> Result<T, Failure> {
-    serde_json::from_slice(&read_bytes(path, what, hint)?).map_err(|error| is_not(path, what, hint, &error))
+    serde_json::from_slice(&read_bytes(path, what, hint)?)
+        .map_err(|error| is_not(path, what, hint, &json_reason(&error)))
 }
 
 /// The same with any number of values one after another, as a program prints them in lines.
@@ -317,7 +319,7 @@ pub(crate) fn read_json_lines<T: serde::de::DeserializeOwned>(
 ) -> Result<Vec<T>, Failure> {
     let text = read_bytes(path, what, hint)?;
     let values = serde_json::Deserializer::from_slice(&text).into_iter();
-    values.collect::<Result<_, _>>().map_err(|error| is_not(path, what, hint, &error))
+    values.collect::<Result<_, _>>().map_err(|error| is_not(path, what, hint, &json_reason(&error)))
 }
 
 pub(crate) fn read_bytes(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, Failure> {

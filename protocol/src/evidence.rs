@@ -31,7 +31,7 @@ use crate::{
     collection::{Committee, Evidence},
     eip712,
     envelope::{DutyKind, Envelope},
-    json,
+    json, json_reason,
     leaves::{climb, merkle_proof, pair_hash, share_leaf},
     messages::SignedMessage,
     recover_signer,
@@ -666,7 +666,7 @@ impl EvidenceFile {
         if bytes.len() > MAX_FILE {
             return Err(EvidenceError::TooLong(bytes.len()));
         }
-        serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed(json_reason(&error)))
     }
 
     /// The EIP-712 domain of what was signed.

@@ -4,6 +4,27 @@
 //! sign or leading zeros, bytes are `0x` and lowercase hex of the exact or bounded length, texts of others are cut off.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use serde_json::error::Category;
+
+/// Why a file is not the JSON that it must be, for people who know neither our types nor how they are read.
+#[must_use]
+pub fn json_reason(error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        Category::Eof if error.line() <= 1 && error.column() == 0 => "it is empty".to_owned(),
+        Category::Eof => format!("it ends too early, at {place}"),
+        Category::Syntax => format!("it is no JSON, at {place}"),
+        Category::Io => error.to_string(),
+        Category::Data => {
+            let text = error.to_string();
+            // "invalid type: sequence, expected struct Name at ..." and the like tell only how the program is made.
+            if text.contains("expected struct") || text.contains("expected internally tagged") {
+                return format!("it holds something else, at {place}");
+            }
+            text
+        }
+    }
+}
 
 /// `0x` and lowercase hex to bytes, at most `max` of them.
 fn decode(text: &str, max: usize) -> Result<Vec<u8>, String> {
@@ -258,6 +279,25 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_without_our_names() {
+        #[derive(Deserialize, Debug)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "only read")]
+        struct Evidence {
+            version: String,
+        }
+        let reason = |text: &str| json_reason(&serde_json::from_str::<Evidence>(text).unwrap_err());
+        assert_eq!(reason(""), "it is empty");
+        assert_eq!(reason("{\"version\":"), "it ends too early, at line 1, column 11");
+        assert_eq!(reason("\u{0}\u{1}"), "it is no JSON, at line 1, column 1");
+        for other in ["[]", "7", "\"x\""] {
+            let told = reason(other);
+            assert!(told.starts_with("it holds something else") || !told.contains("Evidence"), "{told}");
+        }
+        assert!(reason("{}").contains("missing field `version`"));
+    }
 
     #[derive(Deserialize, Debug)]
     struct Integer(#[serde(with = "decimal")] u16);

@@ -33,5 +33,5 @@ mod signer;
 pub mod silence;
 
 pub use domain::ProtocolDomain;
-pub use json::ListOf;
+pub use json::{ListOf, json_reason};
 pub use signer::{SignatureError, SignerKey, SignerKeyError, recover_signer};

@@ -21,6 +21,7 @@ use stkr_core::Signature;
 use stkr_duties::DepositMessage;
 use stkr_protocol::{
     evidence::{Fault, Holder, SignedEnvelope},
+    json_reason,
     sign::{DepositRequest, SignedPartial},
 };
 
@@ -222,10 +223,10 @@ impl<'a, P: Provider> Challenges<'a, P> {
             StkrError::invalid(reason, format!("ask one of its committee: {}", committee.join(", ")))
         })?;
         if !self.0.keys().is_ordered(key_id, signing_root).await? {
-            let reason = format!(
-                "the chain never ordered key {key_id} to sign {signing_root}, and what was not ordered must not be signed: nobody can be asked for it"
+            let what = format!(
+                "order of the chain that key {key_id} sign {signing_root}, and what was not ordered must not be signed: nobody can be asked for it"
             );
-            return Err(StkrError::NotReady { reason });
+            return Err(StkrError::NotFound { what });
         }
         let position = member.index.position();
         let share_key = key.keys.share_keys().get(position).map(|point| point.to_eip2537());
@@ -487,7 +488,7 @@ pub(crate) fn paid_fees(receipt: &TransactionReceipt) -> Option<U256> {
 pub fn answer_from_json(bytes: &[u8]) -> Result<SignedPartial, StkrError> {
     serde_json::from_slice(bytes).map_err(|error| {
         StkrError::invalid(
-            format!("this is no partial signature with its envelope: {error}"),
+            format!("this is no partial signature with its envelope: {}", json_reason(&error)),
             "give the object with partial, envelope, index and committeeEpoch from the server's answer",
         )
     })

@@ -260,7 +260,10 @@ impl ContractError {
             | Self::AccessManagerExpired(_) => {
                 "send it with --schedule first, and again without it when the delay is over".into()
             }
-            Self::FeeTooSmall(_) => "leave the fee out, or give more: it comes back if there is no answer".into(),
+            Self::FeeTooSmall(_) => {
+                "the base fee rises: try again after the next block, or give more; it comes back if there is no answer"
+                    .into()
+            }
             Self::TooEarly(_)
             | Self::StillTime(_)
             | Self::AlreadyChallenged(_)

@@ -75,6 +75,7 @@ pub use reshares::{NextCommittee, ReshareInfo, Reshares};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
     Deployment, DutyAssignment, Endpoint, PoolInfo, bindings,
+    court::SignedThing,
     types::{KeyKind, KeyState, PoolState, ReshareState, ServerKind, ServerStatus},
 };
 pub use stkr_core::{PublicKey, Signature};

@@ -14,6 +14,7 @@ use stkr_node::{
 use stkr_protocol::{
     api::{AdvanceRequest, AdvanceResponse},
     evidence::EvidenceFile,
+    json_reason,
     sign::{DepositRequest, SignRequest, SignResponse, SignedPartial},
 };
 use stkr_sdk::{Asks, ChallengeInfo, ChallengeState, Judgement, Write, amount, answer_from_json};
@@ -154,8 +155,9 @@ async fn acknowledge<'a>(
     if let Ok(file) = EvidenceFile::from_json(&bytes) {
         return Ok(client.challenges().refuse(&asked, &file)?);
     }
-    let said: AdvanceResponse = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::usage(format!("{} is no answer of a server: {error}", file.display()), hint))?;
+    let said: AdvanceResponse = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::usage(format!("{} is no answer of a server: {}", file.display(), json_reason(&error)), hint)
+    })?;
     Ok(client.challenges().acknowledge(&asked, &said)?)
 }
 
@@ -185,7 +187,7 @@ async fn ask(of: &OfChallenge, asked: DepositRequest, client: &Client) -> Result
 fn silent(of: &OfChallenge, reason: &str) -> Failure {
     Failure::unavailable(
         format!("server {} gives no answer: {reason}", of.server),
-        "its operator has to repair it before the challenge's last block, or can give the answer with --answer",
+        "its operator can repair it, or give the answer with --answer, up to the challenge's last block; past that `challenge prove` is all there is",
     )
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stkr_sdk::{HistoryEntry, Incident, Registration, ServerInfo, ServerKind, amount};
+use stkr_sdk::{HistoryEntry, Incident, Registration, ServerInfo, ServerKind, SignedThing, amount};
 
 use crate::{
     args::ServerCommand,
@@ -150,15 +150,22 @@ fn entry(entry: &HistoryEntry) -> String {
     let mut fields = vec![("block", entry.block.to_string()), ("transaction", entry.transaction.to_string())];
     if let Incident::Fault { evidence, judgement, signed, .. } = &entry.incident {
         fields.push(("evidence", evidence.to_string()));
-        fields.extend(signed.iter().map(|it| {
-            let epochs = format!("epochs {} to {}", it.source_epoch, it.target_epoch);
-            ("signed", format!("{}, slot {}, {epochs}, root {}", it.what, it.slot, it.root))
-        }));
+        fields.extend(signed.iter().map(|it| ("signed", signed_text(it))));
         fields.push(("reporter", judgement.reporter.to_string()));
         fields.push(("slashed", amount::with_unit(judgement.penalty)));
         fields.push(("bounty", amount::with_unit(judgement.bounty)));
     }
     format!("{}\n{}", entry.incident, record(&fields))
+}
+
+/// What was signed, with the slot and epochs that it has: an exit has none, and silence is no duty at all.
+fn signed_text(it: &SignedThing) -> String {
+    let slot = if it.slot == 0 { String::new() } else { format!(", slot {}", it.slot) };
+    let epochs = match it.target_epoch {
+        0 => String::new(),
+        target => format!(", epochs {} to {target}", it.source_epoch),
+    };
+    format!("{}{slot}{epochs}, root {}", it.what, it.root)
 }
 
 fn show(server: &ServerInfo) -> String {
