@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// Keys nobody holds
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// How keys are made, and who holds that up
+    #[command(subcommand, arg_required_else_help = true)]
+    Ceremony(CeremonyCommand),
     /// Files that prove a fault of a server or provider, for the Court
     #[command(subcommand, arg_required_else_help = true)]
     Evidence(EvidenceCommand),
@@ -338,6 +341,22 @@ pub(crate) enum EvidenceCommand {
         file: PathBuf,
         #[command(flatten)]
         signing: Signing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Where the last ceremony of a key stands: which member it waits for, in which round, since when, and what to check
+    Show {
+        /// Key id
+        #[arg(required_unless_present = "pool", conflicts_with = "pool")]
+        id: Option<u64>,
+        /// The key of this pool instead
+        #[arg(long, value_name = "ID")]
+        pool: Option<u64>,
+        /// A relayer that carries the ceremony: who said what, and when. Messages that it makes up are not believed
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Option<Url>,
     },
 }
 

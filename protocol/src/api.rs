@@ -123,6 +123,33 @@ pub struct Info {
     pub registry: Address,
 }
 
+/// Most reasons in a [`Readiness`]: each of the few checks has at most one per RPC endpoint.
+pub const MAX_REASONS: usize = 32;
+
+/// `GET /readyz`: what keeps a server from being of use. As good as the connection it comes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Readiness {
+    /// Whether nothing does.
+    pub ready: bool,
+    /// One entry per reason.
+    #[serde(deserialize_with = "json::ListOf::<MAX_REASONS>::deserialize")]
+    #[schema(max_items = 32)]
+    pub reasons: Vec<Unready>,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Unready {
+    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
+    #[serde(with = "json::text")]
+    pub check: String,
+    /// In words.
+    #[serde(with = "json::text")]
+    pub reason: String,
+}
+
 /// `POST /v1/watermarks`: how far a server has signed for some keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

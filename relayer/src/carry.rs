@@ -13,12 +13,16 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
-    Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of,
+    Accepted, Arrivals, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of, progress,
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
 use stkr_protocol::messages::{Body, Round, SignedMessage};
 
-use crate::store::{Store, StoreError};
+use crate::status::{RoundStatus, Waited};
+use crate::store::{self, Store, StoreError};
+
+/// Seconds from which on a member that nothing is known against holds the ceremony up.
+pub const STALLED_AFTER: u64 = 60;
 
 /// A member of the committee and how to reach it.
 #[derive(Clone, Debug)]
@@ -38,8 +42,10 @@ pub struct Said {
     pub phase: Option<Phase>,
     /// Why it claims that the ceremony failed.
     pub failure: Option<String>,
+    /// Members whose messages it claims to lack.
+    pub waiting_for: Vec<ShareIndex>,
     /// Why it could not be asked.
-    pub unreachable: Option<String>,
+    pub unreachable: Option<ClientError>,
     /// Why a message or a complaint that it handed over does not count.
     pub rejected: Option<String>,
 }
@@ -74,6 +80,10 @@ pub struct Carrier {
     convicted: BTreeMap<ShareIndex, (String, Proof)>,
     /// The last complaint that each member handed over, whosever it is.
     opened: BTreeMap<ShareIndex, OpenedDealing>,
+    /// When each message came; of those from before this was noted nothing.
+    arrivals: Arrivals,
+    /// Unix time (seconds) of the block in which the attempt began, if it is known.
+    begun: Option<u64>,
 }
 
 /// What answers a challenge to acknowledge a key.
@@ -91,11 +101,16 @@ impl Carrier {
     /// # Errors
     /// [`StoreError`].
     pub fn open(context: Context, members: Vec<Member>, store: Store, court: Address) -> Result<Self, StoreError> {
-        let stored = store.messages(context.key_id(), context.attempt(), context.committee_hash())?;
-        let mut board = Board::new(context);
-        for message in stored {
+        let stored = store.arrived(context.key_id(), context.attempt(), context.committee_hash())?;
+        let (mut board, mut arrivals) = (Board::new(context), Arrivals::new());
+        for (message, received) in stored {
+            let of = (message.round(), message.index);
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
-            let _ = board.accept(message);
+            if matches!(board.accept(message), Ok(Accepted::New))
+                && let Some(received) = received
+            {
+                arrivals.insert(of, received);
+            }
         }
         let mut carrier = Self {
             board,
@@ -106,10 +121,18 @@ impl Carrier {
             looked_at: BTreeSet::new(),
             convicted: BTreeMap::new(),
             opened: BTreeMap::new(),
+            arrivals,
+            begun: None,
         };
         // Killed between a dealing and the evidence that it is.
         carrier.look_at_dealings()?;
         Ok(carrier)
+    }
+
+    /// The same, told the unix time (seconds) of the block in which the attempt began.
+    #[must_use]
+    pub fn begun_at(self, begun: Option<u64>) -> Self {
+        Self { begun, ..self }
     }
 
     /// Visits every member once, all at the same time. `true` if anything new came.
@@ -267,11 +290,11 @@ impl Carrier {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.said.entry(index).or_default().unreachable = Some(error.to_string());
+                self.said.entry(index).or_default().unreachable = Some(error);
                 return Ok(false);
             }
         };
-        let mut said = Said { phase: Some(answer.phase), ..Said::default() };
+        let mut said = Said { phase: Some(answer.phase), waiting_for: answer.waiting_for, ..Said::default() };
         said.failure = answer.failure.map(|failure| {
             let culprit = failure.culprit.map_or_else(String::new, |culprit| format!("member {}: ", culprit.get()));
             printable(&format!("{culprit}{}. {}", failure.reason, failure.what_to_do))
@@ -300,6 +323,7 @@ impl Carrier {
             Ok(Accepted::Known) => Ok(Ok(false)),
             Ok(Accepted::New) => {
                 self.store.post(self.board.context(), &message)?;
+                self.arrivals.entry((message.round(), message.index)).or_insert_with(store::now);
                 Ok(Ok(true))
             }
             Ok(Accepted::Evidence) => {
@@ -378,7 +402,59 @@ impl Carrier {
     pub fn why(&self, index: ShareIndex) -> Option<String> {
         let said = self.said.get(&index)?;
         let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
-        said.unreachable.clone().or(failed).or_else(|| said.rejected.clone())
+        said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
+    }
+
+    /// Every round: how many messages came, and in the one that is not complete who is waited for, since when, and what that
+    /// member's operator should check.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<RoundStatus> {
+        let second = |time: u64| time.to_string();
+        let failed = matches!(self.standing(), Standing::Failed(_));
+        let lines = progress(&self.board, &self.arrivals, self.begun).into_iter();
+        let line = |it: stkr_protocol::ceremony::RoundProgress| RoundStatus {
+            round: it.round.name().to_owned(),
+            since: it.since.map(second),
+            complete: it.complete.map(second),
+            came: it.came.to_string(),
+            // Whoever says nothing more in a ceremony that failed holds nothing up.
+            waiting_for: match it.current && !failed {
+                true => self
+                    .members
+                    .iter()
+                    .filter(|seat| it.missing.contains(&seat.index))
+                    .map(|seat| self.waited(seat, it.round))
+                    .collect(),
+                false => Vec::new(),
+            },
+        };
+        lines.map(line).collect()
+    }
+
+    fn waited(&self, member: &Member, round: Round) -> Waited {
+        let said = self.said.get(&member.index);
+        let why = self.why(member.index);
+        Waited {
+            server_id: member.server_id.to_string(),
+            member: member.index.get().to_string(),
+            endpoint: member.client.as_ref().map(|client| client.peer().endpoint.clone()).unwrap_or_default(),
+            trouble: said.and_then(kind).map(str::to_owned),
+            why: why.unwrap_or_else(|| format!("has not sent its {round} message yet")),
+            check: said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+            unready: Vec::new(),
+        }
+    }
+
+    /// Whether somebody holds the ceremony up: by a trouble that is known, or for [`STALLED_AFTER`] without one.
+    #[must_use]
+    pub fn is_stalled(&self, now: u64) -> bool {
+        let late = |round: &RoundStatus| {
+            let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
+            since.is_some_and(|since| now.saturating_sub(since) >= STALLED_AFTER)
+        };
+        let waits = |round: &RoundStatus| !round.waiting_for.is_empty();
+        let troubled = |round: &RoundStatus| round.waiting_for.iter().any(|it| it.trouble.is_some());
+        self.rounds().iter().any(|round| waits(round) && (late(round) || troubled(round)))
     }
 
     /// Failures that members report, as sentences. Hearsay: one liar cannot end a ceremony, but a member that gave up will
@@ -405,6 +481,33 @@ impl Carrier {
     pub fn said(&self, index: ShareIndex) -> Option<&Said> {
         self.said.get(&index)
     }
+}
+
+/// One word for what keeps a member from taking part; nothing if nothing is known.
+fn kind(said: &Said) -> Option<&'static str> {
+    let gave_up = said.failure.as_ref().map(|_| "gave_up");
+    said.unreachable.as_ref().map(ClientError::kind).or(gave_up).or_else(|| said.rejected.as_ref().map(|_| "rejected"))
+}
+
+/// What the member's operator should check, from what is known of it.
+fn check(said: &Said) -> String {
+    if let Some(error) = &said.unreachable {
+        return error.operator_checks();
+    }
+    if said.failure.is_some() {
+        return "nothing that helps this attempt: the server gave it up for good, and says why; the next attempt needs its \
+                database and its signer key as they are now"
+            .to_owned();
+    }
+    if said.rejected.is_some() {
+        return "its signer key and its version: what it sends is not what the chain and the protocol expect of it"
+            .to_owned();
+    }
+    if said.waiting_for.is_empty() {
+        return "its log (`key ceremony`), its disk and its RPC endpoints: it answers, and sends no message".to_owned();
+    }
+    let lacks: Vec<String> = said.waiting_for.iter().map(|index| index.get().to_string()).collect();
+    format!("nothing yet: it answers, and says that it lacks messages of members {}", lacks.join(", "))
 }
 
 fn cheated(recipient: u8) -> String {

@@ -9,13 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Serialize;
 use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, Unready, WatermarksReplies,
+    WatermarksRequest,
 };
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
 use crate::app::App;
 
@@ -147,24 +147,6 @@ async fn livez() -> &'static str {
     "ok"
 }
 
-/// What keeps the server from being of use.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Readiness {
-    /// Whether nothing does.
-    ready: bool,
-    /// One entry per reason.
-    reasons: Vec<Unready>,
-}
-
-/// One reason.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Unready {
-    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
-    check: &'static str,
-    /// In words.
-    reason: String,
-}
-
 /// Whether the chain can be read, the database written, and the server is registered
 #[utoipa::path(
     get,
@@ -178,7 +160,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     let reasons = app.unready().await;
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ready = reasons.is_empty();
-    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check, reason }).collect();
+    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check: check.to_owned(), reason }).collect();
     (status, axum::Json(Readiness { ready, reasons })).into_response()
 }
 

@@ -1,6 +1,7 @@
 //! One file per subject; each reads its arguments, calls the SDK, and says how the result looks.
 
 mod bounty;
+mod ceremony;
 mod challenge;
 mod dealt;
 mod evidence;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Pool(command) => pool::run(command, &Context::new(cli.global, output)?).await,
         Command::Position(command) => position::run(command, &Context::new(cli.global, output)?).await,
         Command::Key(command) => key::run(command, &Context::new(cli.global, output)?).await,
+        Command::Ceremony(command) => ceremony::run(command, &Context::new(cli.global, output)?).await,
         Command::Evidence(command) => {
             if evidence::offline(&command, output)? {
                 return Ok(());
