@@ -1109,6 +1109,97 @@ mod tests {
         assert_eq!(censoring.board.message(Round::Acknowledgement, index(3)), Some(&given));
     }
 
+    /// From now on nobody answers for the third member.
+    fn down(cluster: &Cluster, carrier: &mut Carrier) -> String {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let fingerprint = cluster.servers[2].identity.fingerprint();
+        let peer = Peer { server_id: 103, endpoint: nobody.to_string(), fingerprint };
+        let identity = Identity::generate("relayer").unwrap();
+        carrier.members[2].client = ServerClient::new(&identity, peer, Patience::default());
+        nobody.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_down_in_any_round_is_named_with_that_round_since_when_and_what_to_check() {
+        const BEGUN: u64 = 1_700_000_000;
+        for (position, round) in Round::ALL.into_iter().enumerate() {
+            let cluster = cluster(|_| Vec::new());
+            for server in &cluster.servers {
+                server.start();
+            }
+            let mut carrier = cluster.carrier().begun_at(Some(BEGUN));
+            for _ in 0..position {
+                carrier.round().await.unwrap();
+            }
+            let endpoint = down(&cluster, &mut carrier);
+            for _ in 0..3 {
+                carrier.round().await.unwrap();
+            }
+            let rounds = carrier.rounds();
+            let waiting: Vec<&str> =
+                rounds.iter().filter(|it| !it.waiting_for.is_empty()).map(|it| it.round.as_str()).collect();
+            assert_eq!(waiting, [round.name()], "{rounds:?}");
+            let waits = &rounds[position];
+            assert_eq!((waits.waiting_for.len(), waits.came.as_str(), &waits.complete), (1, "3", &None));
+            let member = &waits.waiting_for[0];
+            assert_eq!((member.server_id.as_str(), member.member.as_str()), ("103", "3"));
+            assert_eq!((&member.endpoint, member.trouble.as_deref()), (&endpoint, Some("refused")));
+            assert!(member.why.contains("refuses the connection"), "{}", member.why);
+            assert!(member.check.contains("systemctl status stkr-server"), "{}", member.check);
+            // Since the round before was complete, which a relayer that starts again still knows.
+            let since = match position {
+                0 => Some(BEGUN.to_string()),
+                _ => rounds[position - 1].complete.clone(),
+            };
+            assert!(since.is_some(), "{rounds:?}");
+            assert_eq!(waits.since, since, "{round}");
+            assert!(carrier.is_stalled(BEGUN));
+            let reborn = cluster.carrier().begun_at(Some(BEGUN)).rounds();
+            assert_eq!(reborn[position].since, since, "{round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_that_nothing_is_known_against_stalls_a_ceremony_after_a_minute_and_not_before() {
+        let cluster = cluster(|_| Vec::new());
+        let carrier = cluster.carrier().begun_at(Some(1_000));
+        assert!(!carrier.is_stalled(1_000 + STALLED_AFTER - 1) && carrier.is_stalled(1_000 + STALLED_AFTER));
+        let waits = &carrier.rounds()[0].waiting_for;
+        assert_eq!((waits.len(), waits[0].trouble.as_ref()), (4, None));
+        assert!(!cluster.carrier().is_stalled(u64::MAX), "nobody knows since when");
+    }
+
+    #[test]
+    fn what_an_operator_should_check_follows_from_what_is_known_of_its_server() {
+        let host = || "h:1".to_owned();
+        let problem = |status, what_to_do: &str| {
+            let (reason, what_to_do) = ("no".to_owned(), what_to_do.to_owned());
+            ClientError::Problem { host: host(), status, transient: true, reason, what_to_do }
+        };
+        let fault = stkr_node::tls::HandshakeFault::WrongFingerprint {
+            expected: stkr_node::tls::Fingerprint([1; 32]),
+            presented: stkr_node::tls::Fingerprint([2; 32]),
+        };
+        let unreachable = |error| Said { unreachable: Some(error), ..Said::default() };
+        let lost = || Some("this server's database was created at block 9".to_owned());
+        let cases = [
+            (unreachable(ClientError::Handshake { host: host(), fault }), "wrong_fingerprint", "TLS certificate"),
+            (unreachable(ClientError::Timeout { host: host(), seconds: 20 }), "timeout", "disk"),
+            (unreachable(problem(409, "")), "problem", "do they finalise"),
+            (unreachable(problem(503, "look at the disk")), "problem", "it says: look at the disk"),
+            (unreachable(ClientError::BadAnswer { host: host(), reason: String::new() }), "bad_answer", "its version"),
+            (Said { failure: lost(), ..Said::default() }, "gave_up", "gave it up for good"),
+            (Said { rejected: lost(), ..Said::default() }, "rejected", "its signer key"),
+        ];
+        for (said, word, says) in cases {
+            assert_eq!(kind(&said), Some(word));
+            assert!(check(&said).contains(says), "{says}: {}", check(&said));
+        }
+        let waits = Said { waiting_for: vec![index(2), index(4)], ..Said::default() };
+        assert!(kind(&waits).is_none() && check(&waits).ends_with("it lacks messages of members 2, 4"));
+        assert!(check(&Said::default()).contains("its RPC endpoints"));
+    }
+
     #[test]
     fn another_committee_under_the_same_key_and_attempt_has_a_bulletin_of_its_own() {
         let (one, other) = (cluster(|_| Vec::new()), cluster(|_| Vec::new()));

@@ -554,6 +554,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_ceremony_in_which_nobody_said_anything_still_shows_who_is_waited_for() {
+        let server = start();
+        let (key_id, attempt) = ("5".to_owned(), "1".to_owned());
+        let ceremony = CeremonyStatus { key_id, attempt, stalled: true, ..CeremonyStatus::default() };
+        let status = Status { ceremonies: vec![ceremony], ..Status::default() };
+        server.shared.publish(status, Lists::default(), &Clock::default());
+        let (code, body) = server.get("/v1/ceremonies/5/1").await;
+        let bulletin: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code, &bulletin["messages"]), (200, &serde_json::json!([])), "{body}");
+        assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
+        server.refuses("/v1/ceremonies/5/0", 404).await;
+        server.refuses("/v1/ceremonies/6/1", 404).await;
+    }
+
+    #[tokio::test]
     async fn a_page_that_is_none_is_refused_as_json() {
         let server = start();
         for query in ["after=x", "after=-1", "after=9223372036854775808", "limit=1001", "limit=%FF", "limit="] {

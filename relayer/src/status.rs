@@ -516,6 +516,51 @@ mod tests {
     }
 
     #[test]
+    fn the_page_names_who_is_waited_for_in_which_round_since_when_and_what_to_check() {
+        let waited = Waited {
+            server_id: "7".to_owned(),
+            member: "2".to_owned(),
+            trouble: Some("refused".to_owned()),
+            why: "h:1 refuses the connection".to_owned(),
+            check: "is stkr-server running".to_owned(),
+            unready: vec!["clock: the clock of this machine is 9.0 s ahead of others'".to_owned()],
+            ..Waited::default()
+        };
+        let complete = RoundStatus {
+            round: "one_time_key".to_owned(),
+            complete: Some("1772366399".to_owned()),
+            came: "4".to_owned(),
+            ..RoundStatus::default()
+        };
+        let waits = RoundStatus {
+            round: "dealing_commitment".to_owned(),
+            since: Some("1772366399".to_owned()),
+            came: "3".to_owned(),
+            waiting_for: vec![waited],
+            ..RoundStatus::default()
+        };
+        let (key_id, attempt, state) = ("9".to_owned(), "1".to_owned(), "waiting".to_owned());
+        let ceremony = CeremonyStatus {
+            key_id,
+            attempt,
+            state,
+            stalled: true,
+            rounds: vec![complete, waits],
+            ..CeremonyStatus::default()
+        };
+        let html = page(&Status { ceremonies: vec![ceremony], ..Status::default() });
+        for line in [
+            "Ceremony of key 9, attempt 1: stalled",
+            "<li>one time key: 4 came, the last at 2026-03-01 11:59:59 UTC</li>",
+            "<li>dealing commitment: server 7 (member 2, since 2026-03-01 11:59:59 UTC): h:1 refuses the connection. \
+             Its operator should check: is stkr-server running. It says itself: clock: the clock of this machine is 9.0 s \
+             ahead of others&#39;.</li>",
+        ] {
+            assert!(html.contains(line), "{line} is missing in {html}");
+        }
+    }
+
+    #[test]
     fn evidence_links_to_its_file_its_key_its_ceremony_and_the_transaction_that_proved_it() {
         let hash = format!("0x{}", "ab".repeat(32));
         let mut evidence = EvidenceLine {

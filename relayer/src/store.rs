@@ -295,3 +295,51 @@ pub fn now() -> u64 {
 fn number(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+    use stkr_core::{ShareIndex, Threshold};
+    use stkr_node::database::Schema;
+    use stkr_protocol::ceremony::MemberId;
+    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
+    use super::*;
+    use crate::app::SCHEMA;
+
+    const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+
+    #[test]
+    fn a_message_keeps_the_time_at_which_it_first_came_and_one_from_before_times_were_noted_has_none() {
+        let signers: Vec<SignerKey> = (1..=4_u8).map(|it| SignerKey::from_bytes(&[it; 32]).unwrap()).collect();
+        let members = signers.iter().zip(1..).map(|(key, id)| MemberId { server_id: id, signer: key.address() });
+        let context = Context::new(DOMAIN, 9, 0, Threshold::new(3, 4).unwrap(), members.collect()).unwrap();
+        let say = |member: u8| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] });
+            let signer = &signers[usize::from(member) - 1];
+            SignedMessage::sign(&DOMAIN, signer, (9, 0, ShareIndex::new(member).unwrap()), body)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relayer.sqlite");
+        let without = SCHEMA.migrations.len() - 1;
+        let before = Schema { migrations: &SCHEMA.migrations[..without], ..SCHEMA };
+        let database = Database::open(&file, &before).unwrap();
+        let (digest, text) = (say(1).digest(&DOMAIN), serde_json::to_string(&say(1)).unwrap());
+        let hash = context.committee_hash();
+        let row =
+            "INSERT INTO bulletin (key_id, attempt, committee, member, digest, message) VALUES (9, 0, ?1, 1, ?2, ?3)";
+        database.lock().execute(row, params![hash.as_slice(), digest.as_slice(), text]).unwrap();
+        drop(database);
+
+        let database = Arc::new(Database::open(&file, &SCHEMA).unwrap());
+        let (store, from) = (Store::new(database.clone()), now());
+        assert!(!store.post(&context, &say(1)).unwrap() && store.post(&context, &say(2)).unwrap());
+        let times = || store.arrived(9, 0, hash).unwrap().into_iter().map(|(_, time)| time).collect::<Vec<_>>();
+        let first = times();
+        assert!(first[0].is_none() && first[1].is_some_and(|time| (from..=now()).contains(&time)), "{first:?}");
+        database.lock().execute("UPDATE bulletin SET received = 1000 WHERE member = 2", []).unwrap();
+        assert!(!store.post(&context, &say(2)).unwrap());
+        assert_eq!(times(), [None, Some(1_000)]);
+    }
+}
