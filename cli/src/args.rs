@@ -358,6 +358,15 @@ pub(crate) enum CeremonyCommand {
         #[arg(long, value_name = "URL", value_parser = relayer_url)]
         relayer: Option<Url>,
     },
+    /// Ask servers before anything starts: reachable, clock, version, chain view, readiness. One line each; 3 if one is not well
+    Preflight {
+        /// Ids of the servers, with commas; left out, all online servers that can be drawn
+        #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "key")]
+        servers: Vec<u32>,
+        /// The committee of this key instead
+        #[arg(long, value_name = "ID")]
+        key: Option<u64>,
+    },
 }
 
 /// Which challenge is meant.

@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, View, WatermarksReplies, WatermarksReply,
     WatermarksRequest,
 };
 use stkr_protocol::sign::{SignRequest, SignResponse};
@@ -302,6 +302,14 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two.
     pub async fn info(&self) -> Result<Info, ClientError> {
         self.get("/v1/info").await
+    }
+
+    /// `GET /v1/view`: the server's clock and what it sees of the chain.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn view(&self) -> Result<View, ClientError> {
+        self.get("/v1/view").await
     }
 
     /// `GET /readyz`: what the server says keeps it from being of use; its words made fit for one line.

@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::{
     args::CeremonyCommand,
+    commands::preflight,
     context::Context,
     failure::Failure,
     output::{record, time},
@@ -13,6 +14,7 @@ use crate::{
 pub(crate) async fn run(command: CeremonyCommand, context: &Context<'_>) -> Result<(), Failure> {
     match command {
         CeremonyCommand::Show { id, pool, relayer } => show(id, pool, relayer.as_ref(), context).await,
+        CeremonyCommand::Preflight { servers, key } => preflight::run(&servers, key, context).await,
     }
 }
 

@@ -8,6 +8,7 @@ mod evidence;
 mod key;
 mod pool;
 mod position;
+mod preflight;
 mod provider;
 mod safe_to_move;
 mod server;
