@@ -17,7 +17,10 @@ use stkr_node::metrics::Metrics;
 use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
-use stkr_protocol::api::{AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, SeenBlock, SignBatch, SignReplies, View, Watermarks, WatermarksReplies, WatermarksReply};
+use stkr_protocol::api::{
+    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, SeenBlock, SignBatch, SignReplies, View,
+    Watermarks, WatermarksReplies, WatermarksReply,
+};
 use stkr_protocol::ceremony::Phase;
 use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial};
 

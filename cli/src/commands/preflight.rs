@@ -118,9 +118,14 @@ pub(crate) async fn run(servers: &[u32], key: Option<u64>, context: &Context<'_>
     if report.ready {
         return Ok(());
     }
-    let ill: Vec<String> = report.servers.iter().filter(|row| !row.ready).map(|row| row.server_id.to_string()).collect();
-    let message = format!("{} of {} servers could not hold a ceremony now: {}", ill.len(), report.servers.len(), ill.join(", "));
-    Err(Failure { code: "not_ready", ..Failure::unavailable(message, "tell their operators what is said of them, and run it again") })
+    let ill: Vec<String> =
+        report.servers.iter().filter(|row| !row.ready).map(|row| row.server_id.to_string()).collect();
+    let message =
+        format!("{} of {} servers could not hold a ceremony now: {}", ill.len(), report.servers.len(), ill.join(", "));
+    Err(Failure {
+        code: "not_ready",
+        ..Failure::unavailable(message, "tell their operators what is said of them, and run it again")
+    })
 }
 
 /// Those that were named, the committee of a key, or all that a draw can name.
@@ -240,7 +245,11 @@ fn identity_of(info: &Info, server: &ServerInfo, ours: &Ours) -> Option<Trouble>
     }
     if info.signer != server.signer {
         let reason = format!("it signs as {}, and {} is registered", info.signer, server.signer);
-        return Some(Trouble::new("identity", reason, "its operator has mixed up two folders, or has to register the signer"));
+        return Some(Trouble::new(
+            "identity",
+            reason,
+            "its operator has mixed up two folders, or has to register the signer",
+        ));
     }
     None
 }
@@ -258,7 +267,11 @@ fn version(theirs: &str, ours: &str) -> Option<Trouble> {
         return None;
     }
     let reason = format!("it runs version {}, this is {ours}", printable(theirs));
-    Some(Trouble::new("version", reason, "run the same version everywhere; the changelog says what changed between them"))
+    Some(Trouble::new(
+        "version",
+        reason,
+        "run the same version everywhere; the changelog says what changed between them",
+    ))
 }
 
 fn time(offset_ms: Option<i64>, error_ms: Option<u64>) -> Option<Trouble> {
@@ -282,7 +295,11 @@ fn time(offset_ms: Option<i64>, error_ms: Option<u64>) -> Option<Trouble> {
 async fn chain(view: &View, ours: &Ours, client: &Client) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     if view.endpoints.is_empty() {
-        troubles.push(Trouble::new("chain", "it names no RPC endpoint", "its operator looks at [chain] in its configuration"));
+        troubles.push(Trouble::new(
+            "chain",
+            "it names no RPC endpoint",
+            "its operator looks at [chain] in its configuration",
+        ));
     }
     for (number, seen) in (1..).zip(&view.endpoints) {
         let known = match seen.finalized {
@@ -301,7 +318,8 @@ async fn chain(view: &View, ours: &Ours, client: &Client) -> Vec<Trouble> {
 /// What is wrong with one endpoint; `known` is the hash of our block with the number of its finalised one.
 fn endpoint(number: usize, seen: &EndpointView, ours: &Ours, known: Option<B256>) -> Option<Trouble> {
     let name = format!("its RPC endpoint {number}");
-    let trouble = |reason: String, what_to_do: &str| Some(Trouble::new("chain", format!("{name} {reason}"), what_to_do));
+    let trouble =
+        |reason: String, what_to_do: &str| Some(Trouble::new("chain", format!("{name} {reason}"), what_to_do));
     let other = "its operator gives it an endpoint of this chain";
     let (Some(genesis), Some(head)) = (seen.genesis, seen.head) else {
         return trouble("does not answer".to_owned(), "its operator looks at that node and at its log");
@@ -310,7 +328,10 @@ fn endpoint(number: usize, seen: &EndpointView, ours: &Ours, known: Option<B256>
         return trouble(format!("is on another chain: its genesis is {}, ours {}", genesis.hash, ours.genesis), other);
     }
     let Some(finalized) = seen.finalized else {
-        return trouble("names no finalised block".to_owned(), "its operator looks whether that node has a consensus client");
+        return trouble(
+            "names no finalised block".to_owned(),
+            "its operator looks whether that node has a consensus client",
+        );
     };
     if known.is_some_and(|known| known != finalized.hash) {
         let reason = format!("takes another block {} for final than ours has there", finalized.number);
