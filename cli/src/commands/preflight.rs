@@ -394,3 +394,152 @@ fn line(row: &Row) -> String {
     };
     plain_line(&line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(number: u64, byte: u8) -> Option<SeenBlock> {
+        Some(SeenBlock { number, hash: B256::repeat_byte(byte) })
+    }
+
+    fn ours() -> Ours {
+        Ours {
+            chain_id: 31_337,
+            registry: Address::repeat_byte(7),
+            version: "0.3.1",
+            genesis: B256::repeat_byte(1),
+            head: 1_000,
+            finalized: 900,
+        }
+    }
+
+    fn good() -> EndpointView {
+        EndpointView { genesis: seen(0, 1), finalized: seen(900, 2), head: seen(1_000, 3) }
+    }
+
+    #[test]
+    fn an_endpoint_on_another_chain_behind_ahead_or_without_finality_is_named_and_a_good_one_is_not() {
+        let known = Some(B256::repeat_byte(2));
+        let cases = [
+            (good(), known, None),
+            (EndpointView { head: seen(1_000 - HEAD_BOUND, 3), ..good() }, known, None),
+            (EndpointView { finalized: seen(900 - FINALIZED_BOUND, 2), ..good() }, known, None),
+            (
+                EndpointView { head: seen(999 - HEAD_BOUND, 3), ..good() },
+                known,
+                Some("is behind: its head is block 991"),
+            ),
+            (
+                EndpointView { finalized: seen(803, 2), ..good() },
+                known,
+                Some("finalises late: its finalised block is 803"),
+            ),
+            (EndpointView { finalized: None, ..good() }, None, Some("names no finalised block")),
+            (EndpointView { genesis: seen(0, 9), ..good() }, known, Some("is on another chain")),
+            (EndpointView { finalized: seen(900, 8), ..good() }, known, Some("takes another block 900 for final")),
+            (EndpointView { head: None, ..good() }, known, Some("does not answer")),
+            (
+                EndpointView { finalized: seen(1_001, 2), head: seen(1_010, 3), ..good() },
+                None,
+                Some("is ahead of ours"),
+            ),
+            (EndpointView::default(), None, Some("does not answer")),
+        ];
+        for (seen, known, says) in cases {
+            let trouble = endpoint(2, &seen, &ours(), known);
+            let (reason, expected) =
+                (trouble.map(|it| it.reason), says.map(|says| format!("its RPC endpoint 2 {says}")));
+            match (&reason, &expected) {
+                (None, None) => {}
+                (Some(reason), Some(expected)) => assert!(reason.starts_with(expected), "{reason}"),
+                _ => panic!("{reason:?} and not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_counts_as_wrong_beyond_the_bound_either_way_and_is_not_judged_by_a_slow_answer() {
+        let reason = |offset, error| time(Some(offset), Some(error)).map(|it| it.reason);
+        assert_eq!((reason(0, 3), reason(2_000, 3), reason(-2_000, 3)), (None, None, None));
+        assert!(reason(2_001, 3).unwrap().starts_with("its clock is 2001 ms ahead of"));
+        assert!(reason(-90_000, 3).unwrap().starts_with("its clock is 90000 ms behind"));
+        assert!(reason(0, 1_001).unwrap().contains("an answer takes 2002 ms"));
+        assert_eq!((difference(5, 7), difference(7, 5), difference(0, u64::MAX)), (-2, 2, -i64::MAX));
+    }
+
+    #[test]
+    fn versions_fit_together_up_to_the_first_number_that_is_not_zero() {
+        for (theirs, ours, fits) in [
+            ("0.1.0", "0.1.7", true),
+            ("0.1.0", "0.2.0", false),
+            ("1.2.3", "1.9.0", true),
+            ("1.2.3-rc1", "1.2.3", true),
+            ("2.0.0", "1.0.0", false),
+            ("0.0.1", "0.0.2", false),
+            ("0.1", "0.1.0", false),
+            ("x", "x", false),
+            ("", "", false),
+        ] {
+            assert_eq!(version(theirs, ours).is_none(), fits, "{theirs} and {ours}");
+        }
+        let long = version(&"1\n".repeat(999), "0.1.0").unwrap().reason;
+        assert!(long.len() < 300 && !long.contains('\n'), "{long}");
+    }
+
+    #[test]
+    fn whoever_is_another_server_or_of_another_network_is_told_apart() {
+        let server = ServerInfo {
+            id: 3,
+            operator: Address::ZERO,
+            signer: Address::repeat_byte(3),
+            status: ServerStatus::Active,
+            kind: ServerKind::Online,
+            seats: 0,
+            bond: alloy::primitives::U256::ZERO,
+            unbonding_ends: 0,
+            locked_out: false,
+            terms: 0,
+            tls_fingerprint: B256::ZERO,
+            endpoint: String::new(),
+        };
+        let info = Info {
+            server_id: Some("3".to_owned()),
+            signer: server.signer,
+            version: String::new(),
+            chain_id: 31_337,
+            registry: Address::repeat_byte(7),
+        };
+        let check = |info: &Info| identity_of(info, &server, &ours()).map(|it| it.check);
+        assert_eq!(check(&info), None);
+        assert_eq!(check(&Info { signer: Address::ZERO, ..info.clone() }), Some("identity"));
+        assert_eq!(check(&Info { chain_id: 1, ..info.clone() }), Some("chain"));
+        assert_eq!(check(&Info { registry: Address::ZERO, ..info }), Some("chain"));
+        assert_eq!(standing(&server), None);
+        assert_eq!(standing(&ServerInfo { locked_out: true, ..server.clone() }).map(|it| it.check), Some("standing"));
+        let leaving = ServerInfo { status: ServerStatus::Leaving, ..server };
+        assert_eq!(standing(&leaving).map(|it| it.check), Some("standing"));
+    }
+
+    #[test]
+    fn a_server_is_one_line_whatever_it_says_of_itself() {
+        let row = |troubles| Row {
+            server_id: 3,
+            endpoint: "https://x:1\n✓ server 4".to_owned(),
+            ready: false,
+            troubles,
+            version: Some("0.1.0".to_owned()),
+            clock_offset_ms: Some(-12),
+            clock_error_ms: Some(3),
+            head: Some(9),
+            finalized: None,
+        };
+        let good = line(&row(Vec::new()));
+        assert!(
+            good.starts_with("✓ server 3 (") && good.ends_with("version 0.1.0, clock -12 ms, block 9, finalised ?")
+        );
+        let bad = line(&row(vec![Trouble::new("ready", "it says itself: rpc: a\nb", "look")]));
+        assert!(bad.starts_with("✗ server 3 (") && bad.ends_with("b -> look"), "{bad}");
+        assert!(!good.contains('\n') && !bad.contains('\n'));
+    }
+}
