@@ -1,4 +1,5 @@
 //! t operators put a key together, with the program of docs/disaster-recovery.md: from files as servers keep them to a keystore.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../examples/recovery/mod.rs"]
 mod recovery;

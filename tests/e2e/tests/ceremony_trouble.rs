@@ -78,7 +78,7 @@ async fn stalled(network: &Network, key: u64) -> Result<Value> {
     let find = || async {
         let status = network.relayer_json(0, "/status").await?;
         let ours = status["ceremonies"].as_array().into_iter().flatten();
-        let ours = ours.filter(|it| it["keyId"] == key.to_string()).find(|it| it["stalled"] == true);
+        let ours = ours.filter(|it| it["keyId"].as_str() == Some(&key.to_string())).find(|it| it["stalled"] == true);
         // Everybody else has said what it can say without the victim, and it was asked again since its connections broke.
         let alone = |it: &&Value| waited(it).iter().all(|(_, who)| who.len() == 1);
         let refuses = |it: &&Value| it["rounds"].to_string().contains("\"trouble\":\"refused\"");
