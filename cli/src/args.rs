@@ -132,6 +132,9 @@ pub(crate) enum Command {
     /// Keys that move to another committee and stay the same keys
     #[command(subcommand, arg_required_else_help = true)]
     Reshare(ReshareCommand),
+    /// How keys are made, and who holds that up
+    #[command(subcommand, arg_required_else_help = true)]
+    Ceremony(CeremonyCommand),
     /// Files that prove a fault of a server or provider, for the Court
     #[command(subcommand, arg_required_else_help = true)]
     Evidence(EvidenceCommand),
@@ -341,6 +344,31 @@ pub(crate) enum EvidenceCommand {
         file: PathBuf,
         #[command(flatten)]
         signing: Signing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Where the last ceremony of a key stands: which member it waits for, in which round, since when, and what to check
+    Show {
+        /// Key id
+        #[arg(required_unless_present = "pool", conflicts_with = "pool")]
+        id: Option<u64>,
+        /// The key of this pool instead
+        #[arg(long, value_name = "ID")]
+        pool: Option<u64>,
+        /// A relayer that carries the ceremony: who said what, and when. Messages that it makes up are not believed
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Option<Url>,
+    },
+    /// Ask servers before anything starts: reachable, clock, version, chain view, readiness. One line each; 3 if one is not well
+    Preflight {
+        /// Ids of the servers, with commas; left out, all online servers that can be drawn
+        #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "key")]
+        servers: Vec<u32>,
+        /// The committee of this key instead
+        #[arg(long, value_name = "ID")]
+        key: Option<u64>,
     },
 }
 

@@ -83,6 +83,11 @@ fn shown(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// The same for a line that a command puts together itself.
+pub(crate) fn plain_line(text: &str) -> String {
+    shown(text)
+}
+
 fn with_newline(mut text: String) -> String {
     if !text.ends_with('\n') {
         text.push('\n');

@@ -1,6 +1,8 @@
 //! The real binary against the real contracts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "anvil/ceremony.rs"]
+mod ceremony;
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
 #[path = "anvil/dealt.rs"]

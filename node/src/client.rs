@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, View, WatermarksReplies, WatermarksReply,
     WatermarksRequest,
 };
 use stkr_protocol::sign::{SignRequest, SignResponse};
@@ -175,6 +175,46 @@ impl ClientError {
     }
 }
 
+impl ClientError {
+    /// What the operator of the server should look at first, one sentence. Whoever called knows no more than this error: a cause that
+    /// only the operator can see is named as one of several.
+    #[must_use]
+    pub fn operator_checks(&self) -> String {
+        match self {
+            Self::Endpoint(_) => "register an endpoint of the form https://host:port (stkr server set-endpoint)".into(),
+            Self::Setup(_) => "nothing: the trouble is on the calling side".into(),
+            Self::Refused { .. } => {
+                "is stkr-server running (systemctl status stkr-server), does it listen on the registered port, and why did it \
+                 stop: its log says (disk full, configuration, RPC endpoint)"
+                    .into()
+            }
+            Self::Unresolved { .. } => "the DNS name of the registered endpoint".into(),
+            Self::Unreachable { .. } => "firewall, routing and whether the machine is up".into(),
+            Self::Handshake { fault: HandshakeFault::WrongFingerprint { presented, .. }, .. } => format!(
+                "the TLS certificate: put the registered one back, or register the new one (stkr server set-endpoint ID \
+                 --tls-fingerprint {presented} ...); if it is not yours, somebody is in between"
+            ),
+            Self::Handshake { .. } => {
+                "what listens on the registered port: it must be stkr-server itself, without a proxy that ends TLS".into()
+            }
+            Self::Timeout { .. } | Self::Overloaded { .. } => {
+                "load, disk and the RPC endpoints: whoever waits for a slow endpoint answers late".into()
+            }
+            Self::Interrupted { .. } => "whether it was restarting just now, and what its log says".into(),
+            Self::Problem { status: 404 | 409, .. } => {
+                "its RPC endpoints: they show it another state than the chain has; are they synced, on this chain, and do they \
+                 finalise"
+                    .into()
+            }
+            Self::Problem { what_to_do, .. } => format!("its log and /readyz; it says: {what_to_do}"),
+            Self::Status { .. } => "what stands in front of it: no stkr-server answers like that".into(),
+            Self::TooLarge { .. } | Self::BadAnswer { .. } => {
+                "its version: run the one that the others run (stkr-server --version)".into()
+            }
+        }
+    }
+}
+
 impl From<TlsError> for ClientError {
     fn from(error: TlsError) -> Self {
         Self::Setup(error.to_string())
@@ -262,6 +302,34 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two.
     pub async fn info(&self) -> Result<Info, ClientError> {
         self.get("/v1/info").await
+    }
+
+    /// `GET /v1/view`: the server's clock and what it sees of the chain.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn view(&self) -> Result<View, ClientError> {
+        self.get("/v1/view").await
+    }
+
+    /// `GET /readyz`: what the server says keeps it from being of use; its words made fit for one line.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn readiness(&self) -> Result<Readiness, ClientError> {
+        let answer = self.http.get(self.url("/readyz")?).send().await.map_err(|error| self.transport(&error))?;
+        let status = answer.status();
+        let body = self.read(answer).await?;
+        // 503 is the documented answer of a server that is not ready, and says why.
+        if !status.is_success() && status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+            return Err(self.problem(status.as_u16(), &body));
+        }
+        let mut readiness: Readiness = serde_json::from_slice(&body).map_err(|error| self.bad_json(&error))?;
+        for unready in &mut readiness.reasons {
+            unready.check = printable(&unready.check);
+            unready.reason = printable(&unready.reason);
+        }
+        Ok(readiness)
     }
 
     /// `POST /v1/watermarks`: how far this server has signed for the keys, according to itself; one reply per key, in order.

@@ -1,6 +1,6 @@
 //! Bodies of the server's HTTP API.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use stkr_core::ShareIndex;
 use utoipa::ToSchema;
@@ -121,6 +121,76 @@ pub struct Info {
     /// The KeyRegistry.
     #[schema(value_type = schema::Account)]
     pub registry: Address,
+}
+
+/// Most reasons in a [`Readiness`]: each of the few checks has at most one per RPC endpoint.
+pub const MAX_REASONS: usize = 32;
+
+/// `GET /readyz`: what keeps a server from being of use. As good as the connection it comes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Readiness {
+    /// Whether nothing does.
+    pub ready: bool,
+    /// One entry per reason.
+    #[serde(deserialize_with = "json::ListOf::<MAX_REASONS>::deserialize")]
+    #[schema(max_items = 32)]
+    pub reasons: Vec<Unready>,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Unready {
+    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
+    #[serde(with = "json::text")]
+    pub check: String,
+    /// In words.
+    #[serde(with = "json::text")]
+    pub reason: String,
+}
+
+/// Most RPC endpoints that a [`View`] speaks of.
+pub const MAX_ENDPOINTS: usize = 16;
+
+/// `GET /v1/view`: what a server takes for the time and for the chain. As good as the connection it comes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct View {
+    /// Unix time of the server's clock as it answers, milliseconds.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub time_ms: u64,
+    /// What each of its RPC endpoints shows, in the order of its configuration; no endpoint is named.
+    #[serde(deserialize_with = "json::ListOf::<MAX_ENDPOINTS>::deserialize")]
+    #[schema(max_items = 16)]
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// What one RPC endpoint shows; a part is null where it shows nothing or does not answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointView {
+    /// Block 0.
+    pub genesis: Option<SeenBlock>,
+    /// Newest finalised block.
+    pub finalized: Option<SeenBlock>,
+    /// Newest block.
+    pub head: Option<SeenBlock>,
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeenBlock {
+    /// Number.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub number: u64,
+    /// Hash.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = schema::Hash)]
+    pub hash: B256,
 }
 
 /// `POST /v1/watermarks`: how far a server has signed for some keys.

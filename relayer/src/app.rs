@@ -33,7 +33,7 @@ use crate::store::{self, Store};
 pub const SCHEMA: Schema = Schema {
     name: "relayer database",
     application_id: 0x5352_6c79, // "SRly"
-    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS],
+    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS],
 };
 
 const WEI_PER_GWEI: u128 = 1_000_000_000;

@@ -13,12 +13,16 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
-    Accepted, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of,
+    Accepted, Arrivals, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of, progress,
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
 use stkr_protocol::messages::{Body, Round, SignedMessage};
 
-use crate::store::{Store, StoreError};
+use crate::status::{RoundStatus, Waited};
+use crate::store::{self, Store, StoreError};
+
+/// Seconds from which on a member that nothing is known against holds the ceremony up.
+pub const STALLED_AFTER: u64 = 60;
 
 /// A member of the committee and how to reach it.
 #[derive(Clone, Debug)]
@@ -38,8 +42,10 @@ pub struct Said {
     pub phase: Option<Phase>,
     /// Why it claims that the ceremony failed.
     pub failure: Option<String>,
+    /// Members whose messages it claims to lack.
+    pub waiting_for: Vec<ShareIndex>,
     /// Why it could not be asked.
-    pub unreachable: Option<String>,
+    pub unreachable: Option<ClientError>,
     /// Why a message or a complaint that it handed over does not count.
     pub rejected: Option<String>,
 }
@@ -74,6 +80,10 @@ pub struct Carrier {
     convicted: BTreeMap<ShareIndex, (String, Proof)>,
     /// The last complaint that each member handed over, whosever it is.
     opened: BTreeMap<ShareIndex, OpenedDealing>,
+    /// When each message came; of those from before this was noted nothing.
+    arrivals: Arrivals,
+    /// Unix time (seconds) of the block in which the attempt began, if it is known.
+    begun: Option<u64>,
 }
 
 /// What answers a challenge to acknowledge a key.
@@ -91,11 +101,16 @@ impl Carrier {
     /// # Errors
     /// [`StoreError`].
     pub fn open(context: Context, members: Vec<Member>, store: Store, court: Address) -> Result<Self, StoreError> {
-        let stored = store.messages(context.key_id(), context.attempt(), context.committee_hash())?;
-        let mut board = Board::new(context);
-        for message in stored {
+        let stored = store.arrived(context.key_id(), context.attempt(), context.committee_hash())?;
+        let (mut board, mut arrivals) = (Board::new(context), Arrivals::new());
+        for (message, received) in stored {
+            let of = (message.round(), message.index);
             // Every stored message was accepted before; one that no longer is was tampered with and counts for nothing.
-            let _ = board.accept(message);
+            if matches!(board.accept(message), Ok(Accepted::New))
+                && let Some(received) = received
+            {
+                arrivals.insert(of, received);
+            }
         }
         let mut carrier = Self {
             board,
@@ -106,10 +121,18 @@ impl Carrier {
             looked_at: BTreeSet::new(),
             convicted: BTreeMap::new(),
             opened: BTreeMap::new(),
+            arrivals,
+            begun: None,
         };
         // Killed between a dealing and the evidence that it is.
         carrier.look_at_dealings()?;
         Ok(carrier)
+    }
+
+    /// The same, told the unix time (seconds) of the block in which the attempt began.
+    #[must_use]
+    pub fn begun_at(self, begun: Option<u64>) -> Self {
+        Self { begun, ..self }
     }
 
     /// Visits every member once, all at the same time. `true` if anything new came.
@@ -267,11 +290,11 @@ impl Carrier {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.said.entry(index).or_default().unreachable = Some(error.to_string());
+                self.said.entry(index).or_default().unreachable = Some(error);
                 return Ok(false);
             }
         };
-        let mut said = Said { phase: Some(answer.phase), ..Said::default() };
+        let mut said = Said { phase: Some(answer.phase), waiting_for: answer.waiting_for, ..Said::default() };
         said.failure = answer.failure.map(|failure| {
             let culprit = failure.culprit.map_or_else(String::new, |culprit| format!("member {}: ", culprit.get()));
             printable(&format!("{culprit}{}. {}", failure.reason, failure.what_to_do))
@@ -300,6 +323,7 @@ impl Carrier {
             Ok(Accepted::Known) => Ok(Ok(false)),
             Ok(Accepted::New) => {
                 self.store.post(self.board.context(), &message)?;
+                self.arrivals.entry((message.round(), message.index)).or_insert_with(store::now);
                 Ok(Ok(true))
             }
             Ok(Accepted::Evidence) => {
@@ -378,7 +402,59 @@ impl Carrier {
     pub fn why(&self, index: ShareIndex) -> Option<String> {
         let said = self.said.get(&index)?;
         let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
-        said.unreachable.clone().or(failed).or_else(|| said.rejected.clone())
+        said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
+    }
+
+    /// Every round: how many messages came, and in the one that is not complete who is waited for, since when, and what that
+    /// member's operator should check.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<RoundStatus> {
+        let second = |time: u64| time.to_string();
+        let failed = matches!(self.standing(), Standing::Failed(_));
+        let lines = progress(&self.board, &self.arrivals, self.begun).into_iter();
+        let line = |it: stkr_protocol::ceremony::RoundProgress| RoundStatus {
+            round: it.round.name().to_owned(),
+            since: it.since.map(second),
+            complete: it.complete.map(second),
+            came: it.came.to_string(),
+            // Whoever says nothing more in a ceremony that failed holds nothing up.
+            waiting_for: match it.current && !failed {
+                true => self
+                    .members
+                    .iter()
+                    .filter(|seat| it.missing.contains(&seat.index))
+                    .map(|seat| self.waited(seat, it.round))
+                    .collect(),
+                false => Vec::new(),
+            },
+        };
+        lines.map(line).collect()
+    }
+
+    fn waited(&self, member: &Member, round: Round) -> Waited {
+        let said = self.said.get(&member.index);
+        let why = self.why(member.index);
+        Waited {
+            server_id: member.server_id.to_string(),
+            member: member.index.get().to_string(),
+            endpoint: member.client.as_ref().map(|client| client.peer().endpoint.clone()).unwrap_or_default(),
+            trouble: said.and_then(kind).map(str::to_owned),
+            why: why.unwrap_or_else(|| format!("has not sent its {round} message yet")),
+            check: said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+            unready: Vec::new(),
+        }
+    }
+
+    /// Whether somebody holds the ceremony up: by a trouble that is known, or for [`STALLED_AFTER`] without one.
+    #[must_use]
+    pub fn is_stalled(&self, now: u64) -> bool {
+        let late = |round: &RoundStatus| {
+            let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
+            since.is_some_and(|since| now.saturating_sub(since) >= STALLED_AFTER)
+        };
+        let waits = |round: &RoundStatus| !round.waiting_for.is_empty();
+        let troubled = |round: &RoundStatus| round.waiting_for.iter().any(|it| it.trouble.is_some());
+        self.rounds().iter().any(|round| waits(round) && (late(round) || troubled(round)))
     }
 
     /// Failures that members report, as sentences. Hearsay: one liar cannot end a ceremony, but a member that gave up will
@@ -405,6 +481,33 @@ impl Carrier {
     pub fn said(&self, index: ShareIndex) -> Option<&Said> {
         self.said.get(&index)
     }
+}
+
+/// One word for what keeps a member from taking part; nothing if nothing is known.
+fn kind(said: &Said) -> Option<&'static str> {
+    let gave_up = said.failure.as_ref().map(|_| "gave_up");
+    said.unreachable.as_ref().map(ClientError::kind).or(gave_up).or_else(|| said.rejected.as_ref().map(|_| "rejected"))
+}
+
+/// What the member's operator should check, from what is known of it.
+fn check(said: &Said) -> String {
+    if let Some(error) = &said.unreachable {
+        return error.operator_checks();
+    }
+    if said.failure.is_some() {
+        return "nothing that helps this attempt: the server gave it up for good, and says why; the next attempt needs its \
+                database and its signer key as they are now"
+            .to_owned();
+    }
+    if said.rejected.is_some() {
+        return "its signer key and its version: what it sends is not what the chain and the protocol expect of it"
+            .to_owned();
+    }
+    if said.waiting_for.is_empty() {
+        return "its log (`key ceremony`), its disk and its RPC endpoints: it answers, and sends no message".to_owned();
+    }
+    let lacks: Vec<String> = said.waiting_for.iter().map(|index| index.get().to_string()).collect();
+    format!("nothing yet: it answers, and says that it lacks messages of members {}", lacks.join(", "))
 }
 
 fn cheated(recipient: u8) -> String {
@@ -1004,6 +1107,97 @@ mod tests {
         censoring.give_acknowledgement(index(3), signature).unwrap();
         assert!(!censoring.board.missing(Round::Acknowledgement).contains(&index(3)));
         assert_eq!(censoring.board.message(Round::Acknowledgement, index(3)), Some(&given));
+    }
+
+    /// From now on nobody answers for the third member.
+    fn down(cluster: &Cluster, carrier: &mut Carrier) -> String {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let fingerprint = cluster.servers[2].identity.fingerprint();
+        let peer = Peer { server_id: 103, endpoint: nobody.to_string(), fingerprint };
+        let identity = Identity::generate("relayer").unwrap();
+        carrier.members[2].client = ServerClient::new(&identity, peer, Patience::default());
+        nobody.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_down_in_any_round_is_named_with_that_round_since_when_and_what_to_check() {
+        const BEGUN: u64 = 1_700_000_000;
+        for (position, round) in Round::ALL.into_iter().enumerate() {
+            let cluster = cluster(|_| Vec::new());
+            for server in &cluster.servers {
+                server.start();
+            }
+            let mut carrier = cluster.carrier().begun_at(Some(BEGUN));
+            for _ in 0..position {
+                carrier.round().await.unwrap();
+            }
+            let endpoint = down(&cluster, &mut carrier);
+            for _ in 0..3 {
+                carrier.round().await.unwrap();
+            }
+            let rounds = carrier.rounds();
+            let waiting: Vec<&str> =
+                rounds.iter().filter(|it| !it.waiting_for.is_empty()).map(|it| it.round.as_str()).collect();
+            assert_eq!(waiting, [round.name()], "{rounds:?}");
+            let waits = &rounds[position];
+            assert_eq!((waits.waiting_for.len(), waits.came.as_str(), &waits.complete), (1, "3", &None));
+            let member = &waits.waiting_for[0];
+            assert_eq!((member.server_id.as_str(), member.member.as_str()), ("103", "3"));
+            assert_eq!((&member.endpoint, member.trouble.as_deref()), (&endpoint, Some("refused")));
+            assert!(member.why.contains("refuses the connection"), "{}", member.why);
+            assert!(member.check.contains("systemctl status stkr-server"), "{}", member.check);
+            // Since the round before was complete, which a relayer that starts again still knows.
+            let since = match position {
+                0 => Some(BEGUN.to_string()),
+                _ => rounds[position - 1].complete.clone(),
+            };
+            assert!(since.is_some(), "{rounds:?}");
+            assert_eq!(waits.since, since, "{round}");
+            assert!(carrier.is_stalled(BEGUN));
+            let reborn = cluster.carrier().begun_at(Some(BEGUN)).rounds();
+            assert_eq!(reborn[position].since, since, "{round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_that_nothing_is_known_against_stalls_a_ceremony_after_a_minute_and_not_before() {
+        let cluster = cluster(|_| Vec::new());
+        let carrier = cluster.carrier().begun_at(Some(1_000));
+        assert!(!carrier.is_stalled(1_000 + STALLED_AFTER - 1) && carrier.is_stalled(1_000 + STALLED_AFTER));
+        let waits = &carrier.rounds()[0].waiting_for;
+        assert_eq!((waits.len(), waits[0].trouble.as_ref()), (4, None));
+        assert!(!cluster.carrier().is_stalled(u64::MAX), "nobody knows since when");
+    }
+
+    #[test]
+    fn what_an_operator_should_check_follows_from_what_is_known_of_its_server() {
+        let host = || "h:1".to_owned();
+        let problem = |status, what_to_do: &str| {
+            let (reason, what_to_do) = ("no".to_owned(), what_to_do.to_owned());
+            ClientError::Problem { host: host(), status, transient: true, reason, what_to_do }
+        };
+        let fault = stkr_node::tls::HandshakeFault::WrongFingerprint {
+            expected: stkr_node::tls::Fingerprint([1; 32]),
+            presented: stkr_node::tls::Fingerprint([2; 32]),
+        };
+        let unreachable = |error| Said { unreachable: Some(error), ..Said::default() };
+        let lost = || Some("this server's database was created at block 9".to_owned());
+        let cases = [
+            (unreachable(ClientError::Handshake { host: host(), fault }), "wrong_fingerprint", "TLS certificate"),
+            (unreachable(ClientError::Timeout { host: host(), seconds: 20 }), "timeout", "disk"),
+            (unreachable(problem(409, "")), "problem", "do they finalise"),
+            (unreachable(problem(503, "look at the disk")), "problem", "it says: look at the disk"),
+            (unreachable(ClientError::BadAnswer { host: host(), reason: String::new() }), "bad_answer", "its version"),
+            (Said { failure: lost(), ..Said::default() }, "gave_up", "gave it up for good"),
+            (Said { rejected: lost(), ..Said::default() }, "rejected", "its signer key"),
+        ];
+        for (said, word, says) in cases {
+            assert_eq!(kind(&said), Some(word));
+            assert!(check(&said).contains(says), "{says}: {}", check(&said));
+        }
+        let waits = Said { waiting_for: vec![index(2), index(4)], ..Said::default() };
+        assert!(kind(&waits).is_none() && check(&waits).ends_with("it lacks messages of members 2, 4"));
+        assert!(check(&Said::default()).contains("its RPC endpoints"));
     }
 
     #[test]

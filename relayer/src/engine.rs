@@ -361,7 +361,7 @@ impl Engine {
                 Call::new(keys, &KeyRegistry::restartCall { keyId: U256::from(*key_id), members, activeSetHash: hash })
             }
             Action::CarryCeremony { key_id, attempt, threshold, ceremony } => {
-                return Ok(self.carry(action.step(), (*key_id, *attempt, *threshold), ceremony));
+                return Ok(self.carry(action.step(), (*key_id, *attempt, *threshold), ceremony).await);
             }
             Action::OrderDeposit { pool_id, group_key } => {
                 let (id, key) = (U256::from(*pool_id), group_key.clone());
@@ -481,7 +481,7 @@ impl Engine {
     }
 
     /// Sees to it that the ceremony is carried; its `finalise` once all acknowledged.
-    fn carry(
+    async fn carry(
         &mut self,
         step: String,
         (key_id, attempt, threshold): (u64, u16, u8),
@@ -491,7 +491,8 @@ impl Engine {
         let told = self.told_on_chain(key_id, attempt).map_or(0, |told| 1 + told.acknowledgements.len());
         if self.ceremonies.get(&step).is_none_or(|running| running.of != of || running.told < told) {
             self.ceremonies.remove(&step);
-            let worker = self.start_ceremony((key_id, attempt, threshold), ceremony)?;
+            let begun = self.time_of(ceremony.begun_in).await;
+            let worker = self.start_ceremony((key_id, attempt, threshold), ceremony, begun)?;
             self.ceremonies.insert(step.clone(), Running { of, told, worker });
         }
         for (index, id) in ceremony.committee.iter().enumerate() {
@@ -521,10 +522,21 @@ impl Engine {
         Some(Call::new(self.parts.deployment.key_registry, &call))
     }
 
+    /// Unix time (seconds) of a block, for people: nothing if no endpoint tells it now.
+    async fn time_of(&self, block: u64) -> Option<u64> {
+        for endpoint in &self.parts.endpoints {
+            if let Ok(Some(block)) = endpoint.block(BlockNumberOrTag::Number(block)).await {
+                return Some(block.timestamp);
+            }
+        }
+        None
+    }
+
     fn start_ceremony(
         &mut self,
         (key_id, attempt, threshold): (u64, u16, u8),
         ceremony: &Ceremony,
+        begun: Option<u64>,
     ) -> Option<Worker<CeremonyState>> {
         let members = ceremony.committee.iter();
         let members: Option<Vec<MemberId>> = members
@@ -550,12 +562,14 @@ impl Engine {
             attempt: attempt.to_string(),
             state: "waiting".to_owned(),
             deadline: ceremony.deadline.to_string(),
+            begun: begun.map(|time| time.to_string()),
             ..CeremonyStatus::default()
         };
         let opened = Carrier::open(context, seats, self.parts.store.clone(), self.parts.deployment.court);
         match opened.and_then(|carrier| self.give_what_the_chain_tells(carrier, (key_id, attempt))) {
             Ok(carrier) => {
                 tracing::info!(key_id, attempt, "carrying a ceremony");
+                let carrier = carrier.begun_at(begun);
                 Some(workers::carry(carrier, status, self.parts.pause, self.wake.clone()))
             }
             Err(error) => {
@@ -809,8 +823,7 @@ impl Engine {
 
     fn publish(&mut self, clock: &Clock) -> Result<(), ChainError> {
         let lists = self.lists();
-        let ceremonies: Vec<CeremonyStatus> =
-            self.ceremonies.values().map(|running| running.worker.state().status.clone()).collect();
+        let ceremonies = self.ceremony_lines();
         for ceremony in &ceremonies {
             let name = format!("the ceremony of key {}, attempt {}", ceremony.key_id, ceremony.attempt);
             let failures = ceremony.failure.iter().map(|failure| format!("{name} failed: {failure}"));
@@ -849,6 +862,21 @@ impl Engine {
         self.parts.shared.publish_cases(&self.stages());
         self.parts.shared.publish_standing(&self.standing());
         Ok(())
+    }
+
+    /// Ceremonies, with what those who are waited for say of themselves.
+    fn ceremony_lines(&self) -> Vec<CeremonyStatus> {
+        let seen = self.probes.seen();
+        let unready = |server_id: &str| {
+            let seen = server_id.parse().ok().and_then(|id: u32| seen.get(&id));
+            seen.map(|seen| seen.unready.clone()).unwrap_or_default()
+        };
+        let mut ceremonies: Vec<CeremonyStatus> =
+            self.ceremonies.values().map(|running| running.worker.state().status.clone()).collect();
+        for waited in ceremonies.iter_mut().flat_map(|it| &mut it.rounds).flat_map(|it| &mut it.waiting_for) {
+            waited.unready = unready(&waited.server_id);
+        }
+        ceremonies
     }
 
     fn standing(&self) -> Standing {
@@ -896,8 +924,9 @@ impl Engine {
             status: server.status.name().to_owned(),
             locked_out: server.locked_out,
             endpoint: server.endpoint.clone(),
-            reachable: seen.get(id).map(Result::is_ok),
-            problem: seen.get(id).and_then(|seen| seen.clone().err()),
+            reachable: seen.get(id).map(|seen| seen.problem.is_none()),
+            problem: seen.get(id).and_then(|seen| seen.problem.clone()),
+            unready: seen.get(id).map(|seen| seen.unready.clone()).unwrap_or_default(),
         };
         online.map(line).collect()
     }

@@ -20,7 +20,7 @@ use utoipa::{OpenApi, ToSchema};
 use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
 use crate::shared::Shared;
-use crate::status::{self, IntentLine, KeyStatus, PoolStatus, Status};
+use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, Status};
 use crate::store::Evidence;
 
 /// Query of a request, if it is one.
@@ -41,6 +41,10 @@ pub struct Bulletin {
     pub attempt: String,
     /// In the order they came, proofs of equivocation included.
     pub messages: Vec<SignedMessage>,
+    /// Unix time (seconds) at which each of them came here; null where it was not noted. Nobody signs it.
+    pub received: Vec<Option<String>>,
+    /// Where the ceremony stands, as this relayer sees it; null if it does not carry it now.
+    pub standing: Option<CeremonyStatus>,
 }
 
 /// Whether the relayer does its work.
@@ -266,16 +270,23 @@ async fn ceremony(
             "write for example /v1/ceremonies/1/0",
         ));
     };
+    let status = shared.status();
+    let (key, attempt) = (key_id.to_string(), number.to_string());
+    let standing = status.ceremonies.iter().find(|it| (&it.key_id, &it.attempt) == (&key, &attempt)).cloned();
     let committee = shared.store.last_committee(key_id, number).map_err(|error| broken(&error))?;
-    let committee = committee.ok_or_else(|| {
-        Problem::denied(
+    let arrived = committee.map(|committee| shared.store.arrived(key_id, number, committee)).transpose();
+    let arrived = arrived.map_err(|error| broken(&error))?;
+    // While nobody has said anything, who is waited for is all there is to say.
+    if arrived.is_none() && standing.is_none() {
+        return Err(Problem::denied(
             StatusCode::NOT_FOUND,
             "this relayer has carried no message of that ceremony",
             "look up the attempt in /v1/keys, or ask another relayer",
-        )
-    })?;
-    let messages = shared.store.messages(key_id, number, committee).map_err(|error| broken(&error))?;
-    Ok(Json(Bulletin { key_id: key_id.to_string(), attempt: number.to_string(), messages }))
+        ));
+    }
+    let (messages, times): (Vec<_>, Vec<Option<u64>>) = arrived.unwrap_or_default().into_iter().unzip();
+    let received = times.into_iter().map(|time| time.map(|time| time.to_string())).collect();
+    Ok(Json(Bulletin { key_id: key, attempt, messages, received, standing }))
 }
 
 /// The number that `text` spells in the one way there is.
@@ -540,6 +551,21 @@ mod tests {
         }
         server.refuses("/v1/ceremonies/1/0", 404).await;
         server.refuses("/nope", 404).await;
+    }
+
+    #[tokio::test]
+    async fn a_ceremony_in_which_nobody_said_anything_still_shows_who_is_waited_for() {
+        let server = start();
+        let (key_id, attempt) = ("5".to_owned(), "1".to_owned());
+        let ceremony = CeremonyStatus { key_id, attempt, stalled: true, ..CeremonyStatus::default() };
+        let status = Status { ceremonies: vec![ceremony], ..Status::default() };
+        server.shared.publish(status, Lists::default(), &Clock::default());
+        let (code, body) = server.get("/v1/ceremonies/5/1").await;
+        let bulletin: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code, &bulletin["messages"]), (200, &serde_json::json!([])), "{body}");
+        assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
+        server.refuses("/v1/ceremonies/5/0", 404).await;
+        server.refuses("/v1/ceremonies/6/1", 404).await;
     }
 
     #[tokio::test]

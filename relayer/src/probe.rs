@@ -17,14 +17,21 @@ const AT_ONCE: usize = 16;
 
 /// Id, registered signer, client.
 type Asked = (u32, Address, Result<ServerClient, ClientError>);
-/// What came of it: fine, or what is wrong.
-type Seen = BTreeMap<u32, Result<(), String>>;
+
+/// What came of asking a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Why it is of no use, as this relayer sees it.
+    pub problem: Option<String>,
+    /// What it says itself keeps it from being of use.
+    pub unready: Vec<String>,
+}
 
 /// A task that asks, with what it saw last.
 #[derive(Debug)]
 pub struct Probes {
     asked: Arc<Mutex<Vec<Asked>>>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<BTreeMap<u32, Seen>>>,
     task: JoinHandle<()>,
 }
 
@@ -42,7 +49,7 @@ impl Probes {
     /// Starts asking; nobody yet.
     #[must_use]
     pub fn start(domain: ProtocolDomain) -> Self {
-        let (asked, seen) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<Seen>>::default());
+        let (asked, seen) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<BTreeMap<u32, Seen>>>::default());
         let (whom, found) = (asked.clone(), seen.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -52,7 +59,7 @@ impl Probes {
                 let answers = futures::stream::iter(servers)
                     .map(|(id, signer, client)| async move { (id, ask(domain, signer, client).await) })
                     .buffer_unordered(AT_ONCE)
-                    .collect::<Seen>()
+                    .collect::<BTreeMap<u32, Seen>>()
                     .await;
                 *lock(&found) = answers;
                 tokio::time::sleep(pause).await;
@@ -68,13 +75,26 @@ impl Probes {
 
     /// What was seen last.
     #[must_use]
-    pub fn seen(&self) -> BTreeMap<u32, Result<(), String>> {
+    pub fn seen(&self) -> BTreeMap<u32, Seen> {
         lock(&self.seen).clone()
     }
 }
 
-async fn ask(domain: ProtocolDomain, signer: Address, client: Result<ServerClient, ClientError>) -> Result<(), String> {
-    let info = client.map_err(|error| error.to_string())?.info().await.map_err(|error| error.to_string())?;
+async fn ask(domain: ProtocolDomain, signer: Address, client: Result<ServerClient, ClientError>) -> Seen {
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return Seen { problem: Some(error.to_string()), unready: Vec::new() },
+    };
+    if let Err(problem) = identify(domain, signer, &client).await {
+        return Seen { problem: Some(problem), unready: Vec::new() };
+    }
+    // A server that does not say is one of an older version: that it answered is known.
+    let reasons = client.readiness().await.map(|readiness| readiness.reasons).unwrap_or_default();
+    Seen { problem: None, unready: reasons.into_iter().map(|it| format!("{}: {}", it.check, it.reason)).collect() }
+}
+
+async fn identify(domain: ProtocolDomain, signer: Address, client: &ServerClient) -> Result<(), String> {
+    let info = client.info().await.map_err(|error| error.to_string())?;
     if (info.chain_id, info.registry) != (domain.chain_id, domain.key_registry) {
         return Err(format!(
             "it works for chain {} and registry {}, not for this deployment; its operator has to mend its configuration",

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// The whole picture. Integers are decimal strings, as everywhere in Stkr's JSON.
@@ -133,6 +134,61 @@ pub struct CeremonyStatus {
     pub reported: Vec<String>,
     /// Unix time, seconds.
     pub deadline: String,
+    /// Unix time (seconds) of the block in which this attempt began, if it is known.
+    pub begun: Option<String>,
+    /// Whether somebody holds it up: by a trouble that is known, or for a minute without one.
+    pub stalled: bool,
+    /// All rounds, in order.
+    pub rounds: Vec<RoundStatus>,
+}
+
+/// One round of a ceremony.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoundStatus {
+    /// `one_time_key`, `dealing_commitment`, `commitment_set`, `dealing`, `acknowledgement`.
+    pub round: String,
+    /// Unix time (seconds, this relayer's clock but for the first round, which the chain begins) from which its messages are waited for;
+    /// null while a round before it is not complete, and where the time was not noted.
+    pub since: Option<String>,
+    /// Unix time (seconds) at which its last message came here.
+    pub complete: Option<String>,
+    /// Members whose message is here.
+    pub came: String,
+    /// Who is waited for now.
+    pub waiting_for: Vec<Waited>,
+}
+
+/// A member whose message a ceremony lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Waited {
+    /// Its server.
+    pub server_id: String,
+    /// Its share index.
+    pub member: String,
+    /// As registered by its operator.
+    pub endpoint: String,
+    /// One word for what is known to be wrong, for example `refused`, `timeout`, `wrong_fingerprint`, `gave_up`; null if nothing is.
+    pub trouble: Option<String>,
+    /// One sentence on what happened when it was last asked.
+    pub why: String,
+    /// What its operator should check.
+    pub check: String,
+    /// What the server itself says keeps it from being of use, as `/readyz` told it; empty if nothing or not known.
+    pub unready: Vec<String>,
+}
+
+impl Waited {
+    /// For people, in a round that waits since `since`.
+    fn line(&self, since: Option<&String>) -> String {
+        let since = since.map_or_else(String::new, |time| format!(", since {}", utc(time)));
+        let unready = self.unready.iter().map(|reason| format!(" It says itself: {reason}.")).collect::<String>();
+        format!(
+            "server {} (member {}{since}): {}. Its operator should check: {}.{unready}",
+            self.server_id, self.member, self.why, self.check
+        )
+    }
 }
 
 /// A signature on its way.
@@ -189,6 +245,8 @@ pub struct ServerLine {
     pub reachable: Option<bool>,
     /// Why not.
     pub problem: Option<String>,
+    /// What the server itself says keeps it from being of use (its `/readyz`), one sentence each; empty if nothing or not known.
+    pub unready: Vec<String>,
 }
 
 /// A fault that this relayer has evidence of.
@@ -265,9 +323,10 @@ pub fn page(status: &Status) -> String {
         }),
     );
     for ceremony in &status.ceremonies {
-        let title = format!("Ceremony of key {}, attempt {}: {}", ceremony.key_id, ceremony.attempt, ceremony.state);
-        let lines = ceremony.failure.iter().chain(&ceremony.waiting_for).chain(&ceremony.reported).cloned();
-        section(&mut html, &title, &lines.collect::<Vec<_>>());
+        let state = if ceremony.stalled { "stalled" } else { &ceremony.state };
+        let title = format!("Ceremony of key {}, attempt {}: {state}", ceremony.key_id, ceremony.attempt);
+        let lines = ceremony.failure.iter().cloned().chain(ceremony.rounds.iter().flat_map(round_lines));
+        section(&mut html, &title, &lines.chain(ceremony.reported.iter().cloned()).collect::<Vec<_>>());
     }
     for collection in &status.collections {
         let title = format!(
@@ -286,7 +345,8 @@ pub fn page(status: &Status) -> String {
         &["server", "status", "endpoint", "problem"],
         status.servers.iter().zip(&standings).map(|(server, standing)| {
             let id = anchor(&format!("server-{}", server.server_id), &server.server_id);
-            vec![id, text(standing), text(&server.endpoint), text(server.problem.as_ref().unwrap_or(&EMPTY))]
+            let problems = server.problem.iter().chain(&server.unready).map(|it| text(it)).collect::<Vec<_>>();
+            vec![id, text(standing), text(&server.endpoint), problems.join("<br>")]
         }),
     );
     table(
@@ -307,6 +367,26 @@ pub fn page(status: &Status) -> String {
     );
     html.push_str("</body></html>\n");
     html
+}
+
+/// A round for people: how far it is, and who is waited for.
+fn round_lines(round: &RoundStatus) -> Vec<String> {
+    let name = round.round.replace('_', " ");
+    let done = round.complete.as_ref().map(|time| format!("{name}: {} came, the last at {}", round.came, utc(time)));
+    let waits = round.waiting_for.iter().map(|it| format!("{name}: {}", it.line(round.since.as_ref())));
+    done.into_iter().chain(waits).collect()
+}
+
+/// Unix seconds as `2026-03-01 12:00:00 UTC`; what is no such number stays as it is.
+fn utc(seconds: &str) -> String {
+    let time = seconds.parse().ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    time.map_or_else(
+        || seconds.to_owned(),
+        |time| {
+            let (hour, minute, second) = time.to_hms();
+            format!("{} {hour:02}:{minute:02}:{second:02} UTC", time.date())
+        },
+    )
 }
 
 const HEAD: &str = "<!doctype html><html lang=en><head><meta charset=utf-8><meta http-equiv=refresh content=5>\
@@ -415,9 +495,17 @@ mod tests {
             endpoint: evil.clone(),
             reachable: Some(false),
             problem: Some(evil.clone()),
+            unready: vec![evil.clone()],
         };
+        let waited =
+            Waited { endpoint: evil.clone(), why: evil.clone(), unready: vec![evil.clone()], ..Waited::default() };
         let ceremony = CeremonyStatus {
             waiting_for: vec![evil.clone()],
+            rounds: vec![RoundStatus {
+                waiting_for: vec![waited],
+                since: Some(evil.clone()),
+                ..RoundStatus::default()
+            }],
             failure: Some(evil.clone()),
             ..CeremonyStatus::default()
         };
@@ -425,6 +513,51 @@ mod tests {
             Status { servers: vec![server], problems: vec![evil], ceremonies: vec![ceremony], ..Status::default() };
         let html = page(&status);
         assert!(!html.contains("<script>") && html.contains("&lt;script&gt;"), "{html}");
+    }
+
+    #[test]
+    fn the_page_names_who_is_waited_for_in_which_round_since_when_and_what_to_check() {
+        let waited = Waited {
+            server_id: "7".to_owned(),
+            member: "2".to_owned(),
+            trouble: Some("refused".to_owned()),
+            why: "h:1 refuses the connection".to_owned(),
+            check: "is stkr-server running".to_owned(),
+            unready: vec!["clock: the clock of this machine is 9.0 s ahead of others'".to_owned()],
+            ..Waited::default()
+        };
+        let complete = RoundStatus {
+            round: "one_time_key".to_owned(),
+            complete: Some("1772366399".to_owned()),
+            came: "4".to_owned(),
+            ..RoundStatus::default()
+        };
+        let waits = RoundStatus {
+            round: "dealing_commitment".to_owned(),
+            since: Some("1772366399".to_owned()),
+            came: "3".to_owned(),
+            waiting_for: vec![waited],
+            ..RoundStatus::default()
+        };
+        let (key_id, attempt, state) = ("9".to_owned(), "1".to_owned(), "waiting".to_owned());
+        let ceremony = CeremonyStatus {
+            key_id,
+            attempt,
+            state,
+            stalled: true,
+            rounds: vec![complete, waits],
+            ..CeremonyStatus::default()
+        };
+        let html = page(&Status { ceremonies: vec![ceremony], ..Status::default() });
+        for line in [
+            "Ceremony of key 9, attempt 1: stalled",
+            "<li>one time key: 4 came, the last at 2026-03-01 11:59:59 UTC</li>",
+            "<li>dealing commitment: server 7 (member 2, since 2026-03-01 11:59:59 UTC): h:1 refuses the connection. \
+             Its operator should check: is stkr-server running. It says itself: clock: the clock of this machine is 9.0 s \
+             ahead of others&#39;.</li>",
+        ] {
+            assert!(html.contains(line), "{line} is missing in {html}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{B256, keccak256};
 use rusqlite::{OptionalExtension as _, params};
@@ -45,6 +46,12 @@ ALTER TABLE evidence ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX evidence_group ON evidence (server_id, key_id, kind, term);
 ";
 
+/// The bulletin knows when each message came; a migration. Of what came before it nobody knows.
+pub const ARRIVALS: &str = "
+-- unix seconds at which this relayer first saw the message
+ALTER TABLE bulletin ADD COLUMN received INTEGER;
+";
+
 /// What stands for the server where a provider is at fault: server ids count from 1.
 pub const PROVIDER: u32 = 0;
 
@@ -82,6 +89,9 @@ pub struct Evidence {
     pub body: serde_json::Value,
 }
 
+/// A message, and the unix time (seconds) at which it came.
+pub type Arrived = (SignedMessage, Option<u64>);
+
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -108,7 +118,7 @@ impl Store {
         held.get(&server_id).copied().unwrap_or_default()
     }
 
-    /// Keeps a message. `false` if it was there.
+    /// Keeps a message with the time of now. `false` if it was there: when it first came stays as it is.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -118,8 +128,17 @@ impl Store {
         let (committee, digest) = (context.committee_hash(), message.digest(context.domain()));
         let rows = self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO bulletin (key_id, attempt, committee, member, digest, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![key, attempt, committee.as_slice(), message.index.get(), digest.as_slice(), text],
+                "INSERT OR IGNORE INTO bulletin (key_id, attempt, committee, member, digest, message, received)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    key,
+                    attempt,
+                    committee.as_slice(),
+                    message.index.get(),
+                    digest.as_slice(),
+                    text,
+                    number(now())
+                ],
             )
         })?;
         Ok(rows > 0)
@@ -130,13 +149,26 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn messages(&self, key_id: u64, attempt: u16, committee: B256) -> Result<Vec<SignedMessage>, StoreError> {
+        let came = self.arrived(key_id, attempt, committee)?;
+        Ok(came.into_iter().map(|(message, _)| message).collect())
+    }
+
+    /// The same, each with the unix time (seconds) at which it came, where that was noted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn arrived(&self, key_id: u64, attempt: u16, committee: B256) -> Result<Vec<Arrived>, StoreError> {
         let connection = self.database.lock();
-        let mut rows = connection.prepare_cached(
-            "SELECT message FROM bulletin WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY sequence",
+        let mut statement = connection.prepare_cached(
+            "SELECT message, received FROM bulletin WHERE key_id = ?1 AND attempt = ?2 AND committee = ?3 ORDER BY sequence",
         )?;
-        let texts =
-            rows.query_map(params![number(key_id), attempt, committee.as_slice()], |row| row.get::<_, String>(0))?;
-        texts.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+        let mut rows = statement.query(params![number(key_id), attempt, committee.as_slice()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let received = row.get::<_, Option<i64>>(1)?.and_then(|seconds| u64::try_from(seconds).ok());
+            found.push((serde_json::from_str(&row.get::<_, String>(0)?)?, received));
+        }
+        Ok(found)
     }
 
     /// The committee that last posted under this key and attempt.
@@ -253,7 +285,61 @@ impl Store {
     }
 }
 
+/// Unix time, seconds.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// SQLite's integers are signed; ids count from 1 and never get there.
 fn number(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+    use stkr_core::{ShareIndex, Threshold};
+    use stkr_node::database::Schema;
+    use stkr_protocol::ceremony::MemberId;
+    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
+
+    use super::*;
+    use crate::app::SCHEMA;
+
+    const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+
+    #[test]
+    fn a_message_keeps_the_time_at_which_it_first_came_and_one_from_before_times_were_noted_has_none() {
+        let signers: Vec<SignerKey> = (1..=4_u8).map(|it| SignerKey::from_bytes(&[it; 32]).unwrap()).collect();
+        let members = signers.iter().zip(1..).map(|(key, id)| MemberId { server_id: id, signer: key.address() });
+        let context = Context::new(DOMAIN, 9, 0, Threshold::new(3, 4).unwrap(), members.collect()).unwrap();
+        let say = |member: u8| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] });
+            let signer = &signers[usize::from(member) - 1];
+            SignedMessage::sign(&DOMAIN, signer, (9, 0, ShareIndex::new(member).unwrap()), body)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relayer.sqlite");
+        let without = SCHEMA.migrations.len() - 1;
+        let before = Schema { migrations: &SCHEMA.migrations[..without], ..SCHEMA };
+        let database = Database::open(&file, &before).unwrap();
+        let (digest, text) = (say(1).digest(&DOMAIN), serde_json::to_string(&say(1)).unwrap());
+        let hash = context.committee_hash();
+        let row =
+            "INSERT INTO bulletin (key_id, attempt, committee, member, digest, message) VALUES (9, 0, ?1, 1, ?2, ?3)";
+        database.lock().execute(row, params![hash.as_slice(), digest.as_slice(), text]).unwrap();
+        drop(database);
+
+        let database = Arc::new(Database::open(&file, &SCHEMA).unwrap());
+        let (store, from) = (Store::new(database.clone()), now());
+        assert!(!store.post(&context, &say(1)).unwrap() && store.post(&context, &say(2)).unwrap());
+        let times = || store.arrived(9, 0, hash).unwrap().into_iter().map(|(_, time)| time).collect::<Vec<_>>();
+        let first = times();
+        assert!(first[0].is_none() && first[1].is_some_and(|time| (from..=now()).contains(&time)), "{first:?}");
+        database.lock().execute("UPDATE bulletin SET received = 1000 WHERE member = 2", []).unwrap();
+        assert!(!store.post(&context, &say(2)).unwrap());
+        assert_eq!(times(), [None, Some(1_000)]);
+    }
 }

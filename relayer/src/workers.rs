@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::carry::{Carrier, Reply, Standing};
 use crate::status::{CeremonyStatus, CollectionStatus};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// Longest pause between two visits to servers that have nothing new.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -115,11 +115,17 @@ enum Course {
 fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&StoreError>) -> Course {
     let standing = carrier.standing();
     let (waiting_for, reported) = (carrier.waiting_for(), carrier.reported_failures());
+    let (rounds, stalled) = (carrier.rounds(), carrier.is_stalled(store::now()));
     let mut state = lock(state);
     let (key, attempt) = (state.status.key_id.clone(), state.status.attempt.clone());
     for line in reported.iter().filter(|line| !state.status.reported.contains(line)) {
         tracing::warn!(key_id = key, attempt, reason = line, "a server gave a ceremony up");
     }
+    if stalled && !state.status.stalled {
+        let waited: Vec<&str> = waiting_for.iter().map(String::as_str).collect();
+        tracing::warn!(key_id = key, attempt, reason = waited.join("; "), "a ceremony stalls");
+    }
+    (state.status.rounds, state.status.stalled) = (rounds, stalled);
     state.status.waiting_for = waiting_for;
     state.status.reported = reported;
     if let Some(error) = trouble {

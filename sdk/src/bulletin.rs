@@ -1,9 +1,9 @@
 //! What a relayer carried of a ceremony: its public bulletin.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
-use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::{api::MAX_REASONS, messages::SignedMessage};
 use url::Url;
 
 use crate::error::StkrError;
@@ -12,9 +12,108 @@ use crate::error::StkrError;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longest text of a relayer that is repeated, characters.
+const MAX_TEXT: usize = 600;
+
+/// What a relayer shows of a ceremony. Only the messages are signed.
 #[derive(Deserialize)]
-struct Bulletin {
+pub(crate) struct Bulletin {
     messages: Vec<SignedMessage>,
+    /// Unix seconds of each message; a relayer of an older version says nothing.
+    #[serde(default)]
+    received: Vec<Option<String>>,
+    #[serde(default)]
+    standing: Option<Standing>,
+}
+
+#[derive(Deserialize)]
+struct Standing {
+    #[serde(default)]
+    failure: Option<String>,
+    #[serde(default)]
+    rounds: Vec<Round>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Round {
+    round: String,
+    #[serde(default)]
+    waiting_for: Vec<Waited>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Waited {
+    server_id: String,
+    trouble: Option<String>,
+    why: String,
+    check: String,
+    #[serde(default)]
+    unready: Vec<String>,
+}
+
+/// What a relayer says of a member that it waits for: its word alone, made fit for one line.
+#[derive(Clone, Debug)]
+pub(crate) struct Hearsay {
+    /// In which round it waits.
+    pub(crate) round: String,
+    /// One word.
+    pub(crate) trouble: Option<String>,
+    /// One sentence.
+    pub(crate) why: String,
+    /// What the operator should check.
+    pub(crate) check: String,
+    /// What the server says itself.
+    pub(crate) unready: Vec<String>,
+}
+
+impl Hearsay {
+    /// Of a member that the relayer says nothing about.
+    pub(crate) fn nothing(round: &str) -> Self {
+        Self {
+            round: round.to_owned(),
+            trouble: None,
+            why: "its message has not come to this relayer".to_owned(),
+            check: "whether the server runs, can be reached, and reads the chain (stkr ceremony preflight)".to_owned(),
+            unready: Vec::new(),
+        }
+    }
+}
+
+impl Bulletin {
+    /// The messages with the unix time (seconds) at which each came, where the relayer says so.
+    pub(crate) fn arrived(&self) -> impl Iterator<Item = (SignedMessage, Option<u64>)> + '_ {
+        let times = self.received.iter().map(|time| time.as_ref().and_then(|time| time.parse().ok()));
+        self.messages.iter().cloned().zip(times.chain(std::iter::repeat(None)))
+    }
+
+    /// Why the relayer calls the ceremony failed, if it does.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.standing.as_ref()?.failure.as_ref().map(|text| plain(text))
+    }
+
+    /// What it says of those it waits for, by server.
+    pub(crate) fn hearsay(&self) -> BTreeMap<u32, Hearsay> {
+        let rounds = self.standing.iter().flat_map(|standing| &standing.rounds);
+        let waited = rounds.flat_map(|round| round.waiting_for.iter().map(move |waited| (round, waited)));
+        let said = waited.filter_map(|(round, waited)| {
+            let hearsay = Hearsay {
+                round: round.round.clone(),
+                trouble: waited.trouble.as_ref().map(|text| plain(text)),
+                why: plain(&waited.why),
+                check: plain(&waited.check),
+                unready: waited.unready.iter().take(MAX_REASONS).map(|text| plain(text)).collect(),
+            };
+            Some((waited.server_id.parse().ok()?, hearsay))
+        });
+        said.collect()
+    }
+}
+
+/// Text of a stranger, shortened, on one line, without control characters.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }
 
 /// All messages of a ceremony that the relayer at `relayer` has. None of them is believed: each is signed by its sender.
@@ -22,12 +121,23 @@ struct Bulletin {
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands.
 pub(crate) async fn fetch(relayer: &Url, key_id: u64, attempt: u16) -> Result<Vec<SignedMessage>, StkrError> {
-    let failed = |reason: &str| StkrError::NotReady {
-        reason: format!(
-            "the relayer at {} gives no messages of key {key_id}, attempt {attempt}: {reason}",
-            shown(relayer)
-        ),
-    };
+    let found = find(relayer, key_id, attempt).await?;
+    let none = || refused(relayer, (key_id, attempt), "it has carried none; ask another relayer");
+    found.map(|bulletin| bulletin.messages).ok_or_else(none)
+}
+
+fn refused(relayer: &Url, (key_id, attempt): (u64, u16), reason: &str) -> StkrError {
+    let relayer = shown(relayer);
+    let reason = format!("the relayer at {relayer} gives no messages of key {key_id}, attempt {attempt}: {reason}");
+    StkrError::NotReady { reason }
+}
+
+/// All that the relayer at `relayer` shows of a ceremony; nothing if it knows nothing of it.
+///
+/// # Errors
+/// [`StkrError::NotReady`] in words that a person understands.
+pub(crate) async fn find(relayer: &Url, key_id: u64, attempt: u16) -> Result<Option<Bulletin>, StkrError> {
+    let failed = |reason: &str| refused(relayer, (key_id, attempt), reason);
     let mut url = relayer.clone();
     let path = format!("{}/v1/ceremonies/{key_id}/{attempt}", relayer.path().trim_end_matches('/'));
     url.set_path(&path);
@@ -35,12 +145,10 @@ pub(crate) async fn fetch(relayer: &Url, key_id: u64, attempt: u16) -> Result<Ve
     let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
     let client = client.map_err(|_| failed("no connection can be made"))?;
     let mut answer = client.get(url).send().await.map_err(|_| failed("it does not answer"))?;
-    if !answer.status().is_success() {
-        let status = answer.status().as_u16();
-        return Err(failed(&match status {
-            404 => "it has carried none; ask another relayer".to_owned(),
-            _ => format!("it answered with status {status}"),
-        }));
+    match answer.status().as_u16() {
+        404 => return Ok(None),
+        200 => {}
+        status => return Err(failed(&format!("it answered with status {status}"))),
     }
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|_| failed("its answer broke off"))? {
@@ -50,11 +158,11 @@ pub(crate) async fn fetch(relayer: &Url, key_id: u64, attempt: u16) -> Result<Ve
         }
     }
     let bulletin: Bulletin = serde_json::from_slice(&body).map_err(|_| failed("its answer is no bulletin"))?;
-    Ok(bulletin.messages)
+    Ok(Some(bulletin))
 }
 
 /// Without what an operator may keep to itself.
-fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     format!("{}{port}", url.host_str().unwrap_or("?"))
 }

@@ -10,6 +10,7 @@ use stkr_chain::{
 };
 
 use crate::{
+    ceremonies::Ceremonies,
     challenges::Challenges,
     error::{StkrError, rpc},
     faults::Faults,
@@ -101,6 +102,11 @@ impl<P: Provider> Stkr<P> {
     /// Challenges: servers asked on the chain for what it ordered.
     pub fn challenges(&self) -> Challenges<'_, P> {
         Challenges(self)
+    }
+
+    /// Ceremonies: how keys are made, and who holds them up.
+    pub fn ceremonies(&self) -> Ceremonies<'_, P> {
+        Ceremonies(self)
     }
 
     /// Events of all contracts from `start` on, across reorgs; see [`Watch`].

@@ -387,7 +387,7 @@ impl<'a, P: Provider> Keys<'a, P> {
         Ok(logs.last().and_then(|log| log.log_decode::<E>().ok()).map(|log| log.inner.data))
     }
 
-    async fn logs(&self, id: u64, signatures: Vec<B256>) -> Result<Vec<Log>, StkrError> {
+    pub(crate) async fn logs(&self, id: u64, signatures: Vec<B256>) -> Result<Vec<Log>, StkrError> {
         let deployment = self.0.deployment();
         let filter = Filter::new().address(deployment.key_registry).event_signature(signatures).topic1(U256::from(id));
         let head = self.0.head_number().await?;

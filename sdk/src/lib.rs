@@ -1,7 +1,8 @@
 //! Stkr for programs: a typed client over any alloy `Provider`.
 //!
 //! [`Stkr::connect`] checks chain, code and wiring, then there is a room per contract: [`Stkr::servers`], [`Stkr::providers`],
-//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::reshares`], [`Stkr::faults`], [`Stkr::challenges`], and [`Stkr::watch`] for events. Reads are plain async calls.
+//! [`Stkr::pools`], [`Stkr::positions`], [`Stkr::keys`], [`Stkr::reshares`], [`Stkr::faults`], [`Stkr::challenges`],
+//! [`Stkr::ceremonies`], and [`Stkr::watch`] for events. Reads are plain async calls.
 //! Every write is a [`Write`], which can be handed out unsigned, tried, or sent and followed into a block:
 //!
 //! ```no_run
@@ -40,6 +41,7 @@ mod abi;
 mod acknowledgements;
 pub mod amount;
 mod bulletin;
+mod ceremonies;
 mod challenges;
 mod client;
 mod contract;
@@ -61,6 +63,7 @@ mod write;
 
 pub use acknowledgements::{AcknowledgementQuestion, AskedAcknowledgement};
 use alloy::primitives::U256;
+pub use ceremonies::{Ceremonies, CeremonyInfo, CeremonyRound, Moment, Seat, Standing, Waited};
 pub use challenges::{Asks, ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
 pub use contract::ContractError;

@@ -9,13 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Serialize;
 use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, WatermarksReplies, WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, Unready, View, WatermarksReplies,
+    WatermarksRequest,
 };
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
 use crate::app::App;
 
@@ -26,7 +26,7 @@ use crate::app::App;
         title = "stkr-server",
         description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
     ),
-    paths(advance, sign, watermarks, info, livez, readyz, metrics, openapi)
+    paths(advance, sign, watermarks, info, view, livez, readyz, metrics, openapi)
 )]
 pub struct Api;
 
@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
         .route("/v1/sign", post(sign))
         .route("/v1/watermarks", post(watermarks))
         .route("/v1/info", get(info))
+        .route("/v1/view", get(view))
         .layer(from_fn_with_state(app.clone(), rate_limit));
     let router = limited
         .route("/livez", get(livez))
@@ -141,28 +142,24 @@ async fn info(State(app): State<Arc<App>>) -> axum::Json<Info> {
     axum::Json(app.info())
 }
 
+/// What this server takes for the time and for the chain
+#[utoipa::path(
+    get,
+    path = "/v1/view",
+    responses(
+        (status = 200, description = "Its clock, and what each of its RPC endpoints shows", body = View),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "No answer in time; call again", body = ProblemBody),
+    )
+)]
+async fn view(State(app): State<Arc<App>>) -> axum::Json<View> {
+    axum::Json(app.view().await)
+}
+
 /// Whether the process serves
 #[utoipa::path(get, path = "/livez", responses((status = 200, description = "It does", body = String)))]
 async fn livez() -> &'static str {
     "ok"
-}
-
-/// What keeps the server from being of use.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Readiness {
-    /// Whether nothing does.
-    ready: bool,
-    /// One entry per reason.
-    reasons: Vec<Unready>,
-}
-
-/// One reason.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Unready {
-    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
-    check: &'static str,
-    /// In words.
-    reason: String,
 }
 
 /// Whether the chain can be read, the database written, and the server is registered
@@ -178,7 +175,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     let reasons = app.unready().await;
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ready = reasons.is_empty();
-    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check, reason }).collect();
+    let reasons = reasons.into_iter().map(|(check, reason)| Unready { check: check.to_owned(), reason }).collect();
     (status, axum::Json(Readiness { ready, reasons })).into_response()
 }
 
@@ -224,6 +221,7 @@ mod tests {
             "/v1/ceremonies/advance",
             "/v1/info",
             "/v1/sign",
+            "/v1/view",
             "/v1/watermarks",
         ];
         assert_eq!(paths, expected);

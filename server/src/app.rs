@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy::eips::BlockNumberOrTag;
 use axum::http::StatusCode;
@@ -18,7 +18,8 @@ use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, SignBatch, SignReplies, Watermarks, WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, SeenBlock, SignBatch, SignReplies, View,
+    Watermarks, WatermarksReplies, WatermarksReply,
 };
 use stkr_protocol::ceremony::Phase;
 use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial};
@@ -71,6 +72,8 @@ pub struct App {
     advances: tokio::sync::Semaphore,
     adoption: dealt::Adoption,
     readiness: tokio::sync::Mutex<Option<(Instant, Vec<Unready>)>>,
+    /// What the RPC endpoints showed last, and when.
+    seen: tokio::sync::Mutex<Option<(Instant, Vec<EndpointView>)>>,
     clock: Clock,
     /// 0 before the registry knows us.
     server_id: AtomicU32,
@@ -137,6 +140,7 @@ impl App {
             advances: tokio::sync::Semaphore::new(ADVANCES),
             adoption: dealt::Adoption::default(),
             readiness: tokio::sync::Mutex::default(),
+            seen: tokio::sync::Mutex::default(),
             clock,
             server_id: AtomicU32::new(0),
             other_certificate: AtomicBool::new(false),
@@ -201,6 +205,40 @@ impl App {
             chain_id: domain.chain_id,
             registry: domain.key_registry,
         }
+    }
+
+    /// `GET /v1/view`. What the endpoints show serves everybody who asks for a second; the time is that of the answer.
+    pub async fn view(&self) -> View {
+        let mut last = self.seen.lock().await;
+        let fresh = last.as_ref().filter(|(at, _)| at.elapsed() < READINESS_LASTS).map(|(_, seen)| seen.clone());
+        let endpoints = match fresh {
+            Some(endpoints) => endpoints,
+            None => {
+                let endpoints = self.look_through_endpoints().await;
+                *last = Some((Instant::now(), endpoints.clone()));
+                endpoints
+            }
+        };
+        drop(last);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        View { time_ms: u64::try_from(now).unwrap_or(u64::MAX), endpoints }
+    }
+
+    async fn look_through_endpoints(&self) -> Vec<EndpointView> {
+        let look = |endpoint: stkr_chain::Endpoint| async move {
+            let block = async |tag| {
+                let block = endpoint.block(tag).await.ok().flatten();
+                block.map(|block| SeenBlock { number: block.number, hash: block.hash })
+            };
+            let (genesis, finalized, head) = futures::join!(
+                block(BlockNumberOrTag::Number(0)),
+                block(BlockNumberOrTag::Finalized),
+                block(BlockNumberOrTag::Latest),
+            );
+            EndpointView { genesis, finalized, head }
+        };
+        let endpoints = self.chain.reader().endpoints().iter().take(MAX_ENDPOINTS).cloned();
+        futures::future::join_all(endpoints.map(look)).await
     }
 
     /// Takes one token of the client and one of its address.

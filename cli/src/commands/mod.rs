@@ -1,12 +1,14 @@
 //! One file per subject; each reads its arguments, calls the SDK, and says how the result looks.
 
 mod bounty;
+mod ceremony;
 mod challenge;
 mod dealt;
 mod evidence;
 mod key;
 mod pool;
 mod position;
+mod preflight;
 mod provider;
 mod reshare;
 mod safe_to_move;
@@ -51,6 +53,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Position(command) => position::run(command, &Context::new(cli.global, output)?).await,
         Command::Key(command) => key::run(command, &Context::new(cli.global, output)?).await,
         Command::Reshare(command) => reshare::run(command, &Context::new(cli.global, output)?).await,
+        Command::Ceremony(command) => ceremony::run(command, &Context::new(cli.global, output)?).await,
         Command::Evidence(command) => {
             if evidence::offline(&command, output)? {
                 return Ok(());

@@ -21,6 +21,7 @@
 
 mod board;
 mod member;
+mod progress;
 mod transcript;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use utoipa::ToSchema;
 
 pub use board::{Accepted, Board, Equivocation, Rejected};
 pub use member::{Member, Step, StepError};
+pub use progress::{Arrivals, RoundProgress, progress};
 pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use alloy::signers::local::PrivateKeySigner;
-use serde_json::json;
+use serde_json::{Value, json};
 use stkr_core::{ShareIndex, Threshold};
 use stkr_protocol::{
     api::AdvanceResponse,
@@ -54,7 +54,12 @@ pub(crate) fn acknowledged(messages: Vec<SignedMessage>) -> AdvanceResponse {
 
 /// A relayer that shows these messages of the ceremony to whoever asks; its URL. It ends with the test.
 pub(crate) fn bulletin(key: u64, messages: &[SignedMessage]) -> String {
-    let body = json!({ "keyId": key.to_string(), "attempt": "0", "messages": messages }).to_string();
+    bulletin_with(key, &json!({ "keyId": key.to_string(), "attempt": "0", "messages": messages }))
+}
+
+/// A relayer that answers with `body` when it is asked for the first ceremony of the key.
+pub(crate) fn bulletin_with(key: u64, body: &Value) -> String {
+    let body = body.to_string();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/some/path/", listener.local_addr().unwrap());
     let asked = format!("GET /some/path/v1/ceremonies/{key}/0 ");

@@ -4,11 +4,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::StatusCode;
 use stkr_node::http::{MAX_BODY_BYTES, ProblemBody};
 use stkr_node::tls::{Fingerprint, HandshakeFault, handshake_fault};
+use stkr_protocol::api::{EndpointView, View};
 
 use crate::chain::Chain;
 use crate::harness::{client, fingerprint, http1_client, raw_connection, run, server_on, spaces};
@@ -50,6 +51,31 @@ async fn bad_requests_get_their_status_and_a_reason_and_the_server_goes_on() {
         made.printed["signer"].as_str().unwrap().to_lowercase()
     );
     assert_eq!((&info["serverId"], &info["chainId"]), (&serde_json::Value::Null, &"31337".into()));
+}
+
+#[tokio::test]
+async fn a_server_tells_its_time_and_what_its_endpoints_show_and_of_a_dead_one_nothing() {
+    let mut chain = Chain::start().await;
+    let made = server_on(&chain);
+    let server = run(&made, &[]);
+    let client = client(fingerprint(&made));
+    let ask =
+        async || -> View { client.get(server.url("/v1/view")).send().await.unwrap().json::<View>().await.unwrap() };
+    let now = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let before = now();
+    let view = ask().await;
+    assert!((before..=now()).contains(&view.time_ms), "{view:?}");
+    let [seen] = view.endpoints.as_slice() else { panic!("{view:?}") };
+    assert_eq!(seen.genesis.unwrap().number, 0);
+    assert!(seen.head.unwrap().number >= seen.finalized.unwrap().number, "{view:?}");
+    // Asked at once again it answers from what it saw, and with the time of now.
+    assert!(ask().await.time_ms >= view.time_ms);
+    chain.stop();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let view = ask().await;
+    assert_eq!(view.endpoints, [EndpointView::default()]);
+    let text = client.get(server.url("/v1/view")).send().await.unwrap().text().await.unwrap();
+    assert!(!text.contains("127.0.0.1"), "no endpoint is named: {text}");
 }
 
 #[tokio::test]
