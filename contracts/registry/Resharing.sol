@@ -65,8 +65,8 @@ contract Resharing is IResharing {
         CommitteeRecord memory record = _requireNewest(keyId, it, key, serving);
         require(block.timestamp >= record.handover, HandoverPending(keyId, record.handover));
 
-        Draft memory draft;
-        draft.seats = new uint32[](members);
+        Draft memory draft =
+            Draft({seats: new uint32[](members), fresh: 0, dealers: 0, activeSetHash: bytes32(0)});
         for (uint256 i; i < members && i < serving.servers.length; ++i) {
             draft.seats[i] = serving.servers[i];
         }

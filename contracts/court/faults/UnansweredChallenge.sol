@@ -29,6 +29,8 @@ library UnansweredChallenge {
         view
         returns (bool)
     {
+        // Slither takes the number of a committee for an amount.
+        // slither-disable-next-line incorrect-equality
         return _isLive(keys, keyId) && resharing.servingEpoch(keyId, block.timestamp) == committeeEpoch;
     }
 
