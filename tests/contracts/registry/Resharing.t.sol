@@ -300,6 +300,20 @@ contract ResharingTest is ReshareFixture {
         }
     }
 
+    /// Reinstated between request and draw, it is not drawn back: its old seat comes free by itself, and it would have two.
+    function testFuzz_Draw_NotWhoLostItsSeat(bytes32 randao) public {
+        uint32 other;
+        for (uint32 id = 1; id <= 10; ++id) {
+            if (isMember(c.committee, id)) continue;
+            if (other == 0) other = id;
+            else servers.suspend(id, "test");
+        }
+        Move memory m = _requested();
+        servers.reinstate(lost, "test");
+        drawMove(m, randao);
+        assertEq(m.draft.seats[1], other);
+    }
+
     /// Which members deal depends on the seed: somebody that fails is not drawn for ever.
     function test_Draw_DealersChangeWithTheSeed() public {
         uint16 seen;
@@ -720,7 +734,8 @@ contract ResharingTest is ReshareFixture {
     function test_VoteSilent_NotAgainInTheNextEpoch() public {
         uint32 target = c.committee[2];
         uint48 until = uint48(block.timestamp + 20 days);
-        bytes memory old = votes(c.keyId, first, target, until, 11);
+        // Of three members that stay at their index.
+        bytes memory old = votes(c.keyId, first, target, until, 13);
         lockOut(lost);
         Move memory m = move(c.keyId, first, _secret(), 4);
         vm.expectPartialRevert(IResharing.NotEnoughVotes.selector);
