@@ -418,6 +418,8 @@ contract ResharingTest is ReshareFixture {
     }
 
     /// Whatever else is passed off as the draft: another committee, other dealers, seats that nobody took.
+    /// forge-config: default.fuzz.runs = 200
+    /// forge-config: long.fuzz.runs = 2000
     function testFuzz_Draft_IsWhatTheChainCommittedTo(Draft calldata other, bool drawn) public {
         Move memory m = drawn ? _dealt() : _requested();
         vm.assume(keccak256(abi.encode(other)) != keccak256(abi.encode(m.draft)));
@@ -574,6 +576,8 @@ contract ResharingTest is ReshareFixture {
         finaliseMove(m);
     }
 
+    /// forge-config: default.fuzz.runs = 150
+    /// forge-config: long.fuzz.runs = 2000
     function testFuzz_Finalise_TakesEveryHonestReshare(uint256 seed, uint8 t, uint8 n, uint8 t2, uint8 n2)
         public
     {
