@@ -17,7 +17,7 @@ use std::time::Duration;
 const NETWORK: Duration = Duration::from_secs(600);
 /// Operations that take nothing but evidence of a real fault, of which there is none in the network that is probed: end-to-end
 /// tests commit one and hand it in.
-const NEEDS_A_FAULT: [&str; 1] = ["POST /v1/evidence"];
+const NEEDS_A_FAULT: [&str; 2] = ["POST /v1/evidence", "GET /v1/evidence/{id}"];
 /// Longest time for one API.
 const PROBE: Duration = Duration::from_secs(600);
 
