@@ -160,6 +160,24 @@ pub async fn block(provider: &DynProvider, tag: BlockNumberOrTag) -> Result<Opti
     }
 }
 
+/// What the first of `endpoints` says that answers, asked one after the other.
+///
+/// # Errors
+/// The last one's, if none does; [`ChainError::TooFewEndpoints`] where there is none.
+pub async fn first<T>(
+    endpoints: &[Endpoint],
+    question: impl AsyncFn(&Endpoint) -> Result<T, ChainError>,
+) -> Result<T, ChainError> {
+    let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+    for endpoint in endpoints {
+        match question(endpoint).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// As [`block`], where the chain must have such a block.
 ///
 /// # Errors

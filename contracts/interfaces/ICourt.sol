@@ -364,8 +364,8 @@ interface ICourt {
         bytes calldata secondSignature
     ) external;
 
-    /// @notice Asks the holder of share `index` of a Live key, in the committee whose turn it is, for its partial signature over `signingRoot`, which the chain
-    /// ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
+    /// @notice Asks the holder of share `index` of a Live key, in the committee whose turn it is, for its partial signature over
+    /// `signingRoot`, which the chain ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
     /// @dev What was not ordered must not be signed and cannot be asked for; so nothing of a dealt key can. Whoever runs the server
     /// has CHALLENGE_BLOCKS to answer, far longer than an order takes to be finalized.
     /// Emitted: `SignatureChallenged`. Raised: `NotOwed`, `NotShareHolder`, `FeeTooSmall`, `AlreadyChallenged`.

@@ -29,7 +29,7 @@ struct Key {
     address consumer;
     KeyState state;
     KeyKind kind;
-    /// Shares that sign (t) and shares that exist (n).
+    /// Shares that sign (t) and shares that exist (n), of the key's first committee; `IResharing.newest` has those of later ones.
     uint8 threshold;
     uint8 members;
     /// Ceremony number of this key: 0 for the first, one more with each `restart`.

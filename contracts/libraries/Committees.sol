@@ -154,6 +154,13 @@ library Committees {
         requireCommitment(leavesRoot(servers, signers, points), root);
     }
 
+    /// @notice Leaves the first `length` of `list`, which has no fewer.
+    function cut(uint32[] memory list, uint256 length) internal pure {
+        assembly ("memory-safe") {
+            mstore(list, length)
+        }
+    }
+
     // ----------------------------------------------------------------------------------------------- checks
 
     /// @notice Raised: `WrongCommitment`.

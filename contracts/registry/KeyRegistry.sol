@@ -415,10 +415,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
             if (SERVERS.isActive(members[i])) kept[keptCount++] = members[i];
             else lost[lostCount++] = members[i];
         }
-        assembly ("memory-safe") {
-            mstore(kept, keptCount)
-            mstore(lost, lostCount)
-        }
+        Committees.cut(kept, keptCount);
+        Committees.cut(lost, lostCount);
     }
 
     function _requestCommitment(bytes32 activeSetHash, uint32[] memory kept) private pure returns (bytes32) {

@@ -286,9 +286,11 @@ contract Resharing is IResharing {
         uint32[] calldata serving,
         Draft memory draft
     ) private {
-        bytes memory activeSet = _emptySeats(draft.seats) == 0
-            ? bytes("")
-            : _candidates(keyId, it, kind, serving, draft);
+        uint256 wanted = _emptySeats(draft.seats);
+        bytes memory activeSet = wanted == 0 ? bytes("") : _candidates(keyId, it, kind, serving);
+        require(
+            activeSet.length / 4 >= wanted, IKeyRegistry.NotEnoughActiveServers(activeSet.length / 4, wanted)
+        );
         draft.activeSetHash = keccak256(activeSet);
         uint48 seedBlock = (block.number + SEED_DELAY).toUint48();
         it.state = ReshareState.Requested;
@@ -302,14 +304,12 @@ contract Resharing is IResharing {
 
     /// @dev Ids of the servers that may be drawn. None of the serving committee: a member of good standing has its seat, and one that
     /// lost it still has the old one, which comes free by itself. Whether there are enough of each kind the draw finds out.
-    function _candidates(
-        uint256 keyId,
-        Reshare storage it,
-        KeyKind kind,
-        uint32[] calldata serving,
-        Draft memory draft
-    ) private view returns (bytes memory candidates) {
-        bytes memory activeSet = SERVERS.activeSet(ServerKind.Online);
+    function _candidates(uint256 keyId, Reshare storage it, KeyKind kind, uint32[] calldata serving)
+        private
+        view
+        returns (bytes memory activeSet)
+    {
+        activeSet = SERVERS.activeSet(ServerKind.Online);
         if (kind == KeyKind.Withdrawal) {
             activeSet = bytes.concat(activeSet, SERVERS.activeSet(ServerKind.Offline));
         }
@@ -332,9 +332,6 @@ contract Resharing is IResharing {
         assembly ("memory-safe") {
             mstore(activeSet, length)
         }
-        uint256 wanted = _emptySeats(draft.seats);
-        require(length / 4 >= wanted, IKeyRegistry.NotEnoughActiveServers(length / 4, wanted));
-        return activeSet;
     }
 
     /// @dev Takes their seats from members that are not of good standing; those among them whose seat this reshare took are returned.
@@ -354,9 +351,7 @@ contract Resharing is IResharing {
             draft.fresh ^= bit;
             lost[lostCount++] = id;
         }
-        assembly ("memory-safe") {
-            mstore(lost, lostCount)
-        }
+        Committees.cut(lost, lostCount);
     }
 
     function _preferredDealers(uint256 keyId, uint32[] calldata servers) private view returns (uint16 mask) {
@@ -449,9 +444,7 @@ contract Resharing is IResharing {
         for (uint256 i; i < ids.length; ++i) {
             if (!_contains(removed, ids[i])) rest[count++] = ids[i];
         }
-        assembly ("memory-safe") {
-            mstore(rest, count)
-        }
+        Committees.cut(rest, count);
     }
 
     function _contains(uint32[] memory ids, uint32 id) private pure returns (bool) {
@@ -469,9 +462,7 @@ contract Resharing is IResharing {
         for (uint256 i; i < draft.seats.length; ++i) {
             if (draft.fresh >> i & 1 == 1) fresh[count++] = draft.seats[i];
         }
-        assembly ("memory-safe") {
-            mstore(fresh, count)
-        }
+        Committees.cut(fresh, count);
     }
 
     // ------------------------------------------------------------------------------------ internal: finalise

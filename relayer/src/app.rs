@@ -9,7 +9,7 @@ use alloy::signers::local::PrivateKeySigner;
 use eyre::WrapErr as _;
 use rusqlite::Connection;
 use stkr_chain::bindings::KeyRegistry;
-use stkr_chain::endpoint::ask_contract;
+use stkr_chain::endpoint::{ask_contract, first};
 use stkr_chain::errors::ContractError;
 use stkr_chain::intents::{IntentOptions, Intents, Superseded};
 use stkr_chain::{ChainReader, Deployment, Endpoint, EventLog, FinalReorg, LogOptions, SharedConnection, Trust};
@@ -108,17 +108,11 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
 }
 
 async fn evidence_window(endpoints: &[Endpoint], deployment: &Deployment) -> eyre::Result<u64> {
-    let mut last = None;
-    for endpoint in endpoints {
+    let window = first(endpoints, async |endpoint| {
         let registry = KeyRegistry::new(deployment.key_registry, endpoint.provider());
-        let window = async { registry.EVIDENCE_WINDOW().call().await };
-        match ask_contract("reading the evidence window", window).await {
-            Ok(window) => return Ok(window.to()),
-            Err(error) => last = Some(error),
-        }
-    }
-    let reason = last.map_or_else(|| "no endpoint".to_owned(), |error| error.to_string());
-    Err(Failure::unavailable(reason).into())
+        ask_contract("reading the evidence window", async { registry.EVIDENCE_WINDOW().call().await }).await
+    });
+    Ok(window.await.map_err(Failure::unavailable)?.to())
 }
 
 /// Errors of the contracts that mean, for a step, that somebody else took it first. Everything else is a refusal that

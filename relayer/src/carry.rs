@@ -13,16 +13,14 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
-    Accepted, Arrivals, Board, Context, Equivocation, Phase, Transcript, TranscriptError, acknowledgement_of, progress,
+    Accepted, Arrivals, Board, Context, Equivocation, Phase, STALLED_AFTER, Transcript, TranscriptError,
+    acknowledgement_of, progress,
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
 use stkr_protocol::messages::{Body, Round, SignedMessage};
 
 use crate::status::{RoundStatus, Waited};
 use crate::store::{self, Store, StoreError};
-
-/// Seconds from which on a member that nothing is known against holds the ceremony up.
-pub const STALLED_AFTER: u64 = 60;
 
 /// A member of the committee and how to reach it.
 #[derive(Clone, Debug)]

@@ -94,11 +94,11 @@ pub fn own_answers(view: &View, clock: &Clock, policy: &Policy) -> BTreeMap<Stri
     own.map(|it| (it.action.step(), it.gas)).collect()
 }
 
-/// What holds an answer up, for people: `note` says of a step why its transaction does not move.
+/// What holds an answer up, for people: `notes` says, by step, why its transaction does not move.
 #[must_use]
-pub fn held_up(view: &View, clock: &Clock, note: impl Fn(&str) -> Option<String>) -> Vec<String> {
+pub fn held_up(view: &View, clock: &Clock, notes: &BTreeMap<String, String>) -> Vec<String> {
     let open = by_urgency(view, clock).into_iter();
-    let held = open.filter_map(|it| note(&it.action.step()).map(|note| (it, note)));
+    let held = open.filter_map(|it| notes.get(&it.action.step()).map(|note| (it, note)));
     held.map(|(it, note)| {
         format!(
             "server {} ({}) loses a part of its bond if its challenge is not answered {}, and the transaction {note}",

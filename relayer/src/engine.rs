@@ -16,6 +16,7 @@ use alloy::providers::Provider as _;
 use stkr_chain::acknowledgements as asked_members;
 use stkr_chain::answers::Answer;
 use stkr_chain::bindings::{Court, KeyRegistry, Micropools};
+use stkr_chain::endpoint::first;
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
 use stkr_chain::{ChainError, Deployment, Endpoint, EventLog, court, header};
@@ -430,14 +431,8 @@ impl Engine {
     }
 
     async fn header(&self, block: u64) -> Result<Bytes, ChainError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in &self.parts.endpoints {
-            match header::fetch(endpoint.provider(), block).await {
-                Ok(header) => return Ok(header.rlp),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let header = first(&self.parts.endpoints, async |it| header::fetch(it.provider(), block).await).await?;
+        Ok(header.rlp)
     }
 
     /// Submits a step's transaction, or tries it again after a pause if it ended and the chain still wants it.
@@ -790,14 +785,8 @@ impl Engine {
 
     /// Twice the least fee of now: it stays enough while the base fee doubles.
     async fn fee_of(&self, answer: Answer) -> Result<U256, ChainError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in &self.parts.endpoints {
-            match answer.fee_now(endpoint.provider()).await.map(|fee| fee.saturating_mul(U256::from(2))) {
-                Ok(fee) => return Ok(fee),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let fee = first(&self.parts.endpoints, async |it| answer.fee_now(it.provider()).await).await?;
+        Ok(fee.saturating_mul(U256::from(2)))
     }
 
     // ---------------------------------------------------------------- status

@@ -22,7 +22,7 @@ use stkr_chain::{
 };
 use stkr_core::{ShareIndex, Threshold};
 use stkr_protocol::{
-    ceremony::{Accepted, Arrivals, Board, Context, MemberId, RoundProgress, progress},
+    ceremony::{Accepted, Arrivals, Board, Context, MemberId, RoundProgress, STALLED_AFTER, progress},
     evidence::Proof,
     messages::Round,
 };
@@ -35,9 +35,6 @@ use crate::{
     keys::KeyInfo,
     servers::{PARALLEL, ServerInfo},
 };
-
-/// Seconds from which on a member that nothing is known against holds the ceremony up.
-const STALLED_AFTER: u64 = 60;
 
 /// Where a ceremony stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

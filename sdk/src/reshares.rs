@@ -109,18 +109,18 @@ impl<'a, P: Provider> Reshares<'a, P> {
         })
     }
 
-    /// Asks for a reshare, with other bounds (t, n) if they are given, which only the key's pools contract may.
+    /// Anyone: asks for a reshare to a committee of the same size. Another size only the key's pools contract can ask for.
     ///
     /// # Errors
     /// [`StkrError::NotReady`] if the key is not Live or a reshare is under way. The contract refuses one without a reason.
-    pub async fn request(&self, key_id: u64, bounds: Option<(u8, u8)>) -> Result<Write<'a, P>, StkrError> {
+    pub async fn request(&self, key_id: u64) -> Result<Write<'a, P>, StkrError> {
         let (key, it) = self.live(key_id).await?;
         if it.state != ReshareState::None as u8 {
             return Err(StkrError::NotReady { reason: format!("a reshare of key {key_id} is under way already") });
         }
         let record = self.contract().newest(U256::from(key_id)).call().await;
-        let record = record.map_err(call("reading the committee"))?.record;
-        let (threshold, members) = bounds.unwrap_or((record.threshold, record.members));
+        let Resharing::CommitteeRecord { threshold, members, .. } =
+            record.map_err(call("reading the committee"))?.record;
         let serving = self.newest(&key, &it).await?;
         let call = Resharing::requestCall { keyId: U256::from(key_id), serving, threshold, members };
         Ok(self.write("asking for a reshare", &call))
@@ -206,8 +206,7 @@ impl<'a, P: Provider> Reshares<'a, P> {
     pub async fn vote_silent(&self, key_id: u64, votes: &[SignedSilenceVote]) -> Result<Write<'a, P>, StkrError> {
         let (key, it) = self.live(key_id).await?;
         let serving = self.newest(&key, &it).await?;
-        let deployment = self.0.deployment();
-        let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+        let domain = self.0.deployment().protocol_domain();
         let (vote, signatures) = ballot(&domain, (key_id, it.committeeEpoch), &serving.signers, votes)?;
         let until = U48::try_from(vote.until)
             .map_err(|_| StkrError::invalid(format!("{} is no time", vote.until), "vote for at most 30 days"))?;

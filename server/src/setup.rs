@@ -14,7 +14,7 @@ use stkr_node::exit::Failure;
 use stkr_node::tls::{self, Identity};
 use stkr_node::{config, secrets};
 use stkr_protocol::silence::{SignedSilenceVote, SilenceVote};
-use stkr_protocol::{ProtocolDomain, SignerKey, registration};
+use stkr_protocol::{SignerKey, registration};
 use url::Url;
 
 use crate::app::Keys;
@@ -236,9 +236,8 @@ pub fn vote_silent(args: &VoteSilentArgs) -> eyre::Result<SignedSilenceVote> {
         let reason = format!("--until {} is not within the next 30 days; name a time up to {furthest}", args.until);
         return Err(Failure::usage(reason).into());
     }
-    let domain = ProtocolDomain { chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     let vote = SilenceVote { key_id: args.key, committee_epoch: args.epoch, server: args.server, until: args.until };
-    Ok(vote.sign(&domain, &load_signer(&config.files)?))
+    Ok(vote.sign(&deployment.protocol_domain(), &load_signer(&config.files)?))
 }
 
 /// The arguments with which `operator` registers the server of this configuration.

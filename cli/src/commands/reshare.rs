@@ -20,7 +20,7 @@ pub(crate) async fn run(command: ReshareCommand, context: &Context<'_>) -> Resul
         }
         ReshareCommand::Request { key, signing } => {
             let client = context.client().await?;
-            let write = client.reshares().request(key, None).await?;
+            let write = client.reshares().request(key).await?;
             context.perform(write, &signing, &format!("asked for a reshare of key {key}"), nothing).await
         }
         ReshareCommand::Draw { key, signing } => {

@@ -44,7 +44,7 @@ use utoipa::ToSchema;
 
 pub use board::{Accepted, Board, Equivocation, Rejected};
 pub use member::{Member, Step, StepError};
-pub use progress::{Arrivals, RoundProgress, progress};
+pub use progress::{Arrivals, RoundProgress, STALLED_AFTER, progress};
 pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
 
 use crate::{

@@ -7,6 +7,9 @@ use stkr_core::ShareIndex;
 use super::Board;
 use crate::messages::Round;
 
+/// Seconds from which on a member that nothing is known against holds a ceremony up.
+pub const STALLED_AFTER: u64 = 60;
+
 /// When whoever carries a ceremony first saw each message, unix seconds. Nobody signs it: it is as good as who says it.
 pub type Arrivals = BTreeMap<(Round, ShareIndex), u64>;
 

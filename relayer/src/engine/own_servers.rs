@@ -1,12 +1,14 @@
 //! Answers for the operator's own servers: they are worth what is at stake, and people hear of what holds one up.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::U256;
 use stkr_chain::ChainError;
 use stkr_chain::bindings::ServerRegistry;
-use stkr_chain::endpoint::ask_contract;
+use stkr_chain::endpoint::{ask_contract, first};
 
 use super::Engine;
-use crate::challenges;
+use crate::challenges::{self, ANSWER};
 use crate::plan::Clock;
 
 impl Engine {
@@ -17,6 +19,7 @@ impl Engine {
             true => U256::ZERO,
             false => match self.seat_bond().await {
                 Ok(bond) => bond,
+                // The caps of the pass before stay.
                 Err(error) => {
                     self.problems.push(format!("what an answer may cost is not known: {error}"));
                     return;
@@ -33,24 +36,19 @@ impl Engine {
         if view.challenges.is_empty() && view.acknowledgements.is_empty() {
             return Ok(());
         }
-        let note = |step: &str| {
-            let of_step = self.parts.intents.of_step(step).ok()?;
-            of_step.into_iter().next_back().filter(|it| !it.state.is_over() && !it.note.is_empty()).map(|it| it.note)
-        };
-        self.problems.extend(challenges::held_up(view, clock, note));
+        let answers = self.parts.intents.of_step(ANSWER)?.into_iter();
+        let held = answers.filter(|it| !it.state.is_over() && !it.note.is_empty());
+        let step = |key: String| key.rsplit_once('/').map(|(step, _)| step.to_owned());
+        let notes: BTreeMap<String, String> = held.filter_map(|it| Some((step(it.key)?, it.note))).collect();
+        self.problems.extend(challenges::held_up(view, clock, &notes));
         Ok(())
     }
 
     async fn seat_bond(&self) -> Result<U256, ChainError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in &self.parts.endpoints {
+        let bond = first(&self.parts.endpoints, async |endpoint| {
             let registry = ServerRegistry::new(self.parts.deployment.server_registry, endpoint.provider());
-            let asked = async { registry.seatBond().call().await };
-            match ask_contract("reading what a seat's bond is", asked).await {
-                Ok(bond) => return Ok(U256::from(bond)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+            ask_contract("reading what a seat's bond is", async { registry.seatBond().call().await }).await
+        });
+        Ok(U256::from(bond.await?))
     }
 }

@@ -35,7 +35,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let before = stkr.reshares().get(key).await.unwrap();
         assert_eq!((before.committee_epoch, before.state, &before.next), (0, ReshareState::None, &None));
-        let whole = stkr.reshares().request(key, None).await.unwrap();
+        let whole = stkr.reshares().request(key).await.unwrap();
         let refused = whole.dry_run(chain.account().await.address()).await.unwrap_err().to_string();
         assert!(refused.starts_with(&format!("no member of key {key} is lost")), "{refused}");
         let early = stkr.reshares().draw(key).await.unwrap_err().to_string();
@@ -112,7 +112,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
 
     async fn request(&mut self, key: u64) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
-        let write = stkr.reshares().request(key, None).await.unwrap();
+        let write = stkr.reshares().request(key).await.unwrap();
         self.step(&chain.account().await, write.unsigned(), &format!("reshare request {key}")).await;
     }
 

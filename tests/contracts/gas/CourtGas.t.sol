@@ -227,6 +227,11 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
         sealDealing(malformed);
         table(r);
         ask(r, 2);
+        // The dearest: neither fee nor bounty of the operator has a slot yet.
+        address operator = servers.server(r.c.committee[1]).operator;
+        assertEq(
+            acknowledgements.feesOf(operator) + servers.bountyOf(operator), 0, "an operator that was paid"
+        );
         acknowledgements.answerMalformedDealing(
             2,
             r.c.committee,

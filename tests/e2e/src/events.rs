@@ -6,6 +6,7 @@ use alloy::providers::Provider;
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
 use eyre::{Result, ensure, eyre};
+use stkr_chain::bindings::{KeyRegistry, Micropools};
 
 /// An event with the transaction it came from.
 #[derive(Clone, Debug)]
@@ -22,6 +23,19 @@ impl Network {
         let mut found = self.events(address, id, 1).await?;
         ensure!(!found.is_empty(), "no {}", E::SIGNATURE);
         Ok(found.swap_remove(0))
+    }
+
+    /// The key that pool `pool` asked for, waiting for it.
+    pub async fn requested_key(&self, pool: u64) -> Result<u64> {
+        let requested = self.event::<Micropools::PoolKeyRequested>(self.deployment.micropools, pool).await?;
+        Ok(u64::try_from(requested.inner.keyId)?)
+    }
+
+    /// The same once it is live, with the event that says so.
+    pub async fn live_key(&self, pool: u64) -> Result<(u64, KeyRegistry::KeyFinalised)> {
+        let key = self.requested_key(pool).await?;
+        let finalised = self.event::<KeyRegistry::KeyFinalised>(self.deployment.key_registry, key).await?;
+        Ok((key, finalised.inner))
     }
 
     /// All `E` of `address` whose first topic is `id`, waiting until there are `count`.

@@ -9,7 +9,6 @@ use alloy::primitives::{Address, B256, Bytes};
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
-use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::PublicKey;
 use stkr_duties::{ForkSchedule, SigningRequest};
 
@@ -210,11 +209,9 @@ pub async fn network_of(options: Options) -> Result<(Network, PathBuf)> {
 pub async fn key_of(network: &Network, provider: &PrivateKeySigner) -> Result<(Vec<usize>, u64, PublicKey)> {
     let (pool, _) = network.open_pool(provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key_id = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key_id).await?;
-    let group_key = PublicKey::from_eip2537(&finalised.inner.points[4 * 128..])?;
-    let committee = finalised.inner.committee.iter().map(|id| network.position_of(*id)).collect::<Result<_>>()?;
+    let (key_id, finalised) = network.live_key(pool).await?;
+    let group_key = PublicKey::from_eip2537(&finalised.points[4 * 128..])?;
+    let committee = finalised.committee.iter().map(|id| network.position_of(*id)).collect::<Result<_>>()?;
     Ok((committee, key_id, group_key))
 }
 

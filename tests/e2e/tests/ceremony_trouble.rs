@@ -8,7 +8,7 @@ use alloy::network::EthereumWallet;
 use alloy::primitives::B256;
 use eyre::{Result, bail, ensure, eyre};
 use serde_json::{Value, json};
-use stkr_chain::bindings::{KeyRegistry, Micropools};
+use stkr_chain::bindings::KeyRegistry;
 use stkr_e2e::door::Door;
 use stkr_e2e::network::free_port;
 use stkr_e2e::process::binary;
@@ -43,8 +43,7 @@ async fn ceremony(network: &mut Network, count: usize) -> Result<(u64, bool)> {
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
+    let key = network.requested_key(pool).await?;
     loop {
         if killed(network)? {
             return Ok((key, true));

@@ -54,14 +54,12 @@ async fn ordered(network: &Network) -> Result<Asked> {
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
     network.event::<Micropools::DepositSent>(network.deployment.micropools, pool).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
+    let (key, finalised) = network.live_key(pool).await?;
     let stranger = network.account("5").await?;
     let file = network.options.dir.join("stranger.key");
     write_secret(&file, &format!("{}\n", stranger.to_bytes()))?;
     let key_file = file.display().to_string();
-    Ok(Asked { key, committee: finalised.inner.committee, stranger, key_file })
+    Ok(Asked { key, committee: finalised.committee, stranger, key_file })
 }
 
 #[tokio::test]

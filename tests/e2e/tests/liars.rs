@@ -80,10 +80,8 @@ async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go
 async fn pool_with_a_liar(network: &mut Network, provider: &PrivateKeySigner) -> Result<(u64, u32, Process)> {
     let (pool, _) = network.open_pool(provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
-    let liar = network.position_of(finalised.inner.committee[0])?;
+    let (key, finalised) = network.live_key(pool).await?;
+    let liar = network.position_of(finalised.committee[0])?;
     let id = network.servers[liar].id;
     network.kill_server(liar);
     let config = network.servers[liar].config.clone();

@@ -1,7 +1,7 @@
 //! Servers that are down: one costs nothing, two stop the key until one is back, and nobody has to guess who.
 
 use eyre::Result;
-use stkr_chain::bindings::{KeyRegistry, Micropools};
+use stkr_chain::bindings::Micropools;
 use stkr_e2e::{Network, Options};
 
 /// Opens and fills a pool and waits until its key is live; returns pool and committee positions.
@@ -9,10 +9,8 @@ async fn live_key(network: &Network) -> Result<(u64, Vec<usize>)> {
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
-    let committee = finalised.inner.committee.iter().map(|id| network.position_of(*id)).collect::<Result<_>>()?;
+    let (_, finalised) = network.live_key(pool).await?;
+    let committee = finalised.committee.iter().map(|id| network.position_of(*id)).collect::<Result<_>>()?;
     Ok((pool, committee))
 }
 

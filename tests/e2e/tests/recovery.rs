@@ -7,7 +7,6 @@ use std::path::Path;
 
 use eyre::{Result, ensure, eyre};
 use rusqlite::{Connection, OpenFlags};
-use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::keystore::Keystore;
 use stkr_core::{SecretShare, ShareIndex};
 use stkr_e2e::{Network, Options};
@@ -32,9 +31,7 @@ async fn three_of_four_operators_whose_servers_made_a_key_put_it_together_offlin
     let provider = network.account("10").await?;
     let (pool, _) = network.open_pool(&provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?;
+    let (key, finalised) = network.live_key(pool).await?;
     let group_key = network.stkr().await?.keys().get(key).await?.public_key.ok_or_else(|| eyre!("no group key"))?;
     for position in 0..4 {
         network.terminate_server(position)?;
@@ -43,7 +40,7 @@ async fn three_of_four_operators_whose_servers_made_a_key_put_it_together_offlin
     let table = dir.path().join("table");
     std::fs::create_dir(&table)?;
     let file = |name: &str| table.join(name);
-    std::fs::write(file("points"), finalised.inner.points.to_string())?;
+    std::fs::write(file("points"), finalised.points.to_string())?;
     std::fs::write(file("password"), "correct horse\n")?;
     let mut shares = Vec::new();
     for server in network.servers.iter().take(3) {

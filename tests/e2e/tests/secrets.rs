@@ -234,8 +234,7 @@ async fn no_secret_is_in_anything_that_any_program_says_during_a_whole_ceremony_
     network.start_relayer(0)?;
     let gas_key = stkr_node::secrets::read_hex32(&network.relayers[0].dir.join("gas.key"))?;
     needles.bytes("gas key", gas_key.as_slice());
-    let requested = network.event::<Micropools::PoolKeyRequested>(network.deployment.micropools, pool).await?;
-    let key = u64::try_from(requested.inner.keyId)?;
+    let key = network.requested_key(pool).await?;
     let row = i64::try_from(key)?;
     let mut sealed_secrets = Vec::new();
     for (position, (config, store_key)) in servers.iter().enumerate().skip(1) {
