@@ -23,6 +23,7 @@ mod domain;
 mod eip712;
 pub mod envelope;
 pub mod evidence;
+pub mod handover;
 mod json;
 pub mod kept;
 pub mod leaves;
