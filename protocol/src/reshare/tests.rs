@@ -353,6 +353,25 @@ fn a_second_different_message_is_kept_names_its_sender_and_ends_the_attempt() {
 }
 
 #[test]
+fn a_dealing_is_handed_out_no_more_once_the_attempt_has_failed() {
+    let world = World::usual();
+    let mut servers = world.servers();
+    let keys = published_keys(&mut servers);
+    // 104 deals and is no new member.
+    assert_eq!(servers[3].advance(keys.clone()).len(), 1);
+    let secrets = RecipientSecrets::random(world.plan.reshare()).unwrap();
+    let public_keys = secrets.public_keys().as_flattened().to_vec();
+    let second = world.say(105, Body::Keys(ReshareKeysBody { public_keys }));
+    assert!(servers[3].advance([second.clone()]).is_empty());
+    servers[3].crash();
+    assert!(servers[3].advance([]).is_empty(), "a restart hands it out no more either");
+    // Who learns of it before it deals makes no dealing.
+    let mut early = Server::new(&world, 104);
+    early.take(keys.into_iter().chain([second]));
+    assert!(early.try_step(NOW).unwrap().new_messages.is_empty());
+}
+
+#[test]
 fn what_was_not_signed_for_this_reshare_has_no_effect() {
     let world = World::usual();
     let keys = |world: &World, server| {
@@ -507,6 +526,8 @@ fn what_anybody_can_see_is_wrong_needs_no_secret() {
         let rigged = Rigged::run(change);
         for server in &rigged.servers {
             assert!(server.outcome.is_none() && server.complaint.is_none(), "{reason}: server {}", server.id);
+            let dealt = server.stored.iter().filter(|message| message.round() == Round::Dealing);
+            assert_eq!(dealt.count(), 1, "who sees a bad dealing deals nothing itself");
             let failure = server.failure();
             assert_eq!(
                 (failure.culprit, &failure.evidence),
@@ -524,7 +545,10 @@ fn what_anybody_can_see_is_wrong_needs_no_secret() {
 fn a_dealing_for_other_keys_names_nobody_until_the_two_keys_are_there_and_gives_no_secret_away() {
     // Member 105 shows the dealer another key than the others.
     let world = World::usual();
-    let rigged = Rigged::run(|_, body| body.recipient_keys_hash = B256::repeat_byte(1));
+    let rigged = Rigged::run(|_, body| {
+        body.recipient_keys_hash = B256::repeat_byte(1);
+        body.shares.fill(7);
+    });
     for server in &rigged.servers {
         assert_eq!(server.failure().fault, Fault::RecipientsDiffer(index(4)));
         assert_eq!((server.failure().culprit, server.complaint.is_none()), (None, true));
