@@ -249,7 +249,7 @@ impl View {
             _ => {}
         }
         let next = self.terms.iter().find(|term| term.committee_epoch > epoch);
-        next.is_some_and(|next| self.head_time >= next.handover)
+        next.is_some_and(|next| self.head_time >= next.handover.saturating_add(KEEP_PAST_SHARES))
     }
 }
 
