@@ -55,6 +55,35 @@ alloy_sol_types::sol! {
         bytes32 dealingsDigest;
     }
 
+    struct ReshareKeys {
+        uint256 keyId;
+        uint32 committeeEpoch;
+        uint16 attempt;
+        uint8 index;
+        bytes publicKeys;
+    }
+
+    struct ReshareDealing {
+        uint256 keyId;
+        uint32 committeeEpoch;
+        uint16 attempt;
+        uint8 index;
+        bytes32 recipientKeysHash;
+        bytes oneTimeKey;
+        bytes commitments;
+        bytes shares;
+    }
+
+    struct ReshareAcknowledgement {
+        uint256 keyId;
+        uint32 committeeEpoch;
+        uint16 attempt;
+        uint8 threshold;
+        bytes32 pointsHash;
+        bytes32 committeeHash;
+        bytes32 dealingsDigest;
+    }
+
     struct DutyRequest {
         uint256 keyId;
         uint64 assignment;

@@ -545,17 +545,17 @@ pub struct EvidenceFile {
     pub proof: Proof,
 }
 
-mod version {
+pub(crate) mod version {
     use serde::{Deserializer, Serializer, de::Error as _};
 
     use super::{VERSION, json};
 
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(version: &u8, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(version: &u8, to: S) -> Result<S::Ok, S::Error> {
         json::decimal::serialize(version, to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
         let found: u8 = json::decimal::deserialize(from)?;
         if found == VERSION { Ok(found) } else { Err(D::Error::custom(format!("it is of version {found}"))) }
     }

@@ -4,6 +4,7 @@
 //! does any IO: programs store what a state machine returns, send what it allows and hand it what they received.
 //!
 //! ```text
+//! reshare:    Participant (a server that deals, gets a share, or both) <--ReshareMessage--> bulletin --Transcript--> the contract
 //! ceremony:   Member (a server) <--SignedMessage--> bulletin (a relayer's Board) --Transcript--> the contract
 //! signing:    Collection (a relayer or gateway) --SignRequest--> server --SignedPartial + Envelope--> Collection
 //! ```
@@ -22,11 +23,14 @@ mod domain;
 mod eip712;
 pub mod envelope;
 pub mod evidence;
+pub mod handover;
 mod json;
 pub mod kept;
 pub mod leaves;
 pub mod messages;
+mod posted;
 pub mod registration;
+pub mod reshare;
 pub mod schema;
 pub mod sign;
 mod signer;

@@ -142,6 +142,22 @@ pub struct AcknowledgementBody {
     pub dealings_digest: B256,
 }
 
+impl AcknowledgementBody {
+    /// EIP-712 digest of a ceremony's `Acknowledgement`: the same for all of its members.
+    #[must_use]
+    pub fn digest(&self, domain: &ProtocolDomain, key_id: u64, attempt: u16) -> B256 {
+        eip712::Acknowledgement {
+            keyId: U256::from(key_id),
+            attempt,
+            threshold: self.threshold,
+            pointsHash: self.points_hash,
+            committeeHash: self.committee_hash,
+            dealingsDigest: self.dealings_digest,
+        }
+        .eip712_signing_hash(&domain.eip712())
+    }
+}
+
 /// What a message says, by round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -213,17 +229,17 @@ impl SignedMessage {
     /// EIP-712 digest, which the signature covers. Of a dealing this is the `dealingHash`.
     #[must_use]
     pub fn digest(&self, domain: &ProtocolDomain) -> B256 {
-        let domain = domain.eip712();
+        let separated = domain.eip712();
         let (key_id, attempt, index) = (U256::from(self.key_id), self.attempt, self.index.get());
         let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
         match &self.body {
             Body::OneTimeKey(body) => {
                 eip712::OneTimeKey { keyId: key_id, attempt, index, publicKey: bytes(&body.public_key) }
-                    .eip712_signing_hash(&domain)
+                    .eip712_signing_hash(&separated)
             }
             Body::DealingCommitment(body) => {
                 eip712::DealingCommitment { keyId: key_id, attempt, index, dealingHash: body.dealing_hash }
-                    .eip712_signing_hash(&domain)
+                    .eip712_signing_hash(&separated)
             }
             Body::CommitmentSet(body) => eip712::CommitmentSet {
                 keyId: key_id,
@@ -232,7 +248,7 @@ impl SignedMessage {
                 committeeHash: body.committee_hash,
                 commitmentsHash: body.commitments_hash,
             }
-            .eip712_signing_hash(&domain),
+            .eip712_signing_hash(&separated),
             Body::Dealing(body) => eip712::Dealing {
                 keyId: key_id,
                 attempt,
@@ -243,16 +259,8 @@ impl SignedMessage {
                 proofOfPossession: bytes(&body.proof_of_possession),
                 shares: bytes(&body.shares),
             }
-            .eip712_signing_hash(&domain),
-            Body::Acknowledgement(body) => eip712::Acknowledgement {
-                keyId: key_id,
-                attempt,
-                threshold: body.threshold,
-                pointsHash: body.points_hash,
-                committeeHash: body.committee_hash,
-                dealingsDigest: body.dealings_digest,
-            }
-            .eip712_signing_hash(&domain),
+            .eip712_signing_hash(&separated),
+            Body::Acknowledgement(body) => body.digest(domain, self.key_id, attempt),
         }
     }
 

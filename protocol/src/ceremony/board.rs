@@ -1,6 +1,6 @@
 //! What anyone holds of a ceremony: the first message of each member in each round, and proof of second ones.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use alloy_primitives::{Address, B256, keccak256};
 use stkr_core::ShareIndex;
@@ -11,18 +11,8 @@ use crate::{
     SignatureError,
     evidence::{DefectiveDealing, MessagesProof, Proof},
     messages::{Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, Round, SignedMessage},
+    posted::{Accepted, Equivocation, Messages, NotSigned, must_be_signed},
 };
-
-/// What an authentic message added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// The first message of its sender in its round: store it.
-    New,
-    /// Nothing: it says the same as one we hold, or the sender's equivocation is proven already.
-    Known,
-    /// It proves that its sender signed two different messages in one round: store it beside the first.
-    Evidence,
-}
 
 /// Why a message has no effect. Never a reason to end a ceremony: whoever carries messages could make these up.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -73,34 +63,18 @@ pub enum Rejected {
     },
 }
 
-/// Two different messages of one member in one round: proof of a fault, to anybody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Equivocation {
-    /// The message that came first here.
-    pub first: SignedMessage,
-    /// The one that contradicts it.
-    pub second: SignedMessage,
-}
-
-#[derive(Clone)]
-struct Posted {
-    message: SignedMessage,
-    digest: B256,
-}
-
 /// The authentic messages of one ceremony. At most five per member, and one piece of evidence against each.
 #[derive(Clone)]
 pub struct Board {
     context: Context,
-    posted: BTreeMap<(Round, ShareIndex), Posted>,
-    equivocations: BTreeMap<ShareIndex, Equivocation>,
+    messages: Messages<Round, ShareIndex, SignedMessage>,
 }
 
 impl Board {
     /// An empty board for this ceremony.
     #[must_use]
     pub const fn new(context: Context) -> Self {
-        Self { context, posted: BTreeMap::new(), equivocations: BTreeMap::new() }
+        Self { context, messages: Messages::new() }
     }
 
     /// The ceremony.
@@ -118,16 +92,7 @@ impl Board {
     pub fn accept(&mut self, message: SignedMessage) -> Result<Accepted, Rejected> {
         let digest = self.authenticate(&message)?;
         let (round, index) = (message.round(), message.index);
-        let Some(held) = self.posted.get(&(round, index)) else {
-            self.posted.insert((round, index), Posted { message, digest });
-            return Ok(Accepted::New);
-        };
-        if held.digest == digest || self.equivocations.contains_key(&index) {
-            return Ok(Accepted::Known);
-        }
-        let first = held.message.clone();
-        self.equivocations.insert(index, Equivocation { first, second: message });
-        Ok(Accepted::Evidence)
+        Ok(self.messages.add((round, index), message, digest))
     }
 
     /// Digest of a message that its claimed sender did sign for this ceremony.
@@ -145,14 +110,10 @@ impl Board {
         let signer =
             context.member(index).ok_or(Rejected::NoSuchMember { index, members: context.threshold.n() })?.signer;
         let digest = message.digest(&context.domain);
-        let recovered = crate::recover_signer(digest, &message.signature).map_err(|error| Rejected::BadSignature {
-            round,
-            index,
-            error,
+        must_be_signed(digest, &message.signature, signer).map_err(|error| match error {
+            NotSigned::By(recovered) => Rejected::WrongSigner { round, index, recovered, signer },
+            NotSigned::AtAll(error) => Rejected::BadSignature { round, index, error },
         })?;
-        if recovered != signer {
-            return Err(Rejected::WrongSigner { round, index, recovered, signer });
-        }
         Ok(digest)
     }
 
@@ -161,20 +122,19 @@ impl Board {
     /// # Warning
     /// A member's own board also holds its dealing before it may be shown; see [`super::Member::published`].
     pub fn messages(&self) -> impl Iterator<Item = &SignedMessage> {
-        let evidence = self.equivocations.values().map(|equivocation| &equivocation.second);
-        self.posted.values().map(|posted| &posted.message).chain(evidence)
+        self.messages.all()
     }
 
     /// The first message of `index` in `round`.
     #[must_use]
     pub fn message(&self, round: Round, index: ShareIndex) -> Option<&SignedMessage> {
-        self.posted.get(&(round, index)).map(|posted| &posted.message)
+        self.messages.get(round, index).map(|(message, _)| message)
     }
 
     /// The first proof that a member signed two different messages in one round.
     #[must_use]
     pub fn equivocation(&self) -> Option<(ShareIndex, &Equivocation)> {
-        self.equivocations.first_key_value().map(|(index, equivocation)| (*index, equivocation))
+        self.messages.equivocation()
     }
 
     /// Members without a message in `round`.
@@ -188,7 +148,7 @@ impl Board {
     }
 
     pub(super) fn has(&self, round: Round, index: ShareIndex) -> bool {
-        self.posted.contains_key(&(round, index))
+        self.messages.has(round, index)
     }
 
     pub(super) fn is_complete(&self, round: Round) -> bool {
@@ -273,9 +233,9 @@ impl Board {
 
     /// A dealing and its hash.
     pub(super) fn dealing(&self, index: ShareIndex) -> Option<(&DealingBody, B256)> {
-        let posted = self.posted.get(&(Round::Dealing, index))?;
-        match &posted.message.body {
-            Body::Dealing(body) => Some((body, posted.digest)),
+        let (message, digest) = self.messages.get(Round::Dealing, index)?;
+        match &message.body {
+            Body::Dealing(body) => Some((body, digest)),
             _ => None,
         }
     }
@@ -292,7 +252,7 @@ impl fmt::Debug for Board {
         f.debug_struct("Board")
             .field("key_id", &self.context.key_id)
             .field("attempt", &self.context.attempt)
-            .field("posted", &self.posted.keys().map(|(round, index)| (*round, index.get())).collect::<Vec<_>>())
+            .field("posted", &self.messages.places().map(|(round, index)| (*round, index.get())).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

@@ -42,11 +42,13 @@ use stkr_core::{
 use thiserror::Error;
 use utoipa::ToSchema;
 
-pub use board::{Accepted, Board, Equivocation, Rejected};
+pub use board::{Board, Rejected};
 pub use member::{Member, Step, StepError};
 pub use progress::{Arrivals, RoundProgress, STALLED_AFTER, progress};
 pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
+pub(crate) use transcript::{keys_of_points, must_be_acknowledged};
 
+pub use crate::posted::{Accepted, Equivocation};
 use crate::{
     ProtocolDomain,
     messages::{AcknowledgementBody, Round, SignedMessage},
@@ -99,15 +101,7 @@ impl Context {
         threshold: Threshold,
         members: Vec<MemberId>,
     ) -> Result<Self, ContextError> {
-        if members.len() != usize::from(threshold.n()) {
-            return Err(ContextError::WrongCount { got: members.len(), expected: threshold.n() });
-        }
-        let (mut servers, mut signers) = (BTreeSet::new(), BTreeSet::new());
-        for member in &members {
-            if !servers.insert(member.server_id) || !signers.insert(member.signer) {
-                return Err(ContextError::Duplicate(member.server_id));
-            }
-        }
+        must_be_committee(threshold, &members)?;
         Ok(Self { domain, key_id, attempt, threshold, members })
     }
 
@@ -178,8 +172,7 @@ impl Context {
     /// `committeeHash` of acknowledgements: keccak256(abi.encode(uint32[] server ids, address[] signers)).
     #[must_use]
     pub fn committee_hash(&self) -> B256 {
-        type Encoding = (Array<Uint<32>>, Array<SolAddress>);
-        keccak256(<Encoding as SolType>::abi_encode_params(&(self.committee(), self.signers())))
+        committee_hash(&self.members)
     }
 
     /// What every member acknowledges if these keys came out of these dealings.
@@ -201,6 +194,28 @@ impl Context {
             attempt: self.attempt,
         }
     }
+}
+
+/// That these are n members, and no server or signer key among them twice.
+pub(crate) fn must_be_committee(threshold: Threshold, members: &[MemberId]) -> Result<(), ContextError> {
+    if members.len() != usize::from(threshold.n()) {
+        return Err(ContextError::WrongCount { got: members.len(), expected: threshold.n() });
+    }
+    let (mut servers, mut signers) = (BTreeSet::new(), BTreeSet::new());
+    for member in members {
+        if !servers.insert(member.server_id) || !signers.insert(member.signer) {
+            return Err(ContextError::Duplicate(member.server_id));
+        }
+    }
+    Ok(())
+}
+
+/// keccak256(abi.encode(uint32[] server ids, address[] signers)) of members in index order.
+pub(crate) fn committee_hash(members: &[MemberId]) -> B256 {
+    type Encoding = (Array<Uint<32>>, Array<SolAddress>);
+    let servers: Vec<u32> = members.iter().map(|member| member.server_id).collect();
+    let signers: Vec<Address> = members.iter().map(|member| member.signer).collect();
+    keccak256(<Encoding as SolType>::abi_encode_params(&(servers, signers)))
 }
 
 /// The n share keys in index order, then the group key, EIP-2537: the `points` of the contract.

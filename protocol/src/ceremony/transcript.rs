@@ -2,16 +2,16 @@
 
 use alloy_primitives::{Address, B256};
 use stkr_core::{
-    CommitteeKeys, CommitteeKeysError, PointError, PublicKey, ShareIndex,
+    CommitteeKeys, CommitteeKeysError, PointError, PublicKey, ShareIndex, Threshold,
     dkg::{self, Dealing, DkgError},
 };
 use thiserror::Error;
 
-use super::{Board, Context, hash_of_hashes, member::checked_dealing, points};
+use super::{Board, Context, MemberId, hash_of_hashes, member::checked_dealing, points};
 use crate::{
     SignatureError,
     messages::{AcknowledgementBody, Body, Round, SignedMessage},
-    recover_signer,
+    posted::{NotSigned, must_be_signed},
 };
 
 /// Why messages or bytes are no transcript of a key.
@@ -120,16 +120,8 @@ impl Transcript {
         dealings_digest: B256,
         acknowledgements: &[u8],
     ) -> Result<Self, TranscriptError> {
-        let n = usize::from(context.threshold().n());
-        length("points", points, (n + 1) * PublicKey::EIP2537_BYTES)?;
-        length("acknowledgements", acknowledgements, n * 65)?;
-        let mut share_keys = Vec::with_capacity(n + 1);
-        for (position, bytes) in points.chunks_exact(PublicKey::EIP2537_BYTES).enumerate() {
-            let point = PublicKey::from_eip2537(bytes).map_err(|error| TranscriptError::Point { position, error })?;
-            share_keys.push(point);
-        }
-        let group_key = share_keys.pop().ok_or(TranscriptError::Length { what: "points", got: 0, expected: n + 1 })?;
-        let keys = CommitteeKeys::new(context.threshold(), group_key, share_keys)?;
+        length("acknowledgements", acknowledgements, context.members().len() * 65)?;
+        let keys = keys_of_points(context.threshold(), points)?;
         let acknowledgements = acknowledgements.as_chunks::<65>().0.to_vec();
         let transcript = Self { context, keys, dealings_digest, acknowledgements };
         transcript.verify()?;
@@ -143,19 +135,9 @@ impl Transcript {
     /// [`TranscriptError::WrongSigner`] or [`TranscriptError::BadSignature`] for the first that is bad.
     pub fn verify(&self) -> Result<(), TranscriptError> {
         let context = &self.context;
-        length("acknowledgements", self.acknowledgements.as_flattened(), context.members().len() * 65)?;
-        let body = Body::Acknowledgement(context.acknowledgement(&self.keys, self.dealings_digest));
-        let members = context.threshold().indices().zip(context.members());
-        for ((index, member), signature) in members.zip(&self.acknowledgements) {
-            let (key_id, attempt) = (context.key_id(), context.attempt());
-            let message = SignedMessage { key_id, attempt, index, body: body.clone(), signature: *signature };
-            let recovered = recover_signer(message.digest(context.domain()), signature)
-                .map_err(|error| TranscriptError::BadSignature { index, error })?;
-            if recovered != member.signer {
-                return Err(TranscriptError::WrongSigner { index, recovered, signer: member.signer });
-            }
-        }
-        Ok(())
+        let body = context.acknowledgement(&self.keys, self.dealings_digest);
+        let digest = body.digest(context.domain(), context.key_id(), context.attempt());
+        must_be_acknowledged((context.threshold(), context.members()), digest, &self.acknowledgements)
     }
 
     /// The ceremony.
@@ -215,6 +197,36 @@ pub fn recompute_keys(
 pub fn acknowledgement_of(board: &Board) -> Result<AcknowledgementBody, TranscriptError> {
     let (keys, dealings_digest) = keys_of_board(board)?;
     Ok(board.context().acknowledgement(&keys, dealings_digest))
+}
+
+/// The keys in n + 1 EIP-2537 points: n share keys, then the group key, all on one polynomial.
+pub(crate) fn keys_of_points(threshold: Threshold, points: &[u8]) -> Result<CommitteeKeys, TranscriptError> {
+    let n = usize::from(threshold.n());
+    length("points", points, (n + 1) * PublicKey::EIP2537_BYTES)?;
+    let mut share_keys = Vec::with_capacity(n + 1);
+    for (position, bytes) in points.chunks_exact(PublicKey::EIP2537_BYTES).enumerate() {
+        let point = PublicKey::from_eip2537(bytes).map_err(|error| TranscriptError::Point { position, error })?;
+        share_keys.push(point);
+    }
+    let group_key = share_keys.pop().ok_or(TranscriptError::Length { what: "points", got: 0, expected: n + 1 })?;
+    Ok(CommitteeKeys::new(threshold, group_key, share_keys)?)
+}
+
+/// That each of `members` signed `digest`, index order; names the first that did not.
+pub(crate) fn must_be_acknowledged(
+    (threshold, members): (Threshold, &[MemberId]),
+    digest: B256,
+    signatures: &[[u8; 65]],
+) -> Result<(), TranscriptError> {
+    length("acknowledgements", signatures.as_flattened(), members.len() * 65)?;
+    for ((index, member), signature) in threshold.indices().zip(members).zip(signatures) {
+        let signer = member.signer;
+        must_be_signed(digest, signature, signer).map_err(|error| match error {
+            NotSigned::By(recovered) => TranscriptError::WrongSigner { index, recovered, signer },
+            NotSigned::AtAll(error) => TranscriptError::BadSignature { index, error },
+        })?;
+    }
+    Ok(())
 }
 
 fn keys_of_board(board: &Board) -> Result<(CommitteeKeys, B256), TranscriptError> {
