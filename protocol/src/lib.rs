@@ -26,6 +26,7 @@ mod json;
 pub mod kept;
 pub mod leaves;
 pub mod messages;
+pub mod offline;
 pub mod registration;
 pub mod schema;
 pub mod sign;

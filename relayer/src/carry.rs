@@ -24,6 +24,9 @@ use crate::store::{self, Store, StoreError};
 /// Seconds from which on a member that nothing is known against holds the ceremony up.
 pub const STALLED_AFTER: u64 = 60;
 
+/// Seconds from which on an offline member does: people carry its files.
+pub const OFFLINE_STALLED_AFTER: u64 = 24 * 3600;
+
 /// A member of the committee and how to reach it.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -33,6 +36,8 @@ pub struct Member {
     pub server_id: u32,
     /// Its client, or why there can be none.
     pub client: Result<ServerClient, ClientError>,
+    /// Whether it has a network at all. Of one that has none, people hand in what it says ([`crate::offline`]).
+    pub online: bool,
 }
 
 /// What a member said last.
@@ -142,6 +147,7 @@ impl Carrier {
     /// # Errors
     /// [`StoreError`].
     pub async fn round(&mut self) -> Result<bool, StoreError> {
+        let mut news = self.look_at_the_post()?;
         let context = self.board.context();
         let request = AdvanceRequest {
             key_id: context.key_id(),
@@ -149,7 +155,8 @@ impl Carrier {
             messages: self.board.messages().cloned().collect(),
         };
         let owing = self.board.missing(Round::Acknowledgement);
-        let visits = self.members.iter().filter(|member| owing.contains(&member.index)).map(|member| {
+        let visited = self.members.iter().filter(|member| member.online && owing.contains(&member.index));
+        let visits = visited.map(|member| {
             let request = &request;
             async move {
                 let answer = match &member.client {
@@ -159,11 +166,35 @@ impl Carrier {
                 (member.index, answer)
             }
         });
-        let mut news = false;
         for (index, answer) in join_all(visits).await {
             news |= self.take(index, answer)?;
         }
         self.look_at_dealings()?;
+        Ok(news)
+    }
+
+    /// Takes what people handed in for offline members: it is in the store, where [`crate::offline`] puts it.
+    fn look_at_the_post(&mut self) -> Result<bool, StoreError> {
+        if self.members.iter().all(|member| member.online) {
+            return Ok(false);
+        }
+        let context = self.board.context();
+        let posted = self.store.arrived(context.key_id(), context.attempt(), context.committee_hash())?;
+        let mut news = false;
+        for (message, received) in posted {
+            let (round, index) = (message.round(), message.index);
+            match self.board.accept(message) {
+                Ok(Accepted::New) => {
+                    self.arrivals.extend(received.map(|time| ((round, index), time)));
+                    news = true;
+                }
+                Ok(Accepted::Evidence) => {
+                    self.keep_equivocation(index)?;
+                    news = true;
+                }
+                Ok(Accepted::Known) | Err(_) => {}
+            }
+        }
         Ok(news)
     }
 
@@ -400,6 +431,9 @@ impl Carrier {
     /// Why nothing comes of this member, as far as it or the way to it tells.
     #[must_use]
     pub fn why(&self, index: ShareIndex) -> Option<String> {
+        if !self.is_online(index) {
+            return Some("is offline: its operator carries a request to it and its answer back".to_owned());
+        }
         let said = self.said.get(&index)?;
         let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
         said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
@@ -431,6 +465,12 @@ impl Carrier {
         lines.map(line).collect()
     }
 
+    /// Whether the member has a network.
+    #[must_use]
+    pub fn is_online(&self, index: ShareIndex) -> bool {
+        self.members.iter().any(|member| member.index == index && member.online)
+    }
+
     fn waited(&self, member: &Member, round: Round) -> Waited {
         let said = self.said.get(&member.index);
         let why = self.why(member.index);
@@ -440,7 +480,13 @@ impl Carrier {
             endpoint: member.client.as_ref().map(|client| client.peer().endpoint.clone()).unwrap_or_default(),
             trouble: said.and_then(kind).map(str::to_owned),
             why: why.unwrap_or_else(|| format!("has not sent its {round} message yet")),
-            check: said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+            check: match member.online {
+                true => said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+                false => {
+                    let (id, key) = (member.server_id, self.board.context().key_id());
+                    format!("carry its request: stkr offline fetch --server {id} --key {key}, and submit its answer")
+                }
+            },
             unready: Vec::new(),
         }
     }
@@ -448,9 +494,12 @@ impl Carrier {
     /// Whether somebody holds the ceremony up: by a trouble that is known, or for [`STALLED_AFTER`] without one.
     #[must_use]
     pub fn is_stalled(&self, now: u64) -> bool {
+        let offline = |it: &Waited| self.members.iter().any(|m| !m.online && m.server_id.to_string() == it.server_id);
         let late = |round: &RoundStatus| {
             let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
-            since.is_some_and(|since| now.saturating_sub(since) >= STALLED_AFTER)
+            let patience =
+                if round.waiting_for.iter().all(offline) { OFFLINE_STALLED_AFTER } else { STALLED_AFTER };
+            since.is_some_and(|since| now.saturating_sub(since) >= patience)
         };
         let waits = |round: &RoundStatus| !round.waiting_for.is_empty();
         let troubled = |round: &RoundStatus| round.waiting_for.iter().any(|it| it.trouble.is_some());
@@ -630,7 +679,7 @@ mod tests {
                 let fingerprint = server.identity.fingerprint();
                 let peer = Peer { server_id, endpoint: server.address.to_string(), fingerprint };
                 let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
-                Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience) }
+                Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience), online: true }
             });
             Carrier::open(self.context.clone(), members.collect(), self.store.clone(), Address::repeat_byte(0xc0))
                 .unwrap()

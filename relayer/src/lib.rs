@@ -20,6 +20,7 @@ pub mod engine;
 pub mod events;
 pub mod http;
 pub mod picture;
+pub mod offline;
 pub mod plan;
 pub mod probe;
 pub mod shared;

@@ -1,0 +1,279 @@
+//! What the chain says about a ceremony, as a file that proves itself against a block's hash: for a machine without network.
+//!
+//! [`fetch`] puts it together from an endpoint that nobody has to trust, [`CeremonyFacts::verify`] believes nothing in it but what
+//! leads to one hash: the header hashes to it, the account proofs lead from the header's state root to the storage of the two
+//! registries, the storage proofs from there to the key's two slots and to one slot of each member. The committee itself stands in
+//! calldata and events only; the key's slot holds its hash, so it is checked without any event. Signers come from the servers'
+//! slots. Nothing else about a ceremony is decided by the chain, so no receipt is proven.
+//!
+//! **That the hash is a block's of this chain, and final, nobody can prove offline**: a person compares it with another source.
+
+use alloy::{
+    eips::BlockId,
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    providers::{DynProvider, Provider},
+    rlp::{self, Header as RlpHeader},
+    rpc::types::EIP1186AccountProofResponse,
+    sol_types::SolValue as _,
+    trie::{Nibbles, TrieAccount, proof::verify_proof},
+};
+use serde::{Deserialize, Serialize};
+use stkr_core::{Threshold, ThresholdError};
+use stkr_protocol::ceremony::{Context, ContextError, MemberId};
+
+use crate::{
+    deployment::Deployment,
+    endpoint::ask,
+    errors::ChainError,
+    header,
+    reader::{KeyInfo, committee_hash},
+    types::{KeyKind, KeyState, UnknownVariant},
+};
+
+/// `KeyRegistry._keys` (`forge inspect KeyRegistry storage-layout`; a test compares what is read with what the contract answers).
+const KEYS_SLOT: u64 = 8;
+/// `ServerRegistry._servers`.
+const SERVERS_SLOT: u64 = 4;
+/// Fields of a header, from 0.
+const STATE_ROOT: usize = 3;
+const NUMBER: usize = 8;
+const TIMESTAMP: usize = 11;
+/// Nodes on one way through a trie: 64 nibbles, and a leaf.
+const MOST_NODES: usize = 65;
+
+/// Why facts prove nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FactsError {
+    /// The header is none.
+    #[error("the block header in the file cannot be read; fetch the file again")]
+    BadHeader,
+    /// A proof leads elsewhere.
+    #[error("the proof of {what} does not lead to the block's state: the file was damaged or made up; fetch it again")]
+    BadProof {
+        /// What it should prove.
+        what: String,
+    },
+    /// A committee other than the one that the key's slot names.
+    #[error("the committee in the file is not the one that the chain committed to for key {key_id}; fetch the file again")]
+    WrongCommittee {
+        /// Key.
+        key_id: u64,
+    },
+    /// No ceremony in that block.
+    #[error("in block {block} key {key_id} is {state}; there is a ceremony only while it is Drawn")]
+    NotDrawn {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: KeyState,
+    },
+    /// Over by the block's own time.
+    #[error("in block {block} the time for the ceremony of key {key_id} is over; it starts again as a new attempt")]
+    Expired {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+    },
+    /// A contract newer than this program.
+    #[error("the contract says something that this program does not know: {0}")]
+    Unknown(#[from] UnknownVariant),
+    /// A threshold that cannot be.
+    #[error("the chain names a committee that cannot be: {0}")]
+    Threshold(#[from] ThresholdError),
+    /// A committee that cannot be.
+    #[error("the chain names a committee that cannot be: {0}")]
+    Committee(#[from] ContextError),
+}
+
+/// A block as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvenBlock {
+    /// Number.
+    pub number: u64,
+    /// keccak256 of the header: what a person compares.
+    pub hash: B256,
+    /// Unix time, seconds.
+    pub timestamp: u64,
+}
+
+/// A ceremony that leads to the hash of `block`, and to nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenCeremony {
+    /// The block.
+    pub block: ProvenBlock,
+    /// The key: Drawn.
+    pub key: KeyInfo,
+    /// Who takes part, in what.
+    pub context: Context,
+}
+
+/// Header and proofs, as an endpoint gives them (`eth_getProof`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CeremonyFacts {
+    /// RLP of the block's header.
+    pub header: Bytes,
+    /// Server ids in index order.
+    pub committee: Vec<u32>,
+    /// The KeyRegistry and the key's two slots.
+    pub key_registry: EIP1186AccountProofResponse,
+    /// The ServerRegistry and the first slot of each member.
+    pub server_registry: EIP1186AccountProofResponse,
+}
+
+impl CeremonyFacts {
+    /// What they prove about the ceremony of `key_id`, if the hash of the block in the answer is that of a final one.
+    ///
+    /// # Errors
+    /// [`FactsError`].
+    pub fn verify(&self, deployment: &Deployment, key_id: u64) -> Result<ProvenCeremony, FactsError> {
+        let (block, state_root) = self.block()?;
+        let keys = Storage::of("the KeyRegistry", state_root, deployment.key_registry, &self.key_registry)?;
+        let [first, second] = key_slots(key_id);
+        let (packed, commitment) = (keys.word(first)?, keys.word(second)?);
+        let key = key_of(key_id, packed, commitment)?;
+        if key.state != KeyState::Drawn {
+            return Err(FactsError::NotDrawn { block: block.number, key_id, state: key.state });
+        }
+        if block.timestamp > key.mark {
+            return Err(FactsError::Expired { block: block.number, key_id });
+        }
+        // Unique: the preimage is abi.encode(uint32[]), so no other list has this hash.
+        if committee_hash(&self.committee) != key.commitment {
+            return Err(FactsError::WrongCommittee { key_id });
+        }
+        let servers =
+            Storage::of("the ServerRegistry", state_root, deployment.server_registry, &self.server_registry)?;
+        let member = |id: &u32| {
+            let signer = Address::from_word(servers.word(server_slot(*id))? & ADDRESS);
+            Ok(MemberId { server_id: *id, signer })
+        };
+        let members = self.committee.iter().map(member).collect::<Result<Vec<_>, FactsError>>()?;
+        let threshold = Threshold::new(key.threshold, key.members)?;
+        let context = Context::new(deployment.protocol_domain(), key_id, key.attempt, threshold, members)?;
+        Ok(ProvenCeremony { block, key, context })
+    }
+
+    /// The block and its state root. Fields are found by their position, as the contracts do it: a fork that adds some at the end
+    /// changes nothing.
+    fn block(&self) -> Result<(ProvenBlock, B256), FactsError> {
+        let mut rest = self.header.as_ref();
+        let list = RlpHeader::decode_bytes(&mut rest, true).map_err(|_| FactsError::BadHeader)?;
+        if !rest.is_empty() {
+            return Err(FactsError::BadHeader);
+        }
+        let mut fields = Vec::new();
+        let mut left = list;
+        while !left.is_empty() {
+            fields.push(RlpHeader::decode_bytes(&mut left, false).map_err(|_| FactsError::BadHeader)?);
+        }
+        let field = |position: usize| fields.get(position).copied().ok_or(FactsError::BadHeader);
+        let number = |position| field(position).and_then(|bytes| small(bytes).ok_or(FactsError::BadHeader));
+        let state_root = B256::try_from(field(STATE_ROOT)?).map_err(|_| FactsError::BadHeader)?;
+        let (number, timestamp) = (number(NUMBER)?, number(TIMESTAMP)?);
+        Ok((ProvenBlock { number, hash: keccak256(&self.header), timestamp }, state_root))
+    }
+}
+
+fn small(bytes: &[u8]) -> Option<u64> {
+    let mut word = [0_u8; 8];
+    word.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
+    Some(u64::from_be_bytes(word))
+}
+
+/// The storage of one contract in a proven state.
+struct Storage<'a> {
+    name: &'static str,
+    root: B256,
+    proof: &'a EIP1186AccountProofResponse,
+}
+
+impl<'a> Storage<'a> {
+    fn of(
+        name: &'static str,
+        state_root: B256,
+        contract: Address,
+        proof: &'a EIP1186AccountProofResponse,
+    ) -> Result<Self, FactsError> {
+        let account = TrieAccount::new(proof.nonce, proof.balance, proof.storage_hash, proof.code_hash);
+        // The path is that of the pinned address, whatever address the file claims.
+        let leads = is_proven(state_root, keccak256(contract), Some(rlp::encode(account)), &proof.account_proof);
+        let what = || format!("the account of {name}");
+        if leads { Ok(Self { name, root: proof.storage_hash, proof }) } else { Err(FactsError::BadProof { what: what() }) }
+    }
+
+    /// The word in this slot.
+    fn word(&self, slot: B256) -> Result<B256, FactsError> {
+        let bad = || FactsError::BadProof { what: format!("slot {slot} of {}", self.name) };
+        let found = self.proof.storage_proof.iter().find(|it| it.key.as_b256() == slot).ok_or_else(bad)?;
+        let value = (!found.value.is_zero()).then(|| rlp::encode(found.value));
+        if !is_proven(self.root, keccak256(slot), value, &found.proof) {
+            return Err(bad());
+        }
+        Ok(found.value.into())
+    }
+}
+
+fn is_proven(root: B256, hashed_key: B256, value: Option<Vec<u8>>, proof: &[Bytes]) -> bool {
+    proof.len() <= MOST_NODES && verify_proof(root, Nibbles::unpack(hashed_key), value, proof).is_ok()
+}
+
+const ADDRESS: B256 = B256::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255]);
+
+fn key_slots(key_id: u64) -> [B256; 2] {
+    let first = keccak256((U256::from(key_id), U256::from(KEYS_SLOT)).abi_encode());
+    [first, B256::from(U256::from_be_bytes(first.0).wrapping_add(U256::from(1)))]
+}
+
+fn server_slot(id: u32) -> B256 {
+    keccak256((U256::from(id), U256::from(SERVERS_SLOT)).abi_encode())
+}
+
+/// `IKeyRegistry.Key` as Solidity packs it, first field lowest: consumer 20 bytes, state, kind, threshold, members 1 each, attempt 2,
+/// mark 6.
+fn key_of(id: u64, packed: B256, commitment: B256) -> Result<KeyInfo, FactsError> {
+    let [m5, m4, m3, m2, m1, m0, a1, a0, members, threshold, kind, state, consumer @ ..] = packed.0;
+    Ok(KeyInfo {
+        id,
+        consumer: Address::from(consumer),
+        state: KeyState::try_from(state)?,
+        kind: KeyKind::try_from(kind)?,
+        threshold,
+        members,
+        attempt: u16::from_be_bytes([a1, a0]),
+        mark: u64::from_be_bytes([0, 0, m5, m4, m3, m2, m1, m0]),
+        commitment,
+    })
+}
+
+/// The facts about the ceremony that runs for `key_id` in the newest finalised block, with `committee` as an event names it. They are
+/// verified before they are given to anybody.
+///
+/// # Errors
+/// That of the endpoint; [`ChainError::NotFound`] if there is no such ceremony in that block, for one because its draw is not final.
+pub async fn fetch(
+    provider: &DynProvider,
+    deployment: &Deployment,
+    key_id: u64,
+    committee: Vec<u32>,
+) -> Result<CeremonyFacts, ChainError> {
+    let block = crate::endpoint::existing_block(provider, alloy::eips::BlockNumberOrTag::Finalized).await?;
+    let header = header::fetch(provider, block.number).await?;
+    let at = BlockId::number(block.number);
+    let proof = |name: &str, address: Address, slots: Vec<B256>| {
+        ask(format!("reading a proof of {name} in block {}", block.number), async move {
+            provider.get_proof(address, slots).block_id(at).await
+        })
+    };
+    let servers: Vec<B256> = committee.iter().map(|id| server_slot(*id)).collect();
+    let key_registry = proof("the KeyRegistry", deployment.key_registry, key_slots(key_id).to_vec()).await?;
+    let server_registry = proof("the ServerRegistry", deployment.server_registry, servers).await?;
+    let facts = CeremonyFacts { header: header.rlp, committee, key_registry, server_registry };
+    facts.verify(deployment, key_id).map_err(|error| ChainError::NotFound(error.to_string()))?;
+    Ok(facts)
+}
