@@ -38,8 +38,6 @@ const SERVERS_SLOT: u64 = 4;
 const STATE_ROOT: usize = 3;
 const NUMBER: usize = 8;
 const TIMESTAMP: usize = 11;
-/// Nodes on one way through a trie: 64 nibbles, and a leaf.
-const MOST_NODES: usize = 65;
 
 /// Why facts prove nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,7 +217,7 @@ impl<'a> Storage<'a> {
 }
 
 fn is_proven(root: B256, hashed_key: B256, value: Option<Vec<u8>>, proof: &[Bytes]) -> bool {
-    proof.len() <= MOST_NODES && verify_proof(root, Nibbles::unpack(hashed_key), value, proof).is_ok()
+    verify_proof(root, Nibbles::unpack(hashed_key), value, proof).is_ok()
 }
 
 const ADDRESS: B256 = B256::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
@@ -276,4 +274,127 @@ pub async fn fetch(
     let facts = CeremonyFacts { header: header.rlp, committee, key_registry, server_registry };
     facts.verify(deployment, key_id).map_err(|error| ChainError::NotFound(error.to_string()))?;
     Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Anvil, deployment};
+
+    const KEY: u64 = 7;
+    const COMMITTEE: [u32; 4] = [9, 4, 6, 2];
+    const DEADLINE: u64 = 0xffff_ffff_ffff;
+
+    fn signer(id: u32) -> Address {
+        Address::from_word(keccak256(id.to_be_bytes()) & ADDRESS)
+    }
+
+    /// `Key` as Solidity packs it, highest field first.
+    fn packed(state: KeyState, mark: u64) -> B256 {
+        let mark = mark.to_be_bytes();
+        let rest = [0, 3, 4, 3, u8::from(KeyKind::Withdrawal), u8::from(state)];
+        B256::from_slice(&[&mark[2..], &rest[..], &[0xcc; 20]].concat())
+    }
+
+    /// An anvil where the two registries have these words, some blocks deep.
+    async fn chain(key: B256, commitment: B256) -> Anvil {
+        let (anvil, at) = (Anvil::start(1).await, deployment());
+        let store = |contract: Address, slot: B256, word: B256| {
+            let anvil = &anvil;
+            async move { anvil.rpc("anvil_setStorageAt", json!([contract, slot, word])).await }
+        };
+        for contract in [at.key_registry, at.server_registry] {
+            anvil.set_code(contract, vec![0]).await;
+        }
+        let [first, second] = key_slots(KEY);
+        store(at.key_registry, first, key).await;
+        store(at.key_registry, second, commitment).await;
+        for id in COMMITTEE {
+            // Status and bond beside the signer: they are not part of it.
+            let mut word = signer(id).into_word();
+            word[..12].fill(0xbb);
+            store(at.server_registry, server_slot(id), word).await;
+        }
+        anvil.mine(4).await;
+        anvil
+    }
+
+    async fn facts(anvil: &Anvil) -> Result<CeremonyFacts, ChainError> {
+        fetch(&anvil.provider, &deployment(), KEY, COMMITTEE.to_vec()).await
+    }
+
+    #[tokio::test]
+    async fn facts_prove_the_ceremony_of_a_final_block_and_survive_their_file() {
+        let anvil = chain(packed(KeyState::Drawn, DEADLINE), committee_hash(&COMMITTEE)).await;
+        let facts = facts(&anvil).await.unwrap();
+        let read: CeremonyFacts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
+        let proven = read.verify(&deployment(), KEY).unwrap();
+        let block = anvil.provider.get_block_by_number(proven.block.number.into()).await.unwrap().unwrap();
+        assert_eq!((proven.block.hash, proven.block.timestamp), (block.header.hash, block.header.timestamp));
+        assert_eq!((proven.key.threshold, proven.key.members, proven.key.attempt), (3, 4, 3));
+        assert_eq!((proven.key.kind, proven.key.mark), (KeyKind::Withdrawal, DEADLINE));
+        assert_eq!(proven.key.consumer, Address::repeat_byte(0xcc));
+        assert_eq!(proven.context.committee(), COMMITTEE);
+        assert_eq!(proven.context.signers(), COMMITTEE.map(signer));
+    }
+
+    #[tokio::test]
+    async fn nothing_in_facts_can_be_changed() {
+        let anvil = chain(packed(KeyState::Drawn, DEADLINE), committee_hash(&COMMITTEE)).await;
+        let good = facts(&anvil).await.unwrap();
+        let hash = good.verify(&deployment(), KEY).unwrap().block.hash;
+        let bad = |change: &dyn Fn(&mut CeremonyFacts)| {
+            let mut facts = good.clone();
+            change(&mut facts);
+            facts.verify(&deployment(), KEY)
+        };
+        let proof = |result| matches!(result, Err(FactsError::BadProof { .. }));
+        // Every digit of the header is in the hash that a person compares, or is refused.
+        for position in 0..good.header.len() {
+            let changed = bad(&|it| {
+                let mut header = it.header.to_vec();
+                header[position] ^= 1;
+                it.header = header.into();
+            });
+            assert!(changed.is_err() || changed.is_ok_and(|it| it.block.hash != hash), "byte {position}");
+        }
+        assert_eq!(bad(&|it| it.header = [it.header.as_ref(), &[0]].concat().into()), Err(FactsError::BadHeader));
+        assert_eq!(bad(&|it| it.header = Bytes::new()), Err(FactsError::BadHeader));
+        assert!(proof(bad(&|it| it.key_registry.storage_hash = B256::repeat_byte(1))));
+        assert!(proof(bad(&|it| it.key_registry.nonce += 1)));
+        assert!(proof(bad(&|it| it.key_registry.account_proof.clear())));
+        assert!(proof(bad(&|it| it.server_registry = it.key_registry.clone())));
+        assert!(proof(bad(&|it| it.key_registry.storage_proof[0].value += U256::from(1))));
+        assert!(proof(bad(&|it| it.key_registry.storage_proof[1].value = U256::ZERO)));
+        assert!(proof(bad(&|it| it.key_registry.storage_proof[1].proof.clear())));
+        assert!(proof(bad(&|it| it.server_registry.storage_proof.swap_remove(2).proof.clear())));
+        assert!(proof(bad(&|it| {
+            let other = it.server_registry.storage_proof[1].clone();
+            it.server_registry.storage_proof[0].value = other.value;
+            it.server_registry.storage_proof[0].proof = other.proof;
+        })));
+        let wrong = Err(FactsError::WrongCommittee { key_id: KEY });
+        assert_eq!(bad(&|it| it.committee.swap(0, 1)), wrong);
+        assert_eq!(bad(&|it| it.committee.push(1)), wrong);
+        // Of another key, of another deployment.
+        assert!(proof(good.verify(&deployment(), KEY + 1)));
+        let elsewhere = Deployment { key_registry: Address::repeat_byte(9), ..deployment() };
+        assert!(proof(good.verify(&elsewhere, KEY)));
+    }
+
+    #[tokio::test]
+    async fn only_a_ceremony_that_runs_is_one() {
+        let hash = committee_hash(&COMMITTEE);
+        let live = chain(packed(KeyState::Live, DEADLINE), hash).await;
+        let error = facts(&live).await.unwrap_err().to_string();
+        assert!(error.contains("key 7 is Live; there is a ceremony only while it is Drawn"), "{error}");
+        let late = chain(packed(KeyState::Drawn, 1), hash).await;
+        let error = facts(&late).await.unwrap_err().to_string();
+        assert!(error.contains("the time for the ceremony of key 7 is over"), "{error}");
+        let other = chain(packed(KeyState::Drawn, DEADLINE), B256::repeat_byte(1)).await;
+        let error = facts(&other).await.unwrap_err().to_string();
+        assert!(error.contains("is not the one that the chain committed to"), "{error}");
+    }
 }

@@ -580,3 +580,225 @@ impl Confirmed {
         Ok(Context::new(domain, self.key_id, self.attempt, Threshold::new(self.threshold, n)?, members)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::consensus::Header;
+    use alloy::primitives::{Bytes, U256, keccak256};
+    use alloy::rlp;
+    use alloy::rpc::types::{EIP1186AccountProofResponse, EIP1186StorageProof};
+    use alloy::sol_types::SolValue as _;
+    use alloy::trie::proof::ProofRetainer;
+    use alloy::trie::{HashBuilder, Nibbles, TrieAccount};
+    use stkr_chain::reader::committee_hash;
+    use stkr_chain::types::KeyState;
+    use stkr_core::keystore::StoreKey;
+    use stkr_node::exit::Exit;
+    use stkr_protocol::SignerKey;
+    use stkr_protocol::messages::{Body, OneTimeKeyBody};
+    use stkr_protocol::offline::{Mark, VERSION};
+
+    use super::*;
+
+    /// Server ids in index order; this server has the last seat.
+    const COMMITTEE: [u32; 3] = [4, 9, 5];
+    const MINE: u32 = 5;
+
+    fn deployment() -> Deployment {
+        let at = |byte: u8| Address::repeat_byte(byte);
+        Deployment {
+            chain_id: 31_337,
+            access_manager: at(1),
+            server_registry: at(2),
+            provider_registry: at(3),
+            key_registry: at(4),
+            court: at(5),
+            micropools: at(6),
+            deposit_contract: at(7),
+            genesis_fork_version: [0; 4].into(),
+            deployed_block: 0,
+        }
+    }
+
+    /// A trie with these leaves by hashed key, and the proof of each.
+    fn trie(leaves: &[(B256, Vec<u8>)]) -> (B256, Vec<Vec<Bytes>>) {
+        let path = |key: &B256| Nibbles::unpack(keccak256(key));
+        let retainer = ProofRetainer::new(leaves.iter().map(|(key, _)| path(key)).collect());
+        let mut builder = HashBuilder::default().with_proof_retainer(retainer);
+        let mut sorted: Vec<_> = leaves.iter().map(|(key, value)| (path(key), value)).collect();
+        sorted.sort();
+        sorted.iter().for_each(|(path, value)| builder.add_leaf(*path, value));
+        let (root, nodes) = (builder.root(), builder.take_proof_nodes());
+        let proof = |(key, _): &(B256, Vec<u8>)| {
+            nodes.matching_nodes_sorted(&path(key)).into_iter().map(|(_, node)| node).collect()
+        };
+        (root, leaves.iter().map(proof).collect())
+    }
+
+    fn storage(words: &[(B256, B256)]) -> EIP1186AccountProofResponse {
+        let value = |word: &B256| U256::from_be_bytes(word.0);
+        let leaves: Vec<_> = words.iter().map(|(slot, word)| (*slot, rlp::encode(value(word)))).collect();
+        let (storage_hash, proofs) = trie(&leaves);
+        let proven = words.iter().zip(proofs);
+        let storage_proof = proven.map(|((slot, word), proof)| EIP1186StorageProof {
+            key: (*slot).into(),
+            value: value(word),
+            proof,
+        });
+        EIP1186AccountProofResponse { storage_hash, storage_proof: storage_proof.collect(), ..Default::default() }
+    }
+
+    struct Ask {
+        key_id: u64,
+        attempt: u16,
+        kind: KeyKind,
+        block: u64,
+        /// Makes another block of the same number.
+        salt: u8,
+    }
+
+    const ASK: Ask = Ask { key_id: 7, attempt: 0, kind: KeyKind::Withdrawal, block: 100, salt: 0 };
+
+    fn facts(ask: &Ask, mine: Address) -> CeremonyFacts {
+        let at = deployment();
+        let slot = |id: u64, table: u64| keccak256((U256::from(id), U256::from(table)).abi_encode());
+        let first = slot(ask.key_id, 8);
+        let second = B256::from(U256::from_be_bytes(first.0) + U256::from(1));
+        let attempt = ask.attempt.to_be_bytes();
+        let fields = [&[0xff; 6][..], &attempt, &[3, 2, u8::from(ask.kind), u8::from(KeyState::Drawn)], &[6; 20]];
+        let mut keys = storage(&[(first, B256::from_slice(&fields.concat())), (second, committee_hash(&COMMITTEE))]);
+        let signer = |id: u32| if id == MINE { mine } else { other(id).address() };
+        let servers: Vec<_> =
+            COMMITTEE.iter().map(|id| (slot(u64::from(*id), 4), signer(*id).into_word())).collect();
+        let mut servers = storage(&servers);
+        let account = |it: &EIP1186AccountProofResponse| {
+            rlp::encode(TrieAccount::new(it.nonce, it.balance, it.storage_hash, it.code_hash))
+        };
+        // Accounts lie under the hash of 20 bytes, which this trie hashes as 32: so it is built here.
+        let leaves = [(at.key_registry, account(&keys)), (at.server_registry, account(&servers))];
+        let path = |contract: &Address| Nibbles::unpack(keccak256(contract));
+        let retainer = ProofRetainer::new(leaves.iter().map(|(contract, _)| path(contract)).collect());
+        let mut builder = HashBuilder::default().with_proof_retainer(retainer);
+        let mut sorted: Vec<_> = leaves.iter().map(|(contract, value)| (path(contract), value)).collect();
+        sorted.sort();
+        sorted.iter().for_each(|(path, value)| builder.add_leaf(*path, value));
+        let (state_root, nodes) = (builder.root(), builder.take_proof_nodes());
+        let proof = |contract: &Address| {
+            nodes.matching_nodes_sorted(&path(contract)).into_iter().map(|(_, node)| node).collect::<Vec<_>>()
+        };
+        keys.account_proof = proof(&at.key_registry);
+        servers.account_proof = proof(&at.server_registry);
+        let header = Header {
+            state_root,
+            number: ask.block,
+            timestamp: 1_800_000_000,
+            extra_data: vec![ask.salt].into(),
+            ..Header::default()
+        };
+        let header = rlp::encode(header).into();
+        CeremonyFacts { header, committee: COMMITTEE.to_vec(), key_registry: keys, server_registry: servers }
+    }
+
+    fn other(id: u32) -> SignerKey {
+        SignerKey::from_bytes(&[u8::try_from(id).unwrap(); 32]).unwrap()
+    }
+
+    struct Rig {
+        machine: Machine,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let keys = Keys { signer: SignerKey::random().unwrap(), store_key: StoreKey::random().unwrap() };
+            let owner = owner(keys.signer.address(), &deployment());
+            let store = Store::open(&folder.path().join("server.db"), &owner, 0).unwrap();
+            Self { machine: Machine { deployment: deployment(), keys, store }, _folder: folder }
+        }
+
+        fn request(&self, ask: &Ask, messages: Vec<SignedMessage>) -> Asked {
+            let about = About {
+                chain_id: 31_337,
+                key_registry: deployment().key_registry,
+                server: MINE,
+                key_id: ask.key_id,
+                attempt: ask.attempt,
+                committee: committee_hash(&COMMITTEE),
+            };
+            let facts = facts(ask, self.machine.keys.signer.address());
+            Asked { r#type: Mark::new(), version: VERSION, about, messages, facts }
+        }
+
+        fn refuses(&self, request: &Asked, exit: Exit, sentence: &str) {
+            let failure = self.machine.plan(request).err().unwrap();
+            assert!(failure.exit == exit && failure.message.contains(sentence), "{failure:?}");
+        }
+
+        /// Answers as after a person confirmed everything.
+        fn answer(&self, request: &Asked) -> (Vec<Round>, AdvanceResponse) {
+            let plan = self.machine.plan(request).unwrap();
+            if !plan.is_confirmed {
+                self.machine.store.confirm(&plan.confirmed).unwrap();
+            }
+            (plan.signs.clone(), self.machine.advance(&plan).unwrap())
+        }
+    }
+
+    #[test]
+    fn the_first_request_needs_a_hash_and_the_later_ones_of_that_ceremony_none() {
+        let rig = Rig::new();
+        let request = rig.request(&ASK, Vec::new());
+        let plan = rig.machine.plan(&request).unwrap();
+        assert!(!plan.is_confirmed && plan.confirm_block(None).is_err());
+        assert!(plan.confirm_block(Some(B256::ZERO)).is_err() && plan.confirm_block(Some(plan.confirmed.block.hash)).is_ok());
+        assert!(plan.consent(false).is_err() && plan.consent(true).is_ok());
+        assert!(plan.summary().contains("COMPARE IT") && plan.summary().contains("The answer signs and shows: one_time_key."));
+        let (signs, answer) = rig.answer(&request);
+        assert_eq!((signs, answer.messages.len()), (vec![Round::OneTimeKey], 1));
+        let again = rig.machine.plan(&rig.request(&Ask { block: 200, ..ASK }, Vec::new())).unwrap();
+        assert!(again.is_confirmed && again.signs.is_empty() && again.confirm_block(None).is_ok());
+        assert!(again.confirm_block(Some(B256::ZERO)).is_err(), "a hash that is given is compared all the same");
+    }
+
+    #[test]
+    fn what_was_confirmed_before_speaks_against_older_blocks_and_against_another_of_the_same_number() {
+        let rig = Rig::new();
+        rig.answer(&rig.request(&ASK, Vec::new()));
+        let next = Ask { key_id: 8, ..ASK };
+        rig.refuses(&rig.request(&Ask { block: 99, ..next }, Vec::new()), Exit::Refused, "it is stale");
+        let fork = rig.request(&Ask { salt: 1, ..next }, Vec::new());
+        rig.refuses(&fork, Exit::Unsafe, "both cannot be final");
+        assert!(rig.machine.plan(&rig.request(&Ask { block: 101, ..next }, Vec::new())).is_ok());
+    }
+
+    #[test]
+    fn a_validator_key_another_attempt_and_another_servers_request_are_refused() {
+        let rig = Rig::new();
+        let validator = rig.request(&Ask { kind: KeyKind::Validator, ..ASK }, Vec::new());
+        rig.refuses(&validator, Exit::Refused, "is a validator key");
+        let mut request = rig.request(&ASK, Vec::new());
+        request.about.attempt = 1;
+        rig.refuses(&request, Exit::Refused, "speaks of attempt 1");
+        let mut request = rig.request(&ASK, Vec::new());
+        request.about.server = 9;
+        rig.refuses(&request, Exit::Refused, "this is server 5; carry it to the other machine");
+        let mut request = rig.request(&ASK, Vec::new());
+        request.about.chain_id = 1;
+        rig.refuses(&request, Exit::Refused, "is for chain 1");
+        let stranger = Rig::new();
+        stranger.refuses(&rig.request(&ASK, Vec::new()), Exit::Refused, "is no member of the committee");
+    }
+
+    #[test]
+    fn a_message_that_is_not_its_members_makes_the_whole_request_bad() {
+        let rig = Rig::new();
+        let domain = deployment().protocol_domain();
+        let say = |id: u32, index: u8| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![2; 33] });
+            SignedMessage::sign(&domain, &other(id), (7, 0, ShareIndex::new(index).unwrap()), body)
+        };
+        assert!(rig.machine.plan(&rig.request(&ASK, vec![say(4, 1), say(9, 2)])).is_ok());
+        rig.refuses(&rig.request(&ASK, vec![say(4, 1), say(4, 2)]), Exit::Refused, "is not authentic");
+    }
+}
