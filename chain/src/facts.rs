@@ -52,7 +52,9 @@ pub enum FactsError {
         what: String,
     },
     /// A committee other than the one that the key's slot names.
-    #[error("the committee in the file is not the one that the chain committed to for key {key_id}; fetch the file again")]
+    #[error(
+        "the committee in the file is not the one that the chain committed to for key {key_id}; fetch the file again"
+    )]
     WrongCommittee {
         /// Key.
         key_id: u64,
@@ -144,8 +146,7 @@ impl CeremonyFacts {
         if committee_hash(&self.committee) != key.commitment {
             return Err(FactsError::WrongCommittee { key_id });
         }
-        let servers =
-            Storage::of("the ServerRegistry", state_root, deployment.server_registry, &self.server_registry)?;
+        let servers = Storage::of("the ServerRegistry", state_root, deployment.server_registry, &self.server_registry)?;
         let member = |id: &u32| {
             let signer = Address::from_word(servers.word(server_slot(*id))? & ADDRESS);
             Ok(MemberId { server_id: *id, signer })
@@ -201,7 +202,11 @@ impl<'a> Storage<'a> {
         // The path is that of the pinned address, whatever address the file claims.
         let leads = is_proven(state_root, keccak256(contract), Some(rlp::encode(account)), &proof.account_proof);
         let what = || format!("the account of {name}");
-        if leads { Ok(Self { name, root: proof.storage_hash, proof }) } else { Err(FactsError::BadProof { what: what() }) }
+        if leads {
+            Ok(Self { name, root: proof.storage_hash, proof })
+        } else {
+            Err(FactsError::BadProof { what: what() })
+        }
     }
 
     /// The word in this slot.
@@ -220,8 +225,10 @@ fn is_proven(root: B256, hashed_key: B256, value: Option<Vec<u8>>, proof: &[Byte
     verify_proof(root, Nibbles::unpack(hashed_key), value, proof).is_ok()
 }
 
-const ADDRESS: B256 = B256::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
-    255, 255, 255, 255, 255, 255, 255, 255, 255, 255]);
+const ADDRESS: B256 = B256::new([
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255,
+]);
 
 fn key_slots(key_id: u64) -> [B256; 2] {
     let first = keccak256((U256::from(key_id), U256::from(KEYS_SLOT)).abi_encode());

@@ -77,7 +77,8 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let store = Store::new(database);
     let reader = ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint);
     let reader = reader.map_err(Failure::unavailable)?;
-    let counter = Counter::new(store.clone(), ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint)?);
+    let counter =
+        Counter::new(store.clone(), ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint)?);
     let desk = Desk::new(store.clone(), reader);
     let shared = Shared::new(store.clone(), Some(intents.clone()), Some(desk), Some(counter));
     let listener = std::net::TcpListener::bind(config.listen.address)

@@ -497,8 +497,7 @@ impl Carrier {
         let offline = |it: &Waited| self.members.iter().any(|m| !m.online && m.server_id.to_string() == it.server_id);
         let late = |round: &RoundStatus| {
             let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
-            let patience =
-                if round.waiting_for.iter().all(offline) { OFFLINE_STALLED_AFTER } else { STALLED_AFTER };
+            let patience = if round.waiting_for.iter().all(offline) { OFFLINE_STALLED_AFTER } else { STALLED_AFTER };
             since.is_some_and(|since| now.saturating_sub(since) >= patience)
         };
         let waits = |round: &RoundStatus| !round.waiting_for.is_empty();
@@ -679,7 +678,12 @@ mod tests {
                 let fingerprint = server.identity.fingerprint();
                 let peer = Peer { server_id, endpoint: server.address.to_string(), fingerprint };
                 let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
-                Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience), online: true }
+                Member {
+                    index: index(number),
+                    server_id,
+                    client: ServerClient::new(&identity, peer, patience),
+                    online: true,
+                }
             });
             Carrier::open(self.context.clone(), members.collect(), self.store.clone(), Address::repeat_byte(0xc0))
                 .unwrap()

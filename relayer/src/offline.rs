@@ -173,17 +173,14 @@ impl Counter {
         }
         match self.reader.server(server).await?.kind {
             ServerKind::Offline => Ok(()),
-            ServerKind::Online => {
-                Err(OfflineError::NotThere(format!("server {server} is online, and takes no files")))
-            }
+            ServerKind::Online => Err(OfflineError::NotThere(format!("server {server} is online, and takes no files"))),
         }
     }
 
     async fn facts(&self, key_id: u64, committee: Vec<u32>) -> Result<CeremonyFacts, OfflineError> {
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in self.reader.endpoints() {
-            let found =
-                facts::fetch(endpoint.provider(), self.reader.deployment(), key_id, committee.clone()).await;
+            let found = facts::fetch(endpoint.provider(), self.reader.deployment(), key_id, committee.clone()).await;
             match found {
                 Err(error) if error.is_transient() => last = error,
                 found => return Ok(found?),

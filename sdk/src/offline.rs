@@ -63,7 +63,8 @@ pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Resu
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands, also for what is no answer file.
 pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize, StkrError> {
-    let _: AnswerFile = from_json::<Answer, _>(&file).map_err(|error| StkrError::NotReady { reason: error.to_string() })?;
+    let _: AnswerFile =
+        from_json::<Answer, _>(&file).map_err(|error| StkrError::NotReady { reason: error.to_string() })?;
     let taken: Taken = read(relayer, &ask(relayer, "/v1/offline", Some(file)).await?)?;
     Ok(taken.new)
 }

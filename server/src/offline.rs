@@ -313,7 +313,8 @@ impl Machine {
             )));
         }
         let known = self.store.confirmed().map_err(Failure::not_safe)?;
-        let same = |it: &&Confirmed| (it.key_id, it.attempt, it.committee) == (about.key_id, about.attempt, about.committee);
+        let same =
+            |it: &&Confirmed| (it.key_id, it.attempt, it.committee) == (about.key_id, about.attempt, about.committee);
         let mut proven = None;
         let (confirmed, is_confirmed) = match known.iter().find(same) {
             Some(it) => (it.clone(), true),
@@ -437,7 +438,11 @@ impl Plan {
         )];
         lines.push(format!("Chain {}, KeyRegistry {}.", self.about.chain_id, self.about.key_registry));
         if let Some((consumer, is_pools)) = self.consumer {
-            let whose = if is_pools { "the pools contract of this deployment" } else { "NOT the pools contract of this deployment" };
+            let whose = if is_pools {
+                "the pools contract of this deployment"
+            } else {
+                "NOT the pools contract of this deployment"
+            };
             lines.push(format!("The key was asked for by {consumer}, {whose}; it has no pool before it is made."));
         }
         let members: Vec<String> = context.committee().iter().map(ToString::to_string).collect();
@@ -447,9 +452,16 @@ impl Plan {
         lines.push(format!("Messages so far: {}.", counts.collect::<Vec<_>>().join(", ")));
         lines.push(match self.signs.is_empty() {
             true => "Nothing new is to be signed: the answer repeats what this server said.".to_owned(),
-            false => format!("The answer signs and shows: {}.", self.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            false => format!(
+                "The answer signs and shows: {}.",
+                self.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
         });
-        let compared = if self.is_confirmed { "you compared it before" } else { "COMPARE IT with a source other than the relayer" };
+        let compared = if self.is_confirmed {
+            "you compared it before"
+        } else {
+            "COMPARE IT with a source other than the relayer"
+        };
         lines.push(format!("Proven by block {} of {}: {compared}.", block.number, date(block.timestamp)));
         lines.push(format!("  {}", block.hash));
         lines.join("\n")
@@ -488,7 +500,8 @@ impl Plan {
         if !std::io::stdin().is_terminal() {
             return Err(Failure::usage(format!("{wanted} (block {})", block.number)).into());
         }
-        let typed = ask(&format!("Type the last 8 digits of the hash of block {} as the other source shows it", block.number))?;
+        let typed =
+            ask(&format!("Type the last 8 digits of the hash of block {} as the other source shows it", block.number))?;
         match block.hash.to_string().ends_with(&typed.to_lowercase()) && typed.len() == 8 {
             true => Ok(()),
             false => Err(Failure::refused("those are other digits than the request proves; nothing was signed").into()),
@@ -640,11 +653,8 @@ mod tests {
         let leaves: Vec<_> = words.iter().map(|(slot, word)| (*slot, rlp::encode(value(word)))).collect();
         let (storage_hash, proofs) = trie(&leaves);
         let proven = words.iter().zip(proofs);
-        let storage_proof = proven.map(|((slot, word), proof)| EIP1186StorageProof {
-            key: (*slot).into(),
-            value: value(word),
-            proof,
-        });
+        let storage_proof =
+            proven.map(|((slot, word), proof)| EIP1186StorageProof { key: (*slot).into(), value: value(word), proof });
         EIP1186AccountProofResponse { storage_hash, storage_proof: storage_proof.collect(), ..Default::default() }
     }
 
@@ -668,8 +678,7 @@ mod tests {
         let fields = [&[0xff; 6][..], &attempt, &[3, 2, u8::from(ask.kind), u8::from(KeyState::Drawn)], &[6; 20]];
         let mut keys = storage(&[(first, B256::from_slice(&fields.concat())), (second, committee_hash(&COMMITTEE))]);
         let signer = |id: u32| if id == MINE { mine } else { other(id).address() };
-        let servers: Vec<_> =
-            COMMITTEE.iter().map(|id| (slot(u64::from(*id), 4), signer(*id).into_word())).collect();
+        let servers: Vec<_> = COMMITTEE.iter().map(|id| (slot(u64::from(*id), 4), signer(*id).into_word())).collect();
         let mut servers = storage(&servers);
         let account = |it: &EIP1186AccountProofResponse| {
             rlp::encode(TrieAccount::new(it.nonce, it.balance, it.storage_hash, it.code_hash))
@@ -751,9 +760,15 @@ mod tests {
         let request = rig.request(&ASK, Vec::new());
         let plan = rig.machine.plan(&request).unwrap();
         assert!(!plan.is_confirmed && plan.confirm_block(None).is_err());
-        assert!(plan.confirm_block(Some(B256::ZERO)).is_err() && plan.confirm_block(Some(plan.confirmed.block.hash)).is_ok());
+        assert!(
+            plan.confirm_block(Some(B256::ZERO)).is_err()
+                && plan.confirm_block(Some(plan.confirmed.block.hash)).is_ok()
+        );
         assert!(plan.consent(false).is_err() && plan.consent(true).is_ok());
-        assert!(plan.summary().contains("COMPARE IT") && plan.summary().contains("The answer signs and shows: one_time_key."));
+        assert!(
+            plan.summary().contains("COMPARE IT")
+                && plan.summary().contains("The answer signs and shows: one_time_key.")
+        );
         let (signs, answer) = rig.answer(&request);
         assert_eq!((signs, answer.messages.len()), (vec![Round::OneTimeKey], 1));
         let again = rig.machine.plan(&rig.request(&Ask { block: 200, ..ASK }, Vec::new())).unwrap();

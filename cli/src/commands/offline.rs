@@ -49,7 +49,8 @@ pub(crate) async fn run(command: OfflineCommand, output: &Output) -> Result<(), 
         OfflineCommand::Fetch { server, key, relayer, out } => fetch(&relayer, (server, key), &out, output).await?,
         OfflineCommand::Submit { file, relayer } => {
             let hint = "give the file that `stkr-server offline answer` wrote";
-            let content = stkr_files::read(&file, MAX_FILE).map_err(|error| Failure::usage(format!("answer {error}"), hint))?;
+            let content =
+                stkr_files::read(&file, MAX_FILE).map_err(|error| Failure::usage(format!("answer {error}"), hint))?;
             let new = submit_offline_answer(&relayer, content).await?;
             output.show(&Submitted { new }, |it| format!("the relayer took it; {} messages in it were new", it.new));
         }
