@@ -480,8 +480,8 @@ impl Plan {
         }
     }
 
-    /// That a person compared the hash, by what it typed or by `given`.
-    fn confirm_block(&self, given: Option<B256>) -> eyre::Result<()> {
+    /// That a person compared the hash, by `given` or, `at_terminal`, by what it types.
+    fn confirm_block(&self, given: Option<B256>, at_terminal: bool) -> eyre::Result<()> {
         let block = &self.confirmed.block;
         if let Some(given) = given
             && given != block.hash
@@ -497,7 +497,7 @@ impl Plan {
             return Ok(());
         }
         let wanted = "this ceremony is new here: look block up elsewhere and give its hash with --block";
-        if !std::io::stdin().is_terminal() {
+        if !at_terminal {
             return Err(Failure::usage(format!("{wanted} (block {})", block.number)).into());
         }
         let typed =
@@ -508,11 +508,11 @@ impl Plan {
         }
     }
 
-    fn consent(&self, yes: bool) -> eyre::Result<()> {
+    fn consent(&self, yes: bool, at_terminal: bool) -> eyre::Result<()> {
         if yes || self.signs.is_empty() {
             return Ok(());
         }
-        if !std::io::stdin().is_terminal() {
+        if !at_terminal {
             return Err(Failure::usage("nobody can be asked here; read what `offline show` says and give --yes").into());
         }
         match ask("Sign this? yes or no")?.as_str() {
@@ -548,8 +548,9 @@ fn answer(args: &AnswerArgs) -> eyre::Result<Answered> {
     let machine = Machine::open(&args.dir)?;
     let plan = machine.plan(&read_request(&args.file)?)?;
     say(&plan.summary())?;
-    plan.confirm_block(args.block)?;
-    plan.consent(args.yes)?;
+    let at_terminal = std::io::stdin().is_terminal();
+    plan.confirm_block(args.block, at_terminal)?;
+    plan.consent(args.yes, at_terminal)?;
     if !plan.is_confirmed {
         machine.store.confirm(&plan.confirmed)?;
     }
@@ -759,12 +760,12 @@ mod tests {
         let rig = Rig::new();
         let request = rig.request(&ASK, Vec::new());
         let plan = rig.machine.plan(&request).unwrap();
-        assert!(!plan.is_confirmed && plan.confirm_block(None).is_err());
+        assert!(!plan.is_confirmed && plan.confirm_block(None, false).is_err());
         assert!(
-            plan.confirm_block(Some(B256::ZERO)).is_err()
-                && plan.confirm_block(Some(plan.confirmed.block.hash)).is_ok()
+            plan.confirm_block(Some(B256::ZERO), false).is_err()
+                && plan.confirm_block(Some(plan.confirmed.block.hash), false).is_ok()
         );
-        assert!(plan.consent(false).is_err() && plan.consent(true).is_ok());
+        assert!(plan.consent(false, false).is_err() && plan.consent(true, false).is_ok());
         assert!(
             plan.summary().contains("COMPARE IT")
                 && plan.summary().contains("The answer signs and shows: one_time_key.")
@@ -772,8 +773,8 @@ mod tests {
         let (signs, answer) = rig.answer(&request);
         assert_eq!((signs, answer.messages.len()), (vec![Round::OneTimeKey], 1));
         let again = rig.machine.plan(&rig.request(&Ask { block: 200, ..ASK }, Vec::new())).unwrap();
-        assert!(again.is_confirmed && again.signs.is_empty() && again.confirm_block(None).is_ok());
-        assert!(again.confirm_block(Some(B256::ZERO)).is_err(), "a hash that is given is compared all the same");
+        assert!(again.is_confirmed && again.signs.is_empty() && again.confirm_block(None, false).is_ok());
+        assert!(again.confirm_block(Some(B256::ZERO), false).is_err(), "a hash that is given is compared all the same");
     }
 
     #[test]
