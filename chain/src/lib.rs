@@ -9,6 +9,7 @@
 //! | [`endpoint`] | RPC endpoints: http and ws, time limits, names without secrets |
 //! | [`reader`] | orders at `finalized` from endpoints that agree; everything else at `latest` |
 //! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
+//! | [`facts`] | a ceremony proven against a block's hash, for a machine without network |
 //! | [`header`] | the RLP header that proves a committee's seed |
 //! | [`store`], [`log`] | all events of our contracts in SQLite, across reorgs and restarts |
 //! | [`court`], [`acknowledgements`] | evidence and challenges as calls of the Court |
@@ -20,6 +21,7 @@ pub mod court;
 pub mod deployment;
 pub mod endpoint;
 pub mod errors;
+pub mod facts;
 pub mod header;
 pub mod intents;
 pub mod keys;

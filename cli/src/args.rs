@@ -135,6 +135,9 @@ pub(crate) enum Command {
     /// How keys are made, and who holds that up
     #[command(subcommand, arg_required_else_help = true)]
     Ceremony(CeremonyCommand),
+    /// Files that are carried to servers without network, and back
+    #[command(subcommand, arg_required_else_help = true)]
+    Offline(OfflineCommand),
     /// Files that prove a fault of a server or provider, for the Court
     #[command(subcommand, arg_required_else_help = true)]
     Evidence(EvidenceCommand),
@@ -344,6 +347,42 @@ pub(crate) enum EvidenceCommand {
         file: PathBuf,
         #[command(flatten)]
         signing: Signing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfflineCommand {
+    /// Keys whose ceremonies wait for an offline server now, as a relayer sees it
+    Due {
+        /// Id of the offline server
+        #[arg(long, value_name = "ID")]
+        server: u32,
+        /// A relayer that carries the ceremony
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Url,
+    },
+    /// Fetch the request that is to be carried to an offline server. The server checks all that is in it
+    Fetch {
+        /// Id of the offline server
+        #[arg(long, value_name = "ID")]
+        server: u32,
+        /// Key id
+        #[arg(long, value_name = "ID")]
+        key: u64,
+        /// A relayer that carries the ceremony
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Url,
+        /// File to write; must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Hand in what an offline server answered
+    Submit {
+        /// The file that `stkr-server offline answer` wrote
+        file: PathBuf,
+        /// A relayer that carries the ceremony
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Url,
     },
 }
 

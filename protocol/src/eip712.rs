@@ -84,6 +84,14 @@ alloy_sol_types::sol! {
         bytes32 dealingsDigest;
     }
 
+    struct OfflineAnswer {
+        uint256 keyId;
+        uint16 attempt;
+        uint32 server;
+        bytes32 committee;
+        bytes32 responseHash;
+    }
+
     struct DutyRequest {
         uint256 keyId;
         uint64 assignment;

@@ -28,6 +28,7 @@ mod json;
 pub mod kept;
 pub mod leaves;
 pub mod messages;
+pub mod offline;
 mod posted;
 pub mod registration;
 pub mod reshare;

@@ -26,6 +26,7 @@ use crate::config::RelayerConfig;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::http;
+use crate::offline::Counter;
 use crate::shared::Shared;
 use crate::store::{self, Store};
 
@@ -75,8 +76,11 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
 
     let store = Store::new(database);
     let reader = ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint);
-    let desk = Desk::new(store.clone(), reader.map_err(Failure::unavailable)?);
-    let shared = Shared::new(store.clone(), Some(intents.clone()), Some(desk));
+    let reader = reader.map_err(Failure::unavailable)?;
+    let counter =
+        Counter::new(store.clone(), ChainReader::new(deployment.clone(), endpoints.clone(), Trust::OneEndpoint)?);
+    let desk = Desk::new(store.clone(), reader);
+    let shared = Shared::new(store.clone(), Some(intents.clone()), Some(desk), Some(counter));
     let listener = std::net::TcpListener::bind(config.listen.address)
         .map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", config.listen.address)))?;
     let address = listener.local_addr()?;

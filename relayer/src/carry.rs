@@ -13,7 +13,7 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
-    Accepted, Arrivals, Board, Context, Equivocation, Phase, STALLED_AFTER, Transcript, TranscriptError,
+    Accepted, Arrivals, Board, Context, Equivocation, OFFLINE_STALLED_AFTER, Phase, STALLED_AFTER, Transcript, TranscriptError,
     acknowledgement_of, progress,
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
@@ -31,6 +31,8 @@ pub struct Member {
     pub server_id: u32,
     /// Its client, or why there can be none.
     pub client: Result<ServerClient, ClientError>,
+    /// Whether it has a network at all. Of one that has none, people hand in what it says ([`crate::offline`]).
+    pub online: bool,
 }
 
 /// What a member said last.
@@ -140,6 +142,7 @@ impl Carrier {
     /// # Errors
     /// [`StoreError`].
     pub async fn round(&mut self) -> Result<bool, StoreError> {
+        let mut news = self.look_at_the_post()?;
         let context = self.board.context();
         let request = AdvanceRequest {
             key_id: context.key_id(),
@@ -147,7 +150,8 @@ impl Carrier {
             messages: self.board.messages().cloned().collect(),
         };
         let owing = self.board.missing(Round::Acknowledgement);
-        let visits = self.members.iter().filter(|member| owing.contains(&member.index)).map(|member| {
+        let visited = self.members.iter().filter(|member| member.online && owing.contains(&member.index));
+        let visits = visited.map(|member| {
             let request = &request;
             async move {
                 let answer = match &member.client {
@@ -157,11 +161,35 @@ impl Carrier {
                 (member.index, answer)
             }
         });
-        let mut news = false;
         for (index, answer) in join_all(visits).await {
             news |= self.take(index, answer)?;
         }
         self.look_at_dealings()?;
+        Ok(news)
+    }
+
+    /// Takes what people handed in for offline members: it is in the store, where [`crate::offline`] puts it.
+    fn look_at_the_post(&mut self) -> Result<bool, StoreError> {
+        if self.members.iter().all(|member| member.online) {
+            return Ok(false);
+        }
+        let context = self.board.context();
+        let posted = self.store.arrived(context.key_id(), context.attempt(), context.committee_hash())?;
+        let mut news = false;
+        for (message, received) in posted {
+            let (round, index) = (message.round(), message.index);
+            match self.board.accept(message) {
+                Ok(Accepted::New) => {
+                    self.arrivals.extend(received.map(|time| ((round, index), time)));
+                    news = true;
+                }
+                Ok(Accepted::Evidence) => {
+                    self.keep_equivocation(index)?;
+                    news = true;
+                }
+                Ok(Accepted::Known) | Err(_) => {}
+            }
+        }
         Ok(news)
     }
 
@@ -398,6 +426,9 @@ impl Carrier {
     /// Why nothing comes of this member, as far as it or the way to it tells.
     #[must_use]
     pub fn why(&self, index: ShareIndex) -> Option<String> {
+        if !self.is_online(index) {
+            return Some("is offline: its operator carries a request to it and its answer back".to_owned());
+        }
         let said = self.said.get(&index)?;
         let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
         said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
@@ -429,6 +460,12 @@ impl Carrier {
         lines.map(line).collect()
     }
 
+    /// Whether the member has a network.
+    #[must_use]
+    pub fn is_online(&self, index: ShareIndex) -> bool {
+        self.members.iter().any(|member| member.index == index && member.online)
+    }
+
     fn waited(&self, member: &Member, round: Round) -> Waited {
         let said = self.said.get(&member.index);
         let why = self.why(member.index);
@@ -438,7 +475,13 @@ impl Carrier {
             endpoint: member.client.as_ref().map(|client| client.peer().endpoint.clone()).unwrap_or_default(),
             trouble: said.and_then(kind).map(str::to_owned),
             why: why.unwrap_or_else(|| format!("has not sent its {round} message yet")),
-            check: said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+            check: match member.online {
+                true => said.map_or_else(|| "nothing yet: it was not asked".to_owned(), check),
+                false => {
+                    let (id, key) = (member.server_id, self.board.context().key_id());
+                    format!("carry its request: stkr offline fetch --server {id} --key {key}, and submit its answer")
+                }
+            },
             unready: Vec::new(),
         }
     }
@@ -446,9 +489,11 @@ impl Carrier {
     /// Whether somebody holds the ceremony up: by a trouble that is known, or for [`STALLED_AFTER`] without one.
     #[must_use]
     pub fn is_stalled(&self, now: u64) -> bool {
+        let offline = |it: &Waited| self.members.iter().any(|m| !m.online && m.server_id.to_string() == it.server_id);
         let late = |round: &RoundStatus| {
             let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
-            since.is_some_and(|since| now.saturating_sub(since) >= STALLED_AFTER)
+            let patience = if round.waiting_for.iter().all(offline) { OFFLINE_STALLED_AFTER } else { STALLED_AFTER };
+            since.is_some_and(|since| now.saturating_sub(since) >= patience)
         };
         let waits = |round: &RoundStatus| !round.waiting_for.is_empty();
         let troubled = |round: &RoundStatus| round.waiting_for.iter().any(|it| it.trouble.is_some());
@@ -628,7 +673,12 @@ mod tests {
                 let fingerprint = server.identity.fingerprint();
                 let peer = Peer { server_id, endpoint: server.address.to_string(), fingerprint };
                 let patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
-                Member { index: index(number), server_id, client: ServerClient::new(&identity, peer, patience) }
+                Member {
+                    index: index(number),
+                    server_id,
+                    client: ServerClient::new(&identity, peer, patience),
+                    online: true,
+                }
             });
             Carrier::open(self.context.clone(), members.collect(), self.store.clone(), Address::repeat_byte(0xc0))
                 .unwrap()

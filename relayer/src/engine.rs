@@ -544,7 +544,10 @@ impl Engine {
             return None;
         };
         let seats = threshold.indices().zip(&ceremony.committee);
-        let seats = seats.map(|(index, id)| Member { index, server_id: *id, client: self.client(*id) }).collect();
+        let online = |id: &u32| self.picture.view.servers.get(id).is_none_or(|server| server.online);
+        let seats = seats
+            .map(|(index, id)| Member { index, server_id: *id, client: self.client(*id), online: online(id) })
+            .collect();
         let context = match Context::new(self.domain(), key_id, attempt, threshold, members) {
             Ok(context) => context,
             Err(error) => {

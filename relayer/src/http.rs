@@ -8,17 +8,19 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::offline::{self, AnswerFile};
 use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
+use crate::offline::OfflineError;
 use crate::shared::Shared;
 use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, Status};
 use crate::store::Evidence;
@@ -151,6 +153,9 @@ impl Range {
         evidence,
         evidence_file,
         hand_in,
+        offline_due,
+        offline_request,
+        offline_answer,
         intents,
         pools,
         keys,
@@ -180,6 +185,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
         .route("/v1/evidence", get(evidence).post(hand_in))
         .route("/v1/evidence/{id}", get(evidence_file))
+        .route("/v1/offline", post(offline_answer))
+        .route("/v1/offline/{serverId}", get(offline_due))
+        .route("/v1/offline/{serverId}/{keyId}", get(offline_request))
         .route("/v1/intents", get(intents))
         .route("/v1/pools", get(pools))
         .route("/v1/keys", get(keys))
@@ -385,6 +393,124 @@ async fn hand_in(
     }
 }
 
+/// Keys whose ceremonies wait for an offline server now.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct OfflineDue {
+    /// Key ids.
+    pub keys: Vec<String>,
+}
+
+/// Which ceremonies wait for a message of an offline server now, as this relayer sees it.
+#[utoipa::path(
+    get,
+    path = "/v1/offline/{serverId}",
+    params(("serverId" = schema::U64, Path, description = "server id", example = "5")),
+    responses((status = 200, body = OfflineDue), (status = 400, description = "not a number", body = ProblemBody))
+)]
+async fn offline_due(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<OfflineDue>, Problem> {
+    let server = path.ok().and_then(|Path(id)| decimal::<u32>(&id)).ok_or_else(not_numbers)?.to_string();
+    let status = shared.status();
+    let waits = |it: &&CeremonyStatus| {
+        it.rounds.iter().flat_map(|round| &round.waiting_for).any(|waited| waited.server_id == server)
+    };
+    let keys = status.ceremonies.iter().filter(waits).map(|it| it.key_id.clone()).collect();
+    Ok(Json(OfflineDue { keys }))
+}
+
+fn not_numbers() -> Problem {
+    let reason = "server id and key id must be decimal numbers";
+    Problem::denied(StatusCode::BAD_REQUEST, reason, "write for example /v1/offline/5/1")
+}
+
+/// The file that is to be carried to an offline server for the ceremony of a key. It proves itself; nobody has to believe it.
+#[utoipa::path(
+    get,
+    path = "/v1/offline/{serverId}/{keyId}",
+    params(
+        ("serverId" = schema::U64, Path, description = "server id", example = "5"),
+        ("keyId" = schema::U64, Path, description = "key id", example = "1"),
+    ),
+    responses(
+        (status = 200, description = "a request file (docs/offline.md)", body = Object),
+        (status = 400, description = "not numbers", body = ProblemBody),
+        (status = 404, description = "no such ceremony, or its draw is not final yet", body = ProblemBody),
+        (status = 503, description = "it cannot be put together now", body = ProblemBody),
+    )
+)]
+async fn offline_request(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let numbers = path.ok().and_then(|Path((server, key))| Some((decimal::<u32>(&server)?, decimal::<u64>(&key)?)));
+    let (server, key_id) = numbers.ok_or_else(not_numbers)?;
+    let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
+    let file = counter.request(server, key_id).await.map_err(|error| at_the_counter(&error))?;
+    serde_json::to_value(file).map(Json).map_err(|error| later(&error.to_string()))
+}
+
+/// What became of an answer of an offline server.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct OfflineTaken {
+    /// Messages in it that were new here.
+    pub new: usize,
+}
+
+/// Takes the answer of an offline server, from whoever carries it.
+#[utoipa::path(
+    post,
+    path = "/v1/offline",
+    request_body(content = Object, description = "an answer file (docs/offline.md)", content_type = "application/json"),
+    responses(
+        (status = 200, body = OfflineTaken),
+        (status = 400, description = "no answer file", body = ProblemBody),
+        (status = 404, description = "no such ceremony runs", body = ProblemBody),
+        (status = 413, description = "too long to be one", body = ProblemBody),
+        (status = 422, description = "it is not what its server signed", body = ProblemBody),
+        (status = 503, description = "it cannot be taken now", body = ProblemBody),
+    )
+)]
+async fn offline_answer(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<OfflineTaken>, Problem> {
+    let send = "send the file that `stkr-server offline answer` wrote";
+    let too_long = || {
+        let reason = format!("an answer has at most {} bytes", offline::MAX_ANSWER);
+        Problem::denied(StatusCode::PAYLOAD_TOO_LARGE, reason, send)
+    };
+    let body = body.ok().filter(|body| body.len() <= offline::MAX_ANSWER).ok_or_else(too_long)?;
+    let file: AnswerFile = offline::from_json::<offline::Answer, _>(&body)
+        .map_err(|error| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send))?;
+    let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
+    let taken = counter.take(file).await.map_err(|error| at_the_counter(&error))?;
+    if let Some((desk, complaint)) = shared.desk.as_ref().zip(taken.complaint) {
+        match desk.hand_in(complaint).await {
+            Ok(_) => {}
+            Err(DeskError::Proof(error)) => tracing::warn!(error = %error, "a complaint proves nothing"),
+            Err(error) => return Err(later(&error.to_string())),
+        }
+    }
+    Ok(Json(OfflineTaken { new: taken.new }))
+}
+
+fn at_the_counter(error: &OfflineError) -> Problem {
+    match error {
+        OfflineError::NotThere(_) => {
+            let what_to_do = "look at /v1/keys; a draw is final some minutes after it happened";
+            Problem::denied(StatusCode::NOT_FOUND, error.to_string(), what_to_do)
+        }
+        OfflineError::Rejected(_) => {
+            let what_to_do = "have the server answer a new request, and hand in the file as it wrote it";
+            Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do)
+        }
+        OfflineError::Busy | OfflineError::Unreachable(_) => later(&error.to_string()),
+        OfflineError::Store(error) => broken(error),
+    }
+}
+
 fn later(reason: &str) -> Problem {
     Problem::unavailable(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -487,7 +613,7 @@ mod tests {
         stkr_node::tls::install_provider().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap());
-        let shared = Shared::new(Store::new(database.clone()), None, None);
+        let shared = Shared::new(Store::new(database.clone()), None, None, None);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());

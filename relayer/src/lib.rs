@@ -19,6 +19,7 @@ pub mod desk;
 pub mod engine;
 pub mod events;
 pub mod http;
+pub mod offline;
 pub mod picture;
 pub mod plan;
 pub mod probe;

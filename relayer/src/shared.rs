@@ -12,6 +12,7 @@ use stkr_node::metrics::Metrics;
 
 use crate::cases::Stage;
 use crate::desk::Desk;
+use crate::offline;
 use crate::plan::Clock;
 use crate::status::{KeyStatus, PoolStatus, Status};
 use crate::store::Store;
@@ -116,16 +117,23 @@ pub struct Shared {
     pub intents: Option<Intents>,
     /// Where evidence is handed in.
     pub desk: Option<Desk>,
+    /// Where files of offline servers are fetched and handed in.
+    pub counter: Option<offline::Counter>,
 }
 
 impl Shared {
-    /// Nothing seen yet. Without `intents` there are no transactions to show, without a `desk` nothing can be handed in.
+    /// Nothing seen yet. Without `intents` there are no transactions to show, without a `desk` and a `counter` nothing can be handed in.
     #[must_use]
-    pub fn new(store: Store, intents: Option<Intents>, desk: Option<Desk>) -> Arc<Self> {
+    pub fn new(
+        store: Store,
+        intents: Option<Intents>,
+        desk: Option<Desk>,
+        counter: Option<offline::Counter>,
+    ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new("stkr-relayer", env!("CARGO_PKG_VERSION")));
         let gauges = Gauges::register(&metrics);
         let challenged = Mutex::default();
-        Arc::new(Self { newest: Mutex::default(), gauges, challenged, metrics, store, intents, desk })
+        Arc::new(Self { newest: Mutex::default(), gauges, challenged, metrics, store, intents, desk, counter })
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {

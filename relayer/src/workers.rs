@@ -135,7 +135,9 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
         Standing::Waiting { round, missing } => {
             let last = round == Round::Acknowledgement;
             state.rounds = if last { state.rounds.saturating_add(1) } else { 0 };
-            state.unacknowledged = if last { missing } else { Vec::new() };
+            // Who is offline is no silent member before people had the time to carry its files: nobody challenges it by itself.
+            let silent = missing.into_iter().filter(|index| carrier.is_online(*index));
+            state.unacknowledged = if last { silent.collect() } else { Vec::new() };
             state.status.state = "waiting".to_owned();
             state.status.round = Some(round.name().to_owned());
             Course::Open

@@ -91,6 +91,15 @@ impl FilesConfig {
         check_databases(&databases, &others)
     }
 
+    /// The same files below `folder`, where their paths are relative.
+    #[must_use]
+    pub fn below(mut self, folder: &Path) -> Self {
+        for file in self.all() {
+            *file = folder.join(&*file);
+        }
+        self
+    }
+
     fn store_keystore(&self) -> Result<Keystore, ConfigError> {
         let json = secrets::read_text(&self.store_keystore)?;
         Keystore::from_json(&json).map_err(|error| self.no_store_key(&error))

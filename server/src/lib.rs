@@ -6,6 +6,7 @@
 //! | [`store`], [`seal`] | what must never be forgotten; one-time secrets at rest |
 //! | [`chain`] | the server's own look at the chain |
 //! | [`ceremony`] | one call of a key ceremony |
+//! | [`offline`] | the same without network: files in, files out |
 //! | [`signing`] | whether to sign a deposit, and the answer |
 //! | [`duty`], [`assignments`] | whether to sign a duty; who may ask for it |
 //! | [`desk`], [`protection`] | slashing protection behind a queue; its commands |
@@ -32,6 +33,7 @@ pub mod duties;
 pub mod duty;
 pub mod evidence;
 pub mod metrics;
+pub mod offline;
 pub mod protection;
 pub mod run;
 pub mod seal;

@@ -10,6 +10,7 @@ use stkr_node::config::ConfigCommand;
 use stkr_node::exit::{self, Exit};
 use stkr_server::config::ServerConfig;
 use stkr_server::dealt::ImportShareArgs;
+use stkr_server::offline::OfflineCommand;
 use stkr_server::protection::{self, ProtectionCommand};
 use stkr_server::run::RunArgs;
 use stkr_server::setup::{InitArgs, VoteSilentArgs};
@@ -63,6 +64,9 @@ enum Command {
     },
     /// Import the share of a dealt key with its slashing history; prints the acknowledgement. Stop the server first
     ImportShare(ImportShareArgs),
+    /// A server without network: takes part in keys by files that are carried to it and back
+    #[command(subcommand)]
+    Offline(OfflineCommand),
     /// Configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -103,6 +107,7 @@ fn execute(command: Command) -> eyre::Result<()> {
         Command::VoteSilent(args) => print(&setup::vote_silent(&args)?),
         Command::ImportKey { config } => print(&dealt::import_key(&config)?),
         Command::ImportShare(args) => dealt::import_shares(&args)?.iter().try_for_each(print),
+        Command::Offline(command) => command.run(),
         Command::Config(command) => command.run::<ServerConfig>(),
         Command::Openapi => Ok(write!(std::io::stdout().lock(), "{}", api::openapi_json()?)?),
         Command::Completions { shell } => {

@@ -105,7 +105,7 @@ pub struct RegisterArgs {
     pub signer: Address,
     /// SHA-256 of the certificate.
     pub tls_fingerprint: String,
-    /// `online`.
+    /// `online` or `offline`.
     pub kind: &'static str,
     /// From the configuration.
     pub endpoint: String,
@@ -177,7 +177,17 @@ fn new_config(args: &InitArgs) -> eyre::Result<ServerConfig> {
 }
 
 fn make_secrets(files: &FilesConfig) -> eyre::Result<(SignerKey, Identity)> {
-    for file in [&files.signer_key, &files.store_keystore, &files.store_password, &files.tls_key] {
+    if let Some(folder) = files.tls_key.parent() {
+        secrets::create_private_folder(folder)?;
+    }
+    let signer = make_offline_secrets(files)?;
+    let identity = Identity::create("stkr-server", &files.tls_certificate, &files.tls_key)?;
+    Ok((signer, identity))
+}
+
+/// All secrets but those of TLS.
+pub(crate) fn make_offline_secrets(files: &FilesConfig) -> eyre::Result<SignerKey> {
+    for file in [&files.signer_key, &files.store_keystore, &files.store_password] {
         if let Some(folder) = file.parent() {
             secrets::create_private_folder(folder)?;
         }
@@ -188,8 +198,7 @@ fn make_secrets(files: &FilesConfig) -> eyre::Result<(SignerKey, Identity)> {
     secrets::write_new(&files.store_password, password.as_bytes())?;
     secrets::write_new(&files.store_keystore, keystore.to_json()?.as_bytes())?;
     secrets::write_hex32(&files.signer_key, &signer.to_bytes())?;
-    let identity = Identity::create("stkr-server", &files.tls_certificate, &files.tls_key)?;
-    Ok((signer, identity))
+    Ok(signer)
 }
 
 /// The files in it stay relative to the server's folder, so that the folder can be moved as a whole.

@@ -8,10 +8,12 @@ use std::path::Path;
 
 use alloy::primitives::{Address, B256};
 use rusqlite::{OptionalExtension as _, Transaction, params};
+use stkr_chain::facts::ProvenBlock;
 use stkr_core::ShareIndex;
 use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
+use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::envelope::DutyKind;
 use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::messages::{Round, SignedMessage};
@@ -25,6 +27,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("schema/2.sql"),
         include_str!("schema/3.sql"),
         include_str!("schema/4.sql"),
+        include_str!("schema/5.sql"),
     ],
 };
 
@@ -113,6 +116,25 @@ pub struct CeremonyRow {
     pub sits_out: Option<(String, String)>,
     /// The complaint that ended it for this server, which then sits out.
     pub complaint: Option<OpenedDealing>,
+}
+
+/// A ceremony whose facts a person confirmed at an offline server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Key.
+    pub key_id: u64,
+    /// Ceremony number.
+    pub attempt: u16,
+    /// keccak256 of the committee.
+    pub committee: B256,
+    /// t.
+    pub threshold: u8,
+    /// In index order.
+    pub members: Vec<MemberId>,
+    /// Unix time (seconds) until which it may be finalised.
+    pub deadline: u64,
+    /// The block that proves it.
+    pub block: ProvenBlock,
 }
 
 /// A share as stored.
@@ -304,6 +326,73 @@ impl Store {
             )?;
             Ok(())
         })
+    }
+
+    /// Keeps what a person confirmed.
+    ///
+    /// # Errors
+    /// SQLite's; it is there.
+    pub fn confirm(&self, it: &Confirmed) -> Result<(), StoreError> {
+        let servers: Vec<u8> = it.members.iter().flat_map(|member| member.server_id.to_be_bytes()).collect();
+        let signers: Vec<u8> = it.members.iter().flat_map(|member| member.signer.0.0).collect();
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO confirmed (key_id, attempt, committee, threshold, servers, signers, deadline, block_number, block_hash,
+                 block_time) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    sql(it.key_id)?,
+                    it.attempt,
+                    it.committee.0,
+                    it.threshold,
+                    servers,
+                    signers,
+                    sql(it.deadline)?,
+                    sql(it.block.number)?,
+                    it.block.hash.0,
+                    sql(it.block.timestamp)?
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// All that was ever confirmed, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn confirmed(&self) -> Result<Vec<Confirmed>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT key_id, attempt, committee, threshold, servers, signers, deadline, block_number, block_hash, block_time
+             FROM confirmed ORDER BY rowid",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let number = |at| -> Result<u64, StoreError> {
+                u64::try_from(row.get::<_, i64>(at)?).map_err(|_| StoreError::Nonsense("a negative number"))
+            };
+            let (servers, signers): (Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(5)?);
+            let (ids, addresses) = (servers.as_chunks::<4>().0, signers.as_chunks::<20>().0);
+            let member = |(id, signer): (&[u8; 4], &[u8; 20])| MemberId {
+                server_id: u32::from_be_bytes(*id),
+                signer: Address::from(signer),
+            };
+            all.push(Confirmed {
+                key_id: number(0)?,
+                attempt: row.get(1)?,
+                committee: B256::from(row.get::<_, [u8; 32]>(2)?),
+                threshold: row.get(3)?,
+                members: ids.iter().zip(addresses).map(member).collect(),
+                deadline: number(6)?,
+                block: ProvenBlock {
+                    number: number(7)?,
+                    hash: B256::from(row.get::<_, [u8; 32]>(8)?),
+                    timestamp: number(9)?,
+                },
+            });
+        }
+        Ok(all)
     }
 
     /// All messages of one ceremony and committee, in the order they were stored.

@@ -6,6 +6,7 @@ mod challenge;
 mod dealt;
 mod evidence;
 mod key;
+mod offline;
 mod pool;
 mod position;
 mod preflight;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Key(command) => key::run(command, &Context::new(cli.global, output)?).await,
         Command::Reshare(command) => reshare::run(command, &Context::new(cli.global, output)?).await,
         Command::Ceremony(command) => ceremony::run(command, &Context::new(cli.global, output)?).await,
+        Command::Offline(command) => offline::run(command, output).await,
         Command::Evidence(command) => {
             if evidence::offline(&command, output)? {
                 return Ok(());

@@ -44,7 +44,7 @@ use utoipa::ToSchema;
 
 pub use board::{Board, Rejected};
 pub use member::{Member, Step, StepError};
-pub use progress::{Arrivals, RoundProgress, STALLED_AFTER, progress};
+pub use progress::{Arrivals, OFFLINE_STALLED_AFTER, RoundProgress, STALLED_AFTER, progress};
 pub use transcript::{Transcript, TranscriptError, acknowledgement_of, recompute_keys};
 pub(crate) use transcript::{keys_of_points, must_be_acknowledged};
 

@@ -10,6 +10,9 @@ use crate::messages::Round;
 /// Seconds from which on a member that nothing is known against holds a ceremony up.
 pub const STALLED_AFTER: u64 = 60;
 
+/// Seconds from which on an offline member does: people carry its files.
+pub const OFFLINE_STALLED_AFTER: u64 = 24 * 3600;
+
 /// When whoever carries a ceremony first saw each message, unix seconds. Nobody signs it: it is as good as who says it.
 pub type Arrivals = BTreeMap<(Round, ShareIndex), u64>;
 

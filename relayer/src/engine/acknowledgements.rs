@@ -118,7 +118,8 @@ impl Engine {
         let members = members.map(|(id, signer)| MemberId { server_id: *id, signer }).collect();
         let context = Context::new(self.domain(), key_id, attempt, threshold, members).map_err(|it| it.to_string())?;
         let index = ShareIndex::new(index).map_err(|error| error.to_string())?;
-        let seat = Member { index, server_id, client: self.client(server_id) };
+        let online = self.picture.view.servers.get(&server_id).is_none_or(|server| server.online);
+        let seat = Member { index, server_id, client: self.client(server_id), online };
         let (store, court) = (self.parts.store.clone(), self.parts.deployment.court);
         let mut carrier = Carrier::open(context, vec![seat], store, court).map_err(|error| error.to_string())?;
         carrier.give(it.dealings.iter().cloned()).map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ pub mod gateway_process;
 pub mod lodestar;
 pub mod misbehaviour;
 pub mod network;
+pub mod offline;
 pub mod process;
 pub mod slashable;
 pub mod solidity;

@@ -1,0 +1,250 @@
+//! The files that go to a server without network and come back from it.
+//!
+//! A request is whoever's: all in it is checked where it is read. An answer is its server's, by an EIP-712 signature over all of it;
+//! the messages in it are signed each for itself and count without it.
+
+use std::marker::PhantomData;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_sol_types::SolStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::{
+    ProtocolDomain, SignatureError, SignerKey,
+    api::{AdvanceResponse, MAX_MESSAGES},
+    eip712, json,
+    messages::SignedMessage,
+    recover_signer,
+};
+
+/// Longest file, bytes: proofs and all messages of the largest committee take less than half of it.
+pub const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// Longest answer, bytes.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Version of both files.
+pub const VERSION: u64 = 1;
+
+/// A kind of file.
+pub trait Kind {
+    /// What `type` says in it.
+    const NAME: &'static str;
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {}
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {}
+
+impl Kind for Request {
+    const NAME: &'static str = "stkr-offline-request";
+}
+impl Kind for Answer {
+    const NAME: &'static str = "stkr-offline-answer";
+}
+
+/// Why a file is none that can be used.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// No JSON object with a type and a version.
+    #[error("the file is no file of Stkr: {0}")]
+    NotOurs(String),
+    /// Another kind of file.
+    #[error("the file is a {found}, not a {expected}; give the other file")]
+    OtherKind {
+        /// Its type.
+        found: String,
+        /// The type that belongs here.
+        expected: &'static str,
+    },
+    /// A version that this program does not know.
+    #[error("the file has version {found}, and this program reads version {VERSION}; use the program that fits it")]
+    OtherVersion {
+        /// Its version.
+        found: u64,
+    },
+    /// It says what it is, and is not.
+    #[error("the {kind} is damaged: {reason}; fetch it again")]
+    Damaged {
+        /// What it claims to be.
+        kind: &'static str,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// What every file begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark<K>(PhantomData<K>);
+
+impl<K> Mark<K> {
+    /// The mark.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K> Default for Mark<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Kind> Serialize for Mark<K> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(K::NAME)
+    }
+}
+
+impl<'de, K: Kind> Deserialize<'de> for Mark<K> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match String::deserialize(from)?.as_str() == K::NAME {
+            true => Ok(Self::new()),
+            false => Err(serde::de::Error::custom("another type")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    r#type: String,
+    #[serde(with = "json::decimal")]
+    version: u64,
+}
+
+/// Reads a file of one kind; says of any other what it is.
+///
+/// # Errors
+/// [`FileError`].
+pub fn from_json<K: Kind, T: DeserializeOwned>(text: &[u8]) -> Result<T, FileError> {
+    let head: Head = serde_json::from_slice(text).map_err(|error| FileError::NotOurs(json::json_reason(&error)))?;
+    if head.r#type != K::NAME {
+        return Err(FileError::OtherKind { found: printable(&head.r#type), expected: K::NAME });
+    }
+    if head.version != VERSION {
+        return Err(FileError::OtherVersion { found: head.version });
+    }
+    serde_json::from_slice(text)
+        .map_err(|error| FileError::Damaged { kind: K::NAME, reason: json::json_reason(&error) })
+}
+
+/// Fit for one line of a terminal, whoever wrote it.
+fn printable(text: &str) -> String {
+    text.chars().take(40).map(|it| if it.is_ascii_graphic() { it } else { '?' }).collect()
+}
+
+/// Which member of which ceremony a file is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct About {
+    /// EIP-155 chain id.
+    #[serde(with = "json::decimal")]
+    pub chain_id: u64,
+    /// The KeyRegistry.
+    #[serde(with = "json::address")]
+    pub key_registry: Address,
+    /// Id of the offline server.
+    #[serde(with = "json::decimal")]
+    pub server: u32,
+    /// Key.
+    #[serde(with = "json::decimal")]
+    pub key_id: u64,
+    /// Ceremony number of this key, from 0.
+    #[serde(with = "json::decimal")]
+    pub attempt: u16,
+    /// keccak256(abi.encode(uint32[] server ids)), as the registry keeps it: a reorganisation can draw another committee for the
+    /// same attempt.
+    #[serde(with = "json::hash")]
+    pub committee: B256,
+}
+
+impl About {
+    /// Chain and registry.
+    #[must_use]
+    pub const fn domain(&self) -> ProtocolDomain {
+        ProtocolDomain { chain_id: self.chain_id, key_registry: self.key_registry }
+    }
+}
+
+/// What goes to an offline server: what others said, and `F`, which proves who they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestFile<F> {
+    /// `stkr-offline-request`.
+    pub r#type: Mark<Request>,
+    /// [`VERSION`].
+    #[serde(with = "json::decimal")]
+    pub version: u64,
+    /// Whom it concerns.
+    pub about: About,
+    /// Of all members and rounds, in any order.
+    #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
+    pub messages: Vec<SignedMessage>,
+    /// Chain facts.
+    pub facts: F,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnswerFile {
+    /// `stkr-offline-answer`.
+    pub r#type: Mark<Answer>,
+    /// [`VERSION`].
+    #[serde(with = "json::decimal")]
+    pub version: u64,
+    /// Whom it is from, and about what.
+    pub about: About,
+    /// As an online server answers.
+    pub response: AdvanceResponse,
+    /// The server's, over `about` and `response`.
+    #[serde(with = "json::array")]
+    pub signature: [u8; 65],
+}
+
+impl AnswerFile {
+    /// The answer of the server with this signer key.
+    ///
+    /// # Errors
+    /// Never in practice: the response is made of strings.
+    pub fn sign(about: About, response: AdvanceResponse, key: &SignerKey) -> Result<Self, serde_json::Error> {
+        let signature = key.sign_digest(digest(&about, &response)?);
+        Ok(Self { r#type: Mark::new(), version: VERSION, about, response, signature })
+    }
+
+    /// Who signed it.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if nobody did; never in practice because of JSON.
+    pub fn signer(&self) -> Result<Address, AnswerError> {
+        Ok(recover_signer(digest(&self.about, &self.response)?, &self.signature)?)
+    }
+}
+
+/// Why nobody signed an answer.
+#[derive(Debug, Error)]
+pub enum AnswerError {
+    /// No signature.
+    #[error("the answer has no valid signature: {0}")]
+    Signature(#[from] SignatureError),
+    /// No JSON.
+    #[error("the answer cannot be written down: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// EIP-712 digest of `OfflineAnswer`. One value has one spelling in our JSON, so its hash stands for it.
+fn digest(about: &About, response: &AdvanceResponse) -> Result<B256, serde_json::Error> {
+    let answer = eip712::OfflineAnswer {
+        keyId: U256::from(about.key_id),
+        attempt: about.attempt,
+        server: about.server,
+        committee: about.committee,
+        responseHash: keccak256(serde_json::to_vec(response)?),
+    };
+    Ok(answer.eip712_signing_hash(&about.domain().eip712()))
+}

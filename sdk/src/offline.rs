@@ -1,0 +1,106 @@
+//! Files of servers without network, at a relayer's counter. Nothing here is believed or checked beyond its form: the machine that a
+//! request is carried to checks it, and the relayer what comes back.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use stkr_protocol::offline::{Answer, AnswerFile, MAX_FILE, Request, RequestFile, from_json};
+use url::Url;
+
+use crate::{bulletin::shown, error::StkrError};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest text of a relayer that is repeated, characters.
+const MAX_TEXT: usize = 600;
+
+#[derive(Deserialize)]
+struct Due {
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    new: usize,
+}
+
+/// What a relayer says of a failure.
+#[derive(Deserialize)]
+struct Problem {
+    refusal: Detail,
+}
+
+#[derive(Deserialize)]
+struct Detail {
+    reason: String,
+}
+
+/// Keys whose ceremonies wait for the server now, as the relayer sees it.
+///
+/// # Errors
+/// [`StkrError::NotReady`] in words that a person understands.
+pub async fn offline_due(relayer: &Url, server: u32) -> Result<Vec<u64>, StkrError> {
+    let due: Due = read(relayer, &ask(relayer, &format!("/v1/offline/{server}"), None).await?)?;
+    Ok(due.keys.iter().filter_map(|key| key.parse().ok()).collect())
+}
+
+/// The request file for the server and the ceremony of a key, as it is to be carried.
+///
+/// # Errors
+/// [`StkrError::NotReady`] in words that a person understands, also for what is no request file.
+pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Result<Vec<u8>, StkrError> {
+    let file = ask(relayer, &format!("/v1/offline/{server}/{key}"), None).await?;
+    let parsed: RequestFile<Value> = from_json::<Request, _>(&file).map_err(|error| no(relayer, &error.to_string()))?;
+    match (parsed.about.server, parsed.about.key_id) == (server, key) {
+        true => Ok(file),
+        false => Err(no(relayer, "it gave the request for another server or key")),
+    }
+}
+
+/// Hands in what an offline server answered; how many messages in it the relayer did not have.
+///
+/// # Errors
+/// [`StkrError::NotReady`] in words that a person understands, also for what is no answer file.
+pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize, StkrError> {
+    let _: AnswerFile =
+        from_json::<Answer, _>(&file).map_err(|error| StkrError::NotReady { reason: error.to_string() })?;
+    let taken: Taken = read(relayer, &ask(relayer, "/v1/offline", Some(file)).await?)?;
+    Ok(taken.new)
+}
+
+fn no(relayer: &Url, reason: &str) -> StkrError {
+    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
+    StkrError::NotReady { reason: format!("the relayer at {}: {reason}", shown(relayer)) }
+}
+
+fn read<T: serde::de::DeserializeOwned>(relayer: &Url, body: &[u8]) -> Result<T, StkrError> {
+    serde_json::from_slice(body).map_err(|_| no(relayer, "its answer is not that of a relayer"))
+}
+
+/// GETs, or POSTs `send`.
+async fn ask(relayer: &Url, path: &str, send: Option<Vec<u8>>) -> Result<Vec<u8>, StkrError> {
+    let failed = |reason: &str| no(relayer, reason);
+    let mut url = relayer.clone();
+    url.set_path(&format!("{}{path}", relayer.path().trim_end_matches('/')));
+    stkr_chain::endpoint::install_tls();
+    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
+    let client = client.map_err(|_| failed("no connection can be made"))?;
+    let request = match send {
+        Some(body) => client.post(url).header("content-type", "application/json").body(body),
+        None => client.get(url),
+    };
+    let mut answer = request.send().await.map_err(|_| failed("it does not answer"))?;
+    let (status, mut body) = (answer.status(), Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(|_| failed("its answer broke off"))? {
+        body.extend_from_slice(&chunk);
+        if u64::try_from(body.len()).is_ok_and(|length| length > MAX_FILE) {
+            return Err(failed("its answer is longer than any such file"));
+        }
+    }
+    if status.is_success() {
+        return Ok(body);
+    }
+    let problem = serde_json::from_slice::<Problem>(&body);
+    Err(failed(&problem.map_or_else(|_| format!("it answered with status {status}"), |it| it.refusal.reason)))
+}

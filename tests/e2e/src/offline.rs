@@ -1,0 +1,174 @@
+//! Offline servers: each a folder of its own and a program that runs without any network.
+
+use crate::Network;
+use crate::network::output;
+use crate::process::binary;
+use crate::{anvil, solidity};
+use alloy::network::EthereumWallet;
+use alloy::primitives::utils::parse_ether;
+use alloy::primitives::{Address, B256, Bytes};
+use alloy::providers::{Provider as _, ProviderBuilder};
+use alloy::signers::local::PrivateKeySigner;
+use alloy::sol;
+use eyre::{Context, Result, ensure, eyre};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use stkr_chain::bindings::KeyRegistry;
+use stkr_sdk::Registration;
+
+sol! {
+    #[sol(rpc)]
+    interface KeyUser {
+        function request(address keys, uint8 threshold, uint8 members) external returns (uint256 keyId);
+    }
+}
+
+/// A partner's machine without network.
+#[derive(Debug)]
+pub struct OfflineServer {
+    /// Id in the registry.
+    pub id: u32,
+    /// All that it has, and what is carried to it.
+    pub dir: PathBuf,
+}
+
+/// A program in a network namespace of its own, where there is no interface that is up.
+pub fn without_network(program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg("--").arg(program).env_clear();
+    command
+}
+
+impl OfflineServer {
+    /// `stkr-server offline COMMAND --dir DIR ARGS…`, without network, in its own folder.
+    pub fn run(&self, command: &str, args: &[&str]) -> Result<Output> {
+        let mut it = without_network(&binary("stkr-server")?);
+        it.current_dir(&self.dir).args(["offline", command, "--dir", "server"]).args(args);
+        it.output().wrap_err("start unshare; may this user make a network namespace?")
+    }
+
+    /// The same, for one that must succeed and prints JSON.
+    pub fn json(&self, command: &str, args: &[&str]) -> Result<Value> {
+        let output = self.run(command, args)?;
+        ensure!(output.status.success(), "{command} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The same, for one that must fail: exit code and what it says.
+    pub fn refusal(&self, command: &str, args: &[&str]) -> Result<(i32, String)> {
+        let output = self.run(command, args)?;
+        let code = output.status.code().ok_or_else(|| eyre!("a signal ended it"))?;
+        ensure!(code != 0, "{command} {args:?} succeeded: {}", String::from_utf8_lossy(&output.stdout));
+        let said = String::from_utf8_lossy(&output.stderr);
+        Ok((code, said.lines().last().unwrap_or_default().to_owned()))
+    }
+
+    /// Everything that it remembers of ceremonies, row by row.
+    pub fn memory(&self) -> Result<Vec<String>> {
+        let database = rusqlite::Connection::open(self.dir.join("server/server.db"))?;
+        let mut rows = Vec::new();
+        for table in ["confirmed", "ceremony", "message", "share"] {
+            let mut statement = database.prepare(&format!("SELECT * FROM {table} ORDER BY rowid"))?;
+            let columns = statement.column_count();
+            let read = statement.query_map([], |row| {
+                let values = (0..columns).map(|at| Ok(format!("{:?}", row.get::<_, rusqlite::types::Value>(at)?)));
+                Ok(format!("{table} {}", values.collect::<rusqlite::Result<Vec<_>>>()?.join("|")))
+            })?;
+            for row in read {
+                rows.push(row?);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Puts a file into its folder, as a person with a stick does.
+    pub fn bring(&self, name: &str, content: &str) -> Result<()> {
+        Ok(std::fs::write(self.dir.join(name), content)?)
+    }
+}
+
+impl Network {
+    /// A new offline server of an operator of its own, registered and approved.
+    pub async fn add_offline_server(&self, name: &str) -> Result<OfflineServer> {
+        let dir = self.options.dir.join(name);
+        std::fs::create_dir_all(&dir)?;
+        std::fs::copy(&self.deployment_file, dir.join("deployment.json"))?;
+        let mut server = OfflineServer { id: 0, dir };
+        let made = server.json("init", &["--deployment", "deployment.json"])?;
+        let operator = self.account("100").await?;
+        let args = server.json("register-args", &["--operator", &operator.address().to_string()])?;
+        ensure!(args["kind"] == "offline" && args["signer"] == made["signer"], "{args}");
+        let field = |name: &str| args[name].as_str().ok_or_else(|| eyre!("no {name} in {args}"));
+        let stkr = self.stkr().await?;
+        let registration = Registration {
+            signer: field("signer")?.parse::<Address>()?,
+            tls_fingerprint: field("tlsFingerprint")?.parse::<B256>()?,
+            kind: stkr_sdk::ServerKind::Offline,
+            endpoint: field("endpoint")?.to_owned(),
+            signer_proof: field("signerProof")?.parse::<Bytes>()?,
+            bond: stkr.servers().min_bond().await?,
+        };
+        let wallet = EthereumWallet::from(operator);
+        server.id = stkr.servers().register(registration)?.send_with(&wallet).await?.value;
+        stkr.servers().approve(server.id).send_with(&EthereumWallet::from(self.governor.clone())).await?;
+        Ok(server)
+    }
+
+    /// A contract that may ask for keys, admitted by governance.
+    pub async fn add_key_user(&self) -> Result<Address> {
+        let signer = PrivateKeySigner::random();
+        anvil::fund(&self.provider()?, signer.address(), parse_ether("10")?).await?;
+        let provider = ProviderBuilder::new().wallet(signer).connect(&self.anvil.url).await?;
+        let user = solidity::create(&provider, solidity::compile("KeyUser")?).await?;
+        let wallet = EthereumWallet::from(self.governor.clone());
+        self.stkr().await?.keys().add_consumer(user).send_with(&wallet).await?;
+        Ok(user)
+    }
+
+    /// Has `user` ask for a t-of-n withdrawal key and waits until its committee is drawn; the key's id.
+    pub async fn withdrawal_key(&self, user: Address, (t, n): (u8, u8)) -> Result<u64> {
+        let signer = self.account("10").await?;
+        let provider = ProviderBuilder::new().wallet(signer).connect(&self.anvil.url).await?;
+        let user = KeyUser::new(user, &provider);
+        let receipt = user.request(self.deployment.key_registry, t, n).send().await?.get_receipt().await?;
+        ensure!(receipt.status(), "no key was requested");
+        let key = u64::try_from(KeyRegistry::new(self.deployment.key_registry, &provider).keyCount().call().await?)?;
+        self.event::<KeyRegistry::CommitteeDrawn>(self.deployment.key_registry, key).await?;
+        Ok(key)
+    }
+
+    /// The request for an offline server, once the draw is final.
+    pub async fn offline_request(&self, server: u32, key: u64) -> Result<Value> {
+        let path = format!("/v1/offline/{server}/{key}");
+        self.until("a request", || async { Ok(self.relayer_json(0, &path).await.is_ok()) }).await?;
+        self.relayer_json(0, &path).await
+    }
+
+    /// Hash of a block as this chain's own endpoint says it: the source that is not the relayer.
+    pub async fn hash_of_block(&self, number: u64) -> Result<B256> {
+        let block = self.provider()?.get_block_by_number(number.into()).await?;
+        Ok(block.ok_or_else(|| eyre!("no block {number}"))?.header.hash)
+    }
+
+    /// Hands an answer in: status and body.
+    pub async fn hand_in_answer(&self, answer: &str) -> Result<(u16, Value)> {
+        let relayer = self.relayers.first().ok_or_else(|| eyre!("no relayer"))?;
+        let request = crate::network::http().post(format!("{}/v1/offline", relayer.url));
+        let reply = request.header("content-type", "application/json").body(answer.to_owned()).send().await?;
+        Ok((reply.status().as_u16(), reply.json().await?))
+    }
+}
+
+/// That programs started by [`without_network`] have none: no interface but a loopback that is down, and no way to `port` of this
+/// machine, which everybody else reaches.
+pub fn check_there_is_no_network(port: u16) -> Result<()> {
+    let interfaces = output(without_network(Path::new("/bin/cat")).arg("/proc/net/dev"))?;
+    let names: Vec<&str> = interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    ensure!(names == ["lo"], "interfaces: {names:?}");
+    let connect = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
+    ensure!(Command::new("/bin/bash").args(["-c", &connect]).status()?.success(), "nobody serves port {port}");
+    let inside = without_network(Path::new("/bin/bash")).args(["-c", &connect]).output()?;
+    ensure!(!inside.status.success(), "port {port} is reached from a machine without network");
+    Ok(())
+}
