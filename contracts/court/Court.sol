@@ -43,14 +43,6 @@ contract Court is ICourt {
     using Evidence for ShareHolder;
     using CeremonyEquivocation for CeremonyMessage;
 
-    /// @dev What was shown of one server, key, committee epoch and kind: one slot.
-    struct Record {
-        /// Term of the server in which it was charged, plus one; 0: never.
-        uint32 term;
-        /// Latest slot of a duty that was shown.
-        uint64 latestSlot;
-    }
-
     /// @dev A fault that was upheld.
     struct Upheld {
         Fault fault;
@@ -91,7 +83,10 @@ contract Court is ICourt {
     /// @inheritdoc ICourt
     mapping(address account => uint256) public feesOf;
 
-    mapping(bytes32 group => Record) private _records;
+    /// What was shown of one server, key, committee epoch and kind: the term of the server in which it was charged, as
+    /// `IServerRegistry.slash` counts them (32 bits; 0: never), and above it the latest slot of a duty that was shown (64 bits). A word
+    /// and no struct: it is written without being read again.
+    mapping(bytes32 group => uint256) private _records;
     /// Evidence without a slot that was charged.
     mapping(bytes32 evidence => bool) private _isJudged;
     mapping(bytes32 id => Challenge) private _challenges;
@@ -129,7 +124,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         InvalidPartial.judge(holder.shareKey, envelope.signingRoot, partial_);
-        _sentence(_upheld(Fault.InvalidPartial, envelope, holder, evidence));
+        _sentence(Fault.InvalidPartial, envelope, holder, _dated(envelope.slot), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -141,7 +136,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         GarbagePartial.judge(partial_);
-        _sentence(_upheld(Fault.GarbagePartial, envelope, holder, evidence));
+        _sentence(Fault.GarbagePartial, envelope, holder, _dated(envelope.slot), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -158,10 +153,9 @@ contract Court is ICourt {
             DifferentSubjects()
         );
         bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holder);
-        Upheld memory upheld = _upheld(Fault.ConflictingDuties, first, holder, evidence);
-        uint64 slot = _dated(second.slot);
-        if (slot > upheld.slot) upheld.slot = slot;
-        _sentence(upheld);
+        uint64 slot = _dated(first.slot);
+        uint64 other = _dated(second.slot);
+        _sentence(Fault.ConflictingDuties, first, holder, slot > other ? slot : other, evidence);
     }
 
     /// @inheritdoc ICourt
@@ -172,7 +166,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requireEnvelope(envelope, signature, holder);
         UnauthorisedSignature.judge(KEYS, envelope.keyId, envelope.dutyKind, envelope.signingRoot);
-        _sentence(_upheld(Fault.UnauthorisedSignature, envelope, holder, evidence));
+        _sentence(Fault.UnauthorisedSignature, envelope, holder, _dated(envelope.slot), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -393,7 +387,7 @@ contract Court is ICourt {
         bytes calldata partial_
     ) private view returns (bytes32 digest) {
         digest = _requireEnvelope(envelope, signature, holder);
-        bytes32 given = keccak256(partial_);
+        bytes32 given = Evidence.hash(partial_);
         require(given == envelope.partialHash, WrongPartial(given, envelope.partialHash));
     }
 
@@ -466,21 +460,6 @@ contract Court is ICourt {
         return slot <= latest ? slot : 0;
     }
 
-    function _upheld(Fault fault, Envelope calldata envelope, ShareHolder calldata holder, bytes32 evidence)
-        private
-        view
-        returns (Upheld memory)
-    {
-        return Upheld({
-            fault: fault,
-            server: holder.server,
-            keyId: envelope.keyId,
-            committeeEpoch: envelope.committeeEpoch,
-            slot: _dated(envelope.slot),
-            evidence: evidence
-        });
-    }
-
     function _upheldWithoutSlot(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
         private
         pure
@@ -493,7 +472,7 @@ contract Court is ICourt {
 
     /// @dev The sender is in it: a proof seen in the mempool is of no use to anybody who did not commit to it before.
     function _useCommitment(Fault fault, bytes32 evidence) private {
-        bytes32 commitment = keccak256(abi.encode(msg.sender, fault, evidence));
+        bytes32 commitment = Evidence.commitment(msg.sender, fault, evidence);
         uint256 blockNumber = committedAt[commitment];
         require(blockNumber != 0, NotCommitted(commitment));
         require(blockNumber < block.number, CommittedInThisBlock(commitment));
@@ -515,35 +494,63 @@ contract Court is ICourt {
         _punish(it, msg.sender);
     }
 
-    function _punish(Upheld memory it, address reporter) private {
-        if (!_charge(it)) {
-            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter);
-            return;
-        }
-        (uint256 slashed, uint256 bounty) = SERVERS.slash(it.server, reporter);
-        emit FaultProven(
-            it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter, slashed, bounty
+    function _sentence(
+        Fault fault,
+        Envelope calldata envelope,
+        ShareHolder calldata holder,
+        uint64 slot,
+        bytes32 evidence
+    ) private {
+        _sentence(
+            Upheld({
+                fault: fault,
+                server: holder.server,
+                keyId: envelope.keyId,
+                committeeEpoch: envelope.committeeEpoch,
+                slot: slot,
+                evidence: evidence
+            })
         );
     }
 
-    /// @dev Notes what was shown and says whether it is charged.
-    function _charge(Upheld memory it) private returns (bool charged) {
-        bytes32 group = keccak256(abi.encode(it.server, it.keyId, it.committeeEpoch, it.fault));
-        Record memory record = _records[group];
-        uint32 term = uint32(SERVERS.terms(it.server)) + 1;
-        // Zero stands for never and for no slot: no amounts.
-        // slither-disable-start incorrect-equality
-        bool first = record.term == 0;
-        bool newTerm = record.term != term;
-        if (it.slot == 0) {
-            charged = newTerm && !_isJudged[it.evidence];
-            _isJudged[it.evidence] = true;
-        } else {
-            charged = newTerm && (first || it.slot > record.latestSlot);
+    /// @dev Notes what was shown, and charges it once in a term of the server.
+    function _punish(Upheld memory it, address reporter) private {
+        bytes32 group = _group(it);
+        uint256 record = _records[group];
+        uint32 chargedTerm = uint32(record);
+        uint256 latestSlot = record >> 32;
+        uint32 term = chargedTerm;
+        uint256 slashed;
+        uint256 bounty;
+        if (_isNews(it, chargedTerm, latestSlot)) {
+            // The registry never calls back.
+            // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
+            (term, slashed, bounty) = SERVERS.slash(it.server, reporter, chargedTerm);
         }
-        // slither-disable-end incorrect-equality
-        if (charged) record.term = term;
-        if (it.slot > record.latestSlot) record.latestSlot = it.slot;
-        _records[group] = record;
+        if (it.slot > latestSlot) latestSlot = it.slot;
+        _records[group] = (latestSlot << 32) | term;
+        if (term == chargedTerm) {
+            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter);
+        } else {
+            emit FaultProven(
+                it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter, slashed, bounty
+            );
+        }
+    }
+
+    /// @dev Server (32 bits), committee epoch (32) and kind (8) in one word: half the gas of hashing four.
+    function _group(Upheld memory it) private pure returns (bytes32) {
+        uint256 rest = (uint256(it.server) << 40) | (uint256(it.committeeEpoch) << 8) | uint8(it.fault);
+        return Hashes.efficientKeccak256(bytes32(it.keyId), bytes32(rest));
+    }
+
+    /// @dev Whether it can be of another term than what was charged before: evidence with a slot by a later one, other evidence by not
+    /// having been shown, which is noted.
+    function _isNews(Upheld memory it, uint32 chargedTerm, uint256 latestSlot) private returns (bool isNews) {
+        // Zero stands for never and for no slot: no amounts.
+        // slither-disable-next-line incorrect-equality
+        if (it.slot != 0) return chargedTerm == 0 || it.slot > latestSlot;
+        isNews = !_isJudged[it.evidence];
+        if (isNews) _isJudged[it.evidence] = true;
     }
 }

@@ -71,8 +71,6 @@ interface IServerRegistry {
     /// @notice Emitted when governance sets the bond parameters.
     event BondParametersChanged(uint96 minBond, uint96 seatBond);
 
-    /// @notice Emitted when server `id` is locked out; it was not before.
-    event ServerLockedOut(uint32 indexed id);
     /// @notice Emitted when governance reinstates server `id` after an investigation that found `reason`; its `terms` begin
     /// anew.
     event ServerReinstated(uint32 indexed id, uint8 terms, string reason);
@@ -165,11 +163,13 @@ interface IServerRegistry {
     function withdrawBounty() external;
 
     /// @notice Court only: takes `seatBond()`, or the whole bond where it is less, from the bond of server `id`, and locks the
-    /// server out at once.
+    /// server out at once. Nothing of it where `term`, its reinstatements plus one, is the `chargedTerm`.
     /// @dev A tenth is the reporter's to withdraw, the rest can never leave this contract again, so whoever reports its own
     /// server loses nine tenths. The amount is the registry's to say: no Court can take more than one seat reserves.
-    /// Who, how much and for what stands in the Court's `FaultProven`. Emitted: `BondChanged`, `ServerLockedOut`. Raised: `NotCourt`, `UnknownServer`.
-    function slash(uint32 id, address reporter) external returns (uint256 amount, uint256 bounty);
+    /// Emitted: nothing, for the Court emits `FaultProven` with each: who, how much, for what. Raised: `NotCourt`, `UnknownServer`.
+    function slash(uint32 id, address reporter, uint32 chargedTerm)
+        external
+        returns (uint32 term, uint256 amount, uint256 bounty);
 
     /// @notice Governance: after an investigation, lets a locked-out server take part again; `reason` says what was found.
     /// @dev The bond must have been topped up: `minBond()` and a `seatBond()` for each seat. Emitted: `ServerReinstated`.

@@ -187,21 +187,25 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     // ---------------------------------------------------------------------------------- the Court and reporters
 
     /// @inheritdoc IServerRegistry
-    function slash(uint32 id, address reporter) external returns (uint256 amount, uint256 bounty) {
+    function slash(uint32 id, address reporter, uint32 chargedTerm)
+        external
+        returns (uint32 term, uint256 amount, uint256 bounty)
+    {
         require(msg.sender == COURT, NotCourt(msg.sender));
-        Server storage it = _known(id);
-        uint72 bond = it.bond;
+        Server storage it = _servers[id];
+        // One slot, read and written once.
+        (ServerStatus status, uint8 reinstatements, uint72 bond) = (it.status, it.terms, it.bond);
+        require(status != ServerStatus.None, UnknownServer(id));
+        term = uint32(reinstatements) + 1;
+        if (term == chargedTerm) return (term, 0, 0);
         uint256 share = seatBond;
-        // The cast is safe: the smaller of the two is no more than the bond.
-        uint72 slashed = share < bond ? uint72(share) : bond;
-        amount = slashed;
+        amount = share < bond ? share : bond;
         bounty = amount / BOUNTY_DIVISOR;
-        it.bond = bond - slashed;
-        bountyOf[reporter] += bounty;
-        emit BondChanged(id, bond - slashed);
-        if (it.lockedOut) return (amount, bounty);
-        it.lockedOut = true;
-        emit ServerLockedOut(id);
+        // The amount is no more than the bond, and all bounties together are less than all ether.
+        unchecked {
+            (it.lockedOut, it.bond) = (true, bond - uint72(amount));
+            bountyOf[reporter] += bounty;
+        }
     }
 
     /// @inheritdoc IServerRegistry

@@ -633,8 +633,9 @@ mod tests {
         assert_eq!(planned(&view, at(330, last), &generous()), [], "no relayer asks by itself");
         assert_eq!(planned(&view, at(329, last), &policy), [], "it has time");
         assert_eq!(planned(&view, at(330, last + 1), &policy), [], "an honest answer would come too late");
+        let (fault, evidence) = (Fault::InvalidPartial as u8, unanswered(challenge_id(KEY, 2, ROOT), DEADLINE));
         for spoilt in [
-            Fact::ServerLockedOut { id: 1 },
+            Fact::FaultUpheld { fault, server_id: 1, key_id: KEY, evidence, shown: SHOWN, charged: true },
             Fact::StatusChanged { id: 1, status: ServerStatus::Leaving },
             asked(3, 6, STRANGER, 900_000),
             restart(3),

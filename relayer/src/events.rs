@@ -58,7 +58,6 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
         ServerRegistryEvents::ServerStatusChanged(event) => {
             Fact::StatusChanged { id: event.id, status: ServerStatus::try_from(event.status).ok()? }
         }
-        ServerRegistryEvents::ServerLockedOut(event) => Fact::ServerLockedOut { id: event.id },
         ServerRegistryEvents::ServerReinstated(event) => Fact::ServerReinstated { id: event.id },
         _ => return None,
     })

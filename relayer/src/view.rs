@@ -330,11 +330,6 @@ pub enum Fact {
         /// New status.
         status: ServerStatus,
     },
-    /// `ServerLockedOut`.
-    ServerLockedOut {
-        /// Id.
-        id: u32,
-    },
     /// `ServerReinstated`.
     ServerReinstated {
         /// Id.
@@ -359,7 +354,7 @@ pub enum Fact {
         evidence: B256,
         /// Who showed it, and where.
         shown: Shown,
-        /// Whether anything was paid: one that was paid for already is only recorded.
+        /// Whether it was charged, which locks the server out: one that was charged already is only recorded.
         charged: bool,
     },
     /// `ProviderFaultProven`.
@@ -533,7 +528,6 @@ impl View {
                     server.status = status;
                 }
             }
-            Fact::ServerLockedOut { id } => self.lock(id, true),
             Fact::ServerReinstated { id } => {
                 self.lock(id, false);
                 *self.faults.terms.entry(id).or_default() += 1;
@@ -547,6 +541,7 @@ impl View {
                 self.end_unanswered(key_id, evidence);
                 // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
                 if charged {
+                    self.lock(server_id, true);
                     self.faults.of_term.insert((server_id, key_id, fault));
                 }
             }

@@ -363,7 +363,6 @@ impl<'a, P: Provider> Faults<'a, P> {
         let rest = Filter::new()
             .address(deployment.server_registry)
             .event_signature(vec![
-                ServerRegistry::ServerLockedOut::SIGNATURE_HASH,
                 ServerRegistry::ServerReinstated::SIGNATURE_HASH,
                 ServerRegistry::SignerChanged::SIGNATURE_HASH,
             ])
@@ -372,10 +371,18 @@ impl<'a, P: Provider> Faults<'a, P> {
         logs.extend(self.logs(&rest).await?);
         logs.sort_by_key(|log| (log.block_number, log.log_index));
         let mut entries = Vec::with_capacity(logs.len());
+        let mut locked_out = false;
         for log in &logs {
             let (transaction, block) = place(log)?;
             if let Some(incident) = self.incident(log, transaction).await? {
+                let reinstated = matches!(incident, Incident::Reinstated { .. });
                 entries.push(HistoryEntry { block, transaction, incident });
+                // The Court says so with every slash; the first one locks out.
+                let slashed = log.log_decode::<Court::FaultProven>().is_ok();
+                if slashed && !locked_out {
+                    entries.push(HistoryEntry { block, transaction, incident: Incident::LockedOut });
+                }
+                locked_out = (locked_out || slashed) && !reinstated;
             }
         }
         Ok(entries)
@@ -388,9 +395,6 @@ impl<'a, P: Provider> Faults<'a, P> {
         }
         if let Ok(event) = log.log_decode::<ServerRegistry::SignerChanged>() {
             return Ok(Some(Incident::SignerChanged { signer: event.inner.data.signer }));
-        }
-        if log.log_decode::<ServerRegistry::ServerLockedOut>().is_ok() {
-            return Ok(Some(Incident::LockedOut));
         }
         let Some((evidence, judgement)) = judged(log) else { return Ok(None) };
         let (number, key_id, committee_epoch) = match log.log_decode::<Court::FaultProven>() {

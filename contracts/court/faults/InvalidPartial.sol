@@ -10,8 +10,7 @@ library InvalidPartial {
     /// @dev Only an answer of the precompile counts, 32 bytes that say 0: no gas limit makes it say so of a partial that
     /// is valid. Infinity is an answer too, and verifies under no share key, for none is infinity.
     function judge(bytes calldata shareKey, bytes32 signingRoot, bytes calldata partial_) internal view {
-        (bool answered, bool valid) =
-            BLS12381.tryVerifyHashed(shareKey, BLS12381.hashToG2(signingRoot), partial_);
+        (bool answered, bool valid) = BLS12381.tryVerify(shareKey, signingRoot, partial_);
         require(answered, ICourt.Inconclusive());
         require(!valid, ICourt.ValidPartial(signingRoot));
     }

@@ -30,7 +30,7 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "proveInvalidPartial", "first of a reporter");
 
         reportInvalid(invalid(0, ROOT));
-        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 254_000, "an invalid partial");
+        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 245_000, "an invalid partial");
         reportInvalid(invalid(0, ROOT2));
         _snap(GROUP, "proveInvalidPartial", "recorded only");
         reportGarbage(garbage(1, ROOT));

@@ -72,13 +72,13 @@ contract GasTest is PoolFixture, Snapshots {
 
     function _consequences(ServerRegistry servers, uint32 id, string memory group) private {
         vm.prank(address(d.court));
-        servers.slash(id, address(7));
+        servers.slash(id, address(7), 0);
         _snap(group, "slash", "first of a reporter");
         vm.prank(governance);
         servers.reinstate(id, "disk failure");
         _snap(group, "reinstate");
         vm.prank(address(d.court));
-        servers.slash(id, address(7));
+        servers.slash(id, address(7), 0);
         _snap(group, "slash");
         servers.bountyOf(address(7));
         _snap(group, "bountyOf");

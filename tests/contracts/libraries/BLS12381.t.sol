@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @dev Gives the library a calldata boundary, so that reverts can be expected and gas measured.
@@ -17,6 +18,11 @@ contract BLS12381Caller {
 
     function hashToG2(bytes32 message) external view returns (bytes memory) {
         return BLS12381.hashToG2(message);
+    }
+
+    function reduce(bytes memory elements) external pure returns (bytes memory) {
+        BLS12381.reduce(elements);
+        return elements;
     }
 
     function compressG1(bytes calldata point) external pure returns (bytes memory) {
@@ -238,6 +244,52 @@ contract BLS12381Test is Test {
     function test_HashToG2_SaysSoWhenThePrecompilesGetTooLittleGas() public {
         vm.expectRevert();
         bls.hashToG2{gas: 30_000}("m");
+    }
+
+    // ----------------------------------------------------------------------------------- against MODEXP
+
+    bytes private constant P =
+        hex"1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab";
+
+    function _modulo(bytes memory element) private view returns (bytes memory) {
+        (bool success, bytes memory rest) = address(5)
+            .staticcall(abi.encodePacked(uint256(64), uint256(1), uint256(48), element, uint8(1), P));
+        assertTrue(success);
+        return bytes.concat(bytes16(0), rest);
+    }
+
+    function testFuzz_Reduce_IsThatOfModexp(uint256 high, uint256 low) public view {
+        bytes memory element = abi.encode(high, low);
+        assertEq(bls.reduce(element), _modulo(element));
+    }
+
+    /// Beside multiples of p the quotient is guessed too low.
+    function testFuzz_Reduce_BesideMultiplesOfTheModulus(uint256 times, uint8 offset, bool below)
+        public
+        view
+    {
+        times = bound(times, 1, (1 << 131) - 1);
+        uint256 pLow = 0x64774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab;
+        uint256 pHigh = 0x1a0111ea397fe69a4b1ba7b6434bacd7;
+        (uint256 high, uint256 low) = Math.mul512(times, pLow);
+        high += times * pHigh;
+        unchecked {
+            uint256 moved = below ? low - offset : low + offset;
+            if (below && moved > low) --high;
+            if (!below && moved < low) ++high;
+            low = moved;
+        }
+        bytes memory element = abi.encode(high, low);
+        assertEq(bls.reduce(element), _modulo(element));
+    }
+
+    function test_Reduce_EachElementAndNoRest() public view {
+        bytes memory most = abi.encode(type(uint256).max, type(uint256).max);
+        bytes memory modulus = bytes.concat(bytes16(0), P);
+        bytes memory rest = hex"ffffffffff";
+        bytes memory reduced = bls.reduce(bytes.concat(most, modulus, new bytes(64), most, rest));
+        assertEq(reduced, bytes.concat(_modulo(most), new bytes(128), _modulo(most), rest));
+        assertEq(bls.reduce(rest), rest);
     }
 
     // ------------------------------------------------------------------------------------------------- gas

@@ -51,16 +51,12 @@ contract ConsequencesTest is RegistryFixture {
 
     function _slash(uint32 id, address who) private returns (uint256 amount, uint256 bounty) {
         vm.prank(address(court));
-        return servers.slash(id, who);
+        (, amount, bounty) = servers.slash(id, who, 0);
     }
 
     // --------------------------------------------------------------------------------------------------- slash
 
     function test_Slash_TakesASeatsBondAndLocksOutAtOnce() public {
-        vm.expectEmit(address(servers));
-        emit IServerRegistry.BondChanged(2, 9.5 ether);
-        vm.expectEmit(address(servers));
-        emit IServerRegistry.ServerLockedOut(2);
         (uint256 amount, uint256 bounty) = _slash(2, reporter);
         assertEq(amount, SEAT_BOND);
         assertEq(bounty, SEAT_BOND / 10);
@@ -80,10 +76,34 @@ contract ConsequencesTest is RegistryFixture {
         for (uint256 i; i < callers.length; ++i) {
             vm.prank(callers[i]);
             vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotCourt.selector, callers[i]));
-            servers.slash(1, reporter);
+            servers.slash(1, reporter, 0);
         }
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.UnknownServer.selector, 6));
         _slash(6, reporter);
+    }
+
+    /// What was charged in a term is not charged in it again; after a reinstatement it is.
+    function test_Slash_NotInATermThatWasCharged() public {
+        (uint32 term,,) = _slashUnless(2, 0);
+        assertEq(term, 1);
+        (uint32 again, uint256 amount, uint256 bounty) = _slashUnless(2, term);
+        assertEq(again, 1);
+        assertEq(amount + bounty, 0);
+        assertEq(servers.server(2).bond, 9.5 ether);
+        assertEq(servers.bountyOf(reporter), SEAT_BOND / 10);
+        servers.reinstate(2, "disk failure");
+        (again, amount,) = _slashUnless(2, 2);
+        assertEq(amount, 0);
+        assertFalse(servers.server(2).lockedOut, "nothing charged, nothing locked out");
+        (again, amount,) = _slashUnless(2, term);
+        assertEq(again, 2);
+        assertEq(amount, SEAT_BOND);
+        assertTrue(servers.server(2).lockedOut);
+    }
+
+    function _slashUnless(uint32 id, uint32 chargedTerm) private returns (uint32, uint256, uint256) {
+        vm.prank(address(court));
+        return servers.slash(id, reporter, chargedTerm);
     }
 
     /// A server that is suspended or leaves pays as any other; one that has left has nothing left.
@@ -132,7 +152,7 @@ contract ConsequencesTest is RegistryFixture {
         for (uint256 i; i < times; ++i) {
             uint256 bond = servers.server(3).bond;
             vm.prank(address(court));
-            (uint256 amount, uint256 bounty) = servers.slash(3, who);
+            (, uint256 amount, uint256 bounty) = servers.slash(3, who, 0);
             assertEq(amount, bond < seatBond ? bond : seatBond);
             assertEq(bounty, amount / 10);
             assertTrue(amount == 0 || bounty < amount, "a report of oneself must lose");
