@@ -13,8 +13,8 @@ use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{AdvanceRequest, AdvanceResponse};
 use stkr_protocol::ceremony::{
-    Accepted, Arrivals, Board, Context, Equivocation, OFFLINE_STALLED_AFTER, Phase, STALLED_AFTER, Transcript, TranscriptError,
-    acknowledgement_of, progress,
+    Accepted, Arrivals, Board, Context, Equivocation, OFFLINE_STALLED_AFTER, Phase, STALLED_AFTER, Transcript,
+    TranscriptError, acknowledgement_of, progress,
 };
 use stkr_protocol::evidence::{Accused, EvidenceFile, MessagesProof, OpenedDealing, Proof, SignedDealing};
 use stkr_protocol::messages::{Body, Round, SignedMessage};
