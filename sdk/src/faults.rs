@@ -376,12 +376,12 @@ impl<'a, P: Provider> Faults<'a, P> {
             let (transaction, block) = place(log)?;
             if let Some(incident) = self.incident(log, transaction).await? {
                 let reinstated = matches!(incident, Incident::Reinstated { .. });
-                entries.push(HistoryEntry { block, transaction, incident });
                 // The Court says so with every slash; the first one locks out.
                 let slashed = log.log_decode::<Court::FaultProven>().is_ok();
                 if slashed && !locked_out {
                     entries.push(HistoryEntry { block, transaction, incident: Incident::LockedOut });
                 }
+                entries.push(HistoryEntry { block, transaction, incident });
                 locked_out = (locked_out || slashed) && !reinstated;
             }
         }
