@@ -64,7 +64,7 @@ interface IServerRegistry {
     event ServerEndpointChanged(uint32 indexed id, bytes32 tlsFingerprint, string endpoint);
     /// @notice Emitted when server `id` moves to `status`; `reason` is empty unless governance gave one.
     event ServerStatusChanged(uint32 indexed id, ServerStatus status, string reason);
-    /// @notice Emitted when the bond of server `id` changes to `bond` wei.
+    /// @notice Emitted when the bond of server `id` changes to `bond` wei, but for a slash: the Court's `FaultProven` says what it took.
     event BondChanged(uint32 indexed id, uint256 bond);
     /// @notice Emitted when server `id` holds `seats` seats from now on.
     event SeatsChanged(uint32 indexed id, uint16 seats);

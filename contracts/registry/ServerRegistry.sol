@@ -193,7 +193,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     {
         require(msg.sender == COURT, NotCourt(msg.sender));
         Server storage it = _servers[id];
-        // One slot, read and written once.
+        // One slot; read before anything is written, it costs one cold read.
         (ServerStatus status, uint8 reinstatements, uint72 bond) = (it.status, it.terms, it.bond);
         require(status != ServerStatus.None, UnknownServer(id));
         term = uint32(reinstatements) + 1;

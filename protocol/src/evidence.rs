@@ -21,6 +21,7 @@ use std::fmt;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::{SolStruct, SolValue};
+pub(crate) use dealings::element;
 pub use dealings::{Defect, DefectiveDealing, OpenedDealing, SignedDealing};
 use serde::{Deserialize, Serialize};
 use stkr_core::{PointError, PublicKey, ShareIndex, Signature};

@@ -158,7 +158,7 @@ impl OpenedDealing {
 }
 
 /// The element of a member in a list of equal elements; nothing for 0.
-fn element<const N: usize>(list: &[u8], index: u8) -> Option<&[u8; N]> {
+pub(crate) fn element<const N: usize>(list: &[u8], index: u8) -> Option<&[u8; N]> {
     list.as_chunks::<N>().0.get(usize::from(index).checked_sub(1)?)
 }
 

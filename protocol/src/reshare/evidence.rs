@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use super::{Body, ReshareDealingBody, ReshareId, ReshareMessage, reshare_domain};
 use crate::{
     ProtocolDomain, SignatureError,
-    evidence::{Holder, MAX_FILE, VERSION, version},
+    evidence::{Holder, MAX_FILE, VERSION, element, version},
     json, json_reason,
     leaves::pair_hash,
     schema,
@@ -114,9 +114,11 @@ impl OpenedReshareDealing {
             return Err(EvidenceError::OtherRecipientKeys { given, signed });
         }
         let wrong = EvidenceError::WrongOpening(self.recipient);
-        let position = usize::from(self.recipient).checked_sub(1).ok_or_else(|| wrong.clone())?;
-        let key = self.recipient_keys.as_chunks::<KEY>().0.get(position).ok_or_else(|| wrong.clone())?;
-        let ciphertext = body.shares.as_chunks::<SHARE>().0.get(position).ok_or_else(|| wrong.clone())?;
+        let key: Option<&[u8; KEY]> = element(&self.recipient_keys, self.recipient);
+        let ciphertext: Option<&[u8; SHARE]> = element(&body.shares, self.recipient);
+        let (Some(key), Some(ciphertext)) = (key, ciphertext) else {
+            return Err(wrong);
+        };
         y_of_one_time_key(key, &self.secret).ok_or(wrong)?;
         let dealers_key = body.one_time_key.as_slice().try_into().map_err(|_| EvidenceError::Unusable)?;
         let (domain, pair) = (reshare_domain(domain, self.dealing.id), (self.dealing.index.get(), self.recipient));

@@ -144,11 +144,15 @@ impl Network {
     pub async fn deploy(options: Options) -> Result<Self> {
         let dir = options.dir.clone();
         std::fs::create_dir_all(&dir)?;
-        let anvil = Anvil::start(&dir.join("anvil"), options.block_ms, options.finality).await?;
-        let governor = PrivateKeySigner::random();
-        anvil::fund(&anvil.provider()?, governor.address(), parse_ether("1000")?).await?;
         let deployment_file = dir.join("deployment.json");
-        deploy(&anvil.url, &governor, &deployment_file)?;
+        let (anvil, governor) = match start_chain(&options, &dir.join("anvil"), &deployment_file).await {
+            // Now and then an anvil answers nothing any more, before any program of ours has run.
+            Err(error) if format!("{error:?}").contains("operation timed out") => {
+                eprintln!("anvil stopped answering; once more with another: {error}");
+                start_chain(&options, &dir.join("another-anvil"), &deployment_file).await?
+            }
+            started => started?,
+        };
         let deployment = Deployment::load(&deployment_file)?;
         let (servers, relayers) = (Vec::new(), Vec::new());
         Ok(Self { options, anvil, deployment_file, deployment, governor, beacon_schedule: None, servers, relayers })
@@ -425,6 +429,15 @@ impl Network {
 fn tail(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// An anvil with Stkr's contracts, and who deployed them.
+async fn start_chain(options: &Options, dir: &Path, deployment_file: &Path) -> Result<(Anvil, PrivateKeySigner)> {
+    let anvil = Anvil::start(dir, options.block_ms, options.finality).await?;
+    let governor = PrivateKeySigner::random();
+    anvil::fund(&anvil.provider()?, governor.address(), parse_ether("1000")?).await?;
+    deploy(&anvil.url, &governor, deployment_file)?;
+    Ok((anvil, governor))
 }
 
 /// Deploys by the forge script, exactly as an operator would.
