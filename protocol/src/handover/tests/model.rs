@@ -84,8 +84,13 @@ impl Chain {
                 }
             }
         }
-        let begins = start(FROM + dice.between(5, 30));
-        Self { window, attempts, outage: (begins, begins + dice.roll(25) * EPOCH) }
+        // Any time, or while a draw is final and its end is not: what is final then shows nothing of a transaction that may be there.
+        let around: Attempt = attempts[usize::try_from(dice.roll(u64::try_from(attempts.len()).unwrap())).unwrap()];
+        let outage = match dice.roll(2) {
+            0 => (start(FROM + dice.between(5, 30)), dice.roll(25) * EPOCH),
+            _ => (around.drawn + 3 * EPOCH + dice.roll(window), HANDOVER_DELAY + dice.roll(window)),
+        };
+        Self { window, attempts, outage: (outage.0, outage.0 + outage.1) }
     }
 
     /// What blocks up to `head_time` show.
