@@ -520,8 +520,8 @@ contract Court is ICourt {
         uint32 chargedTerm = uint32(record);
         uint256 latestSlot = record >> 32;
         uint32 term = chargedTerm;
-        uint256 slashed;
-        uint256 bounty;
+        uint256 slashed = 0;
+        uint256 bounty = 0;
         if (_isNews(it, chargedTerm, latestSlot)) {
             // The registry never calls back.
             // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
@@ -529,12 +529,12 @@ contract Court is ICourt {
         }
         if (it.slot > latestSlot) latestSlot = it.slot;
         _records[group] = (latestSlot << 32) | term;
-        if (term == chargedTerm) {
-            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter);
-        } else {
+        if (term != chargedTerm) {
             emit FaultProven(
                 it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter, slashed, bounty
             );
+        } else {
+            emit FaultRecorded(it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter);
         }
     }
 

@@ -409,8 +409,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
     {
         kept = new uint32[](members.length);
         lost = new uint32[](members.length);
-        uint256 keptCount;
-        uint256 lostCount;
+        uint256 keptCount = 0;
+        uint256 lostCount = 0;
         for (uint256 i; i < members.length; ++i) {
             if (SERVERS.isActive(members[i])) kept[keptCount++] = members[i];
             else lost[lostCount++] = members[i];
