@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// Networks at once. Each takes most of one core while its servers start, and little later.
 const NETWORKS: usize = 3;
+/// End-to-end tests for `--full`: they lie to the checkers of `cargo xtask devnet`, and so test what tests the product.
+const LONG: [&str; 2] = ["e2e: adversary (test)", "e2e: checker (test)"];
 /// Folder of the end-to-end tests in the workspace.
 const END_TO_END: &str = "tests/e2e";
 
@@ -47,18 +49,28 @@ struct Profile {
     test: bool,
 }
 
-/// Builds all tests and runs them; every failure is reported, not just the first.
+/// Builds all tests and runs them, but for the long ones; every failure is reported, not just the first.
 pub(crate) fn test() -> Result<()> {
     // End-to-end tests start all programs, and a build of tests makes only some of them.
     run::build_binaries()?;
     let programs = build()?;
-    let (slow, fast): (Vec<_>, Vec<_>) = programs.into_iter().partition(Program::is_end_to_end);
+    let programs = programs.into_iter().filter(|it| !it.is_long());
+    let (slow, fast): (Vec<_>, Vec<_>) = programs.partition(Program::is_end_to_end);
     ensure!(!slow.is_empty() && !fast.is_empty(), "cargo built no tests");
     let mut failed = run_all(fast, 1);
     failed.extend(run_all(slow, NETWORKS));
     if let Err(error) = run::run(&cargo(), &["test", "--workspace", "--locked", "--doc", "--no-fail-fast"]) {
         failed.push(format!("examples in docstrings: {error:#}"));
     }
+    if failed.is_empty() { Ok(()) } else { bail!("these tests failed:\n  {}", failed.join("\n  ")) }
+}
+
+/// The long ones.
+pub(crate) fn long() -> Result<()> {
+    run::build_binaries()?;
+    let programs: Vec<_> = build()?.into_iter().filter(Program::is_long).collect();
+    ensure!(programs.len() == LONG.len(), "cargo built {} of {LONG:?}", programs.len());
+    let failed = run_all(programs, NETWORKS);
     if failed.is_empty() { Ok(()) } else { bail!("these tests failed:\n  {}", failed.join("\n  ")) }
 }
 
@@ -100,6 +112,10 @@ impl Program {
     /// Unit tests of that package start nothing.
     fn is_end_to_end(&self) -> bool {
         self.folder.ends_with(END_TO_END) && self.name.ends_with("(test)")
+    }
+
+    fn is_long(&self) -> bool {
+        LONG.contains(&self.name.as_str())
     }
 
     /// Runs it; what it says comes in one piece, however many run beside it.

@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
+        ("crates: lies to the checkers", crates::long),
         ("adversary: every fault on command", run::adversary),
         ("kills: 1,000 at named points", kills::run),
         ("kills: a release has no such points", kills::release),
