@@ -18,7 +18,7 @@ contract AcknowledgementHandler is AcknowledgementFixture {
     uint256 public feesOut;
     string public violation;
     mapping(bytes4 action => uint256) public successes;
-    /// Challenges that were answered, by name.
+    /// Whether the newest challenge of that name was answered.
     mapping(bytes32 id => bool) private _answered;
 
     constructor() {
@@ -39,6 +39,8 @@ contract AcknowledgementHandler is AcknowledgementFixture {
         vm.prank(challenger);
         (bool success,) = address(acknowledgements).call{value: value}(questionTo(r, index));
         require(success);
+        // The same may be asked again, and has to be answered again.
+        _answered[acknowledgements.idOf(r.c.keyId, 0, index)] = false;
         feesIn += value;
         feesOpen += value;
     }
