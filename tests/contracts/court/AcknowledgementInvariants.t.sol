@@ -34,7 +34,7 @@ contract AcknowledgementHandler is AcknowledgementFixture {
 
     function ask(uint8 index, uint64 more) external action {
         Running memory r = _running();
-        index = index % 4 + 1;
+        index = _next(r, index, false);
         uint256 value = fee + more;
         vm.prank(challenger);
         (bool success,) = address(acknowledgements).call{value: value}(questionTo(r, index));
@@ -47,7 +47,7 @@ contract AcknowledgementHandler is AcknowledgementFixture {
 
     function acknowledge_(uint8 index) external action {
         Running memory r = _running();
-        index = index % 4 + 1;
+        index = _next(r, index, true);
         uint96 open = _fee(r, index);
         acknowledgements.answerAcknowledgement(r.c.keyId, 0, index, acknowledgementOf(r.c, index));
         _close(r, index, open);
@@ -56,13 +56,15 @@ contract AcknowledgementHandler is AcknowledgementFixture {
     /// @dev The dealer of a bad share for somebody, beside its honest dealing.
     function refuse_(uint8 index, uint8 dealer, uint64 share) external action {
         Running memory r = _running();
-        index = index % 4 + 1;
+        index = _next(r, index, true);
         uint96 open = _fee(r, index);
         Dealt memory dealt = withShare(r.dealt[dealer % 4], 2, uint256(share) + 1);
         acknowledgements.answerBadDealing(
             index, r.c.committee, dealt.dealing, dealt.signature, dealt.oneTimeKeys, opening(dealt, 2)
         );
         _close(r, index, open);
+        // Its dealer is locked out, so nothing comes of this ceremony.
+        if (!_isAnyAsked(r)) _begin();
     }
 
     /// @dev Honest dealings are no reason.
@@ -96,7 +98,7 @@ contract AcknowledgementHandler is AcknowledgementFixture {
 
     function silent(uint8 index) external action {
         Running memory r = _running();
-        index = index % 4 + 1;
+        index = _next(r, index, true);
         uint96 open = _fee(r, index);
         bool answered = _answered[acknowledgements.idOf(r.c.keyId, 0, index)];
         bool live = keys.key(r.c.keyId).state == KeyState.Live;
@@ -112,9 +114,11 @@ contract AcknowledgementHandler is AcknowledgementFixture {
         _begin();
     }
 
-    function finish() external action {
+    /// @dev Nobody can be asked about the key any more: either who was asked is silent, or the next ceremony begins.
+    function finish(bool begin) external action {
         Running memory r = _running();
         finalise(r.c);
+        if (begin || !_isAnyAsked(r)) _begin();
     }
 
     function withdraw(uint8 who) external action {
@@ -150,6 +154,21 @@ contract AcknowledgementHandler is AcknowledgementFixture {
 
     function _running() private view returns (Running memory) {
         return abi.decode(_encodedNow, (Running));
+    }
+
+    function _isAnyAsked(Running memory r) private view returns (bool any) {
+        for (uint8 index = 1; index <= 4; ++index) {
+            any = any || _fee(r, index) != 0;
+        }
+    }
+
+    /// @dev The first member from this one on that waits for an answer, or does not. Members by chance would seldom be those.
+    function _next(Running memory r, uint8 from, bool asked) private view returns (uint8) {
+        for (uint8 i; i < 4; ++i) {
+            uint8 index = uint8((uint256(from) + i) % 4 + 1);
+            if ((_fee(r, index) != 0) == asked) return index;
+        }
+        revert("no such member");
     }
 
     function _fee(Running memory r, uint8 index) private view returns (uint96) {
@@ -196,10 +215,10 @@ contract AcknowledgementInvariantsTest is Campaign {
         for (uint256 i; i < 7; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(_actions()[i]));
         }
-        _conclude("acknowledgements", 16, actions, counts);
+        _conclude("acknowledgements", 64, actions, counts);
     }
 
-    /// forge-config: default.invariant.runs = 16
+    /// forge-config: default.invariant.runs = 64
     function invariant_C4() public {
         uint256 fees = handler.feesOpen() + handler.feesOwed();
         assertEq(handler.held(), fees, "C4: it holds fees and nothing else");
