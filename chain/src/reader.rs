@@ -382,6 +382,16 @@ impl ChainReader {
         Fut: Future<Output = Result<T, alloy::contract::Error>>,
     {
         let block = self.finalized_block().await?;
+        self.agreed_at(&block, question, read).await
+    }
+
+    /// Asks every endpoint at this block and returns the answer they all gave.
+    pub(crate) async fn agreed_at<T, F, Fut>(&self, block: &BlockId, question: String, read: F) -> Result<T, ChainError>
+    where
+        T: PartialEq + Debug,
+        F: Fn(DynProvider, At) -> Fut,
+        Fut: Future<Output = Result<T, alloy::contract::Error>>,
+    {
         let at = At::hash_canonical(block.hash);
         let mut agreed: Option<(&Endpoint, T)> = None;
         for endpoint in &self.endpoints {
@@ -715,7 +725,7 @@ impl ChainReader {
         let filter = Filter::new().address(contract).event_signature(topics.to_vec()).topic1(B256::from(id));
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
-            match logs_since(endpoint.provider(), &filter, self.deployment.deployed_block).await {
+            match logs_between(endpoint.provider(), &filter, self.deployment.deployed_block, None).await {
                 Err(error) if error.is_transient() => last = error,
                 answer => return answer,
             }
@@ -724,9 +734,18 @@ impl ChainReader {
     }
 }
 
-/// All logs of `filter` from block `from` on, oldest first. Ranges that the endpoint refuses are halved.
-async fn logs_since(provider: &DynProvider, filter: &Filter, from: u64) -> Result<Vec<Log>, ChainError> {
-    let head = existing_block(provider, BlockNumberOrTag::Latest).await?.number;
+/// All logs of `filter` from block `from` to `until` (to the newest without it), oldest first. Ranges that the endpoint refuses are
+/// halved.
+pub(crate) async fn logs_between(
+    provider: &DynProvider,
+    filter: &Filter,
+    from: u64,
+    until: Option<u64>,
+) -> Result<Vec<Log>, ChainError> {
+    let head = match until {
+        Some(until) => until,
+        None => existing_block(provider, BlockNumberOrTag::Latest).await?.number,
+    };
     let mut logs = Vec::new();
     let (mut start, mut span) = (from, head.saturating_sub(from).saturating_add(1));
     while start <= head {
