@@ -15,6 +15,7 @@ use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::offline::{self, AnswerFile};
+use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
 
@@ -22,8 +23,8 @@ use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
 use crate::offline::OfflineError;
 use crate::shared::Shared;
-use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, Status};
-use crate::store::Evidence;
+use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, ReshareStatus, Status};
+use crate::store::{Evidence, StoreError};
 
 /// Query of a request, if it is one.
 type Asked = Result<Query<Range>, QueryRejection>;
@@ -47,6 +48,39 @@ pub struct Bulletin {
     pub received: Vec<Option<String>>,
     /// Where the ceremony stands, as this relayer sees it; null if it does not carry it now.
     pub standing: Option<CeremonyStatus>,
+}
+
+/// All messages of one attempt of a reshare.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReshareBulletin {
+    /// Key.
+    pub key_id: String,
+    /// Number of the committee that is being made.
+    pub committee_epoch: String,
+    /// Number of the attempt at it, from 0.
+    pub attempt: String,
+    /// In the order they came, proofs of equivocation included.
+    pub messages: Vec<ReshareMessage>,
+    /// Unix time (seconds) at which each of them came here; null where it was not noted. Nobody signs it.
+    pub received: Vec<Option<String>>,
+    /// Faults in it that this relayer keeps the evidence of. No Court takes it yet.
+    pub evidence: Vec<ReshareEvidenceLine>,
+    /// Where the reshare stands, as this relayer sees it; null if it is not under way now.
+    pub standing: Option<ReshareStatus>,
+}
+
+/// Evidence of a fault in a reshare.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReshareEvidenceLine {
+    /// Server at fault.
+    pub server_id: String,
+    /// The fault by its name in docs/protocol.md, for example `bad_reshare_dealing`.
+    pub kind: String,
+    /// What proves it, complete in itself.
+    #[schema(value_type = Object)]
+    pub body: serde_json::Value,
 }
 
 /// Whether the relayer does its work.
@@ -150,6 +184,7 @@ impl Range {
         metrics,
         status,
         ceremony,
+        reshare,
         evidence,
         evidence_file,
         hand_in,
@@ -183,6 +218,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(self::metrics))
         .route("/status", get(status))
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
+        .route("/v1/reshares/{keyId}/{committeeEpoch}/{attempt}", get(reshare))
         .route("/v1/evidence", get(evidence).post(hand_in))
         .route("/v1/evidence/{id}", get(evidence_file))
         .route("/v1/offline", post(offline_answer))
@@ -295,6 +331,64 @@ async fn ceremony(
     let (messages, times): (Vec<_>, Vec<Option<u64>>) = arrived.unwrap_or_default().into_iter().unzip();
     let received = times.into_iter().map(|time| time.map(|time| time.to_string())).collect();
     Ok(Json(Bulletin { key_id: key, attempt, messages, received, standing }))
+}
+
+/// All messages of one attempt of a reshare.
+#[utoipa::path(
+    get,
+    path = "/v1/reshares/{keyId}/{committeeEpoch}/{attempt}",
+    params(
+        ("keyId" = schema::U64, Path, description = "key id", example = "1"),
+        ("committeeEpoch" = schema::U32, Path, description = "number of the committee that is being made", example = "1"),
+        ("attempt" = schema::U16, Path, description = "number of the attempt, from 0", example = "0"),
+    ),
+    responses(
+        (status = 200, body = ReshareBulletin),
+        (status = 400, description = "not numbers", body = ProblemBody),
+        (status = 404, description = "nothing carried", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
+async fn reshare(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+) -> Result<Json<ReshareBulletin>, Problem> {
+    let id = path.ok().and_then(|Path((key, epoch, attempt))| {
+        Some(ReshareId { key_id: decimal(&key)?, committee_epoch: decimal(&epoch)?, attempt: decimal(&attempt)? })
+    });
+    let Some(id) = id else {
+        return Err(Problem::denied(
+            StatusCode::BAD_REQUEST,
+            "key id, committee epoch and attempt must be decimal numbers",
+            "write for example /v1/reshares/1/1/0",
+        ));
+    };
+    let status = shared.status();
+    let (key_id, attempt) = (id.key_id.to_string(), id.attempt.to_string());
+    let committee_epoch = id.committee_epoch.to_string();
+    let is_it =
+        |it: &&ReshareStatus| (&it.key_id, &it.committee_epoch, &it.attempt) == (&key_id, &committee_epoch, &attempt);
+    let standing = status.reshares.iter().find(is_it).cloned();
+    let draft = shared.store.last_draft(id).map_err(|error| broken(&error))?;
+    let arrived = draft.map(|draft| shared.store.reshare_messages(id, draft)).transpose();
+    let arrived = arrived.map_err(|error| broken(&error))?;
+    // While nobody has said anything, who is waited for is all there is to say.
+    if arrived.is_none() && standing.is_none() {
+        return Err(Problem::denied(
+            StatusCode::NOT_FOUND,
+            "this relayer has carried no message of that reshare",
+            "look up the attempt with stkr reshare show, or ask another relayer",
+        ));
+    }
+    let (messages, times): (Vec<_>, Vec<Option<u64>>) = arrived.unwrap_or_default().into_iter().unzip();
+    let received = times.into_iter().map(|time| time.map(|time| time.to_string())).collect();
+    let kept = shared.store.reshare_evidence(id).map_err(|error| broken(&error))?.into_iter();
+    let evidence = kept.map(|it| {
+        let body = serde_json::to_value(&it.file)?;
+        Ok(ReshareEvidenceLine { server_id: it.server_id.to_string(), kind: it.kind.to_owned(), body })
+    });
+    let evidence = evidence.collect::<Result<_, StoreError>>().map_err(|error| broken(&error))?;
+    Ok(Json(ReshareBulletin { key_id, committee_epoch, attempt, messages, received, evidence, standing }))
 }
 
 /// The number that `text` spells in the one way there is.

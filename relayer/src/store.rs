@@ -15,6 +15,8 @@ use stkr_protocol::ceremony::Context;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::messages::SignedMessage;
 
+pub mod reshares;
+
 /// Tables of this module; a migration.
 pub const TABLES: &str = "
 CREATE TABLE bulletin (
