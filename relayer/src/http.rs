@@ -682,10 +682,12 @@ mod tests {
     use stkr_node::http::{Limits, serve_plain};
     use stkr_node::shutdown::Shutdown;
 
-    use alloy::primitives::Address;
+    use alloy::primitives::{Address, B256};
     use stkr_core::ShareIndex;
     use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::reshare::evidence::{ReshareEvidence, ReshareMessagesProof};
+    use stkr_protocol::reshare::{self, ReshareKeysBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -786,6 +788,50 @@ mod tests {
         assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
         server.refuses("/v1/ceremonies/5/0", 404).await;
         server.refuses("/v1/ceremonies/6/1", 404).await;
+    }
+
+    #[tokio::test]
+    async fn a_reshare_shows_who_is_waited_for_what_was_said_and_the_evidence_that_no_court_takes() {
+        let server = start();
+        for path in ["x/1/0", "1/1", "1/4294967296/0", "1/1/70000", "01/1/0", "1/1/%FF"] {
+            let status = if path.matches('/').count() == 2 { 400 } else { 404 };
+            server.refuses(&format!("/v1/reshares/{path}"), status).await;
+        }
+        server.refuses("/v1/reshares/5/1/0", 404).await;
+        let reshare = ReshareStatus {
+            key_id: "5".to_owned(),
+            committee_epoch: "1".to_owned(),
+            attempt: "0".to_owned(),
+            stalled: true,
+            ..ReshareStatus::default()
+        };
+        let status = Status { reshares: vec![reshare], ..Status::default() };
+        server.shared.publish(status, Lists::default(), &Clock::default());
+        assert!(server.get("/metrics").await.1.contains("stkr_relayer_stalled_reshares 1"));
+        let (id, draft) = (ReshareId { key_id: 5, committee_epoch: 1, attempt: 0 }, B256::repeat_byte(1));
+        let signer = SignerKey::from_bytes(&[7; 32]).unwrap();
+        let say = |byte| {
+            let body = reshare::Body::Keys(ReshareKeysBody { public_keys: vec![byte; 33] });
+            ReshareMessage::sign(&DOMAIN, &signer, id, ShareIndex::new(2).unwrap(), body)
+        };
+        let (first, second) = (say(2), say(3));
+        for message in [&first, &second] {
+            server.shared.store.post_reshare(&DOMAIN, draft, message).unwrap();
+        }
+        let proof = reshare::evidence::Proof::ReshareEquivocation(ReshareMessagesProof { first, second });
+        let file = ReshareEvidence::new(&DOMAIN, proof);
+        assert!(server.shared.store.keep_reshare_evidence(id, 7, &file).unwrap());
+        let (code, body) = server.get("/v1/reshares/5/1/0").await;
+        let bulletin: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code, bulletin["messages"].as_array().map(Vec::len)), (200, Some(2)), "{body}");
+        assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
+        let kept = &bulletin["evidence"][0];
+        assert_eq!((&kept["serverId"], &kept["kind"]), (&"7".into(), &"reshare_equivocation".into()), "{body}");
+        ReshareEvidence::from_json(kept["body"].to_string().as_bytes()).unwrap().verify().unwrap();
+        server.refuses("/v1/reshares/5/1/1", 404).await;
+        server.refuses("/v1/reshares/5/2/0", 404).await;
+        server.database.lock().execute_batch("DROP TABLE reshare_bulletin").unwrap();
+        server.refuses("/v1/reshares/5/1/0", 503).await;
     }
 
     #[tokio::test]

@@ -168,9 +168,11 @@ impl Reshares {
         }
     }
 
-    /// Servers that hold a seat of the key beside its first committee: members of later ones and of the one in the making.
+    /// Servers that hold a seat of the key beside its first committee: members of later ones, unless their seats were freed, and of the
+    /// one in the making.
     pub fn seats(&self) -> impl Iterator<Item = u32> {
-        let later = self.later.values().flat_map(|made| made.live.committee.iter());
+        let freed = self.later.iter().rev().find(|(_, made)| made.past_seats_freed).map_or(0, |(epoch, _)| *epoch);
+        let later = self.later.range(freed..).flat_map(|(_, made)| made.live.committee.iter());
         let next = self.next.iter().flat_map(|next| next.draft.seats.iter());
         later.chain(next).copied().filter(|id| *id != 0)
     }

@@ -16,10 +16,14 @@ fn clock(head: u64, timestamp: u64) -> Clock {
     Clock { head, timestamp, finalized: head, evidence_window: 1_000 }
 }
 
+fn byte(id: u32) -> u8 {
+    u8::try_from(id).unwrap()
+}
+
 fn live(committee: &[u32]) -> LiveKey {
     LiveKey {
         committee: committee.to_vec(),
-        signers: committee.iter().map(|id| Address::with_last_byte(*id as u8)).collect(),
+        signers: committee.iter().map(|id| Address::with_last_byte(byte(*id))).collect(),
         points: Bytes::from(vec![7; (committee.len() + 1) * 128]),
         dealings_digest: B256::ZERO,
     }
@@ -31,7 +35,7 @@ fn with_consumer(consumer: Address) -> View {
     for id in FIRST.into_iter().chain([SPARE]) {
         let server = Server {
             operator: Address::ZERO,
-            signer: Address::with_last_byte(id as u8),
+            signer: Address::with_last_byte(byte(id)),
             tls_fingerprint: B256::ZERO,
             endpoint: "https://192.0.2.1:22".to_owned(),
             status: ServerStatus::Active,
@@ -54,7 +58,7 @@ fn view() -> View {
 
 fn lock_out(view: &mut View, server_id: u32) {
     let shown = Shown { reporter: Address::ZERO, transaction: B256::ZERO, block: 5 };
-    let (evidence, charged) = (B256::repeat_byte(server_id as u8), true);
+    let (evidence, charged) = (B256::repeat_byte(byte(server_id)), true);
     view.apply(5, Fact::FaultUpheld { fault: 1, server_id, key_id: KEY, committee_epoch: 0, evidence, shown, charged });
 }
 

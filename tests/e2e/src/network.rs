@@ -35,12 +35,12 @@ pub struct Options {
     pub block_ms: u64,
     /// Blocks between the finalized block and the head.
     pub finality: u64,
+    /// Seconds by which the chain's clock is behind at its start: it can be moved forward so far, and is not ahead of the servers' then.
+    pub behind: u64,
     /// Threshold servers, each of its own operator.
     pub servers: u32,
     /// Relayers, each with its own gas account.
     pub relayers: u32,
-    /// Seconds by which the chain's clock is behind this machine's: what it has named for later may be there at once.
-    pub behind: u64,
     /// Whether relayers ask for reshares of keys that have lost a member.
     pub reshares: bool,
 }
@@ -49,7 +49,7 @@ impl Options {
     /// Six servers, one relayer that asks for no reshares, a block a second, finality two blocks behind.
     pub fn new(dir: &Path) -> Self {
         let dir = dir.to_path_buf();
-        Self { dir, block_ms: 1000, finality: 2, servers: 6, relayers: 1, behind: 0, reshares: false }
+        Self { dir, block_ms: 1000, finality: 2, behind: 0, servers: 6, relayers: 1, reshares: false }
     }
 }
 
@@ -439,7 +439,7 @@ fn tail(log: &str) -> String {
 
 /// An anvil with Stkr's contracts, and who deployed them.
 async fn start_chain(options: &Options, dir: &Path, deployment_file: &Path) -> Result<(Anvil, PrivateKeySigner)> {
-    let anvil = Anvil::start(dir, options.block_ms, options.finality, options.behind).await?;
+    let anvil = Anvil::start(dir, (options.block_ms, options.behind), options.finality).await?;
     let governor = PrivateKeySigner::random();
     anvil::fund(&anvil.provider()?, governor.address(), parse_ether("1000")?).await?;
     deploy(&anvil.url, &governor, deployment_file)?;
