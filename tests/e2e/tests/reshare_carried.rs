@@ -155,7 +155,7 @@ async fn a_silent_members_seat_moves_to_a_spare_through_kills_and_the_same_key_s
     let mut shown = Command::new(binary("stkr")?);
     shown.args(["--json", "--rpc", &world.network.anvil.url, "--deployment"]).arg(&world.network.deployment_file);
     let shown: Value = serde_json::from_str(&output(shown.args(["reshare", "show", &world.key.to_string()]))?)?;
-    assert_eq!((&shown["committeeEpoch"], &shown["state"]), (&Value::from(1), &Value::from("None")), "{shown}");
+    assert_eq!((&shown["committeeEpoch"], &shown["state"]), (&Value::from(1), &Value::from("none")), "{shown}");
     assert_eq!(made.keyId, U256::from(world.key));
     Ok(())
 }
