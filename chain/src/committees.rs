@@ -181,6 +181,14 @@ impl ChainReader {
         Ok(KeyCommittees { block: *block, window, key, terms, drawn })
     }
 
+    /// The committee of a key that was never reshared, as at the newest block.
+    ///
+    /// # Errors
+    /// [`ChainError::Nonsense`]; never for a [`LiveKey`] that was checked.
+    pub fn first_committee(&self, live: &LiveKey) -> Result<Committee, ChainError> {
+        committee_of(self.domain(), 0, live.clone())
+    }
+
     /// Seconds: the registry's ceremony window at a finalised block, or the shortest one that governance has scheduled a call to
     /// set and can still make, as any endpoint shows.
     ///
@@ -392,4 +400,54 @@ fn committee_of(domain: ProtocolDomain, epoch: u32, live: LiveKey) -> Result<Com
 
 fn no_event(key_id: u64, committee_epoch: u32) -> ChainError {
     ChainError::NotFound(format!("no event names committee epoch {committee_epoch} of key {key_id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+
+    use super::*;
+    use crate::reader::Trust;
+    use crate::testing::deployment;
+
+    fn scheduled(target: Address, at: u64, data: Vec<u8>) -> Log {
+        let event = OperationScheduled {
+            operationId: B256::ZERO,
+            nonce: 1,
+            schedule: alloy::primitives::Uint::from(at),
+            caller: Address::ZERO,
+            target,
+            data: data.into(),
+        };
+        let inner = alloy::primitives::Log { address: Address::ZERO, data: event.encode_log_data() };
+        Log { inner, ..Log::default() }
+    }
+
+    #[test]
+    fn a_shorter_window_counts_from_when_it_is_scheduled_until_it_can_be_set_no_more() {
+        let registry = deployment().key_registry;
+        let call = KeyRegistry::setCeremonyWindowCall { window: alloy::primitives::Uint::from(600_u64) }.abi_encode();
+        let shown = |log: Log, time| scheduled_window(&log, registry, time);
+        let at = 10_000;
+        assert_eq!(shown(scheduled(registry, at, call.clone()), at - 5_000), Some(600));
+        assert_eq!(shown(scheduled(registry, at, call.clone()), at + EXPIRATION), Some(600));
+        assert_eq!(shown(scheduled(registry, at, call.clone()), at + EXPIRATION + 1), None);
+        assert_eq!(shown(scheduled(Address::repeat_byte(9), at, call.clone()), at), None, "of another contract");
+        assert_eq!(shown(scheduled(registry, at, call[..4].to_vec()), at), None, "no such call");
+        assert_eq!(shown(Log::default(), at), None);
+    }
+
+    #[tokio::test]
+    async fn what_endpoints_do_not_agree_about_is_not_believed() {
+        let mut endpoints = Vec::new();
+        for url in ["http://127.0.0.1:1", "http://127.0.0.1:2"] {
+            endpoints.push(Endpoint::connect(&url.parse().unwrap()).await.unwrap());
+        }
+        let reader = ChainReader::new(deployment(), endpoints, Trust::TwoEndpoints).unwrap();
+        let same = |answers: [u16; 2]| reader.same("which attempt".to_owned(), answers.into_iter());
+        assert_eq!(same([3, 3]).unwrap(), 3);
+        let error = same([3, 4]).unwrap_err();
+        assert!(matches!(&error, ChainError::EndpointsDisagree { .. }), "{error}");
+        assert!(error.to_string().contains("which attempt"), "{error}");
+    }
 }

@@ -290,7 +290,7 @@ impl Machine {
                 deadline: it.deadline.to_string(),
                 confirmed_in: it.block,
                 signed: own.map(|message| message.round().name()).collect(),
-                has_share: shares.iter().any(|share| share.attempt == it.attempt),
+                has_share: shares.iter().any(|share| share.origin.attempt == it.attempt),
                 committee: it.members.iter().map(|member| member.server_id).collect(),
             });
         }
