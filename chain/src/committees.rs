@@ -437,13 +437,12 @@ mod tests {
         assert_eq!(shown(Log::default(), at), None);
     }
 
-    #[test]
-    fn what_endpoints_do_not_agree_about_is_not_believed() {
-        let endpoint = |name: &str| {
-            let provider = alloy::providers::ProviderBuilder::new().connect_http("http://127.0.0.1:1".parse().unwrap());
-            Endpoint::new(name, alloy::providers::Provider::erased(provider))
-        };
-        let endpoints = vec![endpoint("one"), endpoint("two")];
+    #[tokio::test]
+    async fn what_endpoints_do_not_agree_about_is_not_believed() {
+        let mut endpoints = Vec::new();
+        for url in ["http://127.0.0.1:1", "http://127.0.0.1:2"] {
+            endpoints.push(Endpoint::connect(&url.parse().unwrap()).await.unwrap());
+        }
         let reader = ChainReader::new(deployment(), endpoints, Trust::TwoEndpoints).unwrap();
         let same = |answers: [u16; 2]| reader.same("which attempt".to_owned(), answers.into_iter());
         assert_eq!(same([3, 3]).unwrap(), 3);

@@ -16,7 +16,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry},
+    bindings::{KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block, same_endpoint},
     errors::ChainError,
@@ -428,6 +428,23 @@ impl ChainReader {
             })
             .await?;
         key_info(key_id, &key)
+    }
+
+    /// Merkle root of the share leaves of a committee of the key, at the newest block; zero where there is no such committee, or its
+    /// leaves are forgotten.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
+    pub async fn leaves_root(&self, key_id: u64, committee_epoch: u32) -> Result<B256, ChainError> {
+        if committee_epoch == 0 {
+            return Ok(self.key(key_id).await?.commitment);
+        }
+        let resharing = self.deployment.resharing();
+        let record =
+            self.latest(format!("reading committee {committee_epoch} of key {key_id}"), |provider| async move {
+                Resharing::new(resharing, provider).committee(U256::from(key_id), committee_epoch).call().await
+            });
+        Ok(record.await?.leavesRoot)
     }
 
     /// Whether the chain ordered signing `signing_root` with the key, at the newest block. For accusations only: an order counts for

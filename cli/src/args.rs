@@ -743,10 +743,13 @@ pub(crate) enum PositionCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReshareCommand {
-    /// Who serves a key, and the reshare under way
+    /// Who serves a key, and the reshare under way: who is waited for, in which round, since when, and what to check
     Show {
         /// Key id
         key: u64,
+        /// A relayer that carries the reshare: who said what, and when. Messages that it makes up are not believed
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Option<Url>,
     },
     /// Ask for a reshare: a member is lost, or the shares are due for a refresh
     Request {

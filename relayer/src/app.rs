@@ -34,7 +34,7 @@ use crate::store::{self, Store};
 pub const SCHEMA: Schema = Schema {
     name: "relayer database",
     application_id: 0x5352_6c79, // "SRly"
-    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS],
+    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS, store::reshares::TABLES],
 };
 
 const WEI_PER_GWEI: u128 = 1_000_000_000;
@@ -86,7 +86,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let address = listener.local_addr()?;
     tracing::info!(address = %address, chain_id = deployment.chain_id, signer = %intents.sender(), "stkr-relayer starts");
     let identity = Identity::generate("stkr-relayer")?;
-    let policy = config.challenges.policy();
+    let (policy, reshares) = (config.challenges.policy(), config.reshares.policy());
     let parts = Parts {
         deployment,
         endpoints,
@@ -97,6 +97,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         pause,
         evidence_window,
         policy,
+        reshares,
         shared: shared.clone(),
     };
     let router = http::router(shared.clone());
@@ -137,6 +138,12 @@ fn superseded() -> Superseded {
         ("challenge_silent", &["AlreadyChallenged"]),
         ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
         ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
+        ("request_reshare", &["WrongReshareState", "WrongCommitment", "WrongKeyState"]),
+        ("draw_reshare", &["WrongReshareState", "WrongCommitment"]),
+        ("restart_reshare", &["WrongReshareState", "NotExpired", "WrongCommitment"]),
+        ("finalise_reshare", &["WrongReshareState", "WrongCommitment"]),
+        ("cancel_reshare", &["WrongReshareState"]),
+        ("free_past_seats", &["SeatsAlreadyFreed"]),
     ]);
     Arc::new(move |key: &str, error: &ContractError| {
         let step = key.split('/').next().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::challenges::Policy;
+use crate::reshares;
 use serde::{Deserialize, Serialize};
 use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases};
 
@@ -19,6 +20,8 @@ pub struct RelayerConfig {
     pub gas: GasConfig,
     /// Challenges to servers.
     pub challenges: ChallengesConfig,
+    /// Reshares of keys.
+    pub reshares: ResharesConfig,
     /// Files.
     pub storage: StorageConfig,
     /// The HTTP port.
@@ -80,6 +83,28 @@ impl ChallengesConfig {
     }
 }
 
+/// `[reshares]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResharesConfig {
+    /// Whether a reshare is asked for when a member of a key's committee is lost.
+    pub request: bool,
+}
+
+impl Default for ResharesConfig {
+    fn default() -> Self {
+        Self { request: true }
+    }
+}
+
+impl ResharesConfig {
+    /// The same for the plan.
+    #[must_use]
+    pub const fn policy(&self) -> reshares::Policy {
+        reshares::Policy { request: self.request }
+    }
+}
+
 /// `[storage]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -118,6 +143,10 @@ impl ProgramConfig for RelayerConfig {
                 "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed, or whose\nacknowledgement is all that a ceremony lacks. Each challenge costs gas and a fee, which comes back with a tenth of\nthe penalty if nobody answers for a day.",
             ),
             Doc::new("challenges.silent_blocks", "Blocks after the order, or the beginning of the ceremony, from which such a server counts as silent."),
+            Doc::new(
+                "reshares.request",
+                "Ask for a reshare of a key when a member of its newest committee is locked out, suspended, leaving or voted silent.\nWhat others asked for is drawn, carried, finalised and restarted either way.",
+            ),
             Doc::new(
                 "storage.database",
                 "SQLite file: event log, ceremony messages, evidence, transactions under way.",

@@ -97,10 +97,10 @@ impl Desk {
         let key = verified.key_id;
         match verified.accused {
             Accused::Holder { server_id, root, .. } => {
-                let known = self.reader.key(key).await.map_err(nothing_there)?;
-                if verified.committee_epoch != 0 || known.commitment != root {
+                let epoch = verified.committee_epoch;
+                if self.reader.leaves_root(key, epoch).await.map_err(nothing_there)? != root {
                     return Err(DeskError::Chain(format!(
-                        "its seat is none of key {key}, or those seats are free again"
+                        "its seat is none of key {key} in committee {epoch}, or those seats are free again"
                     )));
                 }
                 Ok(server_id)

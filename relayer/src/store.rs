@@ -15,6 +15,8 @@ use stkr_protocol::ceremony::Context;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::messages::SignedMessage;
 
+pub mod reshares;
+
 /// Tables of this module; a migration.
 pub const TABLES: &str = "
 CREATE TABLE bulletin (
@@ -322,7 +324,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("relayer.sqlite");
-        let without = SCHEMA.migrations.len() - 1;
+        let without = SCHEMA.migrations.len() - 2;
         let before = Schema { migrations: &SCHEMA.migrations[..without], ..SCHEMA };
         let database = Database::open(&file, &before).unwrap();
         let (digest, text) = (say(1).digest(&DOMAIN), serde_json::to_string(&say(1)).unwrap());

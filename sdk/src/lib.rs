@@ -76,7 +76,7 @@ pub use offline::{fetch_offline_request, offline_due, submit_offline_answer};
 pub use pools::Pools;
 pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
-pub use reshares::{NextCommittee, ReshareInfo, Reshares};
+pub use reshares::{CarriedReshare, NextCommittee, ReshareInfo, ReshareRound, Reshares, WaitedPart};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
     Deployment, DutyAssignment, Endpoint, PoolInfo, bindings,

@@ -35,6 +35,7 @@ mod board;
 pub mod evidence;
 mod messages;
 mod participant;
+mod progress;
 mod transcript;
 
 #[cfg(test)]
@@ -55,6 +56,7 @@ use utoipa::ToSchema;
 pub use board::{Board, Rejected};
 pub use messages::{Body, ReshareDealingBody, ReshareId, ReshareKeysBody, ReshareMessage, Round, Sender};
 pub use participant::{Hands, Participant, Step, StepError, Stored};
+pub use progress::{Arrivals, RoundProgress, progress};
 pub use transcript::{Transcript, TranscriptError};
 
 pub use crate::posted::{Accepted, Equivocation};
