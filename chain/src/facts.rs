@@ -30,6 +30,8 @@ use crate::{
     types::{KeyKind, KeyState, UnknownVariant},
 };
 
+pub mod change;
+
 /// `KeyRegistry._keys` (`forge inspect KeyRegistry storage-layout`; a test compares what is read with what the contract answers).
 const KEYS_SLOT: u64 = 8;
 /// `ServerRegistry._servers`.
@@ -76,6 +78,46 @@ pub enum FactsError {
         block: u64,
         /// Key.
         key_id: u64,
+    },
+    /// Not Live, or no withdrawal key.
+    #[error(
+        "in block {block} key {key_id} is a {kind} key and {state}; only a Live withdrawal key changes credentials"
+    )]
+    NoWithdrawalKey {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: KeyState,
+        /// What it is for.
+        kind: KeyKind,
+    },
+    /// Nobody ordered it.
+    #[error("in block {block} key {key_id} was not ordered to sign {root}")]
+    NotOrdered {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Signing root of the change.
+        root: B256,
+    },
+    /// Of no pool.
+    #[error("in block {block} no pool of this deployment uses key {key_id}")]
+    NoPool {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+    },
+    /// Other members or share keys than the chain committed to.
+    #[error("the committee in the file is not that of key {key_id}: {reason}; fetch the file again")]
+    WrongLeaves {
+        /// Key.
+        key_id: u64,
+        /// In words.
+        reason: String,
     },
     /// A contract newer than this program.
     #[error("the contract says something that this program does not know: {0}")]
@@ -131,7 +173,7 @@ impl CeremonyFacts {
     /// # Errors
     /// [`FactsError`].
     pub fn verify(&self, deployment: &Deployment, key_id: u64) -> Result<ProvenCeremony, FactsError> {
-        let (block, state_root) = self.block()?;
+        let (block, state_root) = block_of(&self.header)?;
         let keys = Storage::of("the KeyRegistry", state_root, deployment.key_registry, &self.key_registry)?;
         let [first, second] = key_slots(key_id);
         let (packed, commitment) = (keys.word(first)?, keys.word(second)?);
@@ -156,26 +198,26 @@ impl CeremonyFacts {
         let context = Context::new(deployment.protocol_domain(), key_id, key.attempt, threshold, members)?;
         Ok(ProvenCeremony { block, key, context })
     }
+}
 
-    /// The block and its state root. Fields are found by their position, as the contracts do it: a fork that adds some at the end
-    /// changes nothing.
-    fn block(&self) -> Result<(ProvenBlock, B256), FactsError> {
-        let mut rest = self.header.as_ref();
-        let list = RlpHeader::decode_bytes(&mut rest, true).map_err(|_| FactsError::BadHeader)?;
-        if !rest.is_empty() {
-            return Err(FactsError::BadHeader);
-        }
-        let mut fields = Vec::new();
-        let mut left = list;
-        while !left.is_empty() {
-            fields.push(RlpHeader::decode_bytes(&mut left, false).map_err(|_| FactsError::BadHeader)?);
-        }
-        let field = |position: usize| fields.get(position).copied().ok_or(FactsError::BadHeader);
-        let number = |position| field(position).and_then(|bytes| small(bytes).ok_or(FactsError::BadHeader));
-        let state_root = B256::try_from(field(STATE_ROOT)?).map_err(|_| FactsError::BadHeader)?;
-        let (number, timestamp) = (number(NUMBER)?, number(TIMESTAMP)?);
-        Ok((ProvenBlock { number, hash: keccak256(&self.header), timestamp }, state_root))
+/// The block and its state root. Fields are found by their position, as the contracts do it: a fork that adds some at the end
+/// changes nothing.
+fn block_of(header: &Bytes) -> Result<(ProvenBlock, B256), FactsError> {
+    let mut rest = header.as_ref();
+    let list = RlpHeader::decode_bytes(&mut rest, true).map_err(|_| FactsError::BadHeader)?;
+    if !rest.is_empty() {
+        return Err(FactsError::BadHeader);
     }
+    let mut fields = Vec::new();
+    let mut left = list;
+    while !left.is_empty() {
+        fields.push(RlpHeader::decode_bytes(&mut left, false).map_err(|_| FactsError::BadHeader)?);
+    }
+    let field = |position: usize| fields.get(position).copied().ok_or(FactsError::BadHeader);
+    let number = |position| field(position).and_then(|bytes| small(bytes).ok_or(FactsError::BadHeader));
+    let state_root = B256::try_from(field(STATE_ROOT)?).map_err(|_| FactsError::BadHeader)?;
+    let (number, timestamp) = (number(NUMBER)?, number(TIMESTAMP)?);
+    Ok((ProvenBlock { number, hash: keccak256(header), timestamp }, state_root))
 }
 
 fn small(bytes: &[u8]) -> Option<u64> {

@@ -34,7 +34,7 @@ use crate::store::{self, Store};
 pub const SCHEMA: Schema = Schema {
     name: "relayer database",
     application_id: 0x5352_6c79, // "SRly"
-    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS],
+    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS, store::OFFLINE_PARTIALS],
 };
 
 const WEI_PER_GWEI: u128 = 1_000_000_000;
@@ -97,6 +97,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         pause,
         evidence_window,
         policy,
+        beacon_nodes: config.beacon.urls.clone().into(),
         shared: shared.clone(),
     };
     let router = http::router(shared.clone());

@@ -25,6 +25,7 @@ pub mod app;
 pub mod assignments;
 pub mod ceremony;
 pub mod chain;
+pub mod change;
 pub mod config;
 pub mod conflicts;
 pub mod dealt;

@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256};
 use stkr_chain::types::KeyState;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
-use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
+use stkr_duties::DepositMessage;
 use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
@@ -30,8 +30,9 @@ pub struct Facts {
     pub group_key: PublicKey,
     /// This server's seat: index and share key of its leaf; `None` if it is not in the committee.
     pub seat: Option<(ShareIndex, PublicKey)>,
-    /// The pool's vault, derived here from the pool id.
-    pub vault: Address,
+    /// The pool's withdrawal credentials: 0x01 to the vault derived here from the pool id, or those of the withdrawal key that the
+    /// pool was opened with, as all endpoints say at their finalized block.
+    pub credentials: B256,
     /// Pinned genesis fork version.
     pub genesis_fork_version: [u8; 4],
     /// Whether every endpoint says, at its finalized block, that the root was ordered.
@@ -65,7 +66,7 @@ pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, Pub
     }
     let expected = DepositMessage {
         pubkey: facts.group_key.to_compressed(),
-        withdrawal_credentials: eth1_withdrawal_credentials(facts.vault),
+        withdrawal_credentials: facts.credentials,
         amount_gwei: PREDEPOSIT_GWEI,
     };
     compare(request, &expected, facts.genesis_fork_version)?;
@@ -226,6 +227,7 @@ mod tests {
     use super::*;
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
+    use stkr_duties::eth1_withdrawal_credentials;
 
     const FORK: [u8; 4] = *b"Stkr";
 
@@ -238,7 +240,7 @@ mod tests {
             micropools: Address::repeat_byte(5),
             group_key: dealt.keys.group_key(),
             seat: Some((index, *dealt.keys.share_key(index).unwrap())),
-            vault: Address::repeat_byte(6),
+            credentials: eth1_withdrawal_credentials(Address::repeat_byte(6)),
             genesis_fork_version: FORK,
             ordered: true,
         }
@@ -247,7 +249,7 @@ mod tests {
     fn message(facts: &Facts) -> DepositMessage {
         DepositMessage {
             pubkey: facts.group_key.to_compressed(),
-            withdrawal_credentials: eth1_withdrawal_credentials(facts.vault),
+            withdrawal_credentials: facts.credentials,
             amount_gwei: PREDEPOSIT_GWEI,
         }
     }
@@ -279,7 +281,7 @@ mod tests {
         let facts = facts();
         for credentials in [
             eth1_withdrawal_credentials(Address::repeat_byte(7)),
-            stkr_duties::compounding_withdrawal_credentials(facts.vault),
+            stkr_duties::compounding_withdrawal_credentials(Address::repeat_byte(6)),
             B256::ZERO,
         ] {
             let foreign = DepositMessage { withdrawal_credentials: credentials, ..message(&facts) };

@@ -499,8 +499,9 @@ contract GasTest is WithdrawalKeyFixture, Snapshots {
         wkeys.giveUp(given);
         _snap(group, "giveUp");
         (uint256 id, ThresholdKeys.KeySet memory v, ThresholdKeys.KeySet memory w) = _predepositedBls();
+        uint256 used = wkeys.keyOfPool(id);
         vm.prank(provider);
-        wkeys.withdrawKeyBond(wkeys.keyOfPool(id));
+        wkeys.withdrawKeyBond(used);
         _snap(group, "withdrawKeyBond");
         bytes memory signature = _changeSignature(id, INDEX, w);
         _orderChange(id, INDEX, w);
