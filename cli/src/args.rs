@@ -378,7 +378,7 @@ pub(crate) enum OfflineCommand {
     },
     /// Hand in what an offline server answered
     Submit {
-        /// The file that `stkr-server offline answer` wrote
+        /// The file that `stkr-server offline answer` wrote; `-` for what a scanner of its QR code types
         file: PathBuf,
         /// A relayer that carries the ceremony
         #[arg(long, value_name = "URL", value_parser = relayer_url)]

@@ -3,19 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, B256};
-use eyre::WrapErr as _;
 use serde::Serialize;
 use stkr_chain::facts::ProvenBlock;
 use stkr_chain::facts::change::{ChangeFacts, ProvenChanges};
 use stkr_core::ShareIndex;
 use stkr_node::exit::Failure;
-use stkr_node::secrets;
 use stkr_protocol::offline::{
     AboutChange, ChangeAnswerFile, ChangeFile, ChangePartial, Mark, ToChange, VERSION, from_json,
 };
 use stkr_protocol::sign::{Change, ChangeRequest};
 
-use super::{AnswerArgs, Machine, compare_block, consent, date, refused, say};
+use super::{AnswerArgs, Machine, compare_block, consent, date, hand_out, refused, say};
 use crate::change::{self, Facts};
 use crate::serving::Seat;
 use crate::signing;
@@ -61,7 +59,7 @@ pub(super) fn answer(machine: &Machine, args: &AnswerArgs, text: &[u8], at_termi
     compare_block(&plan.proven.block, args.block, at_terminal)?;
     consent(args.yes, at_terminal)?;
     let file = machine.sign_changes(&plan)?;
-    secrets::write_new(&args.out, serde_json::to_string_pretty(&file)?.as_bytes()).wrap_err("write the answer")?;
+    hand_out(args, &file)?;
     Ok(plan.changed(Some(args.out.clone())))
 }
 
