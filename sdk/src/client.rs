@@ -1,6 +1,10 @@
 //! The client: a provider, a deployment, and a room per contract.
 
-use alloy::{primitives::Address, providers::Provider, sol_types::SolCall};
+use alloy::{
+    primitives::Address,
+    providers::{DynProvider, Provider},
+    sol_types::SolCall,
+};
 use stkr_chain::{
     Deployment, Endpoint,
     bindings::{
@@ -21,8 +25,14 @@ use crate::{
     reshares::Reshares,
     servers::Servers,
     watch::{Cursor, Start, Watch},
+    withdrawals::WithdrawalKeys,
     write::Write,
 };
+
+/// The root alone: what only reads needs neither fillers nor wallet.
+fn erased<P: Provider>(provider: &P) -> DynProvider {
+    provider.root().clone().erased()
+}
 
 /// Stkr on one chain, over any alloy provider.
 ///
@@ -53,8 +63,7 @@ impl<P: Provider> Stkr<P> {
     /// # Errors
     /// [`StkrError::WrongChain`], [`StkrError::NoContract`], [`StkrError::Deployment`].
     pub async fn connect(provider: P, deployment: Deployment) -> Result<Self, StkrError> {
-        // The root has neither fillers nor wallet, and nothing here needs them.
-        let endpoint = Endpoint::new("of this client", provider.root().clone().erased());
+        let endpoint = Endpoint::new("of this client", erased(&provider));
         deployment.check_chain(&endpoint).await?;
         Ok(Self { provider, deployment })
     }
@@ -99,6 +108,11 @@ impl<P: Provider> Stkr<P> {
         Faults(self)
     }
 
+    /// Withdrawal keys of pools with 0x00 credentials.
+    pub fn withdrawal_keys(&self) -> WithdrawalKeys<'_, P> {
+        WithdrawalKeys(self)
+    }
+
     /// Challenges: servers asked on the chain for what it ordered.
     pub fn challenges(&self) -> Challenges<'_, P> {
         Challenges(self)
@@ -123,6 +137,11 @@ impl<P: Provider> Stkr<P> {
     /// [`StkrError::Rpc`].
     pub async fn head(&self) -> Result<Cursor, StkrError> {
         crate::watch::head(&self.provider, self.deployment.deployed_block).await
+    }
+
+    /// The endpoint alone, for what only reads.
+    pub(crate) fn endpoint(&self) -> DynProvider {
+        erased(&self.provider)
     }
 
     /// The provider underneath.
@@ -178,7 +197,7 @@ impl<P: Provider> Stkr<P> {
 }
 
 /// Name and address of every contract of a deployment that must have code.
-pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 9] {
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 10] {
     [
         ("AccessManager", deployment.access_manager),
         ("ServerRegistry", deployment.server_registry),
@@ -188,6 +207,7 @@ pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 9]
         ("Court", deployment.court),
         ("Acknowledgements", deployment.acknowledgements()),
         ("Micropools", deployment.micropools),
+        ("WithdrawalKeys", deployment.withdrawal_keys()),
         ("deposit contract", deployment.deposit_contract),
     ]
 }

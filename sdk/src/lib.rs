@@ -60,6 +60,7 @@ mod scan;
 mod servers;
 mod verify;
 mod watch;
+mod withdrawals;
 mod write;
 
 pub use acknowledgements::{AcknowledgementQuestion, AskedAcknowledgement};
@@ -67,7 +68,7 @@ use alloy::primitives::U256;
 pub use ceremonies::{Ceremonies, CeremonyInfo, CeremonyRound, Moment, Seat, Standing, Waited};
 pub use challenges::{Asks, ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
-pub use contract::ContractError;
+pub use contract::{ContractError, moment};
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
@@ -86,6 +87,7 @@ pub use stkr_chain::{
 pub use stkr_core::{PublicKey, Signature};
 pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
 pub use watch::{Block, Cursor, Start, Update, Watch};
+pub use withdrawals::{ChangeInfo, WithdrawalKeyInfo, WithdrawalKeys};
 pub use write::{DryRun, Sent, Write};
 
 /// Wei as a decimal string: JSON numbers lose digits beyond 2^53.
