@@ -11,6 +11,7 @@
 //! | [`committees`] | the committees of a key and the reshare that is drawn, all at one finalised block |
 //! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
 //! | [`facts`] | a ceremony proven against a block's hash, for a machine without network |
+//! | [`unanswered`] | evidence of silence, from the Court's storage |
 //! | [`header`] | the RLP header that proves a committee's seed |
 //! | [`store`], [`log`] | all events of our contracts in SQLite, across reorgs and restarts |
 //! | [`court`], [`acknowledgements`] | evidence and challenges as calls of the Court |
@@ -33,6 +34,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod types;
+pub mod unanswered;
 
 pub use committees::{CommitteeTerm, DrawnReshare, KeyCommittees};
 pub use deployment::Deployment;

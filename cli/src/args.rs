@@ -492,6 +492,14 @@ pub(crate) enum ChallengeCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Write evidence that nobody answered in time, from the Court's storage: before it is proven, which closes the challenge
+    Evidence {
+        #[command(flatten)]
+        of: OfAnyChallenge,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Fees that an account can withdraw
     Fees {
         /// The operator or challenger

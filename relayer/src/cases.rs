@@ -178,7 +178,8 @@ const fn attempt(proof: &Proof) -> Option<u16> {
         | Proof::GarbagePartial(_)
         | Proof::ConflictingDuties(_)
         | Proof::UnauthorisedSignature(_)
-        | Proof::ProviderEquivocation(_) => None,
+        | Proof::ProviderEquivocation(_)
+        | Proof::UnansweredChallenge(_) => None,
     }
 }
 
@@ -196,6 +197,8 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
             let key = view.keys.get(&case.verified.key_id);
             return key.is_some_and(|key| (key.threshold, key.members) == (threshold, members));
         }
+        // Challenges have steps of their own.
+        Accused::Silent { .. } => return false,
         Accused::Holder { .. } => {}
     }
     match view.keys.get(&case.verified.key_id).map(|key| &key.phase) {

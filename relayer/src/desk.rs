@@ -121,6 +121,11 @@ impl Desk {
                     ))),
                 }
             }
+            // It pays whoever asked, and takes no commitment: there is nothing that somebody else could lose by sending it.
+            Accused::Silent { .. } => Err(DeskError::Chain(
+                "silence is proven in one transaction by anybody who has the file (`stkr evidence submit`); this relayer sends that for the challenges that it made itself"
+                    .to_owned(),
+            )),
         }
     }
 
@@ -148,7 +153,8 @@ const fn claimed(proof: &Proof) -> Option<u32> {
         Proof::ProviderEquivocation(_)
         | Proof::CeremonyEquivocation(_)
         | Proof::BadDealing(_)
-        | Proof::MalformedDealing(_) => None,
+        | Proof::MalformedDealing(_)
+        | Proof::UnansweredChallenge(_) => None,
     }
 }
 

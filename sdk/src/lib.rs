@@ -67,7 +67,7 @@ use alloy::primitives::U256;
 pub use ceremonies::{Ceremonies, CeremonyInfo, CeremonyRound, Moment, Seat, Standing, Waited};
 pub use challenges::{Asks, ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
-pub use contract::ContractError;
+pub use contract::{ContractError, moment};
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
