@@ -633,6 +633,58 @@ mod tests {
     }
 
     #[test]
+    fn the_page_says_of_a_reshare_who_gets_the_key_until_when_and_who_holds_it_up() {
+        let waited = Waited {
+            server_id: "4".to_owned(),
+            member: "2".to_owned(),
+            why: "<b>refuses</b>".to_owned(),
+            check: "is stkr-server running".to_owned(),
+            ..Waited::default()
+        };
+        let waits = RoundStatus {
+            round: "reshare_dealing".to_owned(),
+            since: Some("1772366399".to_owned()),
+            came: "2".to_owned(),
+            waiting_for: vec![waited],
+            ..RoundStatus::default()
+        };
+        let drawn = ReshareStatus {
+            key_id: "9".to_owned(),
+            committee_epoch: "1".to_owned(),
+            attempt: "0".to_owned(),
+            state: "waiting".to_owned(),
+            threshold: "3".to_owned(),
+            seats: ["4", "2", "7", "1"].map(str::to_owned).to_vec(),
+            dealers: ["4", "2", "6"].map(str::to_owned).to_vec(),
+            deadline: Some("1772366400".to_owned()),
+            handover: Some("1772367552".to_owned()),
+            stalled: true,
+            rounds: vec![waits],
+            ..ReshareStatus::default()
+        };
+        let requested = ReshareStatus {
+            state: "requested".to_owned(),
+            threshold: "2".to_owned(),
+            seats: ["4", "0"].map(str::to_owned).to_vec(),
+            seed_block: Some("20".to_owned()),
+            ..ReshareStatus::default()
+        };
+        let html = page(&Status { reshares: vec![drawn, requested], ..Status::default() });
+        for line in [
+            "Reshare of key 9 to committee 1, attempt 0: stalled",
+            "<li>new committee: server 4, server 2, server 7, server 1 (3 sign)</li>",
+            "<li>dealers: servers 4, 2, 6</li>",
+            "<li>it can be finalised until 2026-03-01 12:00:00 UTC; then the new committee signs from 2026-03-01 12:19:12 UTC</li>",
+            "<li>reshare dealing: server 4 (member 2, since 2026-03-01 11:59:59 UTC): &lt;b&gt;refuses&lt;/b&gt;. \
+             Its operator should check: is stkr-server running.</li>",
+            "<li>new committee: server 4, to be drawn (2 sign)</li>",
+            "<li>it waits for its seed, block 20</li>",
+        ] {
+            assert!(html.contains(line), "{line} is missing in {html}");
+        }
+    }
+
+    #[test]
     fn evidence_links_to_its_file_its_key_its_ceremony_and_the_transaction_that_proved_it() {
         let hash = format!("0x{}", "ab".repeat(32));
         let mut evidence = EvidenceLine {
