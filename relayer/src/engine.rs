@@ -1020,13 +1020,24 @@ impl Engine {
         }
     }
 
-    /// Changes of credentials that wait for their signature, with the members without network that have not signed them.
+    /// Changes of credentials that wait for a signature, with the members without network that have not signed them. First those that a
+    /// member is challenged to sign, which may be shown long since.
     fn waiting_changes(&self, clock: &Clock) -> Vec<WaitingChange> {
         let view = &self.picture.view;
         let planned = plan(view, clock).into_iter().filter_map(|action| match action {
             Action::CollectChange { pool_id, key_id, validator_index, .. } => Some((pool_id, key_id, validator_index)),
             _ => None,
         });
+        let challenged = view.challenges.keys().filter_map(|(key_id, _, root)| {
+            let (pool_id, index) = view.change_of_key(*key_id, *root)?;
+            Some((pool_id, *key_id, index))
+        });
+        let mut asked: Vec<(u64, u64, u64)> = Vec::new();
+        for it in challenged.chain(planned) {
+            if !asked.contains(&it) {
+                asked.push(it);
+            }
+        }
         let waiting = |(pool_id, key_id, index): (u64, u64, u64)| {
             let KeyPhase::Live(live) = &view.keys.get(&key_id)?.phase else { return None };
             let change = self.change(pool_id, index, live).ok()?;
@@ -1037,7 +1048,7 @@ impl Engine {
             let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
             Some(WaitingChange { key_id, change, waiting_for: missing.map(|(_, id)| *id).collect() })
         };
-        planned.filter_map(waiting).collect()
+        asked.into_iter().filter_map(waiting).collect()
     }
 
     fn lists(&mut self, clock: &Clock) -> Lists {

@@ -376,6 +376,7 @@ pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc
         let mut wait = pause;
         loop {
             let mut collector = job.collector();
+            take_files(&mut collector, &job, &store);
             collector.round().await;
             keep_evidence(&collector, &job, &store);
             let given = collector.collection().answers().find(|(index, _)| *index == of);

@@ -201,7 +201,8 @@ mod tests {
             (at.key_registry, order_slot(KEY, ROOT), B256::with_last_byte(u8::from(ordered))),
             (at.withdrawal_keys(), withdrawal_key_slot(KEY), used),
         ];
-        for (contract, slot, word) in words {
+        // A word of zero is none in the state, and anvil would write it as one.
+        for (contract, slot, word) in words.into_iter().filter(|(.., word)| !word.is_zero()) {
             anvil.rpc("anvil_setStorageAt", json!([contract, slot, word])).await;
         }
         anvil.mine(4).await;

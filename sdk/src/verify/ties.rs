@@ -14,7 +14,7 @@ use stkr_chain::{
         WithdrawalKeys,
     },
 };
-use stkr_duties::{Network, domain};
+use stkr_duties::{ForkSchedule, Network, domain};
 
 use super::{Checks, check_code};
 use crate::{
@@ -54,6 +54,11 @@ fn network(checks: &mut Checks, deployment: &Deployment) {
         let name = format!("genesis fork version of {}", network.name);
         let expected = FixedBytes(network.genesis_fork_version);
         checks.tie(&name, deployment.micropools, deployment.genesis_fork_version, expected);
+    }
+    if let Some(schedule) = ForkSchedule::by_name(&network.name) {
+        let name = format!("genesis validators root of {}", network.name);
+        let (found, expected) = (deployment.genesis_validators_root, schedule.genesis_validators_root());
+        checks.tie(&name, deployment.withdrawal_keys(), found, expected);
     }
 }
 

@@ -239,6 +239,7 @@ async fn a_network_pins_its_deposit_contract_and_its_fork_version() {
     chain.deployment.chain_id = 1;
     let failed = failed(&chain).await;
     assert!(failed.contains(&"genesis fork version of mainnet".to_owned()), "{failed:?}");
+    assert!(failed.contains(&"genesis validators root of mainnet".to_owned()), "{failed:?}");
     // The test's governance has no delay, which is fine on a devnet and nowhere else.
     assert!(failed.contains(&"holder of ADMIN".to_owned()) && failed.contains(&"holder of GOVERNANCE".to_owned()));
 }
