@@ -89,8 +89,9 @@ contract Court is ICourt {
     /// `IServerRegistry.slash` counts them (32 bits; 0: never), and above it the latest slot of a duty that was shown (64 bits). A word
     /// and no struct: it is written without being read again.
     mapping(bytes32 group => uint256) private _records;
-    /// Evidence without a slot that was charged.
-    mapping(bytes32 evidence => bool) private _isJudged;
+    /// Evidence without a slot that was charged, by group: what two servers signed alike has one digest, and a worthless
+    /// accomplice would pay for both.
+    mapping(bytes32 groupAndEvidence => bool) private _isJudged;
     mapping(bytes32 id => Challenge) private _challenges;
 
     constructor(IKeyRegistry keys, uint64 genesisTime) {
@@ -532,7 +533,7 @@ contract Court is ICourt {
         uint32 term = chargedTerm;
         uint256 slashed = 0;
         uint256 bounty = 0;
-        if (_isNews(it, chargedTerm, latestSlot)) {
+        if (_isNews(it, group, chargedTerm, latestSlot)) {
             // The registry never calls back.
             // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
             (term, slashed, bounty) = SERVERS.slash(it.server, reporter, chargedTerm);
@@ -556,11 +557,15 @@ contract Court is ICourt {
 
     /// @dev Whether it can be of another term than what was charged before: evidence with a slot by a later one, other evidence by not
     /// having been shown, which is noted.
-    function _isNews(Upheld memory it, uint32 chargedTerm, uint256 latestSlot) private returns (bool isNews) {
+    function _isNews(Upheld memory it, bytes32 group, uint32 chargedTerm, uint256 latestSlot)
+        private
+        returns (bool isNews)
+    {
         // Zero stands for never and for no slot: no amounts.
         // slither-disable-next-line incorrect-equality
         if (it.slot != 0) return chargedTerm == 0 || it.slot > latestSlot;
-        isNews = !_isJudged[it.evidence];
-        if (isNews) _isJudged[it.evidence] = true;
+        bytes32 shown = Hashes.efficientKeccak256(group, it.evidence);
+        isNews = !_isJudged[shown];
+        if (isNews) _isJudged[shown] = true;
     }
 }

@@ -126,6 +126,8 @@ interface IServerRegistry {
     error MissingReason();
     /// @notice Raised when `reporter` has no bounty to withdraw.
     error NoBounty(address reporter);
+    /// @notice Raised when the signer of server `id` was changed, and may be again from `from` (unix time) on.
+    error SignerJustChanged(uint32 id, uint256 from);
 
     /// @notice Registers a server of the caller; `msg.value` is its bond (wei), at least `minBond()`.
     /// @dev `signerProof` is the 65-byte signature by `signer` over the EIP-712 struct
@@ -154,8 +156,11 @@ interface IServerRegistry {
     /// @dev The old key stays the server's for ever: nobody can register it, and what it signed stays punishable, for the
     /// Court goes by the signer of the share leaf. Keys made before keep their leaves, so the server goes on signing for them
     /// with the key that the leaf names until they are reshared.
+    ///
+    /// Once in SIGNER_CHANGE_DELAY: a change in the middle of a ceremony ends that attempt, for its acknowledgements name the
+    /// signers, and costs nothing. Whoever could do it in each attempt would keep a key from being made for ever.
     /// Emitted: `SignerChanged`. Raised: `UnknownServer`, `NotOperator`, `WrongServerStatus` (Left), `SignerTaken`,
-    /// `BadSignerProof`.
+    /// `BadSignerProof`, `SignerJustChanged`.
     function setSigner(uint32 id, address signer, bytes calldata signerProof) external;
 
     /// @notice Pays its bounties to the caller.
@@ -251,6 +256,12 @@ interface IServerRegistry {
 
     /// @notice Seconds between `announceLeave` and the earliest withdrawal of a bond.
     function UNBONDING_DELAY() external view returns (uint40);
+
+    /// @notice Least time (seconds) between two changes of a server's signer: 30 days, several times the longest attempt.
+    function SIGNER_CHANGE_DELAY() external view returns (uint256);
+
+    /// @notice Unix time (seconds) at which the signer of server `id` was last changed; 0: never.
+    function signerChangedAt(uint32 id) external view returns (uint256);
 
     /// @notice Bounties (wei) that `reporter` can withdraw.
     function bountyOf(address reporter) external view returns (uint256);

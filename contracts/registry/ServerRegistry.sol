@@ -33,6 +33,9 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     uint256 private constant BOUNTY_DIVISOR = 10;
 
     /// @inheritdoc IServerRegistry
+    uint256 public constant SIGNER_CHANGE_DELAY = 30 days;
+
+    /// @inheritdoc IServerRegistry
     address public immutable KEY_REGISTRY;
     /// @inheritdoc IServerRegistry
     address public immutable RESHARING;
@@ -53,6 +56,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     mapping(uint32 id => Server) private _servers;
     /// @inheritdoc IServerRegistry
     mapping(address signer => uint32 id) public serverOfSigner;
+    /// @inheritdoc IServerRegistry
+    mapping(uint32 id => uint256) public signerChangedAt;
     /// @inheritdoc IServerRegistry
     mapping(address reporter => uint256) public bountyOf;
     /// Ids, eight to a slot.
@@ -151,6 +156,12 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         Server storage it = _ofCaller(id);
         require(it.status != ServerStatus.Left, WrongServerStatus(id, it.status));
         _requireFreeSigner(signer, signerProof);
+        uint256 from = signerChangedAt[id];
+        // Slither takes zero, which stands for never, for an amount.
+        // slither-disable-next-line incorrect-equality
+        if (from != 0) from += SIGNER_CHANGE_DELAY;
+        require(block.timestamp >= from, SignerJustChanged(id, from));
+        signerChangedAt[id] = block.timestamp;
         // The old signer's entry stays: evidence against it must find this server, and nobody else may ever use it.
         serverOfSigner[signer] = id;
         it.signer = signer;

@@ -637,11 +637,17 @@ pub struct Verified {
     pub accused: Accused,
 }
 
+/// What `reporter` commits to before it shows `evidence` of the fault with this number; good for one report.
+#[must_use]
+pub fn commitment(reporter: Address, fault: u8, evidence: B256) -> B256 {
+    keccak256((reporter, U256::from(fault), evidence).abi_encode())
+}
+
 impl Verified {
     /// What `reporter` commits to before it shows the proof (`ICourt.commit`).
     #[must_use]
     pub fn commitment(&self, reporter: Address) -> B256 {
-        keccak256((reporter, U256::from(self.fault as u8), self.evidence).abi_encode())
+        commitment(reporter, self.fault as u8, self.evidence)
     }
 }
 
@@ -822,8 +828,16 @@ fn requests(it: &RequestsProof, domain: &ProtocolDomain) -> Result<Found, Eviden
 
 fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
     let (first, second) = (&it.first, &it.second);
+    // Where a reorganisation takes the seed's block back, the same attempt has another committee, and an honest server with another seat
+    // in it says all once more. An acknowledgement has no index in what is signed; the committee tells them apart.
+    let committee = |it: &SignedMessage| match it.words() {
+        (3, words) => words.first().copied(),
+        (5, words) => words.get(2).copied(),
+        _ => None,
+    };
     let subject = |it: &SignedMessage| (it.key_id, it.attempt, it.index);
-    if subject(first) != subject(second) {
+    let same_round = first.round() == second.round();
+    if subject(first) != subject(second) || (same_round && committee(first) != committee(second)) {
         return Err(EvidenceError::DifferentSubjects("key, ceremony and member"));
     }
     let digests = (first.digest(domain), second.digest(domain));

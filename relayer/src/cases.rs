@@ -133,7 +133,7 @@ impl Stage {
 #[must_use]
 pub fn stage(view: &View, case: &Case) -> Stage {
     let faults = &view.faults;
-    if faults.shown.contains_key(&case.verified.evidence) {
+    if faults.shown.contains_key(&name(case)) {
         return Stage::OnRecord;
     }
     if let Accused::DutyKey { assignment, .. } = case.verified.accused {
@@ -152,7 +152,7 @@ pub fn stage(view: &View, case: &Case) -> Stage {
 /// The case as people see it.
 #[must_use]
 pub fn line(view: &View, case: &Case) -> EvidenceLine {
-    let shown = view.faults.shown.get(&case.verified.evidence);
+    let shown = view.faults.shown.get(&name(case));
     EvidenceLine {
         id: case.id.to_string(),
         server_id: (case.server_id != PROVIDER).then(|| case.server_id.to_string()),
@@ -183,6 +183,11 @@ const fn attempt(proof: &Proof) -> Option<u16> {
     }
 }
 
+/// What the Court has on record at most once as news.
+fn name(case: &Case) -> (u32, u8, B256) {
+    (case.server_id, case.verified.fault as u8, case.verified.evidence)
+}
+
 /// What the Court charges once.
 fn group(case: &Case) -> Group {
     (case.server_id, case.verified.key_id, case.verified.committee_epoch, case.verified.fault as u8)
@@ -211,7 +216,7 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
 /// The next step of every case that has one; of several with one group the oldest.
 #[must_use]
 pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
-    let mut planned = BTreeSet::new();
+    let (mut planned, mut commitments) = (BTreeSet::new(), BTreeSet::new());
     let mut actions = Vec::new();
     for case in cases {
         let committed = match stage(view, case) {
@@ -222,12 +227,18 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
         if !planned.insert(group(case)) {
             continue;
         }
-        let (evidence, fault) = (case.verified.evidence, case.verified.fault);
+        // One commitment is good for one report: of two servers that signed the same, the second waits for the first.
+        if !commitments.insert(case.commitment) {
+            continue;
+        }
+        let (server_id, evidence, fault) = (case.server_id, case.verified.evidence, case.verified.fault);
         match committed {
-            None => actions.push(Action::CommitToEvidence { evidence, fault, commitment: case.commitment }),
+            None => {
+                actions.push(Action::CommitToEvidence { server_id, evidence, fault, commitment: case.commitment });
+            }
             // In the commitment's own block the Court refuses the proof, and nodes try a transaction on the head.
             Some(block) if block < clock.head => {
-                actions.push(Action::ProveFault { evidence, fault, file: Box::new(case.file.clone()) });
+                actions.push(Action::ProveFault { server_id, evidence, fault, file: Box::new(case.file.clone()) });
             }
             Some(_) => {}
         }
@@ -238,21 +249,20 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
 /// Steps of cases that somebody else brought to the Court first: what waits for its block can be given up.
 #[must_use]
 pub fn lost_races(view: &View, cases: &[Case], reporter: Address) -> Vec<String> {
-    let others =
-        |case: &&Case| view.faults.shown.get(&case.verified.evidence).is_some_and(|it| it.reporter != reporter);
-    cases.iter().filter(others).map(|case| prove_step(case.verified.evidence)).collect()
+    let others = |case: &&Case| view.faults.shown.get(&name(case)).is_some_and(|it| it.reporter != reporter);
+    cases.iter().filter(others).map(|case| prove_step(case.server_id, case.verified.evidence)).collect()
 }
 
-/// Name of the step that commits to `evidence`.
+/// Name of the step that commits to `evidence` against a server.
 #[must_use]
-pub fn commit_step(evidence: B256) -> String {
-    format!("commit_to_evidence/{}", short(evidence))
+pub fn commit_step(server_id: u32, evidence: B256) -> String {
+    format!("commit_to_evidence/{}/{server_id}", short(evidence))
 }
 
-/// Name of the step that proves `evidence`.
+/// Name of the step that proves `evidence` against a server.
 #[must_use]
-pub fn prove_step(evidence: B256) -> String {
-    format!("prove_fault/{}", short(evidence))
+pub fn prove_step(server_id: u32, evidence: B256) -> String {
+    format!("prove_fault/{}/{server_id}", short(evidence))
 }
 
 fn short(evidence: B256) -> String {
@@ -297,12 +307,12 @@ mod tests {
 
     fn commit(case: &Case) -> Action {
         let Verified { evidence, fault, .. } = case.verified;
-        Action::CommitToEvidence { evidence, fault, commitment: case.commitment }
+        Action::CommitToEvidence { server_id: case.server_id, evidence, fault, commitment: case.commitment }
     }
 
     fn prove(case: &Case) -> Action {
         let Verified { evidence, fault, .. } = case.verified;
-        Action::ProveFault { evidence, fault, file: Box::new(case.file.clone()) }
+        Action::ProveFault { server_id: case.server_id, evidence, fault, file: Box::new(case.file.clone()) }
     }
 
     fn shown(reporter: Address) -> Shown {
@@ -320,6 +330,24 @@ mod tests {
             shown: shown(reporter),
             charged,
         }
+    }
+
+    #[test]
+    fn of_two_servers_that_signed_the_same_each_is_reported_one_after_the_other() {
+        let (mut view, one) = (View::default(), case(1, 9, 3));
+        let two = Case { id: 2, server_id: 10, ..one.clone() };
+        let cases = [one.clone(), two.clone()];
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)], "the commitment is the same, and good for one");
+        view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
+        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        view.apply(1, upheld(&one, US, true));
+        assert_eq!((stage(&view, &one), stage(&view, &two)), (Stage::OnRecord, Stage::Open));
+        assert_eq!(plan(&view, &clock(13), &cases), [commit(&two)]);
+        assert_ne!(commit(&one).step(), commit(&two).step(), "what was sent for one is not what is sent for the other");
+        view.apply(1, Fact::EvidenceCommitted { commitment: two.commitment, block: 14 });
+        assert_eq!(plan(&view, &clock(15), &cases), [prove(&two)]);
+        view.apply(1, upheld(&two, US, true));
+        assert_eq!(plan(&view, &clock(16), &cases), []);
     }
 
     #[test]
@@ -427,7 +455,7 @@ mod tests {
         view.apply(2, upheld(&one, RIVAL, true));
         let cases = [one.clone()];
         assert_eq!(plan(&view, &clock(20), &cases), []);
-        assert_eq!(lost_races(&view, &cases, US), [prove_step(one.verified.evidence)]);
+        assert_eq!(lost_races(&view, &cases, US), [prove_step(one.server_id, one.verified.evidence)]);
         // A rival's commitment is not ours.
         let mut view = View::default();
         view.apply(1, Fact::EvidenceCommitted { commitment: one.verified.commitment(RIVAL), block: 11 });

@@ -16,6 +16,8 @@ use crate::cases;
 use crate::challenges;
 use crate::deposits::ForeignDeposit;
 use crate::reshares::Next;
+#[cfg(doc)]
+use crate::store::PROVIDER;
 use crate::view::{self, Asked, Ceremony, KeyPhase, PendingDraw, Pool, View, Withdrawal};
 
 /// Blocks for which EIP-2935 serves a block hash.
@@ -126,6 +128,8 @@ pub enum Action {
     },
     /// Evidence of a fault: commit this relayer's account to it.
     CommitToEvidence {
+        /// Server at fault; [`PROVIDER`] where a provider is.
+        server_id: u32,
         /// What the Court calls the evidence.
         evidence: B256,
         /// The fault.
@@ -135,6 +139,8 @@ pub enum Action {
     },
     /// The commitment is in an earlier block: show the evidence.
     ProveFault {
+        /// Server at fault; [`PROVIDER`] where a provider is.
+        server_id: u32,
         /// What the Court calls the evidence.
         evidence: B256,
         /// The fault.
@@ -307,8 +313,8 @@ impl Action {
             | Self::ProveForeignDeposit { pool_id, .. }
             | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
             Self::CollectChange { pool_id, validator_index, .. } => format!("{name}/{pool_id}/{validator_index}"),
-            Self::CommitToEvidence { evidence, .. } => cases::commit_step(*evidence),
-            Self::ProveFault { evidence, .. } => cases::prove_step(*evidence),
+            Self::CommitToEvidence { server_id, evidence, .. } => cases::commit_step(*server_id, *evidence),
+            Self::ProveFault { server_id, evidence, .. } => cases::prove_step(*server_id, *evidence),
             Self::AnswerChallenge { asked, deadline, .. } => challenges::answer_step(asked, *deadline),
             Self::ProveUnanswered { asked, deadline } => format!("{name}/{}/{deadline}", challenges::name(asked)),
             Self::ChallengeSilent { asked } => format!("{name}/{}", challenges::name(asked)),

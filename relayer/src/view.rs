@@ -13,11 +13,12 @@ use stkr_chain::acknowledgements;
 use stkr_chain::court::{answered_in, challenge_id, unanswered};
 use stkr_chain::types::{PoolState, ServerStatus};
 
-use stkr_protocol::evidence::SignedEnvelope;
+use stkr_protocol::evidence::{Fault, SignedEnvelope, commitment};
 use stkr_protocol::messages::SignedMessage;
 
 use crate::deposits::ForeignDeposit;
 use crate::reshares::{ReshareFact, Reshares};
+use crate::store::PROVIDER;
 
 /// Everything the planner knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,8 +101,9 @@ pub struct GivenAnswer {
 pub struct Faults {
     /// Block of every commitment, by commitment.
     pub commitments: BTreeMap<B256, u64>,
-    /// Who first showed a piece of evidence, and where.
-    pub shown: BTreeMap<B256, Shown>,
+    /// Who first showed a piece of evidence of a fault of a server ([`PROVIDER`] for a provider), and where. Two servers that sign the
+    /// same have the same evidence, and each has to pay for it.
+    pub shown: BTreeMap<(u32, u8, B256), Shown>,
     /// How often each server was reinstated; a server without an entry never was.
     pub terms: BTreeMap<u32, u32>,
     /// Server, key, committee epoch and number of every fault that was charged since the server was last reinstated.
@@ -614,7 +616,9 @@ impl View {
                 self.faults.commitments.insert(commitment, block);
             }
             Fact::FaultUpheld { fault, server_id, key_id, committee_epoch, evidence, shown, charged } => {
-                self.faults.shown.entry(evidence).or_insert(shown);
+                self.faults.shown.entry((server_id, fault, evidence)).or_insert(shown);
+                // Good for one report.
+                self.faults.commitments.remove(&commitment(shown.reporter, fault, evidence));
                 self.end_unanswered(key_id, evidence);
                 // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
                 if charged {
@@ -623,7 +627,8 @@ impl View {
                 }
             }
             Fact::ProviderFaultProven { key_id, assignment, evidence, shown } => {
-                self.faults.shown.entry(evidence).or_insert(shown);
+                let fault = Fault::ProviderEquivocation as u8;
+                self.faults.shown.entry((PROVIDER, fault, evidence)).or_insert(shown);
                 self.faults.of_assignment.insert((key_id, assignment));
             }
             Fact::Challenged { asked, challenge } => {

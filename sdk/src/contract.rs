@@ -67,7 +67,7 @@ contract_errors! {
         NoChangeShown ChangeShown NoWithdrawalKey NotAContract WrongAssignment NotDutyKey AlreadyPenalised ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
     }
     servers {
-        UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
+        UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken SignerJustChanged BadSignerProof BadEndpoint
         MissingTlsFingerprint BondLocked NotKeyRegistry NotEnoughServers MemberNotActive NotOnline NoFreeSeat ParameterOutOfBounds
         ActiveSetFull NotCourt LockedOut NotLockedOut MissingReason NoBounty NoMoreTerms AccessManagedUnauthorized AccessManagedRequiredDelay
     }
@@ -153,6 +153,11 @@ impl ContractError {
                 format!("a bond of {} is below the {} that is needed", with_unit(e.bond), with_unit(e.required))
             }
             Self::SignerTaken(e) if e.id == 0 => "the zero address cannot be a signer".to_owned(),
+            Self::SignerJustChanged(e) => format!(
+                "the signer of server {} was just changed; it can be again from {} on",
+                e.id,
+                moment(e.from.saturating_to())
+            ),
             Self::SignerTaken(e) => format!("signer {} belongs to server {} already", e.signer, e.id),
             Self::BadSignerProof(e) => {
                 format!("the signer proof was made by {}, not by signer {} for this operator", e.recovered, e.signer)

@@ -305,7 +305,8 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok((block != 0).then_some(block))
     }
 
-    /// The first report of exactly this evidence, whoever made it.
+    /// The first report of exactly this evidence against whom it accuses, whoever made it. Two servers that signed the same have the
+    /// same evidence, and what is on record against one says nothing of the other.
     ///
     /// # Errors
     /// [`StkrError::Rpc`].
@@ -317,9 +318,18 @@ impl<'a, P: Provider> Faults<'a, P> {
             Court::ProviderFaultProven::SIGNATURE_HASH,
         ];
         let filter = Filter::new().address(self.0.deployment().court).event_signature(events);
-        let filter = match verified.accused {
-            Accused::DutyKey { .. } => filter.topic1(U256::from(verified.key_id)),
-            _ => filter.topic1(fault).topic3(U256::from(verified.key_id)),
+        let key = U256::from(verified.key_id);
+        let server = match verified.accused {
+            Accused::DutyKey { .. } => None,
+            Accused::Holder { server_id, .. } | Accused::Silent { server_id, .. } => Some(server_id),
+            Accused::Signer(signer) | Accused::Dealer { signer, .. } => {
+                let Some(id) = self.0.servers().id_of_signer(signer).await? else { return Ok(None) };
+                Some(id)
+            }
+        };
+        let filter = match server {
+            None => filter.topic1(key),
+            Some(server) => filter.topic1(fault).topic2(U256::from(server)).topic3(key),
         };
         for log in self.logs(&filter).await? {
             let Some((evidence, judgement)) = judged(&log) else { continue };

@@ -9,6 +9,7 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 /// @notice An honest member stores what it says before it says it, and says it again or nothing else.
 library CeremonyEquivocation {
     uint8 private constant DEALING_COMMITMENT = 2;
+    uint8 private constant COMMITMENT_SET = 3;
     uint8 private constant DEALING = 4;
     uint8 private constant ACKNOWLEDGEMENT = 5;
 
@@ -35,6 +36,9 @@ library CeremonyEquivocation {
 
     /// @notice Returns if the two are of one ceremony and member and differ: two of one round, or a commitment and a dealing
     /// that is not the one it commits to. Raised: `ICourt.DifferentSubjects`, `ICourt.NoConflict`.
+    /// @dev After a reorganisation that takes the seed's block back, the same attempt has another committee, and an honest server with
+    /// another seat in it says all once more. Its index tells these apart where it is signed; an acknowledgement has none, but the
+    /// committee.
     function judge(
         CeremonyMessage calldata first,
         bytes32 firstDigest,
@@ -45,7 +49,14 @@ library CeremonyEquivocation {
             first.keyId == second.keyId && first.attempt == second.attempt && first.index == second.index,
             ICourt.DifferentSubjects()
         );
-        bool twice = first.round == second.round && firstDigest != secondDigest;
+        bool sameRound = first.round == second.round;
+        if (sameRound && first.round == ACKNOWLEDGEMENT) {
+            require(first.fields[2] == second.fields[2], ICourt.DifferentSubjects());
+        }
+        if (sameRound && first.round == COMMITMENT_SET) {
+            require(first.fields[0] == second.fields[0], ICourt.DifferentSubjects());
+        }
+        bool twice = sameRound && firstDigest != secondDigest;
         bool broken =
             first.round == DEALING_COMMITMENT && second.round == DEALING && first.fields[0] != secondDigest;
         require(twice || broken, ICourt.NoConflict(firstDigest, secondDigest));
@@ -65,7 +76,7 @@ library CeremonyEquivocation {
                     1
                 );
         }
-        if (round == 3) {
+        if (round == COMMITMENT_SET) {
             return (
                 keccak256(
                     "CommitmentSet(uint256 keyId,uint16 attempt,uint8 index,bytes32 committeeHash,bytes32 commitmentsHash)"

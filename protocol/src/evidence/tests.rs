@@ -8,7 +8,7 @@ use crate::{
     SignerKey,
     ceremony::MemberId,
     leaves::merkle_root,
-    messages::{Body, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
+    messages::{AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
 };
 
 const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(0x42) };
@@ -338,6 +338,31 @@ fn one_message_said_twice_and_a_dealing_that_was_committed_to_are_no_equivocatio
     let commitment = say(Body::DealingCommitment(committed));
     assert_eq!(judged(commitment.clone(), dealing.clone()), Err(EvidenceError::NoConflict));
     assert_eq!(judged(dealing, commitment), Err(EvidenceError::NoConflict));
+}
+
+#[test]
+fn what_was_said_in_the_committee_of_a_reorganised_draw_is_no_equivocation() {
+    let say = |body| SignedMessage::sign(&DOMAIN, &signer(2), (5, 1, index(2)), body);
+    let judged = |first, second| verify(Proof::CeremonyEquivocation(MessagesProof { first, second }));
+    let acknowledgement = |committee: u8, points: u8| {
+        say(Body::Acknowledgement(AcknowledgementBody {
+            threshold: 3,
+            points_hash: B256::repeat_byte(points),
+            committee_hash: B256::repeat_byte(committee),
+            dealings_digest: B256::repeat_byte(4),
+        }))
+    };
+    let set = |committee: u8, commitments: u8| {
+        say(Body::CommitmentSet(CommitmentSetBody {
+            committee_hash: B256::repeat_byte(committee),
+            commitments_hash: B256::repeat_byte(commitments),
+        }))
+    };
+    let other = |found| matches!(found, Err(EvidenceError::DifferentSubjects(_)));
+    assert!(other(judged(acknowledgement(1, 1), acknowledgement(2, 2))));
+    assert!(judged(acknowledgement(1, 1), acknowledgement(1, 2)).is_ok());
+    assert!(other(judged(set(1, 1), set(2, 2))));
+    assert!(judged(set(1, 1), set(1, 2)).is_ok());
 }
 
 #[test]

@@ -358,6 +358,27 @@ contract ConsequencesTest is RegistryFixture {
         }
     }
 
+    /// Or an operator would end each attempt of a ceremony as it comes, for nothing.
+    function test_SetSigner_OnceInThirtyDays() public {
+        assertEq(servers.SIGNER_CHANGE_DELAY(), 30 days);
+        assertEq(servers.signerChangedAt(1), 0);
+        address operator = operatorOf(0);
+        vm.startPrank(operator);
+        servers.setSigner(1, vm.addr(NEW_SECRET), signerProof(NEW_SECRET, operator));
+        uint256 changed = block.timestamp;
+        assertEq(servers.signerChangedAt(1), changed);
+        bytes memory proof = signerProof(NEW_SECRET + 1, operator);
+        skip(30 days - 1);
+        vm.expectRevert(
+            abi.encodeWithSelector(IServerRegistry.SignerJustChanged.selector, 1, changed + 30 days)
+        );
+        servers.setSigner(1, vm.addr(NEW_SECRET + 1), proof);
+        skip(1);
+        servers.setSigner(1, vm.addr(NEW_SECRET + 1), proof);
+        assertEq(servers.signerChangedAt(1), block.timestamp);
+        assertEq(servers.signerChangedAt(2), 0, "another server's");
+    }
+
     function test_SetSigner_NeedsTheOperatorAndItsProof() public {
         bytes memory proof = signerProof(NEW_SECRET, operatorOf(0));
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotOperator.selector, 1, address(this)));
@@ -387,6 +408,7 @@ contract ConsequencesTest is RegistryFixture {
         vm.prank(operatorOf(1));
         servers.setSigner(2, signer, proof);
         assertEq(abi.encode(servers.server(2)), abi.encode(expected));
+        assertEq(servers.signerChangedAt(2), block.timestamp);
     }
 
     // -------------------------------------------------------------------------------------------- healthy shares
