@@ -14,6 +14,7 @@ import {Deployer, Deployment, Parameters} from "./Deployer.sol";
 ///   STKR_GOVERNANCE_DELAY      seconds                         2 days; at least that on public chains
 ///   STKR_DEPOSIT_CONTRACT      official deposit contract       preset on public chains, required elsewhere
 ///   STKR_GENESIS_FORK_VERSION  4 bytes, 0x...                  preset on public chains, required elsewhere
+///   STKR_GENESIS_VALIDATORS_ROOT  32 bytes, 0x...            preset on public chains, required elsewhere
 ///   STKR_GENESIS_TIME          unix time of the beacon chain   preset on public chains, else 0: any slot dates evidence
 ///   STKR_MIN_BOND, STKR_SEAT_BOND                              wei: 4 ether, 0.2 ether
 ///   STKR_UNBONDING_DELAY       seconds                         36 days
@@ -60,6 +61,7 @@ contract Deploy is Script, Deployer {
 
         p.pools.depositContract = known ? DEPOSIT_CONTRACT : vm.envAddress("STKR_DEPOSIT_CONTRACT");
         p.pools.genesisForkVersion = _forkVersion();
+        p.pools.genesisValidatorsRoot = _validatorsRoot();
         p.pools.openWindow = _seconds("STKR_OPEN_WINDOW", 30 days);
         p.pools.keyWindow = _seconds("STKR_KEY_WINDOW", 7 days);
         p.pools.predepositWindow = _seconds("STKR_PREDEPOSIT_WINDOW", 2 days);
@@ -73,6 +75,17 @@ contract Deploy is Script, Deployer {
         bytes memory version = vm.envBytes("STKR_GENESIS_FORK_VERSION");
         require(version.length == 4, "STKR_GENESIS_FORK_VERSION: 4 bytes");
         return bytes4(version);
+    }
+
+    /// @dev A wrong root would make every change of credentials worthless.
+    function _validatorsRoot() private view returns (bytes32) {
+        if (block.chainid == MAINNET) {
+            return 0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95;
+        }
+        if (block.chainid == HOODI) {
+            return 0x212f13fc4df078b6cb7db228f1c8307566dcecf900867401a92023d7ba99cb5f;
+        }
+        return vm.envBytes32("STKR_GENESIS_VALIDATORS_ROOT");
     }
 
     function _genesisTime() private view returns (uint64) {
@@ -102,6 +115,7 @@ contract Deploy is Script, Deployer {
         vm.serializeAddress(key, "vaultImplementation", d.micropools.VAULT_IMPLEMENTATION());
         vm.serializeAddress(key, "depositContract", p.pools.depositContract);
         vm.serializeBytes(key, "genesisForkVersion", abi.encodePacked(p.pools.genesisForkVersion));
+        vm.serializeBytes32(key, "genesisValidatorsRoot", p.pools.genesisValidatorsRoot);
         string memory json = vm.serializeUint(key, "deployedBlock", deployedBlock);
 
         string memory preset = string.concat("deployments/", vm.toString(block.chainid), ".json");

@@ -75,6 +75,7 @@ abstract contract Deployer {
 
         // Restricted functions belong to ADMIN until they are mapped, and the deployer still is ADMIN without delay.
         d.keyRegistry.addConsumer(address(d.micropools));
+        d.keyRegistry.addConsumer(address(d.micropools.WITHDRAWAL_KEYS()));
         _handOver(d, p, deployer);
     }
 

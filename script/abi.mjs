@@ -22,6 +22,7 @@ const names = [
   "ProviderRegistry",
   "Resharing",
   "ServerRegistry",
+  "WithdrawalKeys",
 ];
 
 function immutables(references) {

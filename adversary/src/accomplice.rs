@@ -114,6 +114,7 @@ fn answer(accomplice: &Accomplice, batch: &SignBatch) -> SignReplies {
 fn signed(accomplice: &Accomplice, request: &SignRequest) -> SignResponse {
     let subject = match request {
         SignRequest::Deposit(deposit) => deposit.subject(),
+        SignRequest::Change(change) => change.subject(),
         SignRequest::Duty(duty) => {
             let Some(schedule) = &accomplice.schedule else {
                 return SignResponse::refused(Refusal::denied("this server knows no beacon chain", "Nothing."));

@@ -12,7 +12,7 @@ use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{CommitteeKeys, PublicKey, SecretShare, ShareIndex, Signature, Threshold};
 use stkr_duties::{DepositMessage, eth1_withdrawal_credentials};
 use stkr_node::{config, secrets};
-use stkr_server::config::ServerConfig;
+use stkr_server::config::{FilesConfig, ServerConfig};
 
 /// Length of a G1 point in EIP-2537 encoding.
 const POINT: usize = 128;
@@ -60,6 +60,24 @@ pub fn foreign_deposit(
     })
 }
 
+/// What the shares that these machines hold of a t-of-n key make of `root`: a signature of the group, if they are t.
+///
+/// # Errors
+/// When they are fewer than t, or one is not that of its index.
+pub fn stolen_signature(
+    (key_id, points): (u64, &[u8]),
+    (t, n): (u8, u8),
+    root: B256,
+    hacked: &[(u8, FilesConfig)],
+) -> Result<Signature> {
+    let keys = committee_keys(points, Threshold::new(t, n)?)?;
+    let sign = |(index, files): &(u8, FilesConfig)| {
+        Ok(share_in(files, key_id, ShareIndex::new(*index)?, &keys)?.sign(&root.0))
+    };
+    let partials = hacked.iter().map(sign).collect::<Result<Vec<_>>>()?;
+    Ok(keys.combine(&root.0, &partials).wrap_err("combine the stolen shares' signatures")?.signature)
+}
+
 fn committee_keys(points: &[u8], threshold: Threshold) -> Result<CommitteeKeys> {
     let mut keys = points.chunks(POINT).map(PublicKey::from_eip2537).collect::<Result<Vec<_>, _>>()?;
     let group_key = keys.pop().ok_or_else(|| eyre!("no points"))?;
@@ -69,13 +87,17 @@ fn committee_keys(points: &[u8], threshold: Threshold) -> Result<CommitteeKeys> 
 /// What a thief with a copy of a server's folder gets: its share of one key.
 fn steal_share(config: &Path, key_id: u64, index: ShareIndex, keys: &CommitteeKeys) -> Result<SecretShare> {
     let config: ServerConfig = config::load(config)?;
-    let password = secrets::read_text(&config.files.store_password)?;
-    let wrapped = Keystore::from_json(&std::fs::read_to_string(&config.files.store_keystore)?)?;
+    share_in(&config.files, key_id, index, keys)
+}
+
+fn share_in(files: &FilesConfig, key_id: u64, index: ShareIndex, keys: &CommitteeKeys) -> Result<SecretShare> {
+    let password = secrets::read_text(&files.store_password)?;
+    let wrapped = Keystore::from_json(&std::fs::read_to_string(&files.store_keystore)?)?;
     let store_key = StoreKey::open(&wrapped, &password)?;
-    let database = Connection::open_with_flags(&config.files.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let database = Connection::open_with_flags(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let json: String = database
         .query_row("SELECT keystore FROM share WHERE key_id = ?1", [i64::try_from(key_id)?], |row| row.get(0))
-        .wrap_err_with(|| format!("the share of key {key_id} in {}", config.files.database.display()))?;
+        .wrap_err_with(|| format!("the share of key {key_id} in {}", files.database.display()))?;
     let share_key = keys.share_key(index).ok_or_else(|| eyre!("no share {index}"))?;
     Ok(store_key.open_share(&Keystore::from_json(&json)?, index, share_key)?)
 }

@@ -11,4 +11,4 @@ pub mod front;
 pub mod split_view;
 pub mod two_faced;
 
-pub use foreign::{ForeignDeposit, foreign_deposit};
+pub use foreign::{ForeignDeposit, foreign_deposit, stolen_signature};

@@ -9,6 +9,7 @@
 use alloy::sol;
 
 pub use resharing::Resharing;
+pub use withdrawals::WithdrawalKeys;
 
 sol!(
     #[sol(rpc, all_derives)]
@@ -42,6 +43,14 @@ mod resharing {
         #[sol(rpc, all_derives)]
         Resharing,
         "../abi/Resharing.json"
+    );
+}
+/// Apart, for the pools contract brings a library whose errors it shares.
+mod withdrawals {
+    alloy::sol!(
+        #[sol(rpc, all_derives)]
+        WithdrawalKeys,
+        "../abi/WithdrawalKeys.json"
     );
 }
 sol!(

@@ -10,7 +10,7 @@ use alloy::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bindings::{Court, KeyRegistry, Micropools, ServerRegistry},
+    bindings::{Court, KeyRegistry, Micropools, ServerRegistry, WithdrawalKeys},
     endpoint::{Endpoint, ask, ask_contract},
     errors::ChainError,
 };
@@ -37,6 +37,8 @@ pub struct Deployment {
     pub deposit_contract: Address,
     /// Genesis fork version of the beacon chain (4 bytes).
     pub genesis_fork_version: FixedBytes<4>,
+    /// Genesis validators root of the beacon chain: what changes of credentials are signed under.
+    pub genesis_validators_root: B256,
     /// Block of the first contract: the event log begins here.
     pub deployed_block: u64,
 }
@@ -86,9 +88,16 @@ impl Deployment {
         self.key_registry.create(1)
     }
 
+    /// Where withdrawal keys are asked for and what they sign is ordered: the pools contract creates that contract in its
+    /// constructor, after the implementation of the vaults.
+    #[must_use]
+    pub fn withdrawal_keys(&self) -> Address {
+        self.micropools.create(2)
+    }
+
     /// The contracts whose events programs follow.
     #[must_use]
-    pub fn emitters(&self) -> [Address; 7] {
+    pub fn emitters(&self) -> [Address; 8] {
         [
             self.server_registry,
             self.provider_registry,
@@ -97,12 +106,14 @@ impl Deployment {
             self.court,
             self.acknowledgements(),
             self.micropools,
+            self.withdrawal_keys(),
         ]
     }
 
-    /// Name and address of every contract; names are those of the file, but for `resharing` and `acknowledgements`.
+    /// Name and address of every contract; names are those of the file, but for `resharing`, `acknowledgements` and
+    /// `withdrawalKeys`.
     #[must_use]
-    pub fn contracts(&self) -> [(&'static str, Address); 9] {
+    pub fn contracts(&self) -> [(&'static str, Address); 10] {
         [
             ("accessManager", self.access_manager),
             ("serverRegistry", self.server_registry),
@@ -112,6 +123,7 @@ impl Deployment {
             ("court", self.court),
             ("acknowledgements", self.acknowledgements()),
             ("micropools", self.micropools),
+            ("withdrawalKeys", self.withdrawal_keys()),
             ("depositContract", self.deposit_contract),
         ]
     }
@@ -128,7 +140,7 @@ impl Deployment {
             return Err(ChainError::WrongChain { endpoint, expected: self.chain_id, found });
         }
         // What contracts created is there if they are, and who wrote the file knows nothing of it.
-        let created = [self.resharing(), self.acknowledgements()];
+        let created = [self.resharing(), self.acknowledgements(), self.withdrawal_keys()];
         let named = self.contracts().into_iter().filter(|(_, address)| !created.contains(address));
         for (name, address) in named {
             let code =
@@ -152,6 +164,7 @@ impl Deployment {
         same("micropools", "depositContract", &self.deposit_contract, &deposits)?;
         let fork = wiring(to_pools, async { pools.GENESIS_FORK_VERSION().call().await }).await?;
         same("micropools", "genesisForkVersion", &self.genesis_fork_version, &fork)?;
+        self.check_withdrawal_keys(endpoint).await?;
         let servers = wiring(to_keys, async { keys.SERVER_REGISTRY().call().await }).await?;
         same("keyRegistry", "serverRegistry", &self.server_registry, &servers)?;
         let resharing = wiring(to_keys, async { keys.RESHARING().call().await }).await?;
@@ -163,6 +176,18 @@ impl Deployment {
         // The separator binds name, version, chain id and registry: what every protocol message is signed under.
         let separator = wiring(to_keys, async { keys.domainSeparator().call().await }).await?;
         same("keyRegistry", "domainSeparator", &self.domain_separator(), &separator)
+    }
+
+    /// Who orders changes of credentials, and for which beacon chain: a change under another root is good for nothing.
+    async fn check_withdrawal_keys(&self, endpoint: &Endpoint) -> Result<(), ChainError> {
+        let pools = Micropools::new(self.micropools, endpoint.provider());
+        let to_pools = ("micropools", self.micropools);
+        let found = wiring(to_pools, async { pools.WITHDRAWAL_KEYS().call().await }).await?;
+        same("micropools", "withdrawalKeys", &self.withdrawal_keys(), &found)?;
+        let keys = WithdrawalKeys::new(self.withdrawal_keys(), endpoint.provider());
+        let to_keys = ("withdrawalKeys", self.withdrawal_keys());
+        let root = wiring(to_keys, async { keys.GENESIS_VALIDATORS_ROOT().call().await }).await?;
+        same("withdrawalKeys", "genesisValidatorsRoot", &self.genesis_validators_root, &root)
     }
 
     /// The Court is whatever the server registry obeys; evidence sent to another one would be gas for nothing.
@@ -234,6 +259,11 @@ fn not_valid(text: &str, error: &serde_json::Error) -> String {
                 wrote for the contracts with a Court"
             .to_owned();
     }
+    if fields.contains_key("court") && !fields.contains_key("genesisValidatorsRoot") {
+        return "names no genesisValidatorsRoot, so it is of a deployment from before there were withdrawal keys; use the file \
+                that the deploy script wrote for the contracts with them"
+            .to_owned();
+    }
     format!("is not valid: {error}")
 }
 
@@ -278,6 +308,7 @@ mod tests {
             "micropools": "0x0000000000000000000000000000000000000005",
             "depositContract": "0x00000000219ab540356cBB839Cbe05303d7705Fa",
             "genesisForkVersion": "0x10000910",
+            "genesisValidatorsRoot": B256::repeat_byte(9),
             "deployedBlock": 3
         })
     }
@@ -306,6 +337,10 @@ mod tests {
         old.as_object_mut().unwrap().remove("court");
         let refused = load(&old).unwrap_err().to_string();
         assert!(refused.contains("names no court, so it is of a deployment from before there was one"), "{refused}");
+        let mut old = json();
+        old.as_object_mut().unwrap().remove("genesisValidatorsRoot");
+        let refused = load(&old).unwrap_err().to_string();
+        assert!(refused.contains("from before there were withdrawal keys"), "{refused}");
         assert!(Deployment::load("no/such/file.json").unwrap_err().to_string().contains("no/such/file.json"));
     }
 

@@ -46,7 +46,7 @@ alloy::sol! {
 }
 
 /// Source of one contract's errors: its ABI, and the interface whose NatSpec says when each is raised.
-const SOURCES: [(&str, &str, &str); 8] = [
+const SOURCES: [(&str, &str, &str); 9] = [
     (
         "ServerRegistry",
         include_str!("../../abi/ServerRegistry.json"),
@@ -75,6 +75,11 @@ const SOURCES: [(&str, &str, &str); 8] = [
         "Micropools",
         include_str!("../../abi/Micropools.json"),
         include_str!("../../contracts/interfaces/IMicropools.sol"),
+    ),
+    (
+        "WithdrawalKeys",
+        include_str!("../../abi/WithdrawalKeys.json"),
+        include_str!("../../contracts/interfaces/IWithdrawalKeys.sol"),
     ),
     ("PoolVault", include_str!("../../abi/PoolVault.json"), include_str!("../../contracts/interfaces/IPoolVault.sol")),
 ];

@@ -34,6 +34,8 @@ use crate::{
     types::{KeyKind, KeyState, UnknownVariant},
 };
 
+pub mod change;
+
 /// `KeyRegistry._keys` (`forge inspect KeyRegistry storage-layout`; a test compares what is read with what the contract answers).
 const KEYS_SLOT: u64 = 8;
 /// `ServerRegistry._servers`.
@@ -70,6 +72,46 @@ pub enum FactsError {
         block: u64,
         /// Key.
         key_id: u64,
+    },
+    /// Not Live, or no withdrawal key.
+    #[error(
+        "in block {block} key {key_id} is a {kind} key and {state}; only a Live withdrawal key changes credentials"
+    )]
+    NoWithdrawalKey {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: KeyState,
+        /// What it is for.
+        kind: KeyKind,
+    },
+    /// Nobody ordered it.
+    #[error("in block {block} key {key_id} was not ordered to sign {root}")]
+    NotOrdered {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Signing root of the change.
+        root: B256,
+    },
+    /// Of no pool.
+    #[error("in block {block} no pool of this deployment uses key {key_id}")]
+    NoPool {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+    },
+    /// Other members or share keys than the chain committed to.
+    #[error("the committee in the file is not that of key {key_id}: {reason}; fetch the file again")]
+    WrongLeaves {
+        /// Key.
+        key_id: u64,
+        /// In words.
+        reason: String,
     },
     /// A contract newer than this program.
     #[error("the contract says something that this program does not know: {0}")]

@@ -32,7 +32,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::{
-    bindings::{Acknowledgements, Court, KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry},
+    bindings::{
+        Acknowledgements, Court, KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry, WithdrawalKeys,
+    },
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, existing_block},
     errors::ChainError,
@@ -88,6 +90,8 @@ pub enum StkrEvent {
     Acknowledgement(Acknowledgements::AcknowledgementsEvents),
     /// Of the pools contract.
     Pool(Micropools::MicropoolsEvents),
+    /// Of the withdrawal keys of pools with 0x00 credentials.
+    Withdrawal(WithdrawalKeys::WithdrawalKeysEvents),
     /// One this program does not know.
     Unknown,
 }
@@ -107,6 +111,7 @@ impl StkrEvent {
             it if it == deployment.court => of(topics, data, Self::Court),
             it if it == deployment.acknowledgements() => of(topics, data, Self::Acknowledgement),
             it if it == deployment.micropools => of(topics, data, Self::Pool),
+            it if it == deployment.withdrawal_keys() => of(topics, data, Self::Withdrawal),
             _ => Self::Unknown,
         }
     }

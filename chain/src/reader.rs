@@ -16,7 +16,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    bindings::{KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry},
+    bindings::{KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry, WithdrawalKeys},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block, same_endpoint},
     errors::ChainError,
@@ -112,6 +112,8 @@ pub struct PoolInfo {
     pub insurance: U256,
     /// Its vault, derived locally: withdrawal address, known before it is deployed.
     pub vault: Address,
+    /// Whether it was opened with a withdrawal key: its deposit has that key's 0x00 credentials.
+    pub bls_credentials: bool,
 }
 
 /// Wei as a decimal string: JSON numbers lose digits beyond 2^53.
@@ -194,6 +196,7 @@ impl PoolInfo {
             deadline: pool.deadline.to(),
             insurance: U256::from(pool.insurance),
             vault: deployment.vault_of(id),
+            bls_credentials: pool.blsCredentials,
         }))
     }
 
@@ -617,6 +620,45 @@ impl ChainReader {
             return Err(ChainError::Nonsense { action: "reading the active set".into(), detail });
         }
         Ok(ids.iter().map(|id| u32::from_be_bytes(*id)).collect())
+    }
+
+    /// Pool that uses a withdrawal key, at the newest finalized block, with the same answer from all endpoints.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`]; [`ChainError::NotFound`] if no pool does.
+    pub async fn finalized_pool_of_withdrawal_key(&self, key_id: u64) -> Result<u64, ChainError> {
+        let contract = self.deployment.withdrawal_keys();
+        let key = self
+            .agreed(format!("the pool of withdrawal key {key_id}"), |provider, at| async move {
+                WithdrawalKeys::new(contract, provider).withdrawalKey(U256::from(key_id)).block(at).call().await
+            })
+            .await?;
+        if key.poolId == 0 {
+            let what = format!("no pool was opened with withdrawal key {key_id} (at the newest finalized block)");
+            return Err(ChainError::NotFound(what));
+        }
+        Ok(key.poolId)
+    }
+
+    /// Withdrawal credentials of a pool, at the newest finalized block, with the same answer from all endpoints: 0x01 to the vault
+    /// that is derived here, or those that a withdrawal key gave it, which begin with 0x00.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`]; [`ChainError::Nonsense`] if they are anything else.
+    pub async fn finalized_credentials(&self, pool: u64) -> Result<B256, ChainError> {
+        let action = format!("the withdrawal credentials of pool {pool}");
+        let micropools = self.deployment.micropools;
+        let credentials = self
+            .agreed(action.clone(), |provider, at| async move {
+                Micropools::new(micropools, provider).withdrawalCredentials(U256::from(pool)).block(at).call().await
+            })
+            .await?;
+        if credentials == self.deployment.withdrawal_credentials(pool) || credentials[0] == 0 && !credentials.is_zero()
+        {
+            return Ok(credentials);
+        }
+        let detail = format!("{credentials} are neither of the pool's vault nor of a withdrawal key");
+        Err(ChainError::Nonsense { action, detail })
     }
 
     /// The pool at the newest block, with its vault derived here.

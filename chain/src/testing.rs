@@ -142,6 +142,7 @@ pub(crate) fn deployment() -> Deployment {
         court: address!("0x00000000000000000000000000000000000a0007"),
         micropools: address!("0x00000000000000000000000000000000000a0005"),
         deposit_contract: address!("0x00000000000000000000000000000000000a0006"),
+        genesis_validators_root: B256::repeat_byte(9),
         genesis_fork_version: alloy::primitives::fixed_bytes!("0x53746b72"),
         deployed_block: 0,
     }

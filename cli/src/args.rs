@@ -378,7 +378,7 @@ pub(crate) enum OfflineCommand {
     },
     /// Hand in what an offline server answered
     Submit {
-        /// The file that `stkr-server offline answer` wrote
+        /// The file that `stkr-server offline answer` wrote; `-` for what a scanner of its QR code types
         file: PathBuf,
         /// A relayer that carries the ceremony
         #[arg(long, value_name = "URL", value_parser = relayer_url)]
@@ -599,6 +599,9 @@ pub(crate) enum PoolCommand {
         /// Shares that exist
         #[arg(long, value_name = "N", default_value_t = 4)]
         members: u8,
+        /// Live withdrawal key of the provider (`stkr key request-withdrawal`): the deposit has its 0x00 credentials
+        #[arg(long, value_name = "KEY")]
+        withdrawal_key: Option<u64>,
         #[command(flatten)]
         signing: Signing,
     },
@@ -703,6 +706,35 @@ pub(crate) enum PoolCommand {
     /// Send the other 31 ETH after the challenge window
     #[command(name = "topup")]
     TopUp {
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// The changes of credentials that were ordered for a pool with a withdrawal key
+    Changes {
+        /// Pool id
+        id: u64,
+    },
+    /// As provider or staker: order the change of the validator's credentials to the pool's vault
+    OrderChange {
+        /// Position of the pool's validator in the beacon chain's registry
+        #[arg(long, value_name = "INDEX")]
+        validator_index: u64,
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Show the withdrawal committee's signature over an ordered change
+    ShowChange {
+        /// The validator that it names
+        #[arg(long, value_name = "INDEX")]
+        validator_index: u64,
+        /// Signature of the withdrawal key, 96 bytes
+        #[arg(long, value_name = "HEX")]
+        signature: Bytes,
+        #[command(flatten)]
+        on: OnPool,
+    },
+    /// Cancel a pool whose withdrawal key signed no change in 90 days
+    CancelUnchanged {
         #[command(flatten)]
         on: OnPool,
     },
@@ -823,6 +855,36 @@ pub(crate) enum KeyCommand {
     SafeToMove {
         /// Key id, or the validator's public key (48 bytes, hex)
         key: String,
+    },
+    /// As a provider: ask for a withdrawal key, with a bond of 2 ETH that comes back when a pool uses it
+    RequestWithdrawal {
+        /// Shares that sign; one less of the members are online
+        #[arg(long, value_name = "T", default_value_t = 5)]
+        threshold: u8,
+        /// Shares that exist
+        #[arg(long, value_name = "N", default_value_t = 6)]
+        members: u8,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// A withdrawal key: who asked for it, which pool uses it, whether its bond is held
+    ShowWithdrawal {
+        /// Key id
+        id: u64,
+    },
+    /// Give up a withdrawal key that no pool uses, or whose pool is cancelled
+    GiveUp {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Get the bond of a withdrawal key back
+    WithdrawBond {
+        /// Key id
+        id: u64,
+        #[command(flatten)]
+        signing: Signing,
     },
     /// Draw the committee of a requested key
     Draw {

@@ -46,7 +46,7 @@ fn deployment(folder: &Path) -> String {
         "court": address(7),
         "micropools": address(5),
         "depositContract": address(6),
-        "genesisForkVersion": "0x53746b72",
+        "genesisForkVersion": "0x53746b72", "genesisValidatorsRoot": "0x0909090909090909090909090909090909090909090909090909090909090909",
         "deployedBlock": 1,
     });
     fs::write(&path, deployment.to_string()).unwrap();

@@ -18,9 +18,9 @@ import {
     Opening,
     ShareHolder
 } from "../interfaces/ICourt.sol";
-import {IKeyConsumer, IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
+import {IKeyConsumer, IKeyRegistry, Key, KeyKind, KeyState} from "../interfaces/IKeyRegistry.sol";
 import {IResharing} from "../interfaces/IResharing.sol";
-import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
+import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
 import {Acknowledgements} from "./Acknowledgements.sol";
 import {Evidence} from "./Evidence.sol";
 import {BadDealing} from "./faults/BadDealing.sol";
@@ -64,6 +64,8 @@ contract Court is ICourt {
 
     /// @inheritdoc ICourt
     uint64 public constant CHALLENGE_BLOCKS = 7_200;
+    /// @inheritdoc ICourt
+    uint64 public constant OFFLINE_CHALLENGE_BLOCKS = 50_400;
 
     /// @inheritdoc ICourt
     uint64 public immutable GENESIS_TIME;
@@ -243,7 +245,7 @@ contract Court is ICourt {
         require(msg.value >= required, FeeTooSmall(msg.value, required));
         bytes32 id = UnansweredChallenge.idOf(keyId, index, signingRoot);
         require(_challenges[id].challenger == address(0), AlreadyChallenged(id));
-        uint32 deadline = SafeCast.toUint32(block.number + CHALLENGE_BLOCKS);
+        uint32 deadline = SafeCast.toUint32(block.number + _challengeBlocks(keyId, holder.server));
         _challenges[id] = Challenge({
             challenger: msg.sender,
             committeeEpoch: committeeEpoch,
@@ -348,6 +350,14 @@ contract Court is ICourt {
     }
 
     // ----------------------------------------------------------------------------------- internal: who signed
+
+    /// @dev Somebody has to walk to a machine without network.
+    function _challengeBlocks(uint256 keyId, uint32 server) private view returns (uint64) {
+        // Those of a validator key are all online, and their records cost more to read.
+        if (KEYS.key(keyId).kind == KeyKind.Validator) return CHALLENGE_BLOCKS;
+        bool online = SERVERS.server(server).kind == ServerKind.Online;
+        return online ? CHALLENGE_BLOCKS : OFFLINE_CHALLENGE_BLOCKS;
+    }
 
     /// @dev The leaf names the signer, so only the holder of the share answers for what was signed with it; of a committee that was
     /// reshared away too.

@@ -7,7 +7,7 @@ library DutyKinds {
     uint8 internal constant ATTESTATION = 2;
     uint8 internal constant BLOCK = 3;
     uint8 internal constant VOLUNTARY_EXIT = 7;
-    /// No server signs one yet: the number is taken so that a signature over one can be punished from the first day.
+    /// Of withdrawal keys, which sign nothing else.
     uint8 internal constant BLS_TO_EXECUTION_CHANGE = 12;
 
     /// @notice Whether a message of this kind may be signed only if the chain ordered it.

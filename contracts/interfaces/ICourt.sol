@@ -367,7 +367,7 @@ interface ICourt {
     /// @notice Asks the holder of share `index` of a Live key, in the committee whose turn it is, for its partial signature over
     /// `signingRoot`, which the chain ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
     /// @dev What was not ordered must not be signed and cannot be asked for; so nothing of a dealt key can. Whoever runs the server
-    /// has CHALLENGE_BLOCKS to answer, far longer than an order takes to be finalized.
+    /// has CHALLENGE_BLOCKS to answer (OFFLINE_CHALLENGE_BLOCKS without network), far longer than an order takes to be finalized.
     /// Emitted: `SignatureChallenged`. Raised: `NotOwed`, `NotShareHolder`, `FeeTooSmall`, `AlreadyChallenged`.
     /// @param signer Of the leaf: who has to sign the answer.
     function challengeSignature(
@@ -417,8 +417,11 @@ interface ICourt {
     /// @notice Fees (wei) that `account` can withdraw.
     function feesOf(address account) external view returns (uint256);
 
-    /// @notice Blocks in which a challenge can be answered: a day.
+    /// @notice Blocks in which a challenge to an online server can be answered: a day.
     function CHALLENGE_BLOCKS() external view returns (uint64);
+
+    /// @notice Blocks in which a challenge to an offline server can be answered: a week.
+    function OFFLINE_CHALLENGE_BLOCKS() external view returns (uint64);
 
     /// @notice Number of the block in which `commitment` was made; 0 for none, or used.
     function committedAt(bytes32 commitment) external view returns (uint256);

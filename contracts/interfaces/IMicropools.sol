@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {IWithdrawalKeys} from "./IWithdrawalKeys.sol";
+
 /// @notice Where a micropool stands in its life.
 /// @dev None -> Open -> Full -> KeyReady -> Predeposited -> Active. Open, Full and KeyReady -> Cancelled after their
-/// own deadline, or at once when a foreign deposit is proven; Predeposited -> Cancelled by such a proof only.
+/// own deadline, or at once when a foreign deposit is proven; Predeposited -> Cancelled by such a proof, or when the withdrawal
+/// key of the pool signed no change of its credentials in CHANGE_WINDOW.
 /// Exiting and Settled follow with the money issue.
 enum PoolState {
     None,
@@ -36,6 +39,8 @@ struct Pool {
     /// Providers that the pool was assigned to so far, the current one included: 1 from the opening on. Requests for
     /// duties name it (`IKeyRegistry.dutyAssignment`).
     uint64 assignment;
+    /// Opened with a withdrawal key: 0x00 credentials (`IWithdrawalKeys`).
+    bool blsCredentials;
 }
 
 /// @title Micropools: 64 stakers at most, 32 ETH, one validator nobody can steal
@@ -129,6 +134,12 @@ interface IMicropools {
     error NotForeign(bytes32 withdrawalCredentials);
     /// @notice Raised before `deadline`.
     error TooEarly(uint256 poolId, uint48 deadline);
+    /// @notice Raised when no change of the pool's 0x00 credentials was shown yet.
+    error NoChangeShown(uint256 poolId);
+    /// @notice Raised when a change of the pool's credentials was shown, so that the pool goes on.
+    error ChangeShown(uint256 poolId);
+    /// @notice Raised when the pool has 0x01 credentials.
+    error NoWithdrawalKey(uint256 poolId);
     /// @notice Raised when anybody but the Court of the key registry's server registry judges a provider.
     error NotCourt(address caller);
     /// @notice Raised when assignment `number` is not the `current` one of the pool.
@@ -149,6 +160,17 @@ interface IMicropools {
     /// key could never be requested would only lock stakes until its deadline).
     /// @return poolId Counts from 1.
     function open(uint8 threshold, uint8 members) external payable returns (uint256 poolId);
+
+    /// @notice The same with 0x00 credentials: those of the calling provider's withdrawal key with this group key, which must be
+    /// Live and which no other pool can use from then on.
+    /// @dev 0x00 has no sweeps and no exit by EIP-7002 before the credentials are changed to the vault. So the 31 ETH wait for the
+    /// proof that the withdrawal committee can do it (`IWithdrawalKeys.showChange`). Emitted: `PoolOpened`,
+    /// `IWithdrawalKeys.WithdrawalKeyUsed`. Raised: those of `open`, and of `IWithdrawalKeys.use`.
+    /// @param withdrawalKey 128 bytes, EIP-2537.
+    function openWithWithdrawalKey(uint8 threshold, uint8 members, bytes calldata withdrawalKey)
+        external
+        payable
+        returns (uint256 poolId);
 
     /// @notice Stakes `msg.value` wei into an Open pool; the position grows by that amount.
     /// @dev Emitted: `Transfer` (ERC-6909), `Staked`, `PoolStateChanged` when 32 ETH are there: the pool is Full.
@@ -201,7 +223,8 @@ interface IMicropools {
     /// @notice Anyone, after the challenge window: sends the other 31 ETH. Predeposited -> Active.
     /// @dev The beacon chain checks no signature of a top-up (the validator or its pending deposit exists, and the
     /// queue is first in, first out), so the deposit contract gets 96 zero bytes with a root computed over them.
-    /// Emitted: `PoolStateChanged`, `DepositSent`. Raised: `WrongPoolState`, `TooEarly`, `WrongGroupKey`.
+    /// A pool with 0x00 credentials needs a change of them that its withdrawal key signed, shown to the chain.
+    /// Emitted: `PoolStateChanged`, `DepositSent`. Raised: `WrongPoolState`, `TooEarly`, `NoChangeShown`, `WrongGroupKey`.
     function topUp(uint256 poolId, bytes calldata groupKey) external;
 
     /// @notice Anyone: cancels a pool in Open, Full or KeyReady whose deadline has passed.
@@ -209,6 +232,12 @@ interface IMicropools {
     /// may still exist; ether that a stranger deposits with it goes to the vault of a dead pool, at the stranger's cost.
     /// Emitted: `PoolStateChanged`. Raised: `WrongPoolState`, `TooEarly`.
     function cancel(uint256 poolId) external;
+
+    /// @notice Anyone: cancels a Predeposited pool whose withdrawal key signed no change of its credentials in CHANGE_WINDOW after the
+    /// challenge window. The 1 ETH that nobody can reach comes from the insurance.
+    /// @dev The provider chose to open the pool with that key. Emitted: `PoolStateChanged`. Raised: `WrongPoolState`, `TooEarly`,
+    /// `NoWithdrawalKey`, `ChangeShown`.
+    function cancelUnchanged(uint256 poolId) external;
 
     /// @notice Pays the caller's whole position in a Cancelled pool back.
     /// @dev A holder that cannot receive ether transfers its position to an account that can. Emitted: `Transfer`,
@@ -250,7 +279,8 @@ interface IMicropools {
     /// @notice Vault of the pool: its CREATE2 address, known before anything is deployed.
     function vaultOf(uint256 poolId) external view returns (address);
 
-    /// @notice 0x01 credentials: 0x01, eleven zero bytes, the vault.
+    /// @notice 0x01 credentials: 0x01, eleven zero bytes, the vault. Of a pool opened with a withdrawal key those of that key: 0x00, then
+    /// the last 31 bytes of the SHA-256 of its 48 bytes.
     function withdrawalCredentials(uint256 poolId) external view returns (bytes32);
 
     /// @notice Signing root of a DepositMessage on this network (deposit domain, zero genesis validators root).
@@ -284,6 +314,10 @@ interface IMicropools {
     /// @notice Seconds (at least 12 hours) after the predeposit in which a foreign deposit can be shown before the top-up.
     function CHALLENGE_WINDOW() external view returns (uint48);
 
+    /// @notice 90 days, from the end of the challenge window: how long a pool with 0x00 credentials waits for its change. An index of the
+    /// validator exists only once the beacon chain has come to its deposit, and queues of weeks were seen.
+    function CHANGE_WINDOW() external view returns (uint48);
+
     /// @notice Genesis fork version of the beacon chain this contract deposits to.
     function GENESIS_FORK_VERSION() external view returns (bytes4);
 
@@ -295,6 +329,9 @@ interface IMicropools {
 
     /// @notice The registry that makes the keys.
     function KEY_REGISTRY() external view returns (address);
+
+    /// @notice The contract that asks for withdrawal keys and orders what they sign; deployed by this one.
+    function WITHDRAWAL_KEYS() external view returns (IWithdrawalKeys);
 
     /// @notice The registry of providers.
     function PROVIDER_REGISTRY() external view returns (address);

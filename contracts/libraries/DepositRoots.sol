@@ -23,7 +23,7 @@ library DepositRoots {
         pure
         returns (bytes32)
     {
-        return _four(_pubkeyRoot(pubkey), withdrawalCredentials, _littleEndian(amountGwei), 0);
+        return four(pubkeyRoot(pubkey), withdrawalCredentials, littleEndian(amountGwei), 0);
     }
 
     /// @notice What a validator key signs to deposit: the message root under DOMAIN_DEPOSIT with the genesis fork version
@@ -34,9 +34,9 @@ library DepositRoots {
         bytes32 withdrawalCredentials,
         uint64 amountGwei
     ) internal pure returns (bytes32) {
-        bytes32 forkDataRoot = _two(genesisForkVersion, 0);
+        bytes32 forkDataRoot = two(genesisForkVersion, 0);
         bytes32 domain = DOMAIN_DEPOSIT | (forkDataRoot >> 32);
-        return _two(depositMessageRoot(pubkey, withdrawalCredentials, amountGwei), domain);
+        return two(depositMessageRoot(pubkey, withdrawalCredentials, amountGwei), domain);
     }
 
     /// @notice Root of DepositData(pubkey, withdrawal_credentials, amount, signature): what the deposit contract compares.
@@ -47,8 +47,8 @@ library DepositRoots {
         uint64 amountGwei,
         bytes memory signature
     ) internal pure returns (bytes32) {
-        return _four(
-            _pubkeyRoot(pubkey), withdrawalCredentials, _littleEndian(amountGwei), _signatureRoot(signature)
+        return four(
+            pubkeyRoot(pubkey), withdrawalCredentials, littleEndian(amountGwei), _signatureRoot(signature)
         );
     }
 
@@ -57,7 +57,8 @@ library DepositRoots {
         return bytes32(uint256(1) << 248 | uint160(account));
     }
 
-    function _pubkeyRoot(bytes memory pubkey) private pure returns (bytes32) {
+    /// @notice Root of a compressed public key.
+    function pubkeyRoot(bytes memory pubkey) internal pure returns (bytes32) {
         require(pubkey.length == 48, BadDepositLength(pubkey.length, 48));
         return sha256(abi.encodePacked(pubkey, bytes16(0)));
     }
@@ -72,19 +73,21 @@ library DepositRoots {
             second := mload(add(signature, 0x40))
             third := mload(add(signature, 0x60))
         }
-        return _two(_two(first, second), _two(third, 0));
+        return two(two(first, second), two(third, 0));
     }
 
-    function _four(bytes32 a, bytes32 b, bytes32 c, bytes32 d) private pure returns (bytes32) {
-        return _two(_two(a, b), _two(c, d));
+    /// @notice Root over four leaves.
+    function four(bytes32 a, bytes32 b, bytes32 c, bytes32 d) internal pure returns (bytes32) {
+        return two(two(a, b), two(c, d));
     }
 
-    function _two(bytes32 left, bytes32 right) private pure returns (bytes32) {
+    /// @notice Node over two.
+    function two(bytes32 left, bytes32 right) internal pure returns (bytes32) {
         return sha256(abi.encodePacked(left, right));
     }
 
-    /// @dev A uint64 as SSZ packs it: eight bytes, least first, then zeros.
-    function _littleEndian(uint64 value) private pure returns (bytes32) {
+    /// @notice A uint64 as SSZ packs it: eight bytes, least first, then zeros.
+    function littleEndian(uint64 value) internal pure returns (bytes32) {
         uint256 swapped = value;
         swapped = (swapped & 0x00ff00ff00ff00ff) << 8 | (swapped >> 8) & 0x00ff00ff00ff00ff;
         swapped = (swapped & 0x0000ffff0000ffff) << 16 | (swapped >> 16) & 0x0000ffff0000ffff;

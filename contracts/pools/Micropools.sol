@@ -10,9 +10,11 @@ import {IKeyConsumer, IKeyRegistry, KeyKind} from "../interfaces/IKeyRegistry.so
 import {IMicropools, Pool, PoolState} from "../interfaces/IMicropools.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
 import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
+import {IWithdrawalKeys} from "../interfaces/IWithdrawalKeys.sol";
 import {BLS12381} from "../libraries/BLS12381.sol";
 import {DepositRoots} from "../libraries/DepositRoots.sol";
 import {PoolVault} from "./PoolVault.sol";
+import {WithdrawalKeys} from "./WithdrawalKeys.sol";
 
 /// @title Micropools: 64 stakers at most, 32 ETH, one validator nobody can steal
 /// @dev Nobody governs this contract and nothing in it can be changed. Ether it owes, pool by pool:
@@ -20,7 +22,7 @@ import {PoolVault} from "./PoolVault.sol";
 ///   Open, Full, KeyReady     staked + insurance
 ///   Predeposited             staked - 1 ETH + insurance
 ///   Active                   insurance
-///   Cancelled                staked + insurance (after a foreign deposit proven too late: 1 ETH less insurance)
+///   Cancelled                staked + insurance (after a predeposit that was lost: 1 ETH less insurance)
 ///
 /// and beside these the stakers' claims and the bounties, which came out of insurances (`penaliseProvider`).
 ///
@@ -33,6 +35,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         address providerRegistry;
         address depositContract;
         bytes4 genesisForkVersion;
+        bytes32 genesisValidatorsRoot;
         uint48 openWindow;
         uint48 keyWindow;
         uint48 predepositWindow;
@@ -60,6 +63,9 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     uint256 private constant MAX_WINDOW = 90 days;
 
     /// @inheritdoc IMicropools
+    uint48 public constant override CHANGE_WINDOW = 90 days;
+
+    /// @inheritdoc IMicropools
     uint48 public immutable override OPEN_WINDOW;
     /// @inheritdoc IMicropools
     uint48 public immutable override KEY_WINDOW;
@@ -77,6 +83,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     address public immutable override PROVIDER_REGISTRY;
     /// @inheritdoc IMicropools
     address public immutable override VAULT_IMPLEMENTATION;
+    /// @inheritdoc IMicropools
+    IWithdrawalKeys public immutable override WITHDRAWAL_KEYS;
 
     /// Most members of a key.
     uint8 private immutable MAX_MEMBERS;
@@ -116,6 +124,12 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         CHALLENGE_WINDOW = config.challengeWindow;
         MAX_MEMBERS = IKeyRegistry(config.keyRegistry).MAX_MEMBERS();
         VAULT_IMPLEMENTATION = address(new PoolVault());
+        WITHDRAWAL_KEYS = new WithdrawalKeys(
+            config.keyRegistry,
+            config.providerRegistry,
+            config.genesisForkVersion,
+            config.genesisValidatorsRoot
+        );
     }
 
     function _requireContract(address account) private view {
@@ -130,6 +144,22 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
 
     /// @inheritdoc IMicropools
     function open(uint8 threshold, uint8 members) external payable override returns (uint256 poolId) {
+        return _open(threshold, members, false);
+    }
+
+    /// @inheritdoc IMicropools
+    function openWithWithdrawalKey(uint8 threshold, uint8 members, bytes calldata withdrawalKey)
+        external
+        payable
+        override
+        nonReentrant
+        returns (uint256 poolId)
+    {
+        poolId = _open(threshold, members, true);
+        WITHDRAWAL_KEYS.use(poolId, msg.sender, withdrawalKey);
+    }
+
+    function _open(uint8 threshold, uint8 members, bool blsCredentials) private returns (uint256 poolId) {
         require(IProviderRegistry(PROVIDER_REGISTRY).isProvider(msg.sender), NotProvider(msg.sender));
         require(msg.value == INSURANCE, WrongInsurance(msg.value, INSURANCE));
         require(_isSound(threshold, members), IKeyRegistry.BadThreshold(threshold, members));
@@ -146,7 +176,8 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
             deadline: deadline,
             insurance: uint72(INSURANCE),
             // In the slot that the insurance fills anyway.
-            assignment: 1
+            assignment: 1,
+            blsCredentials: blsCredentials
         });
         emit PoolOpened(poolId, msg.sender, threshold, members, vaultOf(poolId), deadline);
     }
@@ -284,6 +315,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         Pool storage p = _pools[poolId];
         _requireState(poolId, p.state, PoolState.Predeposited);
         require(block.timestamp >= p.deadline, TooEarly(poolId, p.deadline));
+        require(!p.blsCredentials || WITHDRAWAL_KEYS.isChangeShown(poolId), NoChangeShown(poolId));
         _requireGroupKey(poolId, p, groupKey);
 
         _move(poolId, p, PoolState.Active, 0);
@@ -352,6 +384,21 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         _move(poolId, p, PoolState.Cancelled, 0);
         // Not in a try: a caller could starve it of gas and leave the servers' seats taken for ever.
         if (keyId != 0) IKeyRegistry(KEY_REGISTRY).retire(keyId, false);
+    }
+
+    /// @inheritdoc IMicropools
+    function cancelUnchanged(uint256 poolId) external override nonReentrant {
+        Pool storage p = _pools[poolId];
+        _requireState(poolId, p.state, PoolState.Predeposited);
+        require(p.blsCredentials, NoWithdrawalKey(poolId));
+        require(!WITHDRAWAL_KEYS.isChangeShown(poolId), ChangeShown(poolId));
+        uint48 end = p.deadline + CHANGE_WINDOW;
+        require(block.timestamp >= end, TooEarly(poolId, end));
+
+        // One predeposit; a penalty took no more than the other 1 ETH.
+        p.insurance -= uint72(PREDEPOSIT);
+        _move(poolId, p, PoolState.Cancelled, 0);
+        IKeyRegistry(KEY_REGISTRY).retire(p.keyId, false);
     }
 
     /// @inheritdoc IMicropools
@@ -467,6 +514,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
 
     /// @inheritdoc IMicropools
     function withdrawalCredentials(uint256 poolId) public view override returns (bytes32) {
+        if (_pools[poolId].blsCredentials) return WITHDRAWAL_KEYS.credentialsOf(poolId);
         return DepositRoots.executionCredentials(vaultOf(poolId));
     }
 

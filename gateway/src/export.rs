@@ -26,7 +26,7 @@ fn duty(request: &Value, schedule: &ForkSchedule) -> Option<(CheckedDuty, [u8; 6
     // Through text: a duty is kept as it was sent, which no `Value` can give.
     match serde_json::from_str(&request.to_string()).ok()? {
         SignRequest::Duty(duty) => Some((duty.check(schedule).ok()?, duty.signature)),
-        SignRequest::Deposit(_) => None,
+        SignRequest::Deposit(_) | SignRequest::Change(_) => None,
     }
 }
 

@@ -623,6 +623,8 @@ impl Stale {
                     None => self.all = true,
                 }
             }
+            // Withdrawal keys have no duties.
+            StkrEvent::Withdrawal(_) => {}
             // A provider's duty key, a pool's provider: which keys that concerns only the contracts know.
             StkrEvent::Provider(_)
             | StkrEvent::Court(_)

@@ -34,7 +34,7 @@ impl Waiting {
     fn bytes(&self) -> usize {
         match &*self.request {
             SignRequest::Duty(request) => request.duty.get().len().saturating_add(FRAME),
-            SignRequest::Deposit(_) => FRAME,
+            SignRequest::Deposit(_) | SignRequest::Change(_) => FRAME,
         }
     }
 }

@@ -31,7 +31,7 @@ impl Made {
         let deployment = json!({
             "chainId": 31337, "accessManager": address(1), "serverRegistry": address(2), "providerRegistry": address(3),
             "keyRegistry": address(4), "court": address(7), "micropools": address(5), "depositContract": address(6),
-            "genesisForkVersion": "0x00000042", "deployedBlock": 1,
+            "genesisForkVersion": "0x00000042", "genesisValidatorsRoot": "0x0909090909090909090909090909090909090909090909090909090909090909", "deployedBlock": 1,
         });
         std::fs::write(folder.path().join("deployment.json"), deployment.to_string()).unwrap();
         let schedule = format!(

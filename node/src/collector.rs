@@ -196,6 +196,12 @@ impl<C: Ask> Collector<C> {
         self.note(index, answer);
     }
 
+    /// Takes what member `index` answered on another way: by a file, where it has no network.
+    pub fn offer(&mut self, index: ShareIndex, response: SignResponse) {
+        let answer = self.collection.on_response(index, response);
+        self.note(index, answer);
+    }
+
     fn ask_missing(&mut self) {
         let missing = self.missing();
         for seat in self.seats.iter().filter(|seat| missing.contains(&seat.index)) {

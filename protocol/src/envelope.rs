@@ -38,6 +38,8 @@ pub enum DutyKind {
     SyncCommitteeContributionAndProof = 10,
     /// A `ValidatorRegistration` of the builder specs; slot 0.
     ValidatorRegistration = 11,
+    /// A `BLSToExecutionChange`, by a withdrawal key; slot 0.
+    BlsToExecutionChange = 12,
 }
 
 impl DutyKind {
@@ -56,8 +58,36 @@ impl DutyKind {
             Self::SyncCommitteeSelectionProof => "sync_committee_selection_proof",
             Self::SyncCommitteeContributionAndProof => "sync_committee_contribution_and_proof",
             Self::ValidatorRegistration => "validator_registration",
+            Self::BlsToExecutionChange => "bls_to_execution_change",
         }
     }
+
+    /// Whether a message of this kind may be signed only if the chain ordered it, as the contracts' `DutyKinds` says.
+    #[must_use]
+    pub const fn must_be_ordered(self) -> bool {
+        matches!(self, Self::Deposit | Self::VoluntaryExit | Self::BlsToExecutionChange)
+    }
+
+    /// The kind of this number in the table of `docs/protocol.md`.
+    #[must_use]
+    pub fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    const ALL: [Self; 12] = [
+        Self::Deposit,
+        Self::Attestation,
+        Self::Block,
+        Self::AggregationSlot,
+        Self::AggregateAndProof,
+        Self::RandaoReveal,
+        Self::VoluntaryExit,
+        Self::SyncCommitteeMessage,
+        Self::SyncCommitteeSelectionProof,
+        Self::SyncCommitteeContributionAndProof,
+        Self::ValidatorRegistration,
+        Self::BlsToExecutionChange,
+    ];
 
     /// The kind of what is signed for a request of this kind.
     #[must_use]
@@ -79,24 +109,10 @@ impl DutyKind {
     }
 }
 
-/// Name of what a number of the table in `docs/protocol.md` stands for; of 12 too, which no server signs yet.
+/// Name of what a number of the table in `docs/protocol.md` stands for.
 #[must_use]
 pub fn duty_name(number: u8) -> Option<&'static str> {
-    const ALL: [DutyKind; 11] = [
-        DutyKind::Deposit,
-        DutyKind::Attestation,
-        DutyKind::Block,
-        DutyKind::AggregationSlot,
-        DutyKind::AggregateAndProof,
-        DutyKind::RandaoReveal,
-        DutyKind::VoluntaryExit,
-        DutyKind::SyncCommitteeMessage,
-        DutyKind::SyncCommitteeSelectionProof,
-        DutyKind::SyncCommitteeContributionAndProof,
-        DutyKind::ValidatorRegistration,
-    ];
-    let known = ALL.into_iter().find(|kind| *kind as u8 == number).map(DutyKind::name);
-    known.or((number == 12).then_some("bls_to_execution_change"))
+    DutyKind::numbered(number).map(DutyKind::name)
 }
 
 /// What a server vouches for with its signer key when it hands out a partial signature.

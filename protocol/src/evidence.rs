@@ -53,8 +53,6 @@ const MAX_PROOF: usize = 8;
 const MAX_PARTIAL: usize = 1024;
 /// Bytes of a partial (EIP-2537).
 const PARTIAL: usize = 256;
-/// What the Court calls a change of credentials; no server signs one, so [`DutyKind`] has none.
-const BLS_TO_EXECUTION_CHANGE: u8 = 12;
 
 /// Faults by the numbers of `ICourt.Fault`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -805,8 +803,7 @@ fn unauthorised(it: &EnvelopeProof, domain: &ProtocolDomain) -> Result<Found, Ev
     let envelope = &it.envelope;
     let digest = envelope.digest(domain);
     it.holder.signed(digest, &envelope.signature)?;
-    let ordered = [DutyKind::Deposit as u8, DutyKind::VoluntaryExit as u8, BLS_TO_EXECUTION_CHANGE];
-    if !ordered.contains(&envelope.duty_kind) {
+    if !DutyKind::numbered(envelope.duty_kind).is_some_and(DutyKind::must_be_ordered) {
         return Err(EvidenceError::NeedsNoOrder(envelope.duty_kind));
     }
     Ok((digest, envelope.key_id, envelope.committee_epoch, it.holder.accused(envelope.index)))

@@ -16,6 +16,7 @@ use crate::{
     eip712, json,
     messages::SignedMessage,
     recover_signer,
+    sign::{Change, SignedPartial},
 };
 
 /// Longest file, bytes: proofs and all messages of the largest committee take less than half of it.
@@ -24,7 +25,10 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Longest answer, bytes.
 pub const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Version of both files.
+/// Most changes in one file.
+pub const MAX_CHANGES: usize = 8;
+
+/// Version of all files.
 pub const VERSION: u64 = 1;
 
 /// A kind of file.
@@ -40,6 +44,19 @@ pub enum Request {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {}
 
+/// A request to sign changes of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToChange {}
+/// Its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {}
+
+impl Kind for ToChange {
+    const NAME: &'static str = "stkr-offline-change-request";
+}
+impl Kind for Changed {
+    const NAME: &'static str = "stkr-offline-change-answer";
+}
 impl Kind for Request {
     const NAME: &'static str = "stkr-offline-request";
 }
@@ -115,6 +132,12 @@ struct Head {
     r#type: String,
     #[serde(with = "json::decimal")]
     version: u64,
+}
+
+/// Whether a file says that it is of this kind; what it says is not checked any further.
+#[must_use]
+pub fn is_kind<K: Kind>(text: &[u8]) -> bool {
+    serde_json::from_slice::<Head>(text).is_ok_and(|head| head.r#type == K::NAME)
 }
 
 /// Reads a file of one kind; says of any other what it is.
@@ -224,6 +247,76 @@ impl AnswerFile {
     pub fn signer(&self) -> Result<Address, AnswerError> {
         Ok(recover_signer(digest(&self.about, &self.response)?, &self.signature)?)
     }
+}
+
+/// Which member of which withdrawal key a file is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AboutChange {
+    /// EIP-155 chain id.
+    #[serde(with = "json::decimal")]
+    pub chain_id: u64,
+    /// The KeyRegistry.
+    #[serde(with = "json::address")]
+    pub key_registry: Address,
+    /// Id of the offline server.
+    #[serde(with = "json::decimal")]
+    pub server: u32,
+    /// Withdrawal key.
+    #[serde(with = "json::decimal")]
+    pub key_id: u64,
+}
+
+impl AboutChange {
+    /// Chain and registry.
+    #[must_use]
+    pub const fn domain(&self) -> ProtocolDomain {
+        ProtocolDomain { chain_id: self.chain_id, key_registry: self.key_registry }
+    }
+}
+
+/// What goes to an offline member of a withdrawal key: changes of credentials, and `F`, which proves that the chain ordered them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeFile<F> {
+    /// `stkr-offline-change-request`.
+    pub r#type: Mark<ToChange>,
+    /// [`VERSION`].
+    #[serde(with = "json::decimal")]
+    pub version: u64,
+    /// Whom it concerns.
+    pub about: AboutChange,
+    /// At most [`MAX_CHANGES`].
+    #[serde(deserialize_with = "json::ListOf::<MAX_CHANGES>::deserialize")]
+    pub changes: Vec<Change>,
+    /// Chain facts.
+    pub facts: F,
+}
+
+/// What comes back. Each partial is its server's, by the envelope around it; the file has no other authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeAnswerFile {
+    /// `stkr-offline-change-answer`.
+    pub r#type: Mark<Changed>,
+    /// [`VERSION`].
+    #[serde(with = "json::decimal")]
+    pub version: u64,
+    /// Whom it is from, and of which key.
+    pub about: AboutChange,
+    /// One for each change.
+    #[serde(deserialize_with = "json::ListOf::<MAX_CHANGES>::deserialize")]
+    pub answers: Vec<ChangePartial>,
+}
+
+/// A change and what a member signed for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangePartial {
+    /// The change.
+    pub change: Change,
+    /// Partial signature in its envelope.
+    pub signed: SignedPartial,
 }
 
 /// Why nobody signed an answer.

@@ -18,7 +18,10 @@ use alloy_sol_types::SolStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 use stkr_core::{PartialSignature, ShareIndex};
-use stkr_duties::{DepositMessage, DutyError, ForkSchedule, SigningRequest, Slashable};
+use stkr_duties::{
+    DepositMessage, DutyError, ForkSchedule, SigningRequest, Slashable, ValidatorIndex,
+    containers::{BlsToExecutionChange, PublicKeyBytes},
+};
 use thiserror::Error;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -41,6 +44,9 @@ pub enum SignRequest {
     /// The `DepositMessage` that the chain ordered for a new key.
     #[serde(rename = "DEPOSIT")]
     Deposit(DepositRequest),
+    /// The `BLSToExecutionChange` that the chain ordered for the withdrawal key of a pool.
+    #[serde(rename = "BLS_TO_EXECUTION_CHANGE")]
+    Change(ChangeRequest),
     /// A validator's duty that the provider in charge asks for.
     #[serde(rename = "DUTY")]
     Duty(DutyRequest),
@@ -144,6 +150,102 @@ impl DepositRequest {
         Err(Refusal::denied(
             format!("the request claims signing root {claimed}, but its deposit has {computed}"),
             "Compute the root from the same deposit and genesis fork version, then ask again.",
+        ))
+    }
+}
+
+/// A request to sign a change of withdrawal credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// Withdrawal key to sign with.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub key_id: u64,
+    /// What the requester believes the root to be; a server refuses any other than its own.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = schema::Hash)]
+    pub signing_root: B256,
+    /// The message.
+    pub change: Change,
+}
+
+/// A `BLSToExecutionChange` in the beacon API's JSON form, with the network that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Position of the validator in the beacon chain's registry.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub validator_index: u64,
+    /// Compressed group key of the withdrawal key, 48 bytes.
+    #[serde(with = "json::array")]
+    #[schema(value_type = schema::Hex48)]
+    pub from_bls_pubkey: [u8; 48],
+    /// Where withdrawals go for ever after: the pool's vault.
+    #[serde(with = "json::address")]
+    #[schema(value_type = schema::Account)]
+    pub to_execution_address: Address,
+    /// Genesis fork version of the network, 4 bytes.
+    #[serde(with = "json::array")]
+    #[schema(value_type = schema::Hex4)]
+    pub genesis_fork_version: [u8; 4],
+    /// Genesis validators root of the network.
+    #[serde(with = "json::hash")]
+    #[schema(value_type = schema::Hash)]
+    pub genesis_validators_root: B256,
+}
+
+impl Change {
+    /// The container that is signed.
+    #[must_use]
+    pub fn message(&self) -> BlsToExecutionChange {
+        BlsToExecutionChange {
+            validator_index: ValidatorIndex(self.validator_index),
+            from_bls_pubkey: PublicKeyBytes::from(self.from_bls_pubkey),
+            to_execution_address: self.to_execution_address,
+        }
+    }
+
+    /// What the withdrawal key signs.
+    #[must_use]
+    pub fn signing_root(&self) -> B256 {
+        self.message().signing_root_on(self.genesis_fork_version, self.genesis_validators_root)
+    }
+}
+
+impl ChangeRequest {
+    /// A request for this change.
+    #[must_use]
+    pub fn new(key_id: u64, change: Change) -> Self {
+        Self { key_id, signing_root: change.signing_root(), change }
+    }
+
+    /// What is signed for it; the root that the request claims plays no part.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject {
+            key_id: self.key_id,
+            duty_kind: DutyKind::BlsToExecutionChange,
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            signing_root: self.change.signing_root(),
+        }
+    }
+
+    /// The computed signing root, if the request claims the same.
+    ///
+    /// # Errors
+    /// A refusal of kind denied that shows both roots.
+    pub fn checked_signing_root(&self) -> Result<B256, Refusal> {
+        let (claimed, computed) = (self.signing_root, self.change.signing_root());
+        if computed == claimed {
+            return Ok(computed);
+        }
+        Err(Refusal::denied(
+            format!("the request claims signing root {claimed}, but its change has {computed}"),
+            "Compute the root from the same change and network, then ask again.",
         ))
     }
 }
@@ -368,6 +470,12 @@ impl From<DepositRequest> for Asked {
     }
 }
 
+impl From<ChangeRequest> for Asked {
+    fn from(request: ChangeRequest) -> Self {
+        Self { subject: request.subject(), request: SignRequest::Change(request) }
+    }
+}
+
 impl From<DepositRequest> for SignRequest {
     fn from(request: DepositRequest) -> Self {
         Self::Deposit(request)
@@ -430,7 +538,12 @@ impl CheckedDuty {
 
 impl PartialSchema for SignRequest {
     fn schema() -> RefOr<Schema> {
-        schema::tagged("type", [("DEPOSIT", DepositRequest::schema()), ("DUTY", DutyRequest::schema())])
+        let forms = [
+            ("DEPOSIT", DepositRequest::schema()),
+            ("BLS_TO_EXECUTION_CHANGE", ChangeRequest::schema()),
+            ("DUTY", DutyRequest::schema()),
+        ];
+        schema::tagged("type", forms)
     }
 }
 
@@ -441,11 +554,12 @@ impl ToSchema for SignRequest {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         DepositRequest::schemas(schemas);
+        ChangeRequest::schemas(schemas);
         DutyRequest::schemas(schemas);
     }
 }
 
-/// Every member of both forms. serde's own internally tagged enums read the object into a buffer first, where a duty would no
+/// Every member of all forms. serde's own internally tagged enums read the object into a buffer first, where a duty would no
 /// longer be the text that was sent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -459,6 +573,8 @@ struct Members {
     #[serde(default)]
     deposit: Option<Deposit>,
     #[serde(default)]
+    change: Option<Change>,
+    #[serde(default)]
     assignment: Option<Number>,
     #[serde(default)]
     duty: Option<DutyText>,
@@ -470,6 +586,8 @@ struct Members {
 enum Form {
     #[serde(rename = "DEPOSIT")]
     Deposit,
+    #[serde(rename = "BLS_TO_EXECUTION_CHANGE")]
+    Change,
     #[serde(rename = "DUTY")]
     Duty,
 }
@@ -491,6 +609,7 @@ impl<'de> Deserialize<'de> for SignRequest {
                 key_id,
                 signing_root: Some(Root(signing_root)),
                 deposit: Some(deposit),
+                change: None,
                 assignment: None,
                 duty: None,
                 signature: None,
@@ -499,10 +618,24 @@ impl<'de> Deserialize<'de> for SignRequest {
                 Err(D::Error::custom("a DEPOSIT has the members type, keyId, signingRoot and deposit, and no other"))
             }
             Members {
+                kind: Form::Change,
+                key_id,
+                signing_root: Some(Root(signing_root)),
+                deposit: None,
+                change: Some(change),
+                assignment: None,
+                duty: None,
+                signature: None,
+            } => Ok(Self::Change(ChangeRequest { key_id, signing_root, change })),
+            Members { kind: Form::Change, .. } => Err(D::Error::custom(
+                "a BLS_TO_EXECUTION_CHANGE has the members type, keyId, signingRoot and change, and no other",
+            )),
+            Members {
                 kind: Form::Duty,
                 key_id,
                 signing_root: None,
                 deposit: None,
+                change: None,
                 assignment: Some(Number(assignment)),
                 duty: Some(duty),
                 signature: Some(Bytes65(signature)),
@@ -520,6 +653,7 @@ impl SignRequest {
     pub const fn key_id(&self) -> u64 {
         match self {
             Self::Deposit(request) => request.key_id,
+            Self::Change(request) => request.key_id,
             Self::Duty(request) => request.key_id,
         }
     }

@@ -34,7 +34,14 @@ use crate::store::{self, Store};
 pub const SCHEMA: Schema = Schema {
     name: "relayer database",
     application_id: 0x5352_6c79, // "SRly"
-    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS, store::reshares::TABLES],
+    migrations: &[
+        stkr_chain::SCHEMA,
+        store::TABLES,
+        store::TERMS,
+        store::ARRIVALS,
+        store::reshares::TABLES,
+        store::OFFLINE_PARTIALS,
+    ],
 };
 
 const WEI_PER_GWEI: u128 = 1_000_000_000;
@@ -98,6 +105,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         evidence_window,
         policy,
         reshares,
+        beacon_nodes: config.beacon.urls.clone().into(),
         shared: shared.clone(),
     };
     let router = http::router(shared.clone());

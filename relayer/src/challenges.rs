@@ -339,6 +339,7 @@ mod tests {
             order: None,
             deposits_gwei: Vec::new(),
             proven: None,
+            withdrawal: None,
         };
         view.apply(1, Fact::PoolOpened { pool_id: POOL, pool });
         let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };

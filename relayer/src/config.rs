@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::challenges::Policy;
 use crate::reshares;
 use serde::{Deserialize, Serialize};
-use stkr_node::config::{ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases};
+use stkr_node::config::{
+    ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases, rpc_host,
+};
+use url::Url;
 
 /// Least blocks of silence before a challenge: a server signs what is final.
 const SHORTEST_SILENCE: u64 = 100;
@@ -22,6 +25,8 @@ pub struct RelayerConfig {
     pub challenges: ChallengesConfig,
     /// Reshares of keys.
     pub reshares: ResharesConfig,
+    /// Beacon nodes.
+    pub beacon: BeaconConfig,
     /// Files.
     pub storage: StorageConfig,
     /// The HTTP port.
@@ -107,6 +112,21 @@ impl ResharesConfig {
     }
 }
 
+/// `[beacon]`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BeaconConfig {
+    /// Where signed changes of credentials are taken.
+    pub urls: Vec<Url>,
+}
+
+impl std::fmt::Debug for BeaconConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hosts: Vec<String> = self.urls.iter().map(rpc_host).collect();
+        f.debug_struct("BeaconConfig").field("urls", &hosts).finish()
+    }
+}
+
 /// `[storage]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -154,6 +174,10 @@ impl ProgramConfig for RelayerConfig {
                 "Ask for one, too, when a committee has signed for 90 days: the same members get new shares of the same key, so that what\nwas stolen of the old ones, a few at a time, is worth nothing any more.",
             ),
             Doc::new(
+                "beacon.urls",
+                "Beacon nodes (http or https) that are given signed changes of credentials, which are on the chain for everybody;\nnone: others take them there.",
+            ),
+            Doc::new(
                 "storage.database",
                 "SQLite file: event log, ceremony messages, evidence, transactions under way.",
             ),
@@ -182,6 +206,9 @@ impl ProgramConfig for RelayerConfig {
                 "challenges.silent_blocks",
                 "servers sign an order only once it is final, some 70 blocks later: write at least 100",
             ));
+        }
+        if let Some(url) = self.beacon.urls.iter().find(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(ConfigError::value("beacon.urls", format!("{} is not http or https", rpc_host(url))));
         }
         check_databases(&[("storage.database", &self.storage.database)], &[("gas.key_file", &self.gas.key_file)])?;
         stkr_node::secrets::read_hex32(&self.gas.key_file)?;

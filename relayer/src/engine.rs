@@ -16,7 +16,7 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::providers::Provider as _;
 use stkr_chain::acknowledgements as asked_members;
 use stkr_chain::answers::Answer;
-use stkr_chain::bindings::{Court, KeyRegistry, Micropools, Resharing};
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools, Resharing, WithdrawalKeys};
 use stkr_chain::endpoint::first;
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
@@ -31,9 +31,11 @@ use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
 use stkr_protocol::evidence::{EvidenceFile, Holder};
-use stkr_protocol::sign::DepositRequest;
+use stkr_protocol::sign::{Asked as AskedToSign, Change, ChangeRequest, DepositRequest};
 use tokio::sync::Notify;
+use url::Url;
 
+use crate::beacon::{self, Posting};
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
 use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
@@ -41,7 +43,7 @@ use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
 use crate::reshares::OfKey;
-use crate::shared::{Lists, Shared, Standing};
+use crate::shared::{Lists, Shared, Standing, WaitingChange};
 use crate::status::{
     CeremonyStatus, ChainStatus, CollectionStatus, EvidenceLine, ForeignDepositStatus, IntentLine, KeyStatus,
     PoolStatus, ServerLine, Status,
@@ -60,6 +62,8 @@ const SHOWN: usize = 100;
 const SHOWN_INTENTS: u32 = 100;
 /// Wei below which the gas account is a problem: a few transactions at mainnet prices.
 const LOW_BALANCE: U256 = U256::from_limbs([50_000_000_000_000_000, 0, 0, 0]);
+/// Pause before a beacon node that did not take a change of credentials is asked again.
+const BEACON_PAUSE: Duration = Duration::from_secs(12);
 /// Rounds without an answer, a pause between each two, after which a member is silent and not only slow.
 const SILENT_ROUNDS: u32 = 12;
 /// Answers to challenges judged in one pass: each costs a pairing.
@@ -91,6 +95,8 @@ pub struct Parts {
     pub policy: Policy,
     /// What the operator wants to be done about lost members.
     pub reshares: crate::reshares::Policy,
+    /// Beacon nodes that are given signed changes of credentials.
+    pub beacon_nodes: Arc<[Url]>,
     /// What the HTTP side reads.
     pub shared: Arc<Shared>,
 }
@@ -132,6 +138,8 @@ pub struct Engine {
     collections: BTreeMap<String, Running<CollectionState>>,
     answers: BTreeMap<String, Running<AnswerState>>,
     reshares: BTreeMap<String, Running<ReshareState>>,
+    /// Changes of credentials on their way to the beacon chain, by pool and validator.
+    postings: BTreeMap<(u64, u64), Posting>,
     acknowledgements: BTreeMap<String, Running<AcknowledgementState>>,
     /// Answers of the view that were judged, from its first on.
     judged: usize,
@@ -163,6 +171,7 @@ impl Engine {
             collections: BTreeMap::new(),
             answers: BTreeMap::new(),
             reshares: BTreeMap::new(),
+            postings: BTreeMap::new(),
             acknowledgements: BTreeMap::new(),
             judged: 0,
             timestamp: 0,
@@ -224,6 +233,7 @@ impl Engine {
         };
         self.timestamp = clock.timestamp;
         self.problems.clear();
+        self.take_changes_to_beacon_nodes();
         self.look_for_deposits().await?;
         self.refresh_clients();
         self.parts.store.set_terms(&self.picture.view.faults.terms);
@@ -400,11 +410,23 @@ impl Engine {
                 Call::new(pools, &Micropools::orderDepositCall { poolId: id, groupKey: key })
             }
             Action::CollectDeposit { pool_id, key_id, group_key, may_send } => {
-                let Some(signature) = self.collect(action.step(), *pool_id, *key_id).filter(|_| *may_send) else {
+                let collected = self.collect(action.step(), (*pool_id, *key_id), None);
+                let Some(signature) = collected.filter(|_| *may_send) else {
                     return Ok(None);
                 };
                 let (id, key) = (U256::from(*pool_id), group_key.clone());
                 Call::new(pools, &Micropools::predepositCall { poolId: id, groupKey: key, signature })
+            }
+            Action::CollectChange { pool_id, key_id, validator_index, group_key } => {
+                let collected = self.collect(action.step(), (*pool_id, *key_id), Some(*validator_index));
+                let Some(signature) = collected else { return Ok(None) };
+                let call = WithdrawalKeys::showChangeCall {
+                    poolId: U256::from(*pool_id),
+                    validatorIndex: *validator_index,
+                    groupKey: group_key.clone(),
+                    signature,
+                };
+                Call::new(self.parts.deployment.withdrawal_keys(), &call)
             }
             Action::ProveForeignDeposit { pool_id, group_key, foreign } => {
                 // What was submitted before the thieves showed themselves, and still waits for its block.
@@ -635,16 +657,46 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the deposit's signature is collected; 256 bytes once it is there.
-    fn collect(&mut self, step: String, pool_id: u64, key_id: u64) -> Option<Bytes> {
+    /// What was shown to the chain is taken to the beacon nodes: once, and again after a restart, which does no harm.
+    fn take_changes_to_beacon_nodes(&mut self) {
+        if self.parts.beacon_nodes.is_empty() {
+            return;
+        }
+        for (pool_id, index, signature) in self.changes_to_take() {
+            let withdrawal = self.picture.view.pools.get(&pool_id).and_then(|pool| pool.withdrawal.as_ref());
+            let Some(serving) = withdrawal.and_then(|it| self.serving(it.key_id)) else { continue };
+            if let Ok(change) = self.change(pool_id, index, serving.live) {
+                let posting = beacon::post(self.parts.beacon_nodes.clone(), &change, signature, BEACON_PAUSE);
+                self.postings.insert((pool_id, index), posting);
+            }
+        }
+    }
+
+    /// Pool, validator and signature of what was shown to the chain and is not on its way yet.
+    fn changes_to_take(&self) -> Vec<(u64, u64, Bytes)> {
+        let pools = self.picture.view.pools.iter();
+        let changes = pools.flat_map(|(pool_id, pool)| {
+            let changes = pool.withdrawal.iter().flat_map(|it| &it.changes);
+            changes.filter_map(|(index, order)| Some((*pool_id, *index, order.signature.clone()?)))
+        });
+        changes.filter(|(pool_id, index, _)| !self.postings.contains_key(&(*pool_id, *index))).collect()
+    }
+
+    /// Sees to it that the signature over the deposit of a pool is collected, or over the change of credentials of the validator
+    /// `change`; 256 bytes once it is there.
+    fn collect(&mut self, step: String, (pool_id, key_id): (u64, u64), change: Option<u64>) -> Option<Bytes> {
         let serving = self.serving(key_id)?;
         let of = self.origin(serving.epoch, &serving.live.committee);
         if self.collections.get(&step).is_none_or(|running| running.of != of) {
             self.collections.remove(&step);
-            let job = match self.job(pool_id, key_id) {
+            let (what, asked) = match change {
+                None => ("deposit", self.deposit_of(pool_id, key_id)),
+                Some(index) => ("change of credentials", self.change_of(pool_id, key_id, index)),
+            };
+            let job = match asked.and_then(|asked| self.job(asked, key_id)) {
                 Ok(job) => job,
                 Err(reason) => {
-                    self.problems.push(format!("the deposit of pool {pool_id} cannot be collected: {reason}"));
+                    self.problems.push(format!("the {what} of pool {pool_id} cannot be collected: {reason}"));
                     return None;
                 }
             };
@@ -655,7 +707,7 @@ impl Engine {
                 needed: job.committee.keys().threshold().t().to_string(),
                 ..CollectionStatus::default()
             };
-            tracing::info!(key_id, pool_id, "collecting a deposit signature");
+            tracing::info!(key_id, pool_id, what, "collecting a signature");
             let worker = workers::collect(job, status, self.parts.store.clone(), self.parts.pause, self.wake.clone());
             self.collections.insert(step.clone(), Running { of, told: 0, worker });
         }
@@ -663,11 +715,9 @@ impl Engine {
         state.signature.as_ref().map(|signature| Bytes::copy_from_slice(&signature.to_eip2537()))
     }
 
-    fn job(&self, pool_id: u64, key_id: u64) -> Result<Job, String> {
+    fn deposit_of(&self, pool_id: u64, key_id: u64) -> Result<AskedToSign, String> {
         let order =
             self.picture.view.pools.get(&pool_id).and_then(|pool| pool.order.as_ref()).ok_or("it was not ordered")?;
-        let serving = self.serving(key_id).ok_or("the key is not Live")?;
-        let committee = self.committee(serving)?;
         let message = DepositMessage {
             pubkey: order.pubkey.as_ref().try_into().map_err(|_| "the ordered public key has not 48 bytes")?,
             withdrawal_credentials: order.withdrawal_credentials,
@@ -677,6 +727,35 @@ impl Engine {
         if request.signing_root() != order.signing_root {
             return Err("the chain ordered another signing root than its own deposit has".to_owned());
         }
+        Ok(request.into())
+    }
+
+    fn change(&self, pool_id: u64, index: u64, live: &LiveKey) -> Result<Change, String> {
+        let pool = self.picture.view.pools.get(&pool_id).ok_or("the pool is unknown")?;
+        let orders = pool.withdrawal.as_ref().map(|it| &it.changes);
+        let order = orders.and_then(|changes| changes.get(&index)).ok_or("it was not ordered")?;
+        let group_key = live.group_key().and_then(|key| PublicKey::from_eip2537(&key).ok());
+        let change = Change {
+            validator_index: index,
+            from_bls_pubkey: group_key.ok_or("its withdrawal key is no key")?.to_compressed(),
+            to_execution_address: self.parts.deployment.vault_of(pool_id),
+            genesis_fork_version: self.parts.deployment.genesis_fork_version.0,
+            genesis_validators_root: self.parts.deployment.genesis_validators_root,
+        };
+        if change.signing_root() != order.signing_root {
+            return Err("the chain ordered another signing root than its own change has".to_owned());
+        }
+        Ok(change)
+    }
+
+    fn change_of(&self, pool_id: u64, key_id: u64, index: u64) -> Result<AskedToSign, String> {
+        let serving = self.serving(key_id).ok_or("the key is not Live")?;
+        Ok(ChangeRequest::new(key_id, self.change(pool_id, index, serving.live)?).into())
+    }
+
+    fn job(&self, request: AskedToSign, key_id: u64) -> Result<Job, String> {
+        let serving = self.serving(key_id).ok_or("the key is not Live")?;
+        let committee = self.committee(serving)?;
         let seats: Vec<Seat> = (committee.keys().threshold().indices().zip(&serving.live.committee))
             .map(|(index, id)| Seat { index, server_id: *id, client: self.client(*id) })
             .collect();
@@ -809,15 +888,18 @@ impl Engine {
         Some(court::answer(self.parts.deployment.court, envelope, partial))
     }
 
-    /// A challenge asks for what was ordered, and all that is ever ordered is a pool's deposit.
+    /// A challenge asks for what was ordered: a pool's deposit, or a change of its credentials.
     fn job_of_challenge(&self, (key_id, index, root): &Asked) -> Result<(Job, ShareIndex), String> {
         let view = &self.picture.view;
-        let (pool_id, pool) = view.pool_of_key(*key_id).ok_or("no pool uses that key")?;
-        if pool.order.as_ref().is_none_or(|order| order.signing_root != *root) {
-            return Err("it asks for something else than the deposit of the key's pool".to_owned());
-        }
+        let asked = match (view.pool_of_key(*key_id), view.change_of_key(*key_id, *root)) {
+            (Some((pool_id, pool)), _) if pool.order.as_ref().is_some_and(|order| order.signing_root == *root) => {
+                self.deposit_of(pool_id, *key_id)?
+            }
+            (_, Some((pool_id, index))) => self.change_of(pool_id, *key_id, index)?,
+            _ => return Err("it asks for something else than what the key's pool ordered".to_owned()),
+        };
         let index = ShareIndex::new(*index).map_err(|error| error.to_string())?;
-        Ok((self.job(pool_id, *key_id)?, index))
+        Ok((self.job(asked, *key_id)?, index))
     }
 
     /// The challenge of a silent member.
@@ -866,7 +948,7 @@ impl Engine {
     }
 
     fn publish(&mut self, clock: &Clock) -> Result<(), ChainError> {
-        let lists = self.lists();
+        let lists = self.lists(clock);
         let ceremonies = self.ceremony_lines();
         for ceremony in &ceremonies {
             let name = format!("the ceremony of key {}, attempt {}", ceremony.key_id, ceremony.attempt);
@@ -938,7 +1020,39 @@ impl Engine {
         }
     }
 
-    fn lists(&mut self) -> Lists {
+    /// Changes of credentials that wait for a signature, with the members without network that have not signed them. First those that a
+    /// member is challenged to sign, which may be shown long since.
+    fn waiting_changes(&self, clock: &Clock) -> Vec<WaitingChange> {
+        let view = &self.picture.view;
+        let planned = plan(view, clock).into_iter().filter_map(|action| match action {
+            Action::CollectChange { pool_id, key_id, validator_index, .. } => Some((pool_id, key_id, validator_index)),
+            _ => None,
+        });
+        let challenged = view.challenges.keys().filter_map(|(key_id, _, root)| {
+            let (pool_id, index) = view.change_of_key(*key_id, *root)?;
+            Some((pool_id, *key_id, index))
+        });
+        let mut asked: Vec<(u64, u64, u64)> = Vec::new();
+        for it in challenged.chain(planned) {
+            if !asked.contains(&it) {
+                asked.push(it);
+            }
+        }
+        let waiting = |(pool_id, key_id, index): (u64, u64, u64)| {
+            let KeyPhase::Live(live) = &view.keys.get(&key_id)?.phase else { return None };
+            let change = self.change(pool_id, index, live).ok()?;
+            let signed = self.parts.store.offline_partials(key_id, change.signing_root()).ok()?;
+            let has_signed = |position: usize| signed.iter().any(|it| it.index.position() == position);
+            let offline = |id: &u32| view.servers.get(id).is_some_and(|server| !server.online);
+            let members = live.committee.iter().enumerate();
+            let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
+            Some(WaitingChange { key_id, change, waiting_for: missing.map(|(_, id)| *id).collect() })
+        };
+        asked.into_iter().filter_map(waiting).collect()
+    }
+
+    fn lists(&mut self, clock: &Clock) -> Lists {
+        let changes = self.waiting_changes(clock);
         let view = &self.picture.view;
         let pools = view.pools.iter().map(|(id, pool)| pool_status(*id, pool, view.watch.get(id))).collect();
         let mut keys = Vec::with_capacity(view.keys.len());
@@ -951,7 +1065,7 @@ impl Engine {
             }
             keys.push(status);
         }
-        Lists { pools, keys }
+        Lists { pools, keys, changes }
     }
 
     fn intent_lines(&self) -> Result<Vec<IntentLine>, ChainError> {

@@ -11,6 +11,7 @@ use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
 use stkr_chain::bindings::Resharing::{Committee, ResharingEvents};
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
+use stkr_chain::bindings::WithdrawalKeys::WithdrawalKeysEvents;
 use stkr_chain::court::answered;
 use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
@@ -18,8 +19,8 @@ use stkr_protocol::reshare::ReshareId;
 
 use crate::reshares::{ReshareFact, Stage};
 use crate::view::{
-    AcknowledgementChallenge, Ceremony, Challenge, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server,
-    Shown,
+    AcknowledgementChallenge, Ceremony, Challenge, ChangeOrder, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw,
+    Pool, Server, Shown,
 };
 
 /// The fact an event states, if it is one the relayer acts on.
@@ -32,6 +33,7 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Court(event) => court_fact(event, logged),
         StkrEvent::Acknowledgement(event) => acknowledgement_fact(event),
         StkrEvent::Reshare(event) => reshare_fact(event, logged.block_number),
+        StkrEvent::Withdrawal(event) => withdrawal_fact(event, logged.block_number),
         StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
 }
@@ -244,6 +246,7 @@ fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {
                 order: None,
                 deposits_gwei: Vec::new(),
                 proven: None,
+                withdrawal: None,
             },
         },
         MicropoolsEvents::Staked(event) => Fact::StakeChanged { pool_id: id(&event.poolId)?, staked: event.staked },
@@ -274,6 +277,25 @@ fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {
             pool_id: id(&event.poolId)?,
             withdrawal_credentials: event.foreignCredentials,
             amount_gwei: event.amountGwei,
+        },
+        _ => return None,
+    })
+}
+
+fn withdrawal_fact(event: &WithdrawalKeysEvents, block: u64) -> Option<Fact> {
+    Some(match event {
+        WithdrawalKeysEvents::WithdrawalKeyUsed(event) => {
+            Fact::WithdrawalKeyUsed { pool_id: id(&event.poolId)?, key_id: id(&event.keyId)? }
+        }
+        WithdrawalKeysEvents::ChangeOrdered(event) => Fact::ChangeOrdered {
+            pool_id: id(&event.poolId)?,
+            validator_index: event.validatorIndex,
+            order: ChangeOrder { signing_root: event.signingRoot, block, signature: None },
+        },
+        WithdrawalKeysEvents::ChangeShown(event) => Fact::ChangeShown {
+            pool_id: id(&event.poolId)?,
+            validator_index: event.validatorIndex,
+            signature: event.signature.clone(),
         },
         _ => return None,
     })

@@ -1,5 +1,6 @@
 //! The HTTP side: everything a relayer knows is public, and nothing can be changed through it, but that anybody can hand in evidence.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
-use stkr_protocol::offline::{self, AnswerFile};
+use stkr_protocol::offline::{self, AnswerFile, ChangeAnswerFile};
 use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
@@ -505,13 +506,17 @@ async fn offline_due(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<OfflineDue>, Problem> {
-    let server = path.ok().and_then(|Path(id)| decimal::<u32>(&id)).ok_or_else(not_numbers)?.to_string();
+    let number = path.ok().and_then(|Path(id)| decimal::<u32>(&id)).ok_or_else(not_numbers)?;
+    let server = number.to_string();
     let status = shared.status();
     let waits = |it: &&CeremonyStatus| {
         it.rounds.iter().flat_map(|round| &round.waiting_for).any(|waited| waited.server_id == server)
     };
-    let keys = status.ceremonies.iter().filter(waits).map(|it| it.key_id.clone()).collect();
-    Ok(Json(OfflineDue { keys }))
+    let ceremonies = status.ceremonies.iter().filter(waits).map(|it| it.key_id.clone());
+    let lists = shared.lists();
+    let changes = lists.changes.iter().filter(|it| it.waiting_for.contains(&number));
+    let keys: BTreeSet<String> = ceremonies.chain(changes.map(|it| it.key_id.to_string())).collect();
+    Ok(Json(OfflineDue { keys: keys.into_iter().collect() }))
 }
 
 fn not_numbers() -> Problem {
@@ -541,8 +546,14 @@ async fn offline_request(
     let numbers = path.ok().and_then(|Path((server, key))| Some((decimal::<u32>(&server)?, decimal::<u64>(&key)?)));
     let (server, key_id) = numbers.ok_or_else(not_numbers)?;
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
-    let file = counter.request(server, key_id).await.map_err(|error| at_the_counter(&error))?;
-    serde_json::to_value(file).map(Json).map_err(|error| later(&error.to_string()))
+    let changes = shared.changes_of(key_id);
+    let file = if changes.is_empty() {
+        counter.request(server, key_id).await.map(serde_json::to_value)
+    } else {
+        counter.change_request(server, key_id, changes).await.map(serde_json::to_value)
+    };
+    let file = file.map_err(|error| at_the_counter(&error))?;
+    file.map(Json).map_err(|error| later(&error.to_string()))
 }
 
 /// What became of an answer of an offline server.
@@ -576,10 +587,16 @@ async fn offline_answer(
         Problem::denied(StatusCode::PAYLOAD_TOO_LARGE, reason, send)
     };
     let body = body.ok().filter(|body| body.len() <= offline::MAX_ANSWER).ok_or_else(too_long)?;
-    let file: AnswerFile = offline::from_json::<offline::Answer, _>(&body)
-        .map_err(|error| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send))?;
+    let no_file = |error: offline::FileError| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send);
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
-    let taken = counter.take(file).await.map_err(|error| at_the_counter(&error))?;
+    let taken = if offline::is_kind::<offline::Changed>(&body) {
+        let file = offline::from_json::<offline::Changed, ChangeAnswerFile>(&body).map_err(no_file)?;
+        counter.take_changes(file).await
+    } else {
+        let file = offline::from_json::<offline::Answer, AnswerFile>(&body).map_err(no_file)?;
+        counter.take(file).await
+    };
+    let taken = taken.map_err(|error| at_the_counter(&error))?;
     if let Some((desk, complaint)) = shared.desk.as_ref().zip(taken.complaint) {
         match desk.hand_in(complaint).await {
             Ok(_) => {}

@@ -5,14 +5,20 @@
 //! signed. One file is worked on at a time, the rest is told to come back: each costs questions to the RPC endpoint.
 
 use alloy::primitives::B256;
+use stkr_chain::facts::change::{self, ChangeFacts};
 use stkr_chain::facts::{self, CeremonyFacts};
 use stkr_chain::reader::committee_hash;
 use stkr_chain::types::{KeyState, ServerKind};
-use stkr_chain::{ChainError, ChainReader};
+use stkr_chain::{ChainError, ChainReader, LiveKey};
 use stkr_core::Threshold;
+use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Accepted, Board, Context, MemberId};
+use stkr_protocol::collection::{Answer, Collection, Committee, CommitteeError};
 use stkr_protocol::evidence::{EvidenceFile, Proof};
-use stkr_protocol::offline::{About, AnswerFile, Mark, RequestFile, VERSION};
+use stkr_protocol::offline::{
+    About, AboutChange, AnswerFile, ChangeAnswerFile, ChangeFile, MAX_CHANGES, Mark, RequestFile, VERSION,
+};
+use stkr_protocol::sign::{Asked, Change, ChangeRequest, SignResponse};
 use tokio::sync::Semaphore;
 
 use crate::store::{Store, StoreError};
@@ -145,6 +151,85 @@ impl Counter {
         Ok(Taken { new: kept.len(), complaint })
     }
 
+    /// What `server` is to be brought for the ordered changes of credentials that `changes` names, of withdrawal key `key_id`.
+    ///
+    /// # Errors
+    /// [`OfflineError`]; [`OfflineError::NotThere`] also while an order is not final.
+    pub async fn change_request(
+        &self,
+        server: u32,
+        key_id: u64,
+        mut changes: Vec<Change>,
+    ) -> Result<ChangeFile<ChangeFacts>, OfflineError> {
+        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+        let live = self.reader.live_key(key_id).await?;
+        if !live.members.iter().any(|member| member.server_id == server) {
+            return Err(OfflineError::NotThere(format!(
+                "server {server} is no member of the committee of key {key_id}"
+            )));
+        }
+        self.check_offline(server).await?;
+        changes.truncate(MAX_CHANGES);
+        if changes.is_empty() {
+            return Err(OfflineError::NotThere(format!("no change of credentials waits for key {key_id}")));
+        }
+        let roots: Vec<B256> = changes.iter().map(Change::signing_root).collect();
+        let facts = self.change_facts(&live, &roots).await?;
+        let domain = self.reader.deployment().protocol_domain();
+        let about = AboutChange { chain_id: domain.chain_id, key_registry: domain.key_registry, server, key_id };
+        Ok(ChangeFile { r#type: Mark::new(), version: VERSION, about, changes, facts })
+    }
+
+    /// Keeps what an offline member signed of changes that the chain ordered; how many partials were new, and evidence among them.
+    ///
+    /// # Errors
+    /// [`OfflineError`]: what came before the part that does not count was kept.
+    pub async fn take_changes(&self, answer: ChangeAnswerFile) -> Result<Taken, OfflineError> {
+        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+        let (about, deployment) = (answer.about, self.reader.deployment());
+        if about.domain() != deployment.protocol_domain() {
+            return Err(OfflineError::Rejected(format!(
+                "it is for chain {}, KeyRegistry {}",
+                about.chain_id, about.key_registry
+            )));
+        }
+        let live = self.reader.live_key(about.key_id).await?;
+        let mut taken = Taken { new: 0, complaint: None };
+        for part in answer.answers {
+            let asked: Asked = ChangeRequest::new(about.key_id, part.change).into();
+            let root = asked.subject().signing_root();
+            if !self.reader.is_ordered(about.key_id, root).await? {
+                return Err(OfflineError::NotThere(format!("key {} was not ordered to sign {root}", about.key_id)));
+            }
+            let (index, committee) = (part.signed.index, committee_of(deployment.protocol_domain(), &live)?);
+            // All members are suspects here: a partial counts only once it was verified.
+            let mut collection = Collection::new(asked, committee.clone(), committee.keys().threshold().indices());
+            match collection.on_response(index, SignResponse::Signed(part.signed.clone())) {
+                Answer::Counted | Answer::Repeated => {
+                    taken.new += usize::from(self.store.keep_offline_partial(about.key_id, root, &part.signed)?);
+                }
+                Answer::Wrong(evidence) => {
+                    taken.complaint = EvidenceFile::of_partial(&committee, deployment.court, &evidence);
+                    return Ok(taken);
+                }
+                Answer::NoAnswer(reason) => return Err(OfflineError::Rejected(reason.to_string())),
+                Answer::Refused(refusal) => return Err(OfflineError::Rejected(refusal.to_string())),
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn change_facts(&self, live: &LiveKey, roots: &[B256]) -> Result<ChangeFacts, OfflineError> {
+        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
+        for endpoint in self.reader.endpoints() {
+            match change::fetch(endpoint.provider(), self.reader.deployment(), live, roots).await {
+                Err(error) if error.is_transient() => last = error,
+                found => return Ok(found?),
+            }
+        }
+        Err(last.into())
+    }
+
     async fn running(&self, key_id: u64) -> Result<Running, OfflineError> {
         let key = self.reader.key(key_id).await?;
         if key.state != KeyState::Drawn {
@@ -171,6 +256,10 @@ impl Counter {
             let key = context.key_id();
             return Err(OfflineError::NotThere(format!("server {server} is no member of the committee of key {key}")));
         }
+        self.check_offline(server).await
+    }
+
+    async fn check_offline(&self, server: u32) -> Result<(), OfflineError> {
         match self.reader.server(server).await?.kind {
             ServerKind::Offline => Ok(()),
             ServerKind::Online => Err(OfflineError::NotThere(format!("server {server} is online, and takes no files"))),
@@ -188,4 +277,10 @@ impl Counter {
         }
         Err(last.into())
     }
+}
+
+fn committee_of(domain: ProtocolDomain, live: &LiveKey) -> Result<Committee, OfflineError> {
+    let members = live.members.iter().map(|it| MemberId { server_id: it.server_id, signer: it.signer }).collect();
+    let rejected = |error: CommitteeError| OfflineError::Rejected(error.to_string());
+    Committee::new(domain, 0, live.keys.clone(), members).map_err(rejected)
 }

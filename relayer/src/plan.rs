@@ -16,10 +16,13 @@ use crate::cases;
 use crate::challenges;
 use crate::deposits::ForeignDeposit;
 use crate::reshares::Next;
-use crate::view::{self, Asked, Ceremony, KeyPhase, PendingDraw, Pool, View};
+use crate::view::{self, Asked, Ceremony, KeyPhase, PendingDraw, Pool, View, Withdrawal};
 
 /// Blocks for which EIP-2935 serves a block hash.
 pub const HISTORY_WINDOW: u64 = 8191;
+
+/// Changes of one pool's credentials that are collected at a time.
+const CHANGES_AT_ONCE: usize = 8;
 
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +110,17 @@ pub enum Action {
     TopUp {
         /// Pool.
         pool_id: u64,
+        /// 128 bytes, EIP-2537.
+        group_key: Bytes,
+    },
+    /// A change of credentials is ordered and final: collect the withdrawal committee's signature, then show it.
+    CollectChange {
+        /// Pool.
+        pool_id: u64,
+        /// Its withdrawal key.
+        key_id: u64,
+        /// The validator that the change names.
+        validator_index: u64,
         /// 128 bytes, EIP-2537.
         group_key: Bytes,
     },
@@ -261,6 +275,7 @@ impl Action {
             Self::CollectDeposit { .. } => "predeposit",
             Self::ProveForeignDeposit { .. } => "prove_foreign_deposit",
             Self::TopUp { .. } => "top_up",
+            Self::CollectChange { .. } => "show_change",
             Self::CommitToEvidence { .. } => "commit_to_evidence",
             Self::ProveFault { .. } => "prove_fault",
             Self::AnswerChallenge { .. } => challenges::ANSWER,
@@ -291,6 +306,7 @@ impl Action {
             | Self::CollectDeposit { pool_id, .. }
             | Self::ProveForeignDeposit { pool_id, .. }
             | Self::TopUp { pool_id, .. } => format!("{name}/{pool_id}"),
+            Self::CollectChange { pool_id, validator_index, .. } => format!("{name}/{pool_id}/{validator_index}"),
             Self::CommitToEvidence { evidence, .. } => cases::commit_step(*evidence),
             Self::ProveFault { evidence, .. } => cases::prove_step(*evidence),
             Self::AnswerChallenge { asked, deadline, .. } => challenges::answer_step(asked, *deadline),
@@ -337,8 +353,29 @@ pub fn intent_key(step: &str, calldata: &[u8]) -> String {
 #[must_use]
 pub fn plan(view: &View, clock: &Clock) -> Vec<Action> {
     let pools = view.pools.iter().filter_map(|(id, pool)| plan_pool(view, *id, pool, clock));
+    let changes = view.pools.iter().flat_map(|(id, pool)| plan_changes(view, *id, pool, clock));
     let keys = view.keys.keys().filter_map(|id| plan_key(view, *id, clock));
-    pools.chain(keys).collect()
+    pools.chain(changes).chain(keys).collect()
+}
+
+/// The oldest changes of a pool's credentials that are ordered, final and not shown. Those who have a stake in the pool may order any
+/// number of them, and each is as good as the validator's index in it.
+fn plan_changes(view: &View, pool_id: u64, pool: &Pool, clock: &Clock) -> Vec<Action> {
+    let (PoolState::Predeposited | PoolState::Active, Some(it)) = (pool.state, &pool.withdrawal) else {
+        return Vec::new();
+    };
+    let Some(group_key) = live_group_key(view, it.key_id) else { return Vec::new() };
+    let mut waiting: Vec<(u64, u64)> = (it.changes.iter())
+        .filter(|(_, order)| order.signature.is_none() && order.block <= clock.finalized)
+        .map(|(index, order)| (order.block, *index))
+        .collect();
+    waiting.sort_unstable();
+    waiting.truncate(CHANGES_AT_ONCE);
+    let action = |(_, validator_index)| {
+        let group_key = group_key.clone();
+        Action::CollectChange { pool_id, key_id: it.key_id, validator_index, group_key }
+    };
+    waiting.into_iter().map(action).collect()
 }
 
 fn plan_pool(view: &View, pool_id: u64, pool: &Pool, clock: &Clock) -> Option<Action> {
@@ -365,7 +402,9 @@ fn plan_pool(view: &View, pool_id: u64, pool: &Pool, clock: &Clock) -> Option<Ac
                 return Some(proof);
             }
             let group_key = live_group_key(view, key_id)?;
-            let due = clock.timestamp >= pool.deadline && deposits_are_known(view, pool_id, clock);
+            // With 0x00 credentials the contract waits for a change of them as well.
+            let changed = pool.withdrawal.as_ref().is_none_or(Withdrawal::is_shown);
+            let due = clock.timestamp >= pool.deadline && changed && deposits_are_known(view, pool_id, clock);
             due.then_some(Action::TopUp { pool_id, group_key })
         }
         PoolState::None | PoolState::Open | PoolState::Active | PoolState::Cancelled => None,
@@ -466,7 +505,7 @@ mod tests {
     use alloy::primitives::{U256, address};
 
     use super::*;
-    use crate::view::{DepositOrder, Fact, LiveKey, Watch};
+    use crate::view::{ChangeOrder, DepositOrder, Fact, LiveKey, Watch};
 
     const POOL: u64 = 5;
     const KEY: u64 = 9;
@@ -488,6 +527,7 @@ mod tests {
             order: None,
             deposits_gwei: Vec::new(),
             proven: None,
+            withdrawal: None,
         }
     }
 
@@ -560,6 +600,57 @@ mod tests {
         };
         view.watch.insert(POOL, Watch { known_before: 36, foreign: Some(foreign.clone()) });
         Action::ProveForeignDeposit { pool_id: POOL, group_key: live().group_key().unwrap(), foreign }
+    }
+
+    const WITHDRAWAL: u64 = 11;
+
+    /// A Predeposited pool with 0x00 credentials, whose withdrawal key is Live and was ordered to change them in block 50.
+    fn to_change() -> View {
+        let mut view = predeposited();
+        view.watch.insert(POOL, Watch { known_before: 10_000, foreign: None });
+        let (draw, consumer) = (draw(), Address::ZERO);
+        view.apply(2, Fact::KeyRequested { key_id: WITHDRAWAL, consumer, threshold: 3, members: 4, draw, block: 2 });
+        view.apply(3, Fact::KeyFinalised { key_id: WITHDRAWAL, live: live() });
+        view.apply(4, Fact::WithdrawalKeyUsed { pool_id: POOL, key_id: WITHDRAWAL });
+        for validator_index in [7, 8] {
+            let order =
+                ChangeOrder { signing_root: B256::repeat_byte(4), block: 43 + validator_index, signature: None };
+            view.apply(50, Fact::ChangeOrdered { pool_id: POOL, validator_index, order });
+        }
+        view
+    }
+
+    fn collect(validator_index: u64) -> Action {
+        let group_key = live().group_key().unwrap();
+        Action::CollectChange { pool_id: POOL, key_id: WITHDRAWAL, validator_index, group_key }
+    }
+
+    #[test]
+    fn a_change_of_credentials_is_collected_once_its_order_is_final_also_after_the_top_up() {
+        let mut view = to_change();
+        assert_eq!(plan(&view, &clock(51, 100)), vec![], "servers sign final orders only");
+        assert_eq!(plan(&view, &clock(52, 100)), vec![collect(7)]);
+        assert_eq!(plan(&view, &clock(53, 100)), vec![collect(7), collect(8)]);
+        view.apply(60, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Active, deadline: 0 });
+        assert_eq!(plan(&view, &clock(60, 100)), vec![collect(7), collect(8)]);
+        view.apply(60, Fact::PoolStateChanged { pool_id: POOL, state: PoolState::Cancelled, deadline: 0 });
+        assert_eq!(plan(&view, &clock(60, 100)), vec![]);
+    }
+
+    #[test]
+    fn the_top_up_of_a_pool_with_a_withdrawal_key_waits_for_a_change_that_was_shown() {
+        let mut view = to_change();
+        assert_eq!(plan(&view, &clock(60, 3_000)), vec![collect(7), collect(8)]);
+        let signature = Bytes::from(vec![9; 96]);
+        view.apply(61, Fact::ChangeShown { pool_id: POOL, validator_index: 8, signature });
+        let group_key = live().group_key().unwrap();
+        assert_eq!(
+            plan(&view, &clock(61, 3_000)),
+            vec![Action::TopUp { pool_id: POOL, group_key }, collect(7)],
+            "the other change is still worth its signature"
+        );
+        assert_eq!(view.change_of_key(WITHDRAWAL, B256::repeat_byte(4)), Some((POOL, 7)));
+        assert_eq!(view.change_of_key(KEY, B256::repeat_byte(4)), None);
     }
 
     #[test]

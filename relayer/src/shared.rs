@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use stkr_chain::intents::Intents;
 use stkr_node::metrics::Metrics;
+use stkr_protocol::sign::Change;
 
 use crate::cases::Stage;
 use crate::desk::Desk;
@@ -108,6 +109,19 @@ pub struct Lists {
     pub pools: Vec<PoolStatus>,
     /// All keys, in order of their ids.
     pub keys: Vec<KeyStatus>,
+    /// Changes of credentials that are ordered, final and not shown.
+    pub changes: Vec<WaitingChange>,
+}
+
+/// A change of credentials that waits for its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingChange {
+    /// Withdrawal key.
+    pub key_id: u64,
+    /// What it is to sign.
+    pub change: Change,
+    /// Members without network that have not signed it, by server id.
+    pub waiting_for: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +180,12 @@ impl Shared {
     #[must_use]
     pub fn lists(&self) -> Arc<Lists> {
         self.lock().lists.clone()
+    }
+
+    /// Changes of credentials that wait for withdrawal key `key_id`.
+    #[must_use]
+    pub fn changes_of(&self, key_id: u64) -> Vec<Change> {
+        self.lists().changes.iter().filter(|it| it.key_id == key_id).map(|it| it.change).collect()
     }
 
     /// Whether the chain was read lately.

@@ -14,6 +14,7 @@ use stkr_node::database::Database;
 use stkr_protocol::ceremony::Context;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::sign::SignedPartial;
 
 pub mod reshares;
 
@@ -52,6 +53,18 @@ CREATE INDEX evidence_group ON evidence (server_id, key_id, kind, term);
 pub const ARRIVALS: &str = "
 -- unix seconds at which this relayer first saw the message
 ALTER TABLE bulletin ADD COLUMN received INTEGER;
+";
+
+/// What members without network signed; a migration.
+pub const OFFLINE_PARTIALS: &str = "
+CREATE TABLE offline_partial (
+    key_id INTEGER NOT NULL,
+    signing_root BLOB NOT NULL CHECK (length(signing_root) = 32),
+    member INTEGER NOT NULL,
+    -- JSON of SignedPartial, whose envelope and partial were found right
+    answer TEXT NOT NULL,
+    PRIMARY KEY (key_id, signing_root, member)
+) STRICT;
 ";
 
 /// What stands for the server where a provider is at fault: server ids count from 1.
@@ -187,6 +200,38 @@ impl Store {
             )
             .optional()?;
         Ok(hash.map(B256::from))
+    }
+
+    /// Keeps what a member without network signed. `false` if it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn keep_offline_partial(&self, key_id: u64, root: B256, partial: &SignedPartial) -> Result<bool, StoreError> {
+        let (member, text) = (partial.index.get(), serde_json::to_string(partial)?);
+        let rows = self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO offline_partial (key_id, signing_root, member, answer) VALUES (?1, ?2, ?3, ?4)",
+                params![number(key_id), root.as_slice(), member, text],
+            )
+        })?;
+        Ok(rows > 0)
+    }
+
+    /// What members without network signed under this root, in index order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn offline_partials(&self, key_id: u64, root: B256) -> Result<Vec<SignedPartial>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT answer FROM offline_partial WHERE key_id = ?1 AND signing_root = ?2 ORDER BY member",
+        )?;
+        let rows = statement.query_map(params![number(key_id), root.as_slice()], |row| row.get::<_, String>(0))?;
+        let mut found = Vec::new();
+        for row in rows {
+            found.push(serde_json::from_str(&row?)?);
+        }
+        Ok(found)
     }
 
     /// Keeps evidence against a server ([`PROVIDER`] for a provider), under the name of its fault. `false` if it was there, or if so

@@ -300,6 +300,36 @@ pub struct Pool {
     pub deposits_gwei: Vec<u64>,
     /// Credentials and gwei of the foreign deposit that burned its key, if one was proven.
     pub proven: Option<(B256, u64)>,
+    /// Its withdrawal key, if it was opened with one.
+    pub withdrawal: Option<Withdrawal>,
+}
+
+/// The withdrawal key of a pool with 0x00 credentials, and what it is to sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Key.
+    pub key_id: u64,
+    /// Changes of credentials that were ordered, by the validator's index.
+    pub changes: BTreeMap<u64, ChangeOrder>,
+}
+
+impl Withdrawal {
+    /// Whether the committee's signature over a change was shown to the chain.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.changes.values().any(|order| order.signature.is_some())
+    }
+}
+
+/// A change of credentials that was ordered: `IWithdrawalKeys.ChangeOrdered`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeOrder {
+    /// What the committee signs.
+    pub signing_root: B256,
+    /// Block the order stands in.
+    pub block: u64,
+    /// The committee's signature, 96 bytes compressed, once it was shown.
+    pub signature: Option<Bytes>,
 }
 
 /// The DepositMessage a pool ordered: `IMicropools.DepositOrdered`.
@@ -531,6 +561,31 @@ pub enum Fact {
         /// Gwei.
         amount_gwei: u64,
     },
+    /// `WithdrawalKeyUsed`.
+    WithdrawalKeyUsed {
+        /// Pool.
+        pool_id: u64,
+        /// Its withdrawal key.
+        key_id: u64,
+    },
+    /// `ChangeOrdered`.
+    ChangeOrdered {
+        /// Pool.
+        pool_id: u64,
+        /// The validator that it names.
+        validator_index: u64,
+        /// The order.
+        order: ChangeOrder,
+    },
+    /// `ChangeShown`.
+    ChangeShown {
+        /// Pool.
+        pool_id: u64,
+        /// The validator that it names.
+        validator_index: u64,
+        /// 96 bytes, compressed.
+        signature: Bytes,
+    },
 }
 
 impl View {
@@ -627,7 +682,10 @@ impl View {
         | Fact::PoolKeyRequested { pool_id, .. }
         | Fact::DepositOrdered { pool_id, .. }
         | Fact::DepositSent { pool_id, .. }
-        | Fact::ForeignDepositProven { pool_id, .. }) = fact
+        | Fact::ForeignDepositProven { pool_id, .. }
+        | Fact::WithdrawalKeyUsed { pool_id, .. }
+        | Fact::ChangeOrdered { pool_id, .. }
+        | Fact::ChangeShown { pool_id, .. }) = fact
         else {
             return;
         };
@@ -645,6 +703,20 @@ impl View {
             Fact::DepositSent { amount_gwei, .. } => pool.deposits_gwei.push(*amount_gwei),
             Fact::ForeignDepositProven { withdrawal_credentials, amount_gwei, .. } => {
                 pool.proven = Some((*withdrawal_credentials, *amount_gwei));
+            }
+            Fact::WithdrawalKeyUsed { key_id, .. } => {
+                pool.withdrawal = Some(Withdrawal { key_id: *key_id, changes: BTreeMap::new() });
+            }
+            Fact::ChangeOrdered { validator_index, order, .. } => {
+                if let Some(withdrawal) = &mut pool.withdrawal {
+                    withdrawal.changes.entry(*validator_index).or_insert_with(|| order.clone());
+                }
+            }
+            Fact::ChangeShown { validator_index, signature, .. } => {
+                let order = pool.withdrawal.as_mut().and_then(|it| it.changes.get_mut(validator_index));
+                if let Some(order) = order {
+                    order.signature = Some(signature.clone());
+                }
             }
             _ => {}
         }
@@ -728,6 +800,16 @@ impl View {
         live.committee.iter().filter(healthy).count()
     }
 
+    /// The pool and the validator's index of the change of credentials with this root that withdrawal key `key_id` was ordered to sign.
+    #[must_use]
+    pub fn change_of_key(&self, key_id: u64, signing_root: B256) -> Option<(u64, u64)> {
+        self.pools.iter().find_map(|(id, pool)| {
+            let withdrawal = pool.withdrawal.as_ref().filter(|it| it.key_id == key_id)?;
+            let (index, _) = withdrawal.changes.iter().find(|(_, order)| order.signing_root == signing_root)?;
+            Some((*id, *index))
+        })
+    }
+
     /// The pool that uses key `key_id`, with its id.
     #[must_use]
     pub fn pool_of_key(&self, key_id: u64) -> Option<(u64, &Pool)> {
@@ -767,6 +849,7 @@ mod tests {
             order: None,
             deposits_gwei: Vec::new(),
             proven: None,
+            withdrawal: None,
         };
         Fact::PoolOpened { pool_id: POOL, pool }
     }

@@ -11,7 +11,7 @@ use stkr_protocol::ceremony::Transcript;
 use stkr_protocol::collection::{Collection, Committee, Progress};
 use stkr_protocol::evidence::{EvidenceFile, SignedEnvelope};
 use stkr_protocol::messages::Round;
-use stkr_protocol::sign::DepositRequest;
+use stkr_protocol::sign::{Asked, SignResponse};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -274,7 +274,7 @@ pub struct CollectionState {
 #[derive(Clone, Debug)]
 pub struct Job {
     /// What is to be signed.
-    pub request: DepositRequest,
+    pub request: Asked,
     /// Who can sign it.
     pub committee: Committee,
     /// How to reach them.
@@ -301,13 +301,17 @@ pub fn collect(
     pause: Duration,
     done: Arc<Notify>,
 ) -> Worker<CollectionState> {
-    let state =
-        Arc::new(Mutex::new(CollectionState { status, key_id: job.request.key_id, ..CollectionState::default() }));
+    let state = Arc::new(Mutex::new(CollectionState {
+        status,
+        key_id: job.request.subject().key_id(),
+        ..CollectionState::default()
+    }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         let mut collector = job.collector();
         let mut wait = pause;
         loop {
+            take_files(&mut collector, &job, &store);
             let progress = collector.round().await;
             keep_evidence(&collector, &job, &store);
             note(&collector, &shared, &progress);
@@ -335,6 +339,21 @@ pub fn collect(
     Worker { state, task }
 }
 
+/// What people handed in for members without network ([`crate::offline`]).
+fn take_files(collector: &mut Collector, job: &Job, store: &Store) {
+    let subject = job.request.subject();
+    match store.offline_partials(subject.key_id(), subject.signing_root()) {
+        Ok(partials) => {
+            for partial in partials {
+                collector.offer(partial.index, SignResponse::Signed(partial));
+            }
+        }
+        Err(error) => {
+            tracing::warn!(key_id = subject.key_id(), error = %error, "answers of offline servers cannot be read")
+        }
+    }
+}
+
 /// Where the answer to a challenge stands.
 #[derive(Debug, Default)]
 pub struct AnswerState {
@@ -357,6 +376,7 @@ pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc
         let mut wait = pause;
         loop {
             let mut collector = job.collector();
+            take_files(&mut collector, &job, &store);
             collector.round().await;
             keep_evidence(&collector, &job, &store);
             let given = collector.collection().answers().find(|(index, _)| *index == of);

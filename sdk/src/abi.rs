@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::error::StkrError;
 
 /// Name and file of every contract that the deploy script creates.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("AccessManager", include_str!("../../abi/AccessManager.json")),
     ("Court", include_str!("../../abi/Court.json")),
     ("Acknowledgements", include_str!("../../abi/Acknowledgements.json")),
@@ -17,6 +17,7 @@ const FILES: [(&str, &str); 9] = [
     ("KeyRegistry", include_str!("../../abi/KeyRegistry.json")),
     ("Resharing", include_str!("../../abi/Resharing.json")),
     ("Micropools", include_str!("../../abi/Micropools.json")),
+    ("WithdrawalKeys", include_str!("../../abi/WithdrawalKeys.json")),
     ("PoolVault", include_str!("../../abi/PoolVault.json")),
 ];
 

@@ -25,6 +25,7 @@ use crate::{
     reshares::Reshares,
     servers::Servers,
     watch::{Cursor, Start, Watch},
+    withdrawals::WithdrawalKeys,
     write::Write,
 };
 
@@ -105,6 +106,11 @@ impl<P: Provider> Stkr<P> {
     /// Proofs of faults, for the Court.
     pub fn faults(&self) -> Faults<'_, P> {
         Faults(self)
+    }
+
+    /// Withdrawal keys of pools with 0x00 credentials.
+    pub fn withdrawal_keys(&self) -> WithdrawalKeys<'_, P> {
+        WithdrawalKeys(self)
     }
 
     /// Challenges: servers asked on the chain for what it ordered.
@@ -191,7 +197,7 @@ impl<P: Provider> Stkr<P> {
 }
 
 /// Name and address of every contract of a deployment that must have code.
-pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 9] {
+pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 10] {
     [
         ("AccessManager", deployment.access_manager),
         ("ServerRegistry", deployment.server_registry),
@@ -201,6 +207,7 @@ pub(crate) fn contracts(deployment: &Deployment) -> [(&'static str, Address); 9]
         ("Court", deployment.court),
         ("Acknowledgements", deployment.acknowledgements()),
         ("Micropools", deployment.micropools),
+        ("WithdrawalKeys", deployment.withdrawal_keys()),
         ("deposit contract", deployment.deposit_contract),
     ]
 }

@@ -7,6 +7,7 @@ use stkr_chain::{
     bindings::{
         Acknowledgements as asking, Court as court, KeyRegistry as keys, Micropools as pools, PoolVault as vault,
         ProviderRegistry as providers, Resharing as resharing, ServerRegistry as servers,
+        WithdrawalKeys as withdrawals,
     },
     errors::ContractError as RawError,
     types::{KeyState, PoolState, ReshareState, ServerStatus},
@@ -63,7 +64,7 @@ contract_errors! {
     pools {
         WrongPoolState NotProvider WrongInsurance StakeTooLarge GapTooSmall PositionTooSmall KeyAlreadyRequested
         WrongGroupKey InvalidSignature NotForeign TooEarly NothingToPay TransferFailed NothingStaked WindowOutOfBounds
-        NotAContract WrongAssignment NotDutyKey AlreadyPenalised ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
+        NoChangeShown ChangeShown NoWithdrawalKey NotAContract WrongAssignment NotDutyKey AlreadyPenalised ERC6909InsufficientBalance ERC6909InsufficientAllowance ERC6909InvalidReceiver
     }
     servers {
         UnknownServer NotOperator WrongServerStatus BondTooSmall SignerTaken BadSignerProof BadEndpoint
@@ -89,6 +90,10 @@ contract_errors! {
     asking {
         NoCeremony WrongCommittee NoMember TooLateToAsk WrongNumberOfDealings WrongDealing WrongDealer OtherOneTimeKeys
         NotCommittedTo NoKey NotOfCommittee OwnFault
+    }
+    withdrawals {
+        WrongKeyBond NoSuchKey NotKeysProvider KeyInUse WrongWithdrawalKey NoValidator NoPartOfPool NotOrdered
+        InvalidChangeSignature BondNotFree NoDuties
     }
     vault { NotMicropools WithdrawalRequestRefused BadPubkey }
     governance {
@@ -181,6 +186,32 @@ impl ContractError {
             Self::GroupKeyChanged(e) => format!("what was dealt is not key {}", e.keyId),
             Self::NotEnoughVotes(e) => format!("{} members in good standing voted, {} are needed", e.votes, e.needed),
             Self::NoPastCommittee(e) => format!("key {} has no committee before {}", e.keyId, e.committeeEpoch),
+            Self::NoChangeShown(e) => {
+                format!(
+                    "the 31 ETH of pool {} wait for a change of its credentials that its withdrawal key signed",
+                    e.poolId
+                )
+            }
+            Self::ChangeShown(e) => {
+                format!("a change of the credentials of pool {} was shown, so it goes on", e.poolId)
+            }
+            Self::NoWithdrawalKey(e) => format!("pool {} has no withdrawal key and waits for no change", e.poolId),
+            Self::NoSuchKey(e) if e.keyId.is_zero() => "no key has this group key".to_owned(),
+            Self::NoSuchKey(e) => format!("key {} is no Live withdrawal key", e.keyId),
+            Self::NotKeysProvider(e) => format!("withdrawal key {} was not asked for by {}", e.keyId, e.caller),
+            Self::KeyInUse(e) => format!("pool {} uses withdrawal key {}", e.poolId, e.keyId),
+            Self::NoValidator(e) => format!("pool {} has no validator whose credentials could be changed", e.poolId),
+            Self::NoPartOfPool(e) => {
+                format!("{} is not the provider of pool {} and has no stake in it", e.caller, e.poolId)
+            }
+            Self::NotOrdered(e) => format!("key {} was never ordered to sign {}", e.keyId, e.signingRoot),
+            Self::InvalidChangeSignature(e) => format!("the signature is not one of withdrawal key {}", e.keyId),
+            Self::BondNotFree(e) => {
+                format!(
+                    "the bond of key {} is paid already, or held until a pool uses the key or its seats are free",
+                    e.keyId
+                )
+            }
             Self::ValidPartial(_) => "the partial signature is valid: no fault".to_owned(),
             Self::Inconclusive(_) => "the Court could not decide, and what it cannot decide is no fault".to_owned(),
             Self::Authorised(e) => {
@@ -402,6 +433,7 @@ mod tests {
             "Resharing",
             "Micropools",
             "PoolVault",
+            "WithdrawalKeys",
             "Acknowledgements",
         ];
         for name in names {

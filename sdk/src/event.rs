@@ -13,14 +13,22 @@ use serde_json::{Map, Value};
 use stkr_chain::bindings::{
     Acknowledgements::AcknowledgementsEvents, Court::CourtEvents, KeyRegistry::KeyRegistryEvents,
     Micropools::MicropoolsEvents, ProviderRegistry::ProviderRegistryEvents, Resharing::ResharingEvents,
-    ServerRegistry::ServerRegistryEvents,
+    ServerRegistry::ServerRegistryEvents, WithdrawalKeys::WithdrawalKeysEvents,
 };
 
 use crate::{abi, error::StkrError, watch::Block};
 
 /// Contracts whose events are read, in the order their events are tried.
-const EMITTERS: [&str; 7] =
-    ["ServerRegistry", "ProviderRegistry", "KeyRegistry", "Resharing", "Court", "Acknowledgements", "Micropools"];
+const EMITTERS: [&str; 8] = [
+    "ServerRegistry",
+    "ProviderRegistry",
+    "KeyRegistry",
+    "Resharing",
+    "Court",
+    "Acknowledgements",
+    "Micropools",
+    "WithdrawalKeys",
+];
 
 /// An event in a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +64,8 @@ pub enum Body {
     Acknowledgement(AcknowledgementsEvents),
     /// In Micropools.
     Pool(MicropoolsEvents),
+    /// In the WithdrawalKeys of Micropools.
+    Withdrawal(WithdrawalKeysEvents),
     /// An event this version does not know.
     Other,
 }
@@ -156,6 +166,9 @@ impl fmt::Display for Event {
 fn body_of(topics: &[B256], data: &[u8]) -> Body {
     if let Ok(event) = MicropoolsEvents::decode_raw_log(topics, data) {
         return Body::Pool(event);
+    }
+    if let Ok(event) = WithdrawalKeysEvents::decode_raw_log(topics, data) {
+        return Body::Withdrawal(event);
     }
     if let Ok(event) = KeyRegistryEvents::decode_raw_log(topics, data) {
         return Body::Key(event);

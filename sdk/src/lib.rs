@@ -60,6 +60,7 @@ mod scan;
 mod servers;
 mod verify;
 mod watch;
+mod withdrawals;
 mod write;
 
 pub use acknowledgements::{AcknowledgementQuestion, AskedAcknowledgement};
@@ -86,6 +87,7 @@ pub use stkr_chain::{
 pub use stkr_core::{PublicKey, Signature};
 pub use verify::{Check, DEPOSIT_CONTRACT_CODE_HASH, verify_deployment};
 pub use watch::{Block, Cursor, Start, Update, Watch};
+pub use withdrawals::{ChangeInfo, WithdrawalKeyInfo, WithdrawalKeys};
 pub use write::{DryRun, Sent, Write};
 
 /// Wei as a decimal string: JSON numbers lose digits beyond 2^53.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use stkr_protocol::offline::{Answer, AnswerFile, MAX_FILE, Request, RequestFile, from_json};
+use stkr_protocol::offline::{
+    Answer, AnswerFile, ChangeAnswerFile, ChangeFile, Changed, FileError, MAX_FILE, Request, RequestFile, ToChange,
+    from_json, is_kind,
+};
 use url::Url;
 
 use crate::{bulletin::shown, error::StkrError};
@@ -51,8 +54,15 @@ pub async fn offline_due(relayer: &Url, server: u32) -> Result<Vec<u64>, StkrErr
 /// [`StkrError::NotReady`] in words that a person understands, also for what is no request file.
 pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Result<Vec<u8>, StkrError> {
     let file = ask(relayer, &format!("/v1/offline/{server}/{key}"), None).await?;
-    let parsed: RequestFile<Value> = from_json::<Request, _>(&file).map_err(|error| no(relayer, &error.to_string()))?;
-    match (parsed.about.server, parsed.about.key_id) == (server, key) {
+    let damaged = |error: FileError| no(relayer, &error.to_string());
+    let about = if is_kind::<ToChange>(&file) {
+        let parsed: ChangeFile<Value> = from_json::<ToChange, _>(&file).map_err(damaged)?;
+        (parsed.about.server, parsed.about.key_id)
+    } else {
+        let parsed: RequestFile<Value> = from_json::<Request, _>(&file).map_err(damaged)?;
+        (parsed.about.server, parsed.about.key_id)
+    };
+    match about == (server, key) {
         true => Ok(file),
         false => Err(no(relayer, "it gave the request for another server or key")),
     }
@@ -63,8 +73,12 @@ pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Resu
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands, also for what is no answer file.
 pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize, StkrError> {
-    let _: AnswerFile =
-        from_json::<Answer, _>(&file).map_err(|error| StkrError::NotReady { reason: error.to_string() })?;
+    let damaged = |error: FileError| StkrError::NotReady { reason: error.to_string() };
+    if is_kind::<Changed>(&file) {
+        from_json::<Changed, ChangeAnswerFile>(&file).map_err(damaged)?;
+    } else {
+        from_json::<Answer, AnswerFile>(&file).map_err(damaged)?;
+    }
     let taken: Taken = read(relayer, &ask(relayer, "/v1/offline", Some(file)).await?)?;
     Ok(taken.new)
 }

@@ -81,6 +81,23 @@ impl<'a, P: Provider> Pools<'a, P> {
         Ok(self.write("opening the pool", &call, opened_id).value(amount::INSURANCE))
     }
 
+    /// The same with the 0x00 credentials of the sending provider's Live withdrawal key `withdrawal_key`, which no other pool can
+    /// use from then on. Reads its group key from the chain.
+    ///
+    /// # Errors
+    /// As [`Pools::open`]; [`StkrError::NotReady`] before that key is live.
+    pub async fn open_with_withdrawal_key(
+        &self,
+        threshold: u8,
+        members: u8,
+        withdrawal_key: u64,
+    ) -> Result<Write<'a, P, u64>, StkrError> {
+        check_threshold(threshold, members)?;
+        let withdrawal_key = self.0.keys().group_key(withdrawal_key).await?;
+        let call = Micropools::openWithWithdrawalKeyCall { threshold, members, withdrawalKey: withdrawal_key };
+        Ok(self.write("opening the pool", &call, opened_id).value(amount::INSURANCE))
+    }
+
     /// Stakes `wei` into an Open pool, as a new position: at least 0.5 ETH.
     ///
     /// # Errors
@@ -236,6 +253,12 @@ impl<'a, P: Provider> Pools<'a, P> {
     /// Anyone: cancels a pool whose deadline has passed.
     pub fn cancel(&self, id: u64) -> Write<'a, P> {
         self.write("cancelling the pool", &Micropools::cancelCall { poolId: U256::from(id) }, nothing)
+    }
+
+    /// Anyone: cancels a Predeposited pool whose withdrawal key signed no change of its credentials in 90 days.
+    pub fn cancel_unchanged(&self, id: u64) -> Write<'a, P> {
+        let call = Micropools::cancelUnchangedCall { poolId: U256::from(id) };
+        self.write("cancelling the pool", &call, nothing)
     }
 
     /// Pays the sending account's position in a Cancelled pool back.

@@ -23,10 +23,13 @@ use stkr_protocol::api::{
 };
 use stkr_protocol::ceremony::Phase;
 use stkr_protocol::reshare::Phase as ResharePhase;
-use stkr_protocol::sign::{DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial};
+use stkr_protocol::sign::{
+    ChangeRequest, DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial,
+};
 
 use crate::ceremony::{Ceremonies, CeremonyError};
 use crate::chain::{ChainView, NoCeremony, NoReshare};
+use crate::change;
 use crate::dealt;
 use crate::duties::{Duties, Parts};
 use crate::erasure;
@@ -442,19 +445,34 @@ impl App {
 
     /// `POST /v1/sign`: one answer per request, in order.
     pub async fn sign(self: &Arc<Self>, batch: SignBatch) -> SignReplies {
-        let (mut deposits, mut duties, mut is_deposit) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut deposits, mut changes, mut duties, mut forms) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for request in batch.requests {
-            is_deposit.push(matches!(request, SignRequest::Deposit(_)));
             match request {
-                SignRequest::Deposit(request) => deposits.push(request),
-                SignRequest::Duty(request) => duties.push(request),
+                SignRequest::Deposit(request) => {
+                    forms.push(Form::Deposit);
+                    deposits.push(request);
+                }
+                SignRequest::Change(request) => {
+                    forms.push(Form::Change);
+                    changes.push(request);
+                }
+                SignRequest::Duty(request) => {
+                    forms.push(Form::Duty);
+                    duties.push(request);
+                }
             }
         }
-        let (deposits, duties) = futures::join!(self.sign_deposits(deposits), self.sign_duties(duties));
-        let (mut deposits, mut duties) = (deposits.into_iter(), duties.into_iter());
-        let responses: Vec<SignResponse> = is_deposit
+        let answers =
+            futures::join!(self.sign_deposits(deposits), self.sign_changes(changes), self.sign_duties(duties));
+        let (mut deposits, mut changes, mut duties) =
+            (answers.0.into_iter(), answers.1.into_iter(), answers.2.into_iter());
+        let responses: Vec<SignResponse> = forms
             .into_iter()
-            .filter_map(|is_deposit| if is_deposit { deposits.next() } else { duties.next() })
+            .filter_map(|form| match form {
+                Form::Deposit => deposits.next(),
+                Form::Change => changes.next(),
+                Form::Duty => duties.next(),
+            })
             .collect();
         self.count(&responses);
         SignReplies { responses }
@@ -465,7 +483,7 @@ impl App {
             return Vec::new();
         }
         let Some(duties) = &self.duties else {
-            let reason = "this server knows no beacon chain, so it signs deposits only";
+            let reason = "this server knows no beacon chain, so it signs deposits and changes of credentials only";
             let refusal = Refusal::denied(reason, "The operator has to set beacon.schedule in its configuration.");
             return vec![SignResponse::refused(refusal); requests.len()];
         };
@@ -482,6 +500,39 @@ impl App {
                 }
             }
         }
+    }
+
+    async fn sign_changes(self: &Arc<Self>, requests: Vec<ChangeRequest>) -> Vec<SignResponse> {
+        futures::stream::iter(requests)
+            .map(|request| self.sign_change(request))
+            .buffered(PARALLEL_READS)
+            .map(|signed| signed.map_or_else(SignResponse::refused, SignResponse::Signed))
+            .collect()
+            .await
+    }
+
+    /// Nothing is stored: see [`change`].
+    async fn sign_change(self: &Arc<Self>, request: ChangeRequest) -> Result<SignedPartial, Refusal> {
+        // Before the chain is asked, as for deposits.
+        signing::known_key(&self.store, request.key_id)?;
+        let facts = self.chain.change_facts(&request, self.signer(), unix_seconds()).await?;
+        let app = Arc::clone(self);
+        let signed = tokio::task::spawn_blocking(move || app.make_change(&request, &facts)).await;
+        signed.unwrap_or_else(|_| {
+            Err(Refusal::unavailable("this server hit a bug while signing", "Report it to the operator."))
+        })
+    }
+
+    fn make_change(&self, request: &ChangeRequest, facts: &change::Facts) -> Result<SignedPartial, Refusal> {
+        let seat = change::judge(request, facts)?;
+        let rows = self.store.shares(request.key_id).map_err(|error| signing::database_refusal(&error))?;
+        let share = signing::open_share(&rows, request.key_id, (seat.index, seat.share_key), &self.keys.store_key)?;
+        let subject = request.subject();
+        let domain = self.chain.domain();
+        let partial = signing::answer(&subject, &share, &domain, &self.keys.signer, seat.committee_epoch);
+        let (key_id, validator) = (request.key_id, request.change.validator_index);
+        tracing::info!(key_id, validator, vault = %facts.vault, index = seat.index.get(), "change of credentials signed");
+        Ok(partial)
     }
 
     async fn sign_deposits(self: &Arc<Self>, requests: Vec<DepositRequest>) -> Vec<SignResponse> {
@@ -620,6 +671,13 @@ impl App {
         }
         reasons
     }
+}
+
+/// Of which form a request is; answers go back in the order of the requests.
+enum Form {
+    Deposit,
+    Change,
+    Duty,
 }
 
 enum Decision {

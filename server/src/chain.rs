@@ -18,9 +18,10 @@ use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
 use stkr_protocol::reshare::ReshareId;
-use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind};
+use stkr_protocol::sign::{ChangeRequest, DepositRequest, Refusal, RefusalKind};
 
 use crate::ceremony::Drawn;
+use crate::change;
 use crate::duty::DutyFacts;
 use crate::serving::Committees;
 use crate::signing::Facts;
@@ -486,6 +487,7 @@ impl ChainView {
         let live = self.live_key(&key).await?;
         let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
         let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
+        let credentials = self.reader.finalized_credentials(pool).await.map_err(|error| refusal(&error))?;
         let ordered = self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
         let deployment = self.reader.deployment();
         Ok(Facts {
@@ -494,8 +496,43 @@ impl ChainView {
             micropools: deployment.micropools,
             group_key: live.keys.group_key(),
             committees,
+            credentials,
+            genesis_fork_version: deployment.genesis_fork_version.0,
+            ordered,
+        })
+    }
+}
+
+impl ChainView {
+    /// What the chain says about a withdrawal key of which a change of credentials is asked for at `now` (unix seconds).
+    ///
+    /// # Errors
+    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `signer` has a seat.
+    pub async fn change_facts(
+        &self,
+        request: &ChangeRequest,
+        signer: Address,
+        now: u64,
+    ) -> Result<change::Facts, Refusal> {
+        let key_id = request.key_id;
+        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+        let live = self.live_key(&key).await?;
+        let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
+        let seat = committees.seat_by_clock(now, signer)?;
+        let pool = self.reader.finalized_pool_of_withdrawal_key(key_id).await.map_err(|error| refusal(&error))?;
+        let root = request.change.signing_root();
+        let ordered = self.reader.is_ordered(key_id, root).await.map_err(|error| refusal(&error))?;
+        let deployment = self.reader.deployment();
+        Ok(change::Facts {
+            state: key.state,
+            kind: key.kind,
+            consumer: key.consumer,
+            withdrawal_keys: deployment.withdrawal_keys(),
+            group_key: live.keys.group_key(),
+            seat: Some(seat),
             vault: deployment.vault_of(pool),
             genesis_fork_version: deployment.genesis_fork_version.0,
+            genesis_validators_root: deployment.genesis_validators_root,
             ordered,
         })
     }

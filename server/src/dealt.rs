@@ -304,7 +304,7 @@ mod tests {
             let json = json!({
                 "chainId": 560_048, "accessManager": address(1), "serverRegistry": address(2),
                 "providerRegistry": address(3), "keyRegistry": address(4), "court": address(7), "micropools": address(5),
-                "depositContract": address(6), "genesisForkVersion": "0x10000910", "deployedBlock": 1,
+                "depositContract": address(6), "genesisForkVersion": "0x10000910", "genesisValidatorsRoot": "0x0909090909090909090909090909090909090909090909090909090909090909", "deployedBlock": 1,
             });
             std::fs::write(&deployment, json.to_string()).unwrap();
             let args = InitArgs {

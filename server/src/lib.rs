@@ -26,6 +26,7 @@ pub mod app;
 pub mod assignments;
 pub mod ceremony;
 pub mod chain;
+pub mod change;
 pub mod config;
 pub mod conflicts;
 pub mod dealt;

@@ -4,6 +4,8 @@
 //! files that somebody carries. Whoever made them is not trusted. What the chain says comes with proofs that lead to a block's hash, and
 //! that hash a person compares with another source, once for each ceremony. Nothing is signed before a person has read what.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,11 +18,13 @@ use stkr_chain::facts::{CeremonyFacts, ProvenBlock, ProvenCeremony};
 use stkr_chain::types::KeyKind;
 use stkr_core::{ShareIndex, Threshold};
 use stkr_node::exit::Failure;
+use stkr_node::qr::Qr;
 use stkr_node::secrets;
+use stkr_protocol::ProtocolDomain;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Board, Context, MemberId};
 use stkr_protocol::messages::{Round, SignedMessage};
-use stkr_protocol::offline::{About, AnswerFile, MAX_FILE, Request, RequestFile, from_json};
+use stkr_protocol::offline::{About, AnswerFile, MAX_FILE, Request, RequestFile, ToChange, from_json, is_kind};
 use stkr_protocol::registration;
 
 use crate::app::Keys;
@@ -94,6 +98,9 @@ pub struct AnswerArgs {
     /// Do not ask before signing. The block's hash is still needed for the first request of a ceremony
     #[arg(long)]
     pub yes: bool,
+    /// Also as a QR code, if it fits in one: on the terminal, or a PNG file to write
+    #[arg(long, value_name = "PNG", num_args = 0..=1, default_missing_value = "-")]
+    pub qr: Option<PathBuf>,
 }
 
 /// What `init` prints.
@@ -162,12 +169,15 @@ impl OfflineCommand {
             Self::RegisterArgs { dir, operator } => print(&register_args(&dir, operator)?),
             Self::Status { dir } => print(&Machine::open(&dir)?.status()?),
             Self::Show { dir, file } => {
-                let machine = Machine::open(&dir)?;
-                let plan = machine.plan(&read_request(&file)?)?;
+                let (machine, text) = (Machine::open(&dir)?, read_file(&file)?);
+                if is_kind::<ToChange>(&text) {
+                    return print(&change::show(&machine, &file, &text)?);
+                }
+                let plan = machine.plan(&request(&file, &text)?)?;
                 say(&plan.summary())?;
                 print(&plan.answered())
             }
-            Self::Answer(args) => print(&answer(&args)?),
+            Self::Answer(args) => answer(&args),
         }
     }
 }
@@ -224,11 +234,13 @@ fn register_args(dir: &Path, operator: Address) -> eyre::Result<RegisterArgs> {
     })
 }
 
+fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    stkr_files::read(file, MAX_FILE).map_err(|error| Failure::usage(format!("request {error}")))
+}
+
 /// Reads a request whole; nothing in it is checked yet but its form.
-fn read_request(file: &Path) -> eyre::Result<Asked> {
-    let text = stkr_files::read(file, MAX_FILE).map_err(|error| Failure::usage(format!("request {error}")))?;
-    let asked: Asked = from_json::<Request, _>(&text).map_err(|error| refused(file, &error))?;
-    Ok(asked)
+fn request(file: &Path, text: &[u8]) -> Result<Asked, Failure> {
+    from_json::<Request, _>(text).map_err(|error| refused(file, &error))
 }
 
 fn refused(file: &Path, reason: &impl std::fmt::Display) -> Failure {
@@ -307,10 +319,7 @@ impl Machine {
         let about = asked.about;
         let domain = self.deployment.protocol_domain();
         if about.domain() != domain {
-            return Err(Failure::refused(format!(
-                "the request is for chain {}, KeyRegistry {}; this server belongs to chain {}, KeyRegistry {}",
-                about.chain_id, about.key_registry, domain.chain_id, domain.key_registry
-            )));
+            return Err(self.elsewhere(&about.domain()));
         }
         let known = self.store.confirmed().map_err(Failure::not_safe)?;
         let same =
@@ -335,6 +344,14 @@ impl Machine {
         Ok(Plan { drawn, about, messages, confirmed, is_confirmed, consumer, me, came, signs })
     }
 
+    fn elsewhere(&self, asked: &ProtocolDomain) -> Failure {
+        let ours = self.deployment.protocol_domain();
+        Failure::refused(format!(
+            "the request is for chain {}, KeyRegistry {}; this server belongs to chain {}, KeyRegistry {}",
+            asked.chain_id, asked.key_registry, ours.chain_id, ours.key_registry
+        ))
+    }
+
     /// The ceremony as the file proves it, if nothing that was confirmed before speaks against it.
     fn prove(&self, asked: &Asked, known: &[Confirmed]) -> Result<ProvenCeremony, Failure> {
         let about = &asked.about;
@@ -351,7 +368,12 @@ impl Machine {
                 about.key_id
             )));
         }
-        let block = proven.block;
+        Self::check_block(&proven.block, known)?;
+        Ok(proven)
+    }
+
+    /// That nothing which was confirmed before speaks against a block.
+    fn check_block(block: &ProvenBlock, known: &[Confirmed]) -> Result<(), Failure> {
         if let Some(it) = known.iter().find(|it| it.block.number == block.number && it.block.hash != block.hash) {
             return Err(Failure::not_safe(format!(
                 "block {} has hash {} in this request and {} in one that was confirmed before; both cannot be final: find out which \
@@ -367,7 +389,7 @@ impl Machine {
                 block.number, newest.number
             )));
         }
-        Ok(proven)
+        Ok(())
     }
 
     fn seat(&self, context: &Context, server: u32) -> Result<ShareIndex, Failure> {
@@ -482,43 +504,54 @@ impl Plan {
 
     /// That a person compared the hash, by `given` or, `at_terminal`, by what it types.
     fn confirm_block(&self, given: Option<B256>, at_terminal: bool) -> eyre::Result<()> {
-        let block = &self.confirmed.block;
-        if let Some(given) = given
-            && given != block.hash
-        {
-            return Err(Failure::refused(format!(
-                "the request proves block {}, {}, and you say that it is {given}: look it up by its number; if they still differ, the \
-                 request is made up and must not be answered",
-                block.number, block.hash
-            ))
-            .into());
-        }
-        if given.is_some() || self.is_confirmed {
+        if given.is_none() && self.is_confirmed {
             return Ok(());
         }
-        let wanted = "this ceremony is new here: look block up elsewhere and give its hash with --block";
-        if !at_terminal {
-            return Err(Failure::usage(format!("{wanted} (block {})", block.number)).into());
-        }
-        let typed =
-            ask(&format!("Type the last 8 digits of the hash of block {} as the other source shows it", block.number))?;
-        match block.hash.to_string().ends_with(&typed.to_lowercase()) && typed.len() == 8 {
-            true => Ok(()),
-            false => Err(Failure::refused("those are other digits than the request proves; nothing was signed").into()),
-        }
+        compare_block(&self.confirmed.block, given, at_terminal)
     }
 
     fn consent(&self, yes: bool, at_terminal: bool) -> eyre::Result<()> {
-        if yes || self.signs.is_empty() {
-            return Ok(());
-        }
-        if !at_terminal {
-            return Err(Failure::usage("nobody can be asked here; read what `offline show` says and give --yes").into());
-        }
-        match ask("Sign this? yes or no")?.as_str() {
-            "yes" => Ok(()),
-            _ => Err(Failure::refused("nothing was signed").into()),
-        }
+        consent(yes || self.signs.is_empty(), at_terminal)
+    }
+}
+
+/// That a person compared the hash of `block`, by `given` or, `at_terminal`, by what it types.
+fn compare_block(block: &ProvenBlock, given: Option<B256>, at_terminal: bool) -> eyre::Result<()> {
+    if let Some(given) = given
+        && given != block.hash
+    {
+        return Err(Failure::refused(format!(
+            "the request proves block {}, {}, and you say that it is {given}: look it up by its number; if they still differ, the \
+             request is made up and must not be answered",
+            block.number, block.hash
+        ))
+        .into());
+    }
+    if given.is_some() {
+        return Ok(());
+    }
+    let wanted = "this is new here: look block up elsewhere and give its hash with --block";
+    if !at_terminal {
+        return Err(Failure::usage(format!("{wanted} (block {})", block.number)).into());
+    }
+    let typed =
+        ask(&format!("Type the last 8 digits of the hash of block {} as the other source shows it", block.number))?;
+    match block.hash.to_string().ends_with(&typed.to_lowercase()) && typed.len() == 8 {
+        true => Ok(()),
+        false => Err(Failure::refused("those are other digits than the request proves; nothing was signed").into()),
+    }
+}
+
+fn consent(given: bool, at_terminal: bool) -> eyre::Result<()> {
+    if given {
+        return Ok(());
+    }
+    if !at_terminal {
+        return Err(Failure::usage("nobody can be asked here; read what `offline show` says and give --yes").into());
+    }
+    match ask("Sign this? yes or no")?.as_str() {
+        "yes" => Ok(()),
+        _ => Err(Failure::refused("nothing was signed").into()),
     }
 }
 
@@ -541,14 +574,17 @@ fn date(seconds: u64) -> String {
     )
 }
 
-fn answer(args: &AnswerArgs) -> eyre::Result<Answered> {
+fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     if args.out.exists() {
         return Err(Failure::usage(format!("{} exists already; name a new file with --out", args.out.display())).into());
     }
     let machine = Machine::open(&args.dir)?;
-    let plan = machine.plan(&read_request(&args.file)?)?;
+    let (text, at_terminal) = (read_file(&args.file)?, std::io::stdin().is_terminal());
+    if is_kind::<ToChange>(&text) {
+        return print(&change::answer(&machine, args, &text, at_terminal)?);
+    }
+    let plan = machine.plan(&request(&args.file, &text)?)?;
     say(&plan.summary())?;
-    let at_terminal = std::io::stdin().is_terminal();
     plan.confirm_block(args.block, at_terminal)?;
     plan.consent(args.yes, at_terminal)?;
     if !plan.is_confirmed {
@@ -557,9 +593,19 @@ fn answer(args: &AnswerArgs) -> eyre::Result<Answered> {
     let response = machine.advance(&plan)?;
     let (phase, failure) = (response.phase.name(), response.failure.clone());
     let file = AnswerFile::sign(plan.about, response, &machine.keys.signer)?;
-    secrets::write_new(&args.out, serde_json::to_string_pretty(&file)?.as_bytes()).wrap_err("write the answer")?;
+    hand_out(args, &file)?;
     let answer = Some(args.out.clone());
-    Ok(Answered { phase: Some(phase), failure, answer, confirmed: true, ..plan.answered() })
+    print(&Answered { phase: Some(phase), failure, answer, confirmed: true, ..plan.answered() })
+}
+
+/// Writes the answer; what does not fit in a code is in the file all the same.
+fn hand_out(args: &AnswerArgs, file: &impl Serialize) -> eyre::Result<()> {
+    secrets::write_new(&args.out, serde_json::to_string_pretty(file)?.as_bytes()).wrap_err("write the answer")?;
+    let Some(to) = &args.qr else { return Ok(()) };
+    match Qr::new(&serde_json::to_vec(file)?) {
+        Ok(code) => Ok(code.show(to)?),
+        Err(error) => say(&format!("The answer is in {}, and in no QR code: {error}.", args.out.display())),
+    }
 }
 
 impl Machine {
@@ -630,6 +676,7 @@ mod tests {
             micropools: at(6),
             deposit_contract: at(7),
             genesis_fork_version: [0; 4].into(),
+            genesis_validators_root: B256::repeat_byte(9),
             deployed_block: 0,
         }
     }

@@ -208,10 +208,12 @@ async fn follow_assignments(app: Arc<App>, pause: Duration) {
 }
 
 /// Keeps what is known of the keys' committees as new as the newest finalised block, and erases shares whose time is over.
+///
+/// One comes every few minutes, and what is known of the one before is never wrong, only older: no hurry.
 async fn follow_finalised(app: Arc<App>, pause: Duration) {
     loop {
         app.follow_finalised().await;
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.saturating_mul(4)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256};
 use stkr_chain::types::KeyState;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
-use stkr_duties::{DepositMessage, ForkSchedule, eth1_withdrawal_credentials};
+use stkr_duties::{DepositMessage, ForkSchedule};
 use stkr_protocol::handover::Moment;
 use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
@@ -32,8 +32,9 @@ pub struct Facts {
     pub group_key: PublicKey,
     /// Who signs for it.
     pub committees: Committees,
-    /// The pool's vault, derived here from the pool id.
-    pub vault: Address,
+    /// The pool's withdrawal credentials: 0x01 to the vault derived here from the pool id, or those of the withdrawal key that the
+    /// pool was opened with, as all endpoints say at their finalized block.
+    pub credentials: B256,
     /// Pinned genesis fork version.
     pub genesis_fork_version: [u8; 4],
     /// Whether every endpoint says, at its finalized block, that the root was ordered.
@@ -70,7 +71,7 @@ pub fn judge(
     }
     let expected = DepositMessage {
         pubkey: facts.group_key.to_compressed(),
-        withdrawal_credentials: eth1_withdrawal_credentials(facts.vault),
+        withdrawal_credentials: facts.credentials,
         amount_gwei: PREDEPOSIT_GWEI,
     };
     compare(request, &expected, facts.genesis_fork_version)?;
@@ -239,6 +240,7 @@ mod tests {
     use std::sync::Arc;
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
+    use stkr_duties::eth1_withdrawal_credentials;
 
     const FORK: [u8; 4] = *b"Stkr";
 
@@ -258,7 +260,7 @@ mod tests {
             micropools: Address::repeat_byte(5),
             group_key: dealt.keys.group_key(),
             committees: Committees::Finalised(Arc::new(shown(NOW, vec![(0, committee)]))),
-            vault: Address::repeat_byte(6),
+            credentials: eth1_withdrawal_credentials(Address::repeat_byte(6)),
             genesis_fork_version: FORK,
             ordered: true,
         }
@@ -267,7 +269,7 @@ mod tests {
     fn message(facts: &Facts) -> DepositMessage {
         DepositMessage {
             pubkey: facts.group_key.to_compressed(),
-            withdrawal_credentials: eth1_withdrawal_credentials(facts.vault),
+            withdrawal_credentials: facts.credentials,
             amount_gwei: PREDEPOSIT_GWEI,
         }
     }
@@ -309,7 +311,7 @@ mod tests {
         let facts = facts();
         for credentials in [
             eth1_withdrawal_credentials(Address::repeat_byte(7)),
-            stkr_duties::compounding_withdrawal_credentials(facts.vault),
+            stkr_duties::compounding_withdrawal_credentials(Address::repeat_byte(6)),
             B256::ZERO,
         ] {
             let foreign = DepositMessage { withdrawal_credentials: credentials, ..message(&facts) };

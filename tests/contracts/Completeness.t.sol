@@ -7,6 +7,7 @@ import {Acknowledgements} from "../../contracts/court/Acknowledgements.sol";
 import {Court} from "../../contracts/court/Court.sol";
 import {Micropools} from "../../contracts/pools/Micropools.sol";
 import {PoolVault} from "../../contracts/pools/PoolVault.sol";
+import {WithdrawalKeys} from "../../contracts/pools/WithdrawalKeys.sol";
 import {KeyRegistry} from "../../contracts/registry/KeyRegistry.sol";
 import {ProviderRegistry} from "../../contracts/registry/ProviderRegistry.sol";
 import {Resharing} from "../../contracts/registry/Resharing.sol";
@@ -17,7 +18,7 @@ import {ServerRegistry} from "../../contracts/registry/ServerRegistry.sol";
 /// list is held against the compiled contracts (nothing missing, nothing that is gone) and against the source of the
 /// tests (they exist, are of their kind, and use the function).
 contract CompletenessTest is Test {
-    string[8] private _contracts = [
+    string[9] private _contracts = [
         type(ServerRegistry).name,
         type(ProviderRegistry).name,
         type(KeyRegistry).name,
@@ -25,7 +26,8 @@ contract CompletenessTest is Test {
         type(Court).name,
         type(Acknowledgements).name,
         type(Micropools).name,
-        type(PoolVault).name
+        type(PoolVault).name,
+        type(WithdrawalKeys).name
     ];
     /// By hash of "CONTRACT.FUNCTION kind".
     mapping(bytes32 => bool) private _declared;

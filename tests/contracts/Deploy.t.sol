@@ -45,6 +45,8 @@ contract DeployTest is Ceremony {
         assertEq(d.micropools.KEY_REGISTRY(), address(d.keyRegistry));
         assertEq(d.micropools.PROVIDER_REGISTRY(), address(d.providerRegistry));
         assertTrue(d.keyRegistry.isConsumer(address(d.micropools)));
+        assertTrue(d.keyRegistry.isConsumer(address(d.micropools.WITHDRAWAL_KEYS())));
+        assertEq(d.micropools.WITHDRAWAL_KEYS().MICROPOOLS(), address(d.micropools));
         assertEq(d.serverRegistry.authority(), address(manager));
         assertEq(d.keyRegistry.authority(), address(manager));
     }
@@ -123,12 +125,14 @@ contract DeployTest is Ceremony {
         vm.chainId(31_337);
         vm.setEnv("STKR_DEPOSIT_CONTRACT", vm.toString(address(0xd)));
         vm.setEnv("STKR_GENESIS_FORK_VERSION", "0x20000000");
+        vm.setEnv("STKR_GENESIS_VALIDATORS_ROOT", vm.toString(VALIDATORS_ROOT));
         vm.setEnv("STKR_GOVERNANCE_DELAY", "0");
         Parameters memory p = script.parameters(address(7));
         assertEq(p.governance, address(7));
         assertEq(p.governanceDelay, 0);
         assertEq(p.pools.depositContract, address(0xd));
         assertEq(p.pools.genesisForkVersion, bytes4(0x20000000));
+        assertEq(p.pools.genesisValidatorsRoot, VALIDATORS_ROOT);
         assertEq(p.pools.challengeWindow, 1 days);
         assertEq(p.genesisTime, 0);
 
@@ -142,12 +146,18 @@ contract DeployTest is Ceremony {
         assertEq(p.governanceDelay, 3 days);
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x00000000));
+        assertEq(
+            p.pools.genesisValidatorsRoot, 0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95
+        );
         assertEq(p.genesisTime, 1_606_824_023);
 
         vm.chainId(560_048);
         p = script.parameters(address(7));
         assertEq(p.pools.depositContract, Genesis.DEPOSIT_CONTRACT);
         assertEq(p.pools.genesisForkVersion, bytes4(0x10000910));
+        assertEq(
+            p.pools.genesisValidatorsRoot, 0x212f13fc4df078b6cb7db228f1c8307566dcecf900867401a92023d7ba99cb5f
+        );
         assertEq(p.genesisTime, 1_742_213_400);
     }
 
@@ -156,6 +166,7 @@ contract DeployTest is Ceremony {
         vm.chainId(7_357_000_001);
         vm.setEnv("STKR_DEPOSIT_CONTRACT", vm.toString(Genesis.DEPOSIT_CONTRACT));
         vm.setEnv("STKR_GENESIS_FORK_VERSION", "0x20000000");
+        vm.setEnv("STKR_GENESIS_VALIDATORS_ROOT", vm.toString(VALIDATORS_ROOT));
         bool made = !vm.exists("deployments");
         _assertWritten(script.run(), "deployments/7357000001.json");
         if (made) vm.removeDir("deployments", false);
@@ -178,6 +189,7 @@ contract DeployTest is Ceremony {
         assertEq(vm.parseJsonAddress(json, ".court"), address(made.court));
         assertEq(vm.parseJsonAddress(json, ".micropools"), address(made.micropools));
         assertEq(vm.parseJsonAddress(json, ".depositContract"), Genesis.DEPOSIT_CONTRACT);
+        assertEq(vm.parseJsonBytes32(json, ".genesisValidatorsRoot"), VALIDATORS_ROOT);
         vm.removeFile(file);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stkr_sdk::{KeyInfo, KeyState, PublicKey};
+use stkr_sdk::{KeyInfo, KeyState, PublicKey, WithdrawalKeyInfo};
 
 use crate::{
     args::KeyCommand,
@@ -28,6 +28,26 @@ pub(crate) async fn run(command: KeyCommand, context: &Context<'_>) -> Result<()
             Ok(())
         }
         KeyCommand::SafeToMove { key } => safe_to_move::run(&key, context).await,
+        KeyCommand::RequestWithdrawal { threshold, members, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.withdrawal_keys().request(threshold, members)?;
+            context.perform(write, &signing, "asked for a withdrawal key", |id| json!({ "keyId": id })).await
+        }
+        KeyCommand::ShowWithdrawal { id } => {
+            let key = context.client().await?.withdrawal_keys().get(id).await?;
+            context.output.show(&key, show_withdrawal);
+            Ok(())
+        }
+        KeyCommand::GiveUp { id, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.withdrawal_keys().give_up(id);
+            context.perform(write, &signing, &format!("gave up key {id}"), nothing).await
+        }
+        KeyCommand::WithdrawBond { id, signing } => {
+            let client = context.client_for(&signing).await?;
+            let write = client.withdrawal_keys().withdraw_bond(id);
+            context.perform(write, &signing, &format!("paid the bond of key {id} back"), nothing).await
+        }
         KeyCommand::Draw { id, signing } => {
             let client = context.client().await?;
             let write = client.keys().draw(id).await?;
@@ -154,6 +174,17 @@ fn healthy(key: &KeyInfo) -> String {
         Some(healthy) => healthy.to_string(),
         None => "-".to_owned(),
     }
+}
+
+fn show_withdrawal(key: &WithdrawalKeyInfo) -> String {
+    let (yes_no, none) = (|flag| if flag { "yes" } else { "no" }.to_owned(), || "-".to_owned());
+    record(&[
+        ("key", key.key_id.to_string()),
+        ("provider", key.provider.to_string()),
+        ("pool", if key.pool_id == 0 { none() } else { key.pool_id.to_string() }),
+        ("bond held", yes_no(key.bonded)),
+        ("change shown", yes_no(key.change_shown)),
+    ])
 }
 
 fn show(key: &KeyInfo) -> String {

@@ -1,7 +1,7 @@
 //! `stkr pool`.
 
 use serde_json::{Value, json};
-use stkr_sdk::{PoolInfo, PoolState, Signature, amount};
+use stkr_sdk::{ChangeInfo, PoolInfo, PoolState, Signature, amount};
 
 use crate::{
     args::PoolCommand,
@@ -24,9 +24,12 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
             context.output.show(&pool, show);
             Ok(())
         }
-        PoolCommand::Open { threshold, members, signing } => {
+        PoolCommand::Open { threshold, members, withdrawal_key, signing } => {
             let client = context.client_for(&signing).await?;
-            let write = client.pools().open(threshold, members)?;
+            let write = match withdrawal_key {
+                Some(key) => client.pools().open_with_withdrawal_key(threshold, members, key).await?,
+                None => client.pools().open(threshold, members)?,
+            };
             context.perform(write, &signing, "opened the pool", |id| json!({ "poolId": id })).await
         }
         PoolCommand::Stake { id, amount, add, signing } => {
@@ -100,6 +103,32 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
             let done = format!("sent the other 31 ETH of pool {}", on.id);
             context.perform(client.pools().top_up(on.id).await?, &on.signing, &done, nothing).await
         }
+        PoolCommand::Changes { id } => {
+            let changes = context.client().await?.withdrawal_keys().changes(id).await?;
+            context.output.show(&changes, |changes| list_changes(changes));
+            Ok(())
+        }
+        PoolCommand::OrderChange { validator_index, on } => {
+            let client = context.client().await?;
+            let done = format!(
+                "ordered the change of credentials of validator {validator_index} to the vault of pool {}",
+                on.id
+            );
+            let write = client.withdrawal_keys().order_change(on.id, validator_index).await?;
+            context.perform(write, &on.signing, &done, nothing).await
+        }
+        PoolCommand::ShowChange { validator_index, signature, on } => {
+            let signature = parse_signature(&signature)?;
+            let client = context.client().await?;
+            let done = format!("showed the change of credentials of validator {validator_index}");
+            let write = client.withdrawal_keys().show_change(on.id, validator_index, &signature).await?;
+            context.perform(write, &on.signing, &done, nothing).await
+        }
+        PoolCommand::CancelUnchanged { on } => {
+            let client = context.client_for(&on.signing).await?;
+            let done = format!("cancelled pool {}", on.id);
+            context.perform(client.pools().cancel_unchanged(on.id), &on.signing, &done, nothing).await
+        }
         PoolCommand::Cancel { on } => {
             let client = context.client_for(&on.signing).await?;
             let done = format!("cancelled pool {}", on.id);
@@ -164,6 +193,16 @@ fn list(pools: &[PoolInfo]) -> String {
     table(&["ID", "STATE", "KEY IS", "STAKED", "ROOM", "KEY", "PROVIDER"], &rows)
 }
 
+fn list_changes(changes: &[ChangeInfo]) -> String {
+    let shown =
+        |it: &ChangeInfo| it.signature.as_ref().map_or_else(|| "not signed yet".to_owned(), ToString::to_string);
+    let rows: Vec<Vec<String>> = changes
+        .iter()
+        .map(|it| vec![it.validator_index.to_string(), it.to_execution_address.to_string(), shown(it)])
+        .collect();
+    table(&["VALIDATOR", "TO", "SIGNATURE"], &rows)
+}
+
 fn key(pool: &PoolInfo) -> String {
     if pool.key_id == 0 { "-".to_owned() } else { pool.key_id.to_string() }
 }
@@ -179,6 +218,10 @@ fn show(pool: &PoolInfo) -> String {
         ("threshold", format!("{} of {}", pool.threshold, pool.members)),
         ("key", key(pool)),
         ("vault", pool.vault.to_string()),
+        (
+            "credentials",
+            if pool.bls_credentials { "0x00, of a withdrawal key" } else { "0x01, to the vault" }.to_owned(),
+        ),
         ("deadline", time(pool.deadline)),
     ])
 }

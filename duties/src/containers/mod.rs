@@ -15,7 +15,7 @@ use tree_hash_derive::TreeHash;
 
 use crate::{
     ForkSchedule, ValidatorIndex,
-    domain::{DOMAIN_BLS_TO_EXECUTION_CHANGE, compute_signing_root},
+    domain::{DOMAIN_BLS_TO_EXECUTION_CHANGE, compute_domain, compute_signing_root},
     json,
 };
 
@@ -63,6 +63,13 @@ impl BlsToExecutionChange {
     /// The change cannot be taken back: whoever names the address owns the stake. Sign only what the chain ordered.
     #[must_use]
     pub fn signing_root(&self, schedule: &ForkSchedule) -> B256 {
-        compute_signing_root(self.tree_hash_root(), schedule.lasting_domain(DOMAIN_BLS_TO_EXECUTION_CHANGE))
+        self.signing_root_on(schedule.genesis_fork_version(), schedule.genesis_validators_root())
+    }
+
+    /// The same on the network with this genesis fork version and genesis validators root, for whoever knows no schedule.
+    #[must_use]
+    pub fn signing_root_on(&self, genesis_fork_version: [u8; 4], genesis_validators_root: B256) -> B256 {
+        let domain = compute_domain(DOMAIN_BLS_TO_EXECUTION_CHANGE, genesis_fork_version, genesis_validators_root);
+        compute_signing_root(self.tree_hash_root(), domain)
     }
 }

@@ -101,7 +101,7 @@ fn a_duty_longer_than_its_bound_is_refused_unread() {
 fn the_description_has_the_fields_of_a_duty_request() {
     let schema = serde_json::to_value(SignRequest::schema()).unwrap();
     let request = serde_json::to_value(asked(&vote(1)).request()).unwrap();
-    schema::tests::assert_described(&request, &schema["oneOf"][1]);
+    schema::tests::assert_described(&request, &schema["oneOf"][2]);
 }
 
 #[test]
@@ -227,4 +227,31 @@ fn a_refusal_in_words_is_two_sentences() {
     let says = |reason| Refusal::denied(reason, "Ask when it is time.").to_string();
     assert_eq!(says("slot 20 is the present"), "denied: slot 20 is the present. Ask when it is time.");
     assert_eq!(says("Slot 20 is the present."), "denied: Slot 20 is the present. Ask when it is time.");
+}
+
+#[test]
+fn a_change_of_credentials_is_read_as_it_is_written_and_with_no_other_member() {
+    let change = Change {
+        validator_index: 1_234_567,
+        from_bls_pubkey: [1; 48],
+        to_execution_address: alloy_primitives::Address::repeat_byte(2),
+        genesis_fork_version: [3; 4],
+        genesis_validators_root: B256::repeat_byte(4),
+    };
+    let request = ChangeRequest::new(9, change);
+    let json = serde_json::to_value(SignRequest::Change(request.clone())).unwrap();
+    assert_eq!(json["type"], "BLS_TO_EXECUTION_CHANGE");
+    schema::tests::assert_described(&json, &serde_json::to_value(SignRequest::schema()).unwrap()["oneOf"][1]);
+    assert_eq!(serde_json::from_value::<SignRequest>(json.clone()).unwrap(), SignRequest::Change(request.clone()));
+    for (member, value) in [("deposit", json!({})), ("duty", json!({})), ("assignment", json!("1"))] {
+        let mut more = json.clone();
+        more[member] = value;
+        assert!(serde_json::from_value::<SignRequest>(more).is_err(), "{member}");
+    }
+    let subject = request.subject();
+    assert_eq!((subject.duty_kind(), subject.slot(), subject.key_id()), (DutyKind::BlsToExecutionChange, 0, 9));
+    assert_eq!(subject.signing_root(), request.checked_signing_root().unwrap());
+    let lie = ChangeRequest { signing_root: B256::ZERO, ..request };
+    assert_eq!(lie.checked_signing_root().unwrap_err().kind, RefusalKind::Denied);
+    assert_ne!(lie.subject().signing_root(), B256::ZERO, "what is signed is computed");
 }

@@ -11,9 +11,10 @@ use stkr_chain::{
     Deployment,
     bindings::{
         Acknowledgements, Court, KeyRegistry, Micropools, PoolVault, ProviderRegistry, Resharing, ServerRegistry,
+        WithdrawalKeys,
     },
 };
-use stkr_duties::Network;
+use stkr_duties::{ForkSchedule, Network, domain};
 
 use super::{Checks, check_code};
 use crate::{
@@ -53,6 +54,11 @@ fn network(checks: &mut Checks, deployment: &Deployment) {
         let name = format!("genesis fork version of {}", network.name);
         let expected = FixedBytes(network.genesis_fork_version);
         checks.tie(&name, deployment.micropools, deployment.genesis_fork_version, expected);
+    }
+    if let Some(schedule) = ForkSchedule::by_name(&network.name) {
+        let name = format!("genesis validators root of {}", network.name);
+        let (found, expected) = (deployment.genesis_validators_root, schedule.genesis_validators_root());
+        checks.tie(&name, deployment.withdrawal_keys(), found, expected);
     }
 }
 
@@ -250,8 +256,11 @@ async fn pools<P: Provider>(
     checks.tie("Micropools.vaultOf(1)", at, first, deployment.vault_of(1));
     let members =
         KeyRegistry::new(deployment.key_registry, provider).MAX_MEMBERS().call().await.map_err(call(ACTION))?;
+    let withdrawals = pools.WITHDRAWAL_KEYS().call().await.map_err(call(ACTION))?;
+    checks.tie("Micropools.WITHDRAWAL_KEYS", at, withdrawals, at.create(2));
     let mut expected =
         vec![word_of(keys), word_of(providers), word_of(deposits), word_of(vault), number(members.into())];
+    expected.push(word_of(withdrawals));
     expected.push(B256::right_padding_from(fork.as_slice()));
     expected.extend(windows.map(|(_, window, _)| number(window.to())));
     immutables(checks, "Micropools", at, code, expected);
@@ -263,6 +272,32 @@ async fn pools<P: Provider>(
         checks.tie("PoolVault.MICROPOOLS", vault, obeyed, at);
         immutables(checks, "PoolVault", vault, &code, vec![word_of(at)]);
     }
+    withdrawals_of(checks, provider, deployment, [word_of(keys), word_of(providers)]).await
+}
+
+/// Who orders what withdrawal keys sign: of these pools and registries, under the root of this beacon chain.
+async fn withdrawals_of<P: Provider>(
+    checks: &mut Checks,
+    provider: &P,
+    deployment: &Deployment,
+    registries: [B256; 2],
+) -> Result<(), StkrError> {
+    let at = deployment.withdrawal_keys();
+    let keys = WithdrawalKeys::new(at, provider);
+    let pools = keys.MICROPOOLS().call().await.map_err(call(ACTION))?;
+    checks.tie("WithdrawalKeys.MICROPOOLS", at, pools, deployment.micropools);
+    let registry = keys.KEY_REGISTRY().call().await.map_err(call(ACTION))?;
+    checks.tie("WithdrawalKeys.KEY_REGISTRY", at, registry, deployment.key_registry);
+    let root = keys.GENESIS_VALIDATORS_ROOT().call().await.map_err(call(ACTION))?;
+    checks.tie("WithdrawalKeys.GENESIS_VALIDATORS_ROOT", at, root, deployment.genesis_validators_root);
+    let consumer = KeyRegistry::new(deployment.key_registry, provider).isConsumer(at).call().await;
+    checks.tie("KeyRegistry.isConsumer(WithdrawalKeys)", at, consumer.map_err(call(ACTION))?, true);
+    let change = domain::DOMAIN_BLS_TO_EXECUTION_CHANGE;
+    let domain = domain::compute_domain(change, deployment.genesis_fork_version.0, root);
+    let mut expected = vec![word_of(pools), root, domain];
+    expected.extend(registries);
+    let code = provider.get_code_at(at).await.map_err(rpc("reading the code of the contracts"))?;
+    immutables(checks, "WithdrawalKeys", at, &code, expected);
     Ok(())
 }
 

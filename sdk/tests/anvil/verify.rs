@@ -105,6 +105,7 @@ async fn one_changed_byte_of_any_contract_is_found() {
             ("Resharing", deployment.resharing()),
             ("Acknowledgements", deployment.acknowledgements()),
             ("Micropools", deployment.micropools),
+            ("WithdrawalKeys", deployment.withdrawal_keys()),
             ("deposit contract", deployment.deposit_contract),
             ("PoolVault", vault),
         ]
@@ -127,7 +128,7 @@ async fn every_tie_that_is_made_at_construction_is_missed_when_it_is_wrong() {
     let d = &chain.deployment;
     let (evil, vault) = (Address::repeat_byte(0xee).into_word(), d.micropools.create(1));
     let fork = |version: [u8; 4]| B256::right_padding_from(&version);
-    let cases: [(&str, Address, B256, B256); 14] = [
+    let cases: [(&str, Address, B256, B256); 17] = [
         ("KeyRegistry.SERVER_REGISTRY", d.key_registry, d.server_registry.into_word(), evil),
         ("ServerRegistry.KEY_REGISTRY", d.server_registry, d.key_registry.into_word(), evil),
         ("ServerRegistry.RESHARING", d.server_registry, d.resharing().into_word(), evil),
@@ -139,6 +140,9 @@ async fn every_tie_that_is_made_at_construction_is_missed_when_it_is_wrong() {
         ("Micropools.PROVIDER_REGISTRY", d.micropools, d.provider_registry.into_word(), evil),
         ("Micropools.DEPOSIT_CONTRACT", d.micropools, d.deposit_contract.into_word(), evil),
         ("Micropools.GENESIS_FORK_VERSION", d.micropools, fork(*b"Stkr"), fork([0; 4])),
+        ("Micropools.WITHDRAWAL_KEYS", d.micropools, d.withdrawal_keys().into_word(), evil),
+        ("WithdrawalKeys.KEY_REGISTRY", d.withdrawal_keys(), d.key_registry.into_word(), evil),
+        ("WithdrawalKeys.GENESIS_VALIDATORS_ROOT", d.withdrawal_keys(), B256::repeat_byte(9), evil),
         ("PoolVault.MICROPOOLS", vault, d.micropools.into_word(), evil),
         // Windows and delays of the script's defaults: a constructor that is ours refuses such values.
         ("Micropools.CHALLENGE_WINDOW", d.micropools, number(86_400), number(1)),
@@ -172,6 +176,7 @@ async fn an_immutable_that_its_getter_shows_right_and_the_code_uses_wrong_is_fou
         ("Court immutables", d.court, d.resharing().into_word()),
         ("Acknowledgements immutables", d.acknowledgements(), d.server_registry.into_word()),
         ("Micropools immutables", d.micropools, d.deposit_contract.into_word()),
+        ("WithdrawalKeys immutables", d.withdrawal_keys(), d.key_registry.into_word()),
         ("PoolVault immutables", d.micropools.create(1), d.micropools.into_word()),
     ] {
         let code = chain.provider.get_code_at(address).await.unwrap().to_vec();
@@ -234,6 +239,7 @@ async fn a_network_pins_its_deposit_contract_and_its_fork_version() {
     chain.deployment.chain_id = 1;
     let failed = failed(&chain).await;
     assert!(failed.contains(&"genesis fork version of mainnet".to_owned()), "{failed:?}");
+    assert!(failed.contains(&"genesis validators root of mainnet".to_owned()), "{failed:?}");
     // The test's governance has no delay, which is fine on a devnet and nowhere else.
     assert!(failed.contains(&"holder of ADMIN".to_owned()) && failed.contains(&"holder of GOVERNANCE".to_owned()));
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::common::{Chain, root, wallet, writes};
 
 /// Functions that only another contract of Stkr may call, or the AccessManager: there is nothing for an account to sign.
-const BETWEEN_CONTRACTS: [(&str, &str); 12] = [
+const BETWEEN_CONTRACTS: [(&str, &str); 13] = [
     ("ServerRegistry", "drawSeats"),
     ("ServerRegistry", "takeSeats"),
     ("ServerRegistry", "freeSeats"),
@@ -26,6 +26,7 @@ const BETWEEN_CONTRACTS: [(&str, &str); 12] = [
     ("Acknowledgements", "close"),
     ("Court", "sentence"),
     ("Micropools", "penaliseProvider"),
+    ("WithdrawalKeys", "use"),
 ];
 
 /// Contract and function of everything in `abi/` that changes state and that an account may call.
@@ -39,6 +40,7 @@ fn all_writes(chain: &Chain) -> BTreeSet<(&'static str, String, Address, [u8; 4]
         ("Court", d.court),
         ("Acknowledgements", d.acknowledgements()),
         ("Micropools", d.micropools),
+        ("WithdrawalKeys", d.withdrawal_keys()),
     ];
     let mut all = BTreeSet::new();
     let mut between = BETWEEN_CONTRACTS.to_vec();

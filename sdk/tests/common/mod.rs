@@ -155,6 +155,7 @@ async fn deploy() -> Deployed {
         .env("STKR_DEPLOYMENT_FILE", &file)
         .env("STKR_DEPOSIT_CONTRACT", DEPOSIT_CONTRACT)
         .env("STKR_GENESIS_FORK_VERSION", "0x53746b72")
+        .env("STKR_GENESIS_VALIDATORS_ROOT", alloy::primitives::B256::repeat_byte(9).to_string())
         .env("STKR_GOVERNANCE_DELAY", "0")
         .env("STKR_SEED_DELAY", "2")
         .output()

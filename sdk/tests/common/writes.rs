@@ -17,8 +17,8 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    Asks, ChallengeInfo, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerStatus, StkrError,
-    amount, bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
+    Asks, ChallengeInfo, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerKind, ServerStatus,
+    StkrError, amount, bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
 };
 
 use stkr_protocol::{
@@ -106,6 +106,7 @@ pub(crate) async fn walk(
     walk.key_and_deposit(&provider).await;
     walk.foreign_deposit(&provider).await;
     walk.ways_out(&provider).await;
+    walk.withdrawal_keys(&provider).await;
     walk.dealt_key().await;
     walk.governance().await;
     walk.leaving().await;
@@ -804,6 +805,96 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         }
         let seats: u16 = stkr.servers().list().await.unwrap().iter().map(|server| server.seats).sum();
         assert_eq!(seats, 4, "only those of the live key are left");
+    }
+
+    /// Pools with 0x00 credentials: one whose credentials are changed, and one whose committee never signs that.
+    async fn withdrawal_keys(&mut self, provider: &PrivateKeySigner) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        for _ in 0..2 {
+            self.offline_server().await;
+        }
+        let keys = stkr.withdrawal_keys();
+        let given_up = self.request_withdrawal(provider).await;
+        self.step(provider, keys.give_up(given_up).unsigned(), &format!("key give-up {given_up}")).await;
+        let write = keys.withdraw_bond(given_up);
+        self.step(provider, write.unsigned(), &format!("key withdraw-bond {given_up}")).await;
+        assert!(!keys.get(given_up).await.unwrap().bonded);
+
+        let (pool, key, withdrawal) = self.bls_pool(provider).await;
+        let owed = stkr.pools().top_up(pool).await.unwrap().dry_run(provider.address()).await.unwrap_err();
+        assert!(matches!(owed, StkrError::Contract(ContractError::TooEarly(_))), "{owed}");
+        chain.pass(DAY).await;
+        let owed = stkr.pools().top_up(pool).await.unwrap().dry_run(provider.address()).await.unwrap_err();
+        assert!(owed.to_string().contains("wait for a change of its credentials"), "{owed}");
+        let index = 1_234_567;
+        let write = keys.order_change(pool, index).await.unwrap();
+        self.step(provider, write.unsigned(), &format!("pool order-change {pool} --validator-index {index}")).await;
+        let changes = keys.changes(pool).await.unwrap();
+        let change = &changes[0];
+        assert_eq!((changes.len(), change.validator_index, &change.signature), (1, index, &None));
+        assert_eq!(change.to_execution_address, chain.deployment.vault_of(pool));
+        assert!(stkr.keys().is_ordered(key, change.signing_root).await.unwrap());
+        let signature = withdrawal.group_signature(&change.signing_root.0);
+        let write = keys.show_change(pool, index, &signature).await.unwrap();
+        let hex = Bytes::copy_from_slice(&signature.to_compressed());
+        let arguments = format!("pool show-change {pool} --validator-index {index} --signature {hex}");
+        self.step(&chain.account().await, write.unsigned(), &arguments).await;
+        assert_eq!(keys.changes(pool).await.unwrap()[0].signature, Some(hex));
+        stkr.pools().top_up(pool).await.unwrap().send_with(&wallet(provider)).await.unwrap();
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Active);
+
+        let (pool, ..) = self.bls_pool(provider).await;
+        chain.pass(91 * DAY).await;
+        let write = stkr.pools().cancel_unchanged(pool);
+        self.step(&chain.account().await, write.unsigned(), &format!("pool cancel-unchanged {pool}")).await;
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Cancelled);
+    }
+
+    async fn offline_server(&mut self) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let (signer, operator) = (PrivateKeySigner::random(), chain.account().await);
+        let mut with = chain.registration_of(&signer, operator.address(), amount::ether(10));
+        (with.kind, with.endpoint) = (ServerKind::Offline, "offline".to_owned());
+        let id = stkr.servers().register(with).unwrap().send_with(&wallet(&operator)).await.unwrap().value;
+        stkr.servers().approve(id).send_with(&wallet(&chain.governor)).await.unwrap();
+        self.signers.insert(id, signer);
+        self.operators.insert(id, operator);
+    }
+
+    async fn request_withdrawal(&mut self, provider: &PrivateKeySigner) -> u64 {
+        let stkr = self.chain.stkr().await;
+        let write = stkr.withdrawal_keys().request(3, 4).unwrap();
+        self.step(provider, write.unsigned(), "key request-withdrawal --threshold 3 --members 4").await;
+        let id = u64::try_from(stkr.keys().list().await.unwrap().len()).unwrap();
+        assert_eq!(stkr.withdrawal_keys().get(id).await.unwrap().provider, provider.address());
+        id
+    }
+
+    /// A Predeposited pool with 0x00 credentials, its withdrawal key, and who dealt that.
+    async fn bls_pool(&mut self, provider: &PrivateKeySigner) -> (u64, u64, TrustedDealer) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        let withdrawal = self.request_withdrawal(provider).await;
+        self.draw(withdrawal).await;
+        let owner = self.finalise(withdrawal).await;
+        let write = stkr.pools().open_with_withdrawal_key(3, 4, withdrawal).await.unwrap();
+        let arguments = format!("pool open --threshold 3 --members 4 --withdrawal-key {withdrawal}");
+        self.step(provider, write.unsigned(), &arguments).await;
+        let pool = u64::try_from(stkr.pools().list().await.unwrap().len()).unwrap();
+        assert!(stkr.pools().get(pool).await.unwrap().bls_credentials);
+        assert_eq!(stkr.withdrawal_keys().of_pool(pool).await.unwrap(), Some(withdrawal));
+        let credentials = stkr.withdrawal_keys().credentials(pool).await.unwrap().unwrap();
+        assert_eq!(credentials[0], 0);
+
+        self.stake(pool, &chain.account().await, amount::POOL_SIZE).await;
+        let key = self.request_key(pool).await;
+        self.draw(key).await;
+        let dealer = self.finalise(key).await;
+        self.order_deposit(pool).await;
+        let signature = dealer.group_signature(&self.signing_root(&dealer, credentials).await.0);
+        let write = stkr.pools().predeposit(pool, &signature).await.unwrap();
+        write.send_with(&wallet(provider)).await.unwrap();
+        assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Predeposited);
+        (pool, withdrawal, owner)
     }
 
     async fn governance(&mut self) {

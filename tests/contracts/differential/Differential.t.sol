@@ -5,6 +5,7 @@ import {BadDealing} from "../../../contracts/court/faults/BadDealing.sol";
 import {MalformedDealing} from "../../../contracts/court/faults/MalformedDealing.sol";
 import {Dealing, DealingDefect, ICourt, Opening} from "../../../contracts/interfaces/ICourt.sol";
 import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
+import {CredentialChanges} from "../../../contracts/libraries/CredentialChanges.sol";
 import {DepositRoots} from "../../../contracts/libraries/DepositRoots.sol";
 import {Test} from "forge-std/Test.sol";
 
@@ -110,6 +111,22 @@ contract DifferentialTest is Test {
             );
             bytes memory signature = vm.parseJsonBytes(vectors, _at(".signaturesCompressed", i));
             _assertRoot(DepositRoots.depositDataRoot(key, to, uint64(amounts[i]), signature), ".dataRoots", i);
+        }
+    }
+
+    function test_CredentialChanges() public view {
+        uint256[] memory indices = vm.parseJsonUintArray(vectors, ".amounts");
+        assertEq(indices.length, 16, note);
+        for (uint256 i; i < indices.length; ++i) {
+            bytes memory key = vm.parseJsonBytes(vectors, _at(".keysCompressed", i));
+            bytes4 version = bytes4(vm.parseJsonBytes32(vectors, _at(".versions", i)));
+            bytes32 root = vm.parseJsonBytes32(vectors, _at(".validatorsRoots", i));
+            address account = address(bytes20(vm.parseJsonBytes(vectors, _at(".accounts", i))));
+            bytes32 domain = CredentialChanges.domain(version, root);
+            _assertRoot(CredentialChanges.blsCredentials(key), ".blsCredentials", i);
+            _assertRoot(
+                CredentialChanges.signingRoot(domain, uint64(indices[i]), key, account), ".changeRoots", i
+            );
         }
     }
 

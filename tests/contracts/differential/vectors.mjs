@@ -88,6 +88,7 @@ const out = {
   messages: [], hashes: [], possessionHashes: [], keys: [], keysCompressed: [], signatures: [], signaturesCompressed: [],
   wrongSignatures: [], coefficients: [], arguments: [], values: [],
   amounts: [], versions: [], credentials: [], messageRoots: [], signingRoots: [], dataRoots: [],
+  validatorsRoots: [], accounts: [], blsCredentials: [], changeRoots: [],
 };
 for (let i = 0; i < CASES; i++) {
   const message = random("message", i);
@@ -122,6 +123,15 @@ for (let i = 0; i < CASES; i++) {
   out.messageRoots.push(hex(messageRoot));
   out.signingRoots.push(hex(container(messageRoot, domain)));
   out.dataRoots.push(hex(container(pubkey, credentials, chunk(little), vector(signature.toBytes(true)))));
+
+  // A change of credentials by the same key, with the amount for its validator's index.
+  const [validatorsRoot, account] = [random("validators root", i), random("account", i).slice(0, 20)];
+  const change = container(chunk(little), pubkey, chunk(account));
+  const changeDomain = concat(Uint8Array.of(10, 0, 0, 0), container(chunk(version), validatorsRoot).slice(0, 28));
+  out.validatorsRoots.push(hex(validatorsRoot));
+  out.accounts.push(hex(account));
+  out.blsCredentials.push(hex(concat(new Uint8Array(1), sha256(key.toBytes(true)).slice(1))));
+  out.changeRoots.push(hex(container(change, changeDomain)));
 }
 out.dealings = Array.from({ length: 4 }, (_, i) => dealing(i));
 process.stdout.write(JSON.stringify(out));

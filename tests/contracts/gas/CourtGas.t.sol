@@ -122,6 +122,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "feesOf");
         court.CHALLENGE_BLOCKS();
         _snap(GROUP, "CHALLENGE_BLOCKS");
+        court.OFFLINE_CHALLENGE_BLOCKS();
+        _snap(GROUP, "OFFLINE_CHALLENGE_BLOCKS");
         court.committedAt(0);
         _snap(GROUP, "committedAt");
         court.GENESIS_TIME();

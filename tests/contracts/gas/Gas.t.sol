@@ -5,10 +5,11 @@ import {DealtImport, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.s
 import {IMicropools} from "../../../contracts/interfaces/IMicropools.sol";
 import {IPoolVault} from "../../../contracts/interfaces/IPoolVault.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
+import {IWithdrawalKeys} from "../../../contracts/interfaces/IWithdrawalKeys.sol";
 import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
-import {PoolFixture} from "../pools/PoolFixture.sol";
+import {WithdrawalKeyFixture} from "../pools/WithdrawalKeyFixture.sol";
 import {Genesis} from "../utils/Genesis.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {Snapshots} from "./Snapshots.sol";
@@ -18,7 +19,7 @@ import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManage
 /// @notice FOUNDRY_PROFILE=snapshot forge test --match-path 'tests/contracts/gas/*'
 /// @dev Via-IR and `isolate`: each call is a transaction of its own with 21,000 gas, calldata and cold storage, as on a
 /// chain. snapshots/<contract>.json holds the numbers; a function that none of them names fails the test.
-contract GasTest is PoolFixture, Snapshots {
+contract GasTest is WithdrawalKeyFixture, Snapshots {
     function setUp() public override {
         _requireProfile();
         _deployAll(12);
@@ -325,6 +326,7 @@ contract GasTest is PoolFixture, Snapshots {
         _path(id, group);
         _foreign(group);
         _waysOut(group);
+        _withWithdrawalKeys(group);
         _poolViews(id, group);
         _assertComplete(group);
     }
@@ -413,6 +415,18 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "withdrawInsurance");
     }
 
+    function _withWithdrawalKeys(string memory group) private {
+        _addWithdrawalKeys();
+        _openBls();
+        (, ThresholdKeys.KeySet memory w) = _withdrawalKey();
+        _openWith(w.groupKey);
+        _snap(group, "openWithWithdrawalKey");
+        (uint256 id,,) = _predepositedBls();
+        vm.warp(pools.pool(id).deadline + pools.CHANGE_WINDOW());
+        pools.cancelUnchanged(id);
+        _snap(group, "cancelUnchanged");
+    }
+
     function _poolViews(uint256 id, string memory group) private {
         bytes memory pubkey = BLS12381.compressG1(ThresholdKeys.G1);
         pools.pool(id);
@@ -467,6 +481,71 @@ contract GasTest is PoolFixture, Snapshots {
         _snap(group, "PROVIDER_REGISTRY");
         pools.VAULT_IMPLEMENTATION();
         _snap(group, "VAULT_IMPLEMENTATION");
+        pools.WITHDRAWAL_KEYS();
+        _snap(group, "WITHDRAWAL_KEYS");
+        pools.CHANGE_WINDOW();
+        _snap(group, "CHANGE_WINDOW");
+    }
+
+    // ----------------------------------------------------------------------------------------- WithdrawalKeys
+
+    function test_WithdrawalKeys() public {
+        string memory group = "WithdrawalKeys";
+        _addWithdrawalKeys();
+        _withdrawalKey();
+        uint256 given = _requestWithdrawalKey(provider);
+        _snap(group, "request");
+        vm.prank(provider);
+        wkeys.giveUp(given);
+        _snap(group, "giveUp");
+        (uint256 id, ThresholdKeys.KeySet memory v, ThresholdKeys.KeySet memory w) = _predepositedBls();
+        uint256 used = wkeys.keyOfPool(id);
+        vm.prank(provider);
+        wkeys.withdrawKeyBond(used);
+        _snap(group, "withdrawKeyBond");
+        bytes memory signature = _changeSignature(id, INDEX, w);
+        _orderChange(id, INDEX, w);
+        _snap(group, "orderChange");
+        wkeys.showChange(id, INDEX, w.groupKey, signature);
+        uint256 shown = _snap(group, "showChange");
+        _assertBudget(shown, 250_000, "showing a change");
+        skip(CHALLENGE_WINDOW);
+        pools.topUp(id, v.groupKey);
+        _snap("Micropools", "topUp", "0x00");
+        (, ThresholdKeys.KeySet memory fresh) = _withdrawalKey();
+        vm.prank(address(pools));
+        wkeys.use(1_000, provider, fresh.groupKey);
+        _snap(group, "use");
+        _withdrawalKeyViews(id, group);
+        _assertComplete(group);
+    }
+
+    function _withdrawalKeyViews(uint256 id, string memory group) private {
+        wkeys.withdrawalKey(1);
+        _snap(group, "withdrawalKey");
+        wkeys.keyOfPool(id);
+        _snap(group, "keyOfPool");
+        wkeys.credentialsOf(id);
+        _snap(group, "credentialsOf");
+        wkeys.isChangeShown(id);
+        _snap(group, "isChangeShown");
+        wkeys.changeSigningRoot(INDEX, new bytes(48), provider);
+        _snap(group, "changeSigningRoot");
+        wkeys.excludedOperator(1);
+        _snap(group, "excludedOperator");
+        wkeys.dutyAssignment(1);
+        _snap(group, "dutyAssignment");
+        vm.expectRevert(abi.encodeWithSelector(IWithdrawalKeys.NoDuties.selector, 1));
+        wkeys.penaliseProvider(1, 1, provider, provider);
+        _snap(group, "penaliseProvider");
+        wkeys.KEY_BOND();
+        _snap(group, "KEY_BOND");
+        wkeys.GENESIS_VALIDATORS_ROOT();
+        _snap(group, "GENESIS_VALIDATORS_ROOT");
+        wkeys.MICROPOOLS();
+        _snap(group, "MICROPOOLS");
+        wkeys.KEY_REGISTRY();
+        _snap(group, "KEY_REGISTRY");
     }
 
     // --------------------------------------------------------------------------------------------- PoolVault
@@ -502,6 +581,7 @@ contract GasTest is PoolFixture, Snapshots {
         _size("Acknowledgements", address(d.court.ACKNOWLEDGEMENTS()));
         _size("Micropools", address(pools));
         _size("PoolVault", pools.VAULT_IMPLEMENTATION());
+        _size("WithdrawalKeys", address(pools.WITHDRAWAL_KEYS()));
         (uint256 id,) = _keyReady();
         _size("a pool's vault", pools.vaultOf(id));
     }

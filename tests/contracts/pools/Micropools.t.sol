@@ -28,6 +28,7 @@ contract MicropoolsTest is PoolFixture {
             providerRegistry: address(d.providerRegistry),
             depositContract: Genesis.DEPOSIT_CONTRACT,
             genesisForkVersion: FORK_VERSION,
+            genesisValidatorsRoot: VALIDATORS_ROOT,
             openWindow: OPEN_WINDOW,
             keyWindow: KEY_WINDOW,
             predepositWindow: PREDEPOSIT_WINDOW,
@@ -50,6 +51,8 @@ contract MicropoolsTest is PoolFixture {
         assertEq(pools.PROVIDER_REGISTRY(), address(d.providerRegistry));
         assertGt(pools.VAULT_IMPLEMENTATION().code.length, 0);
         assertEq(IPoolVault(pools.VAULT_IMPLEMENTATION()).MICROPOOLS(), address(pools));
+        assertEq(pools.CHANGE_WINDOW(), 90 days);
+        assertGt(address(pools.WITHDRAWAL_KEYS()).code.length, 0);
         assertTrue(pools.supportsInterface(0x0f632fb3), "ERC-6909");
     }
 

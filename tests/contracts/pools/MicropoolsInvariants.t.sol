@@ -3,8 +3,9 @@ pragma solidity 0.8.37;
 
 import {ERC6909} from "@openzeppelin/contracts/token/ERC6909/ERC6909.sol";
 
-import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {KeyKind, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {Pool, PoolState} from "../../../contracts/interfaces/IMicropools.sol";
+import {IWithdrawalKeys} from "../../../contracts/interfaces/IWithdrawalKeys.sol";
 import {Micropools} from "../../../contracts/pools/Micropools.sol";
 import {KeyRegistry} from "../../../contracts/registry/KeyRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
@@ -14,16 +15,20 @@ import {Stubborn} from "./Actors.sol";
 import {PoolsHandler} from "./PoolsHandler.sol";
 
 /// @title Invariants of pools
-/// @notice The sentences behind P1 to P8 are in docs/invariants.md; P9 has a campaign of its own.
+/// @notice The sentences behind P1 to P8 and W1 to W3 are in docs/invariants.md; P9 has a campaign of its own.
 abstract contract PoolsCampaign is Campaign {
     PoolsHandler internal handler;
     Micropools internal pools;
+    IWithdrawalKeys internal wkeys;
+    KeyRegistry internal registry;
 
     function setUp() public {
         handler = new PoolsHandler();
         pools = Micropools(handler.micropools());
+        wkeys = IWithdrawalKeys(handler.withdrawalKeys());
+        registry = KeyRegistry(handler.registry());
         targetContract(address(handler));
-        bytes4[] memory selectors = new bytes4[](19);
+        bytes4[] memory selectors = new bytes4[](25);
         selectors[0] = PoolsHandler.open.selector;
         selectors[1] = PoolsHandler.stake.selector;
         selectors[2] = PoolsHandler.fill.selector;
@@ -43,6 +48,12 @@ abstract contract PoolsCampaign is Campaign {
         selectors[16] = PoolsHandler.setAccepts.selector;
         selectors[17] = PoolsHandler.pass.selector;
         selectors[18] = PoolsHandler.govern.selector;
+        selectors[19] = PoolsHandler.openWithWithdrawalKey.selector;
+        selectors[20] = PoolsHandler.orderChange.selector;
+        selectors[21] = PoolsHandler.showChange.selector;
+        selectors[22] = PoolsHandler.cancelUnchanged.selector;
+        selectors[23] = PoolsHandler.giveUpWithdrawalKey.selector;
+        selectors[24] = PoolsHandler.withdrawKeyBond.selector;
         targetSelector(FuzzSelector({addr: address(handler), selectors: selectors}));
         bytes4[] memory more = new bytes4[](4);
         more[0] = PoolsHandler.force.selector;
@@ -58,7 +69,7 @@ abstract contract PoolsCampaign is Campaign {
 contract MicropoolsInvariantsTest is PoolsCampaign {
     /// Every function that changes a pool or a position succeeded somewhere, and so did governance.
     function afterInvariant() public {
-        bytes4[16] memory selectors = [
+        bytes4[23] memory selectors = [
             Micropools.open.selector,
             Micropools.stake.selector,
             Micropools.leavePool.selector,
@@ -74,9 +85,16 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
             Micropools.refund.selector,
             Micropools.withdrawInsurance.selector,
             ServerRegistry.setBondParameters.selector,
-            KeyRegistry.setCeremonyWindow.selector
+            KeyRegistry.setCeremonyWindow.selector,
+            Micropools.openWithWithdrawalKey.selector,
+            Micropools.cancelUnchanged.selector,
+            IWithdrawalKeys.request.selector,
+            IWithdrawalKeys.giveUp.selector,
+            IWithdrawalKeys.withdrawKeyBond.selector,
+            IWithdrawalKeys.orderChange.selector,
+            IWithdrawalKeys.showChange.selector
         ];
-        string[16] memory names = [
+        string[23] memory names = [
             "open",
             "stake",
             "leavePool",
@@ -92,18 +110,25 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
             "refund",
             "withdrawInsurance",
             "setBondParameters",
-            "setCeremonyWindow"
+            "setCeremonyWindow",
+            "openWithWithdrawalKey",
+            "cancelUnchanged",
+            "request",
+            "giveUp",
+            "withdrawKeyBond",
+            "orderChange",
+            "showChange"
         ];
-        string[] memory actions = new string[](16);
-        uint256[] memory counts = new uint256[](16);
-        for (uint256 i; i < 16; ++i) {
+        string[] memory actions = new string[](23);
+        uint256[] memory counts = new uint256[](23);
+        for (uint256 i; i < 23; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
         }
         _conclude("pools", 64, actions, counts);
     }
 
     /// One campaign for all that only reads; every assertion names its sentence.
-    function invariant_P1_to_P4_and_P6_to_P8() public view {
+    function invariant_P1_to_P4_P6_to_P8_and_W1_to_W3() public view {
         _P1_the_balance_covers_what_is_owed();
         _P2_positions_are_half_an_ether_at_least_and_add_up();
         _P3_no_gap_that_nobody_could_fill();
@@ -111,6 +136,38 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
         _P6_the_deposit_contract_has_what_the_steps_say();
         _P7_stakers_never_pay_for_a_foreign_deposit();
         _P8_keys_end_with_their_pools();
+        _W1_bonds_of_withdrawal_keys_are_there();
+        _W2_a_withdrawal_key_has_one_pool_of_its_provider();
+        _W3_no_31_ether_before_a_change_was_shown();
+    }
+
+    function _W1_bonds_of_withdrawal_keys_are_there() private view {
+        uint256 bonded;
+        for (uint256 id = 1; id <= registry.keyCount(); ++id) {
+            if (wkeys.withdrawalKey(id).bonded) ++bonded;
+        }
+        assertEq(address(wkeys).balance, bonded * 2 ether, "W1");
+    }
+
+    function _W2_a_withdrawal_key_has_one_pool_of_its_provider() private view {
+        for (uint256 id = 1; id <= pools.poolCount(); ++id) {
+            Pool memory p = pools.pool(id);
+            uint256 keyId = wkeys.keyOfPool(id);
+            assertEq(keyId != 0, p.blsCredentials, "W2: mode");
+            assertEq(uint256(pools.withdrawalCredentials(id)) >> 248, p.blsCredentials ? 0 : 1, "W2: 0x00");
+            if (keyId == 0) continue;
+            assertEq(wkeys.withdrawalKey(keyId).poolId, id, "W2: pool");
+            assertEq(wkeys.withdrawalKey(keyId).provider, p.provider, "W2: provider");
+            assertEq(uint256(registry.key(keyId).kind), uint256(KeyKind.Withdrawal), "W2: kind");
+            assertEq(pools.poolOfKey(keyId), 0, "W2: a validator key");
+        }
+    }
+
+    function _W3_no_31_ether_before_a_change_was_shown() private view {
+        for (uint256 id = 1; id <= pools.poolCount(); ++id) {
+            Pool memory p = pools.pool(id);
+            if (p.blsCredentials && p.state == PoolState.Active) assertTrue(wkeys.isChangeShown(id), "W3");
+        }
     }
 
     /// What the contract owes for one pool, from its state alone.

@@ -5,20 +5,23 @@ import {ERC6909} from "@openzeppelin/contracts/token/ERC6909/ERC6909.sol";
 
 import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {PoolState} from "../../../contracts/interfaces/IMicropools.sol";
+import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {Reenterer, Stubborn} from "./Actors.sol";
-import {PoolFixture} from "./PoolFixture.sol";
+import {WithdrawalKeyFixture} from "./WithdrawalKeyFixture.sol";
 
 /// @title What may happen to pools, in any order
 /// @notice Stakers and providers are plain accounts, contracts that refuse ether and contracts that call back. Every
 /// action may fail; nothing here checks a rule of its own but the edges between states, which must hold at every step.
-contract PoolsHandler is PoolFixture {
+contract PoolsHandler is WithdrawalKeyFixture {
     uint256 internal constant MAX_POOLS = 4;
     address private constant ANYONE = address(0xA11);
 
     address[] internal _actors;
     address[] internal _providers;
     mapping(uint256 poolId => uint256 groupSecret) private _groupSecret;
+    /// Of the withdrawal key of a pool.
+    mapping(uint256 poolId => uint256 groupSecret) private _withdrawalSecret;
 
     /// Wei each account put into positions and got back from them, over all pools.
     uint256 public stakedIn;
@@ -93,6 +96,14 @@ contract PoolsHandler is PoolFixture {
         return address(pools);
     }
 
+    function withdrawalKeys() external view returns (address) {
+        return address(wkeys);
+    }
+
+    function registry() external view returns (address) {
+        return address(d.keyRegistry);
+    }
+
     function keyState(uint256 poolId) external view returns (KeyState) {
         return d.keyRegistry.key(pools.pool(poolId).keyId).state;
     }
@@ -121,14 +132,21 @@ contract PoolsHandler is PoolFixture {
     }
 
     /// Calls the pools contract as `who`; contracts call through their own code.
-    function _as(address who, uint256 value, bytes memory data) private returns (bool success) {
+    function _as(address who, uint256 value, bytes memory data) private returns (bool) {
+        return _call(address(pools), who, value, data);
+    }
+
+    function _call(address target, address who, uint256 value, bytes memory data)
+        private
+        returns (bool success)
+    {
         if (_isContract(who)) {
             vm.deal(who, who.balance + value);
-            (success,) = who.call(abi.encodeCall(Stubborn.run, (address(pools), value, data)));
+            (success,) = who.call(abi.encodeCall(Stubborn.run, (target, value, data)));
         } else {
             vm.deal(who, who.balance + value);
             vm.prank(who);
-            (success,) = address(pools).call{value: value}(data);
+            (success,) = target.call{value: value}(data);
         }
         if (success) ++successes[bytes4(data)];
         else vm.deal(who, who.balance - value);
@@ -139,6 +157,66 @@ contract PoolsHandler is PoolFixture {
     function open(uint256 seed) external watched {
         if (pools.poolCount() == MAX_POOLS) return;
         if (_as(_providers[seed % 3], 2 ether, abi.encodeCall(pools.open, (3, 4)))) insuranceIn += 2 ether;
+    }
+
+    /// With a withdrawal key made for it, or with the one of an older pool.
+    function openWithWithdrawalKey(uint256 seed) external watched {
+        uint256 id = pools.poolCount() + 1;
+        if (id > MAX_POOLS) return;
+        address who = _providers[seed % 3];
+        uint256 secret = _withdrawalSecret[id - 1];
+        if (seed % 4 != 0 || secret == 0) {
+            if (!_call(address(wkeys), who, 2 ether, abi.encodeCall(wkeys.request, (5, 6)))) return;
+            secret = _makeLive(d.keyRegistry.keyCount()).coefficients[0];
+        }
+        bytes memory data =
+            abi.encodeCall(pools.openWithWithdrawalKey, (3, 4, ThresholdKeys.publicKey(secret)));
+        if (!_as(who, 2 ether, data)) return;
+        insuranceIn += 2 ether;
+        _withdrawalSecret[id] = secret;
+    }
+
+    function orderChange(uint256 who, uint256 which, uint64 index) external watched {
+        _orderAChange(_someActor(who), _somePool(which), index % 4);
+    }
+
+    function _orderAChange(address who, uint256 id, uint64 index) private {
+        bytes memory key = _withdrawalKeyOf(id);
+        _call(address(wkeys), who, 0, abi.encodeCall(wkeys.orderChange, (id, index, key)));
+    }
+
+    function showChange(uint256 which, uint64 index) external watched {
+        _showAChange(_somePool(which), index % 4);
+    }
+
+    function _showAChange(uint256 id, uint64 index) private {
+        bytes memory key = _withdrawalKeyOf(id);
+        uint256 secret = _withdrawalSecret[id];
+        bytes memory signature = new bytes(256);
+        if (secret != 0) {
+            bytes32 root = wkeys.changeSigningRoot(index, BLS12381.compressG1(key), pools.vaultOf(id));
+            signature = ThresholdKeys.sign(secret, root);
+        }
+        _call(address(wkeys), ANYONE, 0, abi.encodeCall(wkeys.showChange, (id, index, key, signature)));
+    }
+
+    function cancelUnchanged(uint256 which, uint256 time) external watched {
+        uint256 id = _somePool(which);
+        bool waits = pools.pool(id).blsCredentials && _state(id) == PoolState.Predeposited;
+        if (waits && time % 2 == 0) vm.warp(pools.pool(id).deadline + 90 days);
+        if (_as(ANYONE, 0, abi.encodeCall(pools.cancelUnchanged, (id)))) ++lostPredeposits;
+    }
+
+    function giveUpWithdrawalKey(uint256 who, uint256 which) external watched {
+        uint256 keyId = 1 + which % (d.keyRegistry.keyCount() + 1);
+        _call(address(wkeys), _providers[who % 3], 0, abi.encodeCall(wkeys.giveUp, (keyId)));
+    }
+
+    function withdrawKeyBond(uint256 which) external watched {
+        uint256 keyId = 1 + which % (d.keyRegistry.keyCount() + 1);
+        address who = wkeys.withdrawalKey(keyId).provider;
+        if (who == address(0)) who = ANYONE;
+        _call(address(wkeys), who, 0, abi.encodeCall(wkeys.withdrawKeyBond, (keyId)));
     }
 
     function stake(uint256 who, uint256 which, uint256 amount) external watched {
@@ -265,6 +343,10 @@ contract PoolsHandler is PoolFixture {
                 ++predeposits;
             }
         } else if (state == PoolState.Predeposited && who % 2 == 0) {
+            if (pools.pool(id).blsCredentials && who % 4 == 0) {
+                _orderAChange(pools.pool(id).provider, id, 7);
+                _showAChange(id, 7);
+            }
             if (_as(ANYONE, 0, abi.encodeCall(pools.topUp, (id, _groupKey(id))))) ++topUps;
         }
     }
@@ -321,6 +403,11 @@ contract PoolsHandler is PoolFixture {
     }
 
     // ------------------------------------------------------------------------------------------ key material
+
+    function _withdrawalKeyOf(uint256 id) private view returns (bytes memory) {
+        uint256 secret = _withdrawalSecret[id];
+        return secret == 0 ? new bytes(128) : ThresholdKeys.publicKey(secret);
+    }
 
     function _groupKey(uint256 id) private view returns (bytes memory) {
         uint256 secret = _groupSecret[id];

@@ -67,6 +67,7 @@ contract PoolAccountingCheck is Test {
                 providerRegistry: registries,
                 depositContract: registries,
                 genesisForkVersion: 0,
+                genesisValidatorsRoot: 0,
                 openWindow: 7 days,
                 keyWindow: 7 days,
                 predepositWindow: 7 days,

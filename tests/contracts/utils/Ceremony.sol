@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {DealtImport, Key} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {DealtImport, Key, KeyKind} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {Deployer, Deployment, Parameters} from "../../../script/Deployer.sol";
 import {Genesis} from "./Genesis.sol";
@@ -20,6 +20,7 @@ abstract contract Ceremony is Messages, Deployer {
     uint48 internal constant PREDEPOSIT_WINDOW = 2 days;
     uint48 internal constant CHALLENGE_WINDOW = 1 days;
     bytes4 internal constant FORK_VERSION = 0x10000910;
+    bytes32 internal constant VALIDATORS_ROOT = keccak256("genesis validators root");
 
     function _deployAll(uint256 servers) internal {
         vm.warp(1_800_000_000);
@@ -36,19 +37,30 @@ abstract contract Ceremony is Messages, Deployer {
         p.evidenceWindow = 36 days;
         p.pools.depositContract = Genesis.DEPOSIT_CONTRACT;
         p.pools.genesisForkVersion = FORK_VERSION;
+        p.pools.genesisValidatorsRoot = VALIDATORS_ROOT;
         p.pools.openWindow = OPEN_WINDOW;
         p.pools.keyWindow = KEY_WINDOW;
         p.pools.predepositWindow = PREDEPOSIT_WINDOW;
         p.pools.challengeWindow = CHALLENGE_WINDOW;
         d = _deploy(p, address(this));
         for (uint256 i; i < servers; ++i) {
-            uint32 id = _registerServer(makeAddr(string.concat("operator", vm.toString(i))));
-            vm.prank(governance);
-            d.serverRegistry.approve(id);
+            _approveServer(ServerKind.Online);
         }
     }
 
+    /// An active server of an operator of its own.
+    function _approveServer(ServerKind kind) internal {
+        string memory number = vm.toString(d.serverRegistry.serverCount());
+        uint32 id = _registerServer(makeAddr(string.concat("operator", number)), kind);
+        vm.prank(governance);
+        d.serverRegistry.approve(id);
+    }
+
     function _registerServer(address operator) internal returns (uint32) {
+        return _registerServer(operator, ServerKind.Online);
+    }
+
+    function _registerServer(address operator, ServerKind kind) internal returns (uint32) {
         uint32 id = d.serverRegistry.serverCount() + 1;
         (address signer, uint256 secret) = makeAddrAndKey(string.concat("signer", vm.toString(id)));
         signerOf[id] = secret;
@@ -56,7 +68,7 @@ abstract contract Ceremony is Messages, Deployer {
         deal(operator, 4 ether);
         vm.prank(operator);
         return d.serverRegistry.register{value: 4 ether}(
-            signer, bytes32(uint256(id)), ServerKind.Online, "https://server.example:9000", proof
+            signer, bytes32(uint256(id)), kind, "https://server.example:9000", proof
         );
     }
 
@@ -68,8 +80,12 @@ abstract contract Ceremony is Messages, Deployer {
 
     /// @notice Moves past the seed block and returns what `draw` needs.
     function _prepareDraw(uint256 keyId) internal returns (bytes memory seedHeader, bytes memory activeSet) {
-        seedHeader = pastSeedBlock(d.keyRegistry.key(keyId).mark, keccak256(abi.encode("seed", keyId)));
+        Key memory key = d.keyRegistry.key(keyId);
+        seedHeader = pastSeedBlock(key.mark, keccak256(abi.encode("seed", keyId)));
         activeSet = d.serverRegistry.activeSet(ServerKind.Online);
+        if (key.kind == KeyKind.Withdrawal) {
+            activeSet = bytes.concat(activeSet, d.serverRegistry.activeSet(ServerKind.Offline));
+        }
     }
 
     function _draw(uint256 keyId) internal returns (uint32[] memory committee) {

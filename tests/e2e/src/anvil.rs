@@ -20,6 +20,8 @@ const STATES: u32 = 256;
 pub const DEPOSIT_CONTRACT: &str = "0x00000000219ab540356cBB839Cbe05303d7705Fa";
 /// Genesis fork version of the devnet (not any public network's).
 pub const GENESIS_FORK_VERSION: &str = "0x53746b72";
+/// Genesis validators root of the devnet (not any public network's).
+pub const GENESIS_VALIDATORS_ROOT: &str = "0x53746b7253746b7253746b7253746b7253746b7253746b7253746b7253746b72";
 /// Chain id of anvil.
 pub const CHAIN_ID: u64 = 31337;
 

@@ -1,6 +1,6 @@
 //! A whole Stkr network on one machine: anvil, contracts, servers, relayers, and the people who use them.
 
-use crate::anvil::{self, Anvil, DEPOSIT_CONTRACT, GENESIS_FORK_VERSION};
+use crate::anvil::{self, Anvil, DEPOSIT_CONTRACT, GENESIS_FORK_VERSION, GENESIS_VALIDATORS_ROOT};
 use crate::process::{Process, binary, workspace_root};
 use alloy::network::EthereumWallet;
 use alloy::primitives::utils::parse_ether;
@@ -381,8 +381,8 @@ impl Network {
 
     // ---- people
 
-    /// A new provider with a duty key of its own opens a t-of-n pool with the insurance.
-    pub async fn open_pool(&self, provider: &PrivateKeySigner, t: u8, n: u8) -> Result<(u64, TransactionReceipt)> {
+    /// Registers a provider with a duty key of its own, if it is not one already.
+    pub async fn register_provider(&self, provider: &PrivateKeySigner) -> Result<()> {
         let stkr = self.stkr().await?;
         let wallet = EthereumWallet::from(provider.clone());
         if stkr.providers().get(provider.address()).await.is_err() {
@@ -391,6 +391,13 @@ impl Network {
             let proof = Bytes::from(duty_key.sign_digest(digest).to_vec());
             stkr.providers().register(duty_key.address(), proof)?.send_with(&wallet).await?;
         }
+        Ok(())
+    }
+
+    /// A new provider with a duty key of its own opens a t-of-n pool with the insurance.
+    pub async fn open_pool(&self, provider: &PrivateKeySigner, t: u8, n: u8) -> Result<(u64, TransactionReceipt)> {
+        self.register_provider(provider).await?;
+        let (stkr, wallet) = (self.stkr().await?, EthereumWallet::from(provider.clone()));
         let sent = stkr.pools().open(t, n)?.send_with(&wallet).await?;
         Ok((sent.value, sent.receipt))
     }
@@ -461,6 +468,7 @@ pub fn deploy(rpc: &str, deployer: &PrivateKeySigner, deployment_file: &Path) ->
             .env("STKR_DEPLOYMENT_FILE", &scratch)
             .env("STKR_DEPOSIT_CONTRACT", DEPOSIT_CONTRACT)
             .env("STKR_GENESIS_FORK_VERSION", GENESIS_FORK_VERSION)
+            .env("STKR_GENESIS_VALIDATORS_ROOT", GENESIS_VALIDATORS_ROOT)
             .env("STKR_GOVERNANCE_DELAY", "0")
             .env("STKR_SEED_DELAY", "4")
             .env("STKR_CEREMONY_WINDOW", CEREMONY_WINDOW.to_string())

@@ -1,7 +1,7 @@
 //! Offline servers: each a folder of its own and a program that runs without any network.
 
 use crate::Network;
-use crate::network::output;
+use crate::network::{PATIENCE, output};
 use crate::process::binary;
 use crate::{anvil, solidity};
 use alloy::network::EthereumWallet;
@@ -11,9 +11,11 @@ use alloy::providers::{Provider as _, ProviderBuilder};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use eyre::{Context, Result, ensure, eyre};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 use stkr_chain::bindings::KeyRegistry;
 use stkr_sdk::Registration;
 
@@ -143,6 +145,57 @@ impl Network {
         let path = format!("/v1/offline/{server}/{key}");
         self.until("a request", || async { Ok(self.relayer_json(0, &path).await.is_ok()) }).await?;
         self.relayer_json(0, &path).await
+    }
+
+    /// Hash of the block that a request names, from this chain and not from the relayer.
+    pub async fn compared(&self, server: &OfflineServer, file: &str) -> Result<String> {
+        let shown = server.json("show", &[file])?;
+        let number = shown["block"]["number"].as_u64().ok_or_else(|| eyre!("no block in {shown}"))?;
+        Ok(self.hash_of_block(number).await?.to_string())
+    }
+
+    /// One way there and back: what was signed; nothing where there is nothing to fetch, or nothing to sign in it.
+    async fn visit(&self, server: &OfflineServer, key: u64, number: usize) -> Result<Option<Value>> {
+        let (request, answer) = (format!("request-{key}-{number}.json"), format!("answer-{key}-{number}.json"));
+        let Ok(file) = self.relayer_text(0, &format!("/v1/offline/{}/{key}", server.id)).await else { return Ok(None) };
+        server.bring(&request, &file)?;
+        // The relayer's status is some moments old: it may still wait for what it was just given.
+        if server.json("show", &[&request])?["signs"] == json!([]) {
+            return Ok(None);
+        }
+        let mut args = vec![request.as_str(), "--out", &answer, "--yes"];
+        let block = self.compared(server, &request).await?;
+        // Once for each ceremony.
+        if number == 1 {
+            args.extend(["--block", &block]);
+        }
+        let answered = server.json("answer", &args)?;
+        let (status, body) = self.hand_in_answer(&std::fs::read_to_string(server.dir.join(&answer))?).await?;
+        ensure!(status == 200, "{body}");
+        Ok(Some(answered["signs"].clone()))
+    }
+
+    /// Carries files for the ceremony of a key until it is Live: what each server signed, visit by visit.
+    pub async fn carry_to_offline_servers(
+        &self,
+        offline: &[OfflineServer],
+        key: u64,
+    ) -> Result<BTreeMap<u32, Vec<Value>>> {
+        let mut signed: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
+        let until = Instant::now() + PATIENCE;
+        let registry = self.deployment.key_registry;
+        while self.events_now::<KeyRegistry::KeyFinalised>(registry, key).await?.is_empty() {
+            ensure!(Instant::now() < until, "no key after {signed:?}");
+            for server in offline {
+                let due = self.relayer_json(0, &format!("/v1/offline/{}", server.id)).await?;
+                if due["keys"] == json!([key.to_string()]) {
+                    let visits = signed.entry(server.id).or_default();
+                    visits.extend(self.visit(server, key, visits.len() + 1).await?);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(signed)
     }
 
     /// Hash of a block as this chain's own endpoint says it: the source that is not the relayer.

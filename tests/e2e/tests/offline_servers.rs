@@ -1,19 +1,19 @@
 //! Two servers without network take part in a withdrawal key by files alone; files that are not what they should be change nothing.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
 use stkr_chain::bindings::KeyRegistry;
-use stkr_e2e::network::PATIENCE;
 use stkr_e2e::offline::{OfflineServer, check_there_is_no_network};
 use stkr_e2e::{Network, Options};
 
 /// 4 online and 2 offline members.
 const KEY: (u8, u8) = (5, 6);
 
-async fn network(dir: &std::path::Path) -> Result<(Network, Vec<OfflineServer>)> {
+async fn network(dir: &Path) -> Result<(Network, Vec<OfflineServer>)> {
     let network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await?;
     let port = network.anvil.url.rsplit(':').next().and_then(|it| it.trim_end_matches('/').parse().ok());
     check_there_is_no_network(port.ok_or_else(|| eyre!("{} has no port", network.anvil.url))?)?;
@@ -24,32 +24,18 @@ async fn network(dir: &std::path::Path) -> Result<(Network, Vec<OfflineServer>)>
     Ok((network, offline))
 }
 
-/// Hash of the block that a request names, from this chain and not from the relayer.
-async fn compared(network: &Network, server: &OfflineServer, file: &str) -> Result<String> {
-    let shown = server.json("show", &[file])?;
-    let number = shown["block"]["number"].as_u64().ok_or_else(|| eyre!("no block in {shown}"))?;
-    Ok(network.hash_of_block(number).await?.to_string())
-}
-
-/// One way there and back: what was signed; nothing where there is nothing to fetch, or nothing to sign in it.
-async fn visit(network: &Network, server: &OfflineServer, key: u64, number: usize) -> Result<Option<Value>> {
-    let (request, answer) = (format!("request-{key}-{number}.json"), format!("answer-{key}-{number}.json"));
-    let Ok(file) = network.relayer_text(0, &format!("/v1/offline/{}/{key}", server.id)).await else { return Ok(None) };
-    server.bring(&request, &file)?;
-    // The relayer's status is some moments old: it may still wait for what it was just given.
-    if server.json("show", &[&request])?["signs"] == json!([]) {
-        return Ok(None);
-    }
-    let mut args = vec![request.as_str(), "--out", &answer, "--yes"];
-    let block = compared(network, server, &request).await?;
-    // Once for each ceremony.
-    if number == 1 {
-        args.extend(["--block", &block]);
-    }
-    let answered = server.json("answer", &args)?;
-    let (status, body) = network.hand_in_answer(&std::fs::read_to_string(server.dir.join(&answer))?).await?;
-    ensure!(status == 200, "{body}");
-    Ok(Some(answered["signs"].clone()))
+/// What a scanner reads from a QR code in an image.
+fn scan(image: &Path) -> Result<Vec<u8>> {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(image)?)).read_info()?;
+    let size = reader.output_buffer_size().ok_or_else(|| eyre!("an image without a size"))?;
+    let mut pixels = vec![0; size];
+    let side = usize::try_from(reader.next_frame(&mut pixels)?.width)?;
+    let mut seen = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| pixels[y * side + x]);
+    let codes = seen.detect_grids();
+    ensure!(codes.len() == 1, "{} codes in {}", codes.len(), image.display());
+    let mut content = Vec::new();
+    codes[0].decode_to(&mut content)?;
+    Ok(content)
 }
 
 #[tokio::test]
@@ -61,19 +47,7 @@ async fn two_servers_without_network_make_a_withdrawal_key_with_four_others() ->
     let drawn = network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
     ensure!(offline.iter().all(|it| drawn.inner.committee.contains(&it.id)), "{:?}", drawn.inner.committee);
 
-    let mut signed: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
-    let until = Instant::now() + PATIENCE;
-    while network.events_now::<KeyRegistry::KeyFinalised>(registry, key).await?.is_empty() {
-        ensure!(Instant::now() < until, "no key after {signed:?}");
-        for server in &offline {
-            let due = network.relayer_json(0, &format!("/v1/offline/{}", server.id)).await?;
-            if due["keys"] == json!([key.to_string()]) {
-                let visits = signed.entry(server.id).or_default();
-                visits.extend(visit(&network, server, key, visits.len() + 1).await?);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let signed = network.carry_to_offline_servers(&offline, key).await?;
     let rounds = ["one_time_key", "dealing_commitment", "commitment_set", "dealing", "acknowledgement"];
     for server in &offline {
         // Who comes after all others in a round goes on with the next at once.
@@ -116,7 +90,7 @@ async fn a_file_that_is_not_what_it_should_be_is_refused_in_one_sentence_and_cha
     let (server, other) = (&offline[0], &offline[1]);
     let request = network.offline_request(server.id, key).await?;
     server.bring("good.json", &request.to_string())?;
-    let block = compared(&network, server, "good.json").await?;
+    let block = network.compared(server, "good.json").await?;
     let before = server.memory()?;
 
     let for_other = network.offline_request(other.id, key).await?.to_string();
@@ -211,12 +185,14 @@ async fn a_file_that_is_not_what_it_should_be_is_refused_in_one_sentence_and_cha
     // Replayed: the same is said again, and nothing changes.
     server.json("answer", &["good.json", "--out", "first.json", "--yes", "--block", &block])?;
     let once = server.memory()?;
-    let again = server.json("answer", &["good.json", "--out", "second.json", "--yes"])?;
+    let again = server.json("answer", &["good.json", "--out", "second.json", "--yes", "--qr", "second.png"])?;
     ensure!(again["signs"] == json!([]) && server.memory()? == once, "{again}");
     let read = |name: &str| std::fs::read_to_string(server.dir.join(name));
     let (first, second): (Value, Value) =
         (serde_json::from_str(&read("first.json")?)?, serde_json::from_str(&read("second.json")?)?);
     ensure!(first["response"]["messages"] == second["response"]["messages"], "it said something else");
+    let scanned: Value = serde_json::from_slice(&scan(&server.dir.join("second.png"))?)?;
+    ensure!(scanned == second, "a scanner reads {scanned}");
 
     // A relayer takes what its server signed, and nothing else.
     let answers: Vec<(&str, String, u16)> = vec![
@@ -249,11 +225,11 @@ async fn a_file_that_is_not_what_it_should_be_is_refused_in_one_sentence_and_cha
     // Stale: a newer block was confirmed here.
     let [older, newer] = [network.withdrawal_key(user, KEY).await?, network.withdrawal_key(user, KEY).await?];
     server.bring("old.json", &network.offline_request(server.id, older).await?.to_string())?;
-    let old = compared(&network, server, "old.json").await?;
+    let old = network.compared(server, "old.json").await?;
     let mut new = old.clone();
     while new == old {
         server.bring("new.json", &network.offline_request(server.id, newer).await?.to_string())?;
-        new = compared(&network, server, "new.json").await?;
+        new = network.compared(server, "new.json").await?;
     }
     server.json("answer", &["new.json", "--out", "new-answer.json", "--yes", "--block", &new])?;
     let confirmed = server.memory()?;

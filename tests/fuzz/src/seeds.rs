@@ -407,6 +407,7 @@ pub(crate) fn deployment() -> Deployment {
         micropools: address(5),
         deposit_contract: address(6),
         genesis_fork_version: [0, 0, 0, 1].into(),
+        genesis_validators_root: B256::repeat_byte(9),
         deployed_block: 1,
     }
 }

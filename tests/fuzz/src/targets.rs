@@ -151,6 +151,7 @@ fn server_batch(schedule: ForkSchedule) -> Check {
                     Err(refusal) => _ = short(&refusal)?,
                 },
                 SignRequest::Deposit(deposit) => _ = deposit.checked_signing_root(),
+                SignRequest::Change(change) => _ = change.checked_signing_root(),
             }
         }
         Ok(true)
@@ -337,6 +338,7 @@ fn chain_log(input: &[u8]) -> Result<bool, String> {
         StkrEvent::Reshare(event) => rewritten(&event).map(|()| true),
         StkrEvent::Acknowledgement(event) => rewritten(&event).map(|()| true),
         StkrEvent::Pool(event) => rewritten(&event).map(|()| true),
+        StkrEvent::Withdrawal(event) => rewritten(&event).map(|()| true),
     }
 }
 
