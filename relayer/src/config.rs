@@ -94,11 +94,13 @@ impl ChallengesConfig {
 pub struct ResharesConfig {
     /// Whether a reshare is asked for when a member of a key's committee is lost.
     pub request: bool,
+    /// Whether the shares of a committee are refreshed when they are old.
+    pub refresh: bool,
 }
 
 impl Default for ResharesConfig {
     fn default() -> Self {
-        Self { request: true }
+        Self { request: true, refresh: false }
     }
 }
 
@@ -106,7 +108,7 @@ impl ResharesConfig {
     /// The same for the plan.
     #[must_use]
     pub const fn policy(&self) -> reshares::Policy {
-        reshares::Policy { request: self.request }
+        reshares::Policy { request: self.request, refresh: self.refresh }
     }
 }
 
@@ -166,6 +168,10 @@ impl ProgramConfig for RelayerConfig {
             Doc::new(
                 "reshares.request",
                 "Ask for a reshare of a key when a member of its newest committee is locked out, suspended, leaving or voted silent.\nWhat others asked for is drawn, carried, finalised and restarted either way.",
+            ),
+            Doc::new(
+                "reshares.refresh",
+                "Ask for one, too, when a committee has signed for 90 days: the same members get new shares of the same key, so that what\nwas stolen of the old ones, a few at a time, is worth nothing any more.",
             ),
             Doc::new(
                 "beacon.urls",

@@ -258,7 +258,12 @@ impl View {
 pub struct Policy {
     /// Whether to ask for a reshare when a member is lost.
     pub request: bool,
+    /// Whether to ask for one, too, when nobody is and the shares are [`REFRESH_AFTER`] old.
+    pub refresh: bool,
 }
+
+/// Seconds after which anybody may have the shares of a committee refreshed: `IResharing.REFRESH_AFTER`.
+const REFRESH_AFTER: u64 = 90 * 24 * 3600;
 
 /// Every step that reshares ask for now.
 #[must_use]
@@ -276,15 +281,18 @@ fn plan_live(view: &View, key_id: u64, clock: &Clock, policy: Policy) -> Vec<Act
     let next = view.reshares.get(&key_id).and_then(|it| it.next.as_ref());
     let step = match next {
         Some(next) => plan_next(view, next, clock),
-        None => policy.request.then(|| plan_request(view, key_id, clock)).flatten(),
+        None => plan_request(view, key_id, clock, policy),
     };
     step.into_iter().chain(plan_past_seats(view, key_id, clock)).collect()
 }
 
-fn plan_request(view: &View, key_id: u64, clock: &Clock) -> Option<Action> {
+fn plan_request(view: &View, key_id: u64, clock: &Clock, policy: Policy) -> Option<Action> {
     let newest = view.newest_committee(key_id)?;
+    let since = if newest.epoch == 0 { *view.live_since.get(&key_id)? } else { newest.handover };
+    let old = policy.refresh && clock.timestamp >= since.saturating_add(REFRESH_AFTER);
+    let lost = policy.request && !view.lost_members(key_id, clock.timestamp).is_empty();
     // One handover at a time.
-    if clock.timestamp < newest.handover || view.lost_members(key_id, clock.timestamp).is_empty() {
+    if clock.timestamp < newest.handover || !(lost || old) {
         return None;
     }
     let members = u8::try_from(newest.live.committee.len()).ok()?;

@@ -43,6 +43,8 @@ pub struct View {
     pub asked_to_acknowledge: BTreeSet<acknowledgements::Asked>,
     /// What challenges and their answers brought of ceremonies that run, by key and attempt.
     pub told: BTreeMap<(u64, u16), Told>,
+    /// Unix time (seconds) of the block in which each key became Live.
+    pub live_since: BTreeMap<u64, u64>,
     /// Later committees of keys, and the ones in the making, by key.
     pub reshares: BTreeMap<u64, Reshares>,
 }
@@ -756,7 +758,10 @@ impl View {
                 key.attempt = attempt;
                 key.phase = KeyPhase::Drawn(ceremony);
             }
-            Fact::KeyFinalised { live, .. } => key.phase = KeyPhase::Live(live),
+            Fact::KeyFinalised { key_id, live } => {
+                key.phase = KeyPhase::Live(live);
+                self.live_since.insert(key_id, timestamp);
+            }
             Fact::KeyRetired { burned, .. } => {
                 let before = std::mem::replace(&mut key.phase, KeyPhase::Ended { burned });
                 key.phase = KeyPhase::Retired { burned, at: timestamp, before: Box::new(before) };

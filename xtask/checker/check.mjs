@@ -578,10 +578,10 @@ async function main() {
     ...pool, ...draws, finaliseTx: key.tx, predepositTx: deposit.predepositTx, topUpTx: deposit.topUpTx,
   });
   say("committees follow from their seeds; the burned key and gas figures are as printed");
-  const { poolId, victim } = await checkRestGoOn(chain, deployment, line, registered);
-  say(`server ${victim} was killed; the others signed the deposit of pool ${poolId}, and the relayer sent it`);
   const [made, shares] = await checkReshare(chain, deployment, line.reshare, key, secrets);
   say(`key ${key.keyId} is the same key in the hands of servers ${made.committee.join(", ")}`);
+  const { poolId, victim } = await checkRestGoOn(chain, deployment, line, registered);
+  say(`server ${victim} was killed; the others signed the deposit of pool ${poolId}, and the relayer sent it`);
   await checkSameAgain(deployment, deposit, made, shares, registered, victim);
   await fetchJson(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
   say("the first pool's deposit is answered again by its new committee, to the same signature");

@@ -8,7 +8,8 @@ const KEY: u64 = 9;
 /// Members of the first committee, by share index.
 const FIRST: [u32; 4] = [4, 2, 6, 1];
 const SPARE: u32 = 7;
-const ON: Policy = Policy { request: true };
+const ON: Policy = Policy { request: true, refresh: false };
+const OFF: Policy = Policy { request: false, refresh: false };
 const DEADLINE: u64 = 5_000;
 const HANDOVER: u64 = 6_152;
 
@@ -115,7 +116,7 @@ fn a_reshare_is_asked_for_when_a_member_is_lost_by_whatever_cause_and_not_otherw
             panic!("{why}")
         };
         assert_eq!((serving.servers.as_slice(), *threshold, *members), (&FIRST[..], 3, 4));
-        assert_eq!(plan(&view, &clock(30, 100), Policy { request: false }), [], "the operator wants none");
+        assert_eq!(plan(&view, &clock(30, 100), OFF), [], "the operator wants none");
     }
     // A vote ends by itself, a lock-out by a reinstatement, and the spare's troubles are none of the key's.
     let mut view = view();
@@ -151,7 +152,7 @@ fn a_reshare_goes_from_request_to_draw_to_finalise_and_starts_again_where_its_ti
     requested(&mut view, id(1, 1));
     assert_eq!(planned(&view, 30, DEADLINE + 1), ["draw_reshare/9/1/1/20"]);
     // The relayer of whoever wants no reshares still helps those of others on.
-    assert_eq!(names(&plan(&view, &clock(30, 100), Policy { request: false })), ["draw_reshare/9/1/1/20"]);
+    assert_eq!(names(&plan(&view, &clock(30, 100), OFF)), ["draw_reshare/9/1/1/20"]);
 }
 
 #[test]
@@ -241,4 +242,19 @@ fn a_log_that_began_too_late_makes_no_committee_up() {
     made(&mut view, id(1, 0));
     assert_eq!(view.newest_committee(KEY).map(|of| of.epoch), Some(0));
     assert_eq!(planned(&view, 30, 100), [""; 0]);
+}
+
+#[test]
+fn shares_that_are_old_are_refreshed_where_the_operator_wants_it() {
+    const REFRESH: Policy = Policy { request: false, refresh: true };
+    let mut view = view();
+    let asks = |view: &View, time| names(&plan(view, &clock(30, time), REFRESH));
+    assert_eq!(asks(&view, 4 + REFRESH_AFTER - 1), [""; 0], "it became Live at 4");
+    assert_eq!(asks(&view, 4 + REFRESH_AFTER), ["request_reshare/9/1"]);
+    assert_eq!(planned(&view, 30, 4 + REFRESH_AFTER), [""; 0], "no relayer asks by itself");
+    requested(&mut view, id(1, 0));
+    drawn(&mut view, id(1, 0));
+    apply(&mut view, ReshareFact::Made { id: id(1, 0), live: live(&FIRST), handover: HANDOVER });
+    assert_eq!(asks(&view, HANDOVER + REFRESH_AFTER - 1), [""; 0]);
+    assert_eq!(asks(&view, HANDOVER + REFRESH_AFTER), ["request_reshare/9/2"]);
 }
