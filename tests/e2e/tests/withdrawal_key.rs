@@ -4,7 +4,7 @@
 use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, ensure};
 use serde_json::{Value, json};
 use stkr_adversary::stolen_signature;
 use stkr_chain::bindings::{KeyRegistry, Micropools, WithdrawalKeys};
@@ -86,13 +86,13 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
     let key = stkr.withdrawal_keys().request(KEY.0, KEY.1)?.send_with(&wallet).await?.value;
     network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
     network.carry_to_offline_servers(&offline, key).await?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner.data;
+    let finalised = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner;
 
     // The relayer brings the pool to its predeposit, with 0x00 credentials, and no further.
     let pool = stkr.pools().open_with_withdrawal_key(3, 4, key).await?.send_with(&wallet).await?.value;
     stkr.withdrawal_keys().withdraw_bond(key).send_with(&wallet).await?;
     network.fill_pool(pool, 4).await?;
-    let ordered = network.event::<Micropools::DepositOrdered>(micropools, pool).await?.inner.data;
+    let ordered = network.event::<Micropools::DepositOrdered>(micropools, pool).await?.inner;
     let credentials = stkr.withdrawal_keys().credentials(pool).await?;
     ensure!(Some(ordered.withdrawalCredentials) == credentials && ordered.withdrawalCredentials[0] == 0, "{ordered:?}");
     network.event::<Micropools::DepositSent>(micropools, pool).await?;
@@ -129,7 +129,7 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
     ensure!(status == 404, "{status} {body}");
     let (status, body) = network.hand_in_answer(&answer).await?;
     ensure!((status, &body) == (200, &json!({"new": 1})), "{status} {body}");
-    let signed = network.event::<WithdrawalKeys::ChangeShown>(contract, pool).await?.inner.data;
+    let signed = network.event::<WithdrawalKeys::ChangeShown>(contract, pool).await?.inner;
     ensure!((signed.keyId, signed.validatorIndex) == (U256::from(key), VALIDATOR), "{signed:?}");
     let group_key = PublicKey::from_eip2537(&finalised.points[finalised.points.len() - 128..])?;
     let signature = Signature::from_compressed(&signed.signature)?;
