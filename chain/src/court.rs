@@ -10,7 +10,9 @@ use stkr_core::ShareIndex;
 use stkr_protocol::{
     ProtocolDomain,
     envelope::duty_name,
-    evidence::{EvidenceFile, Holder, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
+    evidence::{
+        Asked, EvidenceFile, Holder, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, UnansweredProof, Verified,
+    },
     messages::SignedMessage,
 };
 
@@ -161,6 +163,21 @@ fn proof(proof: &Proof) -> CourtCalls {
             defect: it.defect as u8,
             position: it.position,
         }),
+        // The Court looks into its own storage: what the file proves of it is for people.
+        Proof::UnansweredChallenge(UnansweredProof { asked: Asked::Signature(it), .. }) => {
+            CourtCalls::proveUnansweredChallenge(Court::proveUnansweredChallengeCall {
+                keyId: U256::from(it.key_id),
+                index: it.index.get(),
+                signingRoot: it.signing_root,
+            })
+        }
+        Proof::UnansweredChallenge(UnansweredProof { asked: Asked::Acknowledgement(it), .. }) => {
+            CourtCalls::proveUnansweredAcknowledgement(Court::proveUnansweredAcknowledgementCall {
+                keyId: U256::from(it.key_id),
+                attempt: it.attempt,
+                index: it.index.get(),
+            })
+        }
     }
 }
 

@@ -12,14 +12,18 @@ use alloy::{
     eips::BlockId,
     primitives::{Address, B256, Bytes, U256, keccak256},
     providers::{DynProvider, Provider},
-    rlp::{self, Header as RlpHeader},
+    rlp,
     rpc::types::EIP1186AccountProofResponse,
     sol_types::SolValue as _,
-    trie::{Nibbles, TrieAccount, proof::verify_proof},
+    trie::TrieAccount,
 };
 use serde::{Deserialize, Serialize};
 use stkr_core::{Threshold, ThresholdError};
-use stkr_protocol::ceremony::{Context, ContextError, MemberId};
+pub use stkr_protocol::state::ProvenBlock;
+use stkr_protocol::{
+    ceremony::{Context, ContextError, MemberId},
+    state::{StateError, is_proven},
+};
 
 use crate::{
     deployment::Deployment,
@@ -36,23 +40,13 @@ pub mod change;
 const KEYS_SLOT: u64 = 8;
 /// `ServerRegistry._servers`.
 const SERVERS_SLOT: u64 = 4;
-/// Fields of a header, from 0.
-const STATE_ROOT: usize = 3;
-const NUMBER: usize = 8;
-const TIMESTAMP: usize = 11;
 
 /// Why facts prove nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FactsError {
-    /// The header is none.
-    #[error("the block header in the file cannot be read; fetch the file again")]
-    BadHeader,
-    /// A proof leads elsewhere.
-    #[error("the proof of {what} does not lead to the block's state: the file was damaged or made up; fetch it again")]
-    BadProof {
-        /// What it should prove.
-        what: String,
-    },
+    /// Nothing of the block's state.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A committee other than the one that the key's slot names.
     #[error(
         "the committee in the file is not the one that the chain committed to for key {key_id}; fetch the file again"
@@ -130,18 +124,6 @@ pub enum FactsError {
     Committee(#[from] ContextError),
 }
 
-/// A block as its header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProvenBlock {
-    /// Number.
-    pub number: u64,
-    /// keccak256 of the header: what a person compares.
-    pub hash: B256,
-    /// Unix time, seconds.
-    pub timestamp: u64,
-}
-
 /// A ceremony that leads to the hash of `block`, and to nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenCeremony {
@@ -173,7 +155,7 @@ impl CeremonyFacts {
     /// # Errors
     /// [`FactsError`].
     pub fn verify(&self, deployment: &Deployment, key_id: u64) -> Result<ProvenCeremony, FactsError> {
-        let (block, state_root) = block_of(&self.header)?;
+        let (block, state_root) = ProvenBlock::of_header(&self.header)?;
         let keys = Storage::of("the KeyRegistry", state_root, deployment.key_registry, &self.key_registry)?;
         let [first, second] = key_slots(key_id);
         let (packed, commitment) = (keys.word(first)?, keys.word(second)?);
@@ -200,32 +182,6 @@ impl CeremonyFacts {
     }
 }
 
-/// The block and its state root. Fields are found by their position, as the contracts do it: a fork that adds some at the end
-/// changes nothing.
-fn block_of(header: &Bytes) -> Result<(ProvenBlock, B256), FactsError> {
-    let mut rest = header.as_ref();
-    let list = RlpHeader::decode_bytes(&mut rest, true).map_err(|_| FactsError::BadHeader)?;
-    if !rest.is_empty() {
-        return Err(FactsError::BadHeader);
-    }
-    let mut fields = Vec::new();
-    let mut left = list;
-    while !left.is_empty() {
-        fields.push(RlpHeader::decode_bytes(&mut left, false).map_err(|_| FactsError::BadHeader)?);
-    }
-    let field = |position: usize| fields.get(position).copied().ok_or(FactsError::BadHeader);
-    let number = |position| field(position).and_then(|bytes| small(bytes).ok_or(FactsError::BadHeader));
-    let state_root = B256::try_from(field(STATE_ROOT)?).map_err(|_| FactsError::BadHeader)?;
-    let (number, timestamp) = (number(NUMBER)?, number(TIMESTAMP)?);
-    Ok((ProvenBlock { number, hash: keccak256(header), timestamp }, state_root))
-}
-
-fn small(bytes: &[u8]) -> Option<u64> {
-    let mut word = [0_u8; 8];
-    word.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
-    Some(u64::from_be_bytes(word))
-}
-
 /// The storage of one contract in a proven state.
 struct Storage<'a> {
     name: &'static str,
@@ -247,24 +203,20 @@ impl<'a> Storage<'a> {
         if leads {
             Ok(Self { name, root: proof.storage_hash, proof })
         } else {
-            Err(FactsError::BadProof { what: what() })
+            Err(StateError::BadProof { what: what() }.into())
         }
     }
 
     /// The word in this slot.
     fn word(&self, slot: B256) -> Result<B256, FactsError> {
-        let bad = || FactsError::BadProof { what: format!("slot {slot} of {}", self.name) };
+        let bad = || StateError::BadProof { what: format!("slot {slot} of {}", self.name) };
         let found = self.proof.storage_proof.iter().find(|it| it.key.as_b256() == slot).ok_or_else(bad)?;
         let value = (!found.value.is_zero()).then(|| rlp::encode(found.value));
         if !is_proven(self.root, keccak256(slot), value, &found.proof) {
-            return Err(bad());
+            return Err(bad().into());
         }
         Ok(found.value.into())
     }
-}
-
-fn is_proven(root: B256, hashed_key: B256, value: Option<Vec<u8>>, proof: &[Bytes]) -> bool {
-    verify_proof(root, Nibbles::unpack(hashed_key), value, proof).is_ok()
 }
 
 const ADDRESS: B256 = B256::new([
@@ -399,7 +351,7 @@ mod tests {
             change(&mut facts);
             facts.verify(&deployment(), KEY)
         };
-        let proof = |result| matches!(result, Err(FactsError::BadProof { .. }));
+        let proof = |result| matches!(result, Err(FactsError::State(StateError::BadProof { .. })));
         // Every digit of the header is in the hash that a person compares, or is refused.
         for position in 0..good.header.len() {
             let changed = bad(&|it| {
@@ -409,8 +361,11 @@ mod tests {
             });
             assert!(changed.is_err() || changed.is_ok_and(|it| it.block.hash != hash), "byte {position}");
         }
-        assert_eq!(bad(&|it| it.header = [it.header.as_ref(), &[0]].concat().into()), Err(FactsError::BadHeader));
-        assert_eq!(bad(&|it| it.header = Bytes::new()), Err(FactsError::BadHeader));
+        assert_eq!(
+            bad(&|it| it.header = [it.header.as_ref(), &[0]].concat().into()),
+            Err(StateError::BadHeader.into())
+        );
+        assert_eq!(bad(&|it| it.header = Bytes::new()), Err(StateError::BadHeader.into()));
         assert!(proof(bad(&|it| it.key_registry.storage_hash = B256::repeat_byte(1))));
         assert!(proof(bad(&|it| it.key_registry.nonce += 1)));
         assert!(proof(bad(&|it| it.key_registry.account_proof.clear())));

@@ -8,8 +8,10 @@
 //! | [`errors`] | contract errors with their own arguments, endpoint errors as sentences |
 //! | [`endpoint`] | RPC endpoints: http and ws, time limits, names without secrets |
 //! | [`reader`] | orders at `finalized` from endpoints that agree; everything else at `latest` |
+//! | [`committees`] | the committees of a key and the reshare that is drawn, all at one finalised block |
 //! | [`keys`] | the public half of a finalised key, checked against the registry's Merkle root |
 //! | [`facts`] | a ceremony proven against a block's hash, for a machine without network |
+//! | [`unanswered`] | evidence of silence, from the Court's storage |
 //! | [`header`] | the RLP header that proves a committee's seed |
 //! | [`store`], [`log`] | all events of our contracts in SQLite, across reorgs and restarts |
 //! | [`court`], [`acknowledgements`] | evidence and challenges as calls of the Court |
@@ -17,6 +19,7 @@
 pub mod acknowledgements;
 pub mod answers;
 pub mod bindings;
+pub mod committees;
 pub mod court;
 pub mod deployment;
 pub mod endpoint;
@@ -31,7 +34,9 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod types;
+pub mod unanswered;
 
+pub use committees::{CommitteeTerm, DrawnReshare, KeyCommittees};
 pub use deployment::Deployment;
 pub use endpoint::{BlockId, Endpoint};
 pub use errors::{ChainError, ContractError};

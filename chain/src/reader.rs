@@ -16,7 +16,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    bindings::{KeyRegistry, Micropools, ProviderRegistry, ServerRegistry, WithdrawalKeys},
+    bindings::{KeyRegistry, Micropools, ProviderRegistry, Resharing, ServerRegistry, WithdrawalKeys},
     deployment::Deployment,
     endpoint::{BlockId, Endpoint, ask, ask_contract, existing_block, same_endpoint},
     errors::ChainError,
@@ -385,6 +385,16 @@ impl ChainReader {
         Fut: Future<Output = Result<T, alloy::contract::Error>>,
     {
         let block = self.finalized_block().await?;
+        self.agreed_at(&block, question, read).await
+    }
+
+    /// Asks every endpoint at this block and returns the answer they all gave.
+    pub(crate) async fn agreed_at<T, F, Fut>(&self, block: &BlockId, question: String, read: F) -> Result<T, ChainError>
+    where
+        T: PartialEq + Debug,
+        F: Fn(DynProvider, At) -> Fut,
+        Fut: Future<Output = Result<T, alloy::contract::Error>>,
+    {
         let at = At::hash_canonical(block.hash);
         let mut agreed: Option<(&Endpoint, T)> = None;
         for endpoint in &self.endpoints {
@@ -421,6 +431,23 @@ impl ChainReader {
             })
             .await?;
         key_info(key_id, &key)
+    }
+
+    /// Merkle root of the share leaves of a committee of the key, at the newest block; zero where there is no such committee, or its
+    /// leaves are forgotten.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
+    pub async fn leaves_root(&self, key_id: u64, committee_epoch: u32) -> Result<B256, ChainError> {
+        if committee_epoch == 0 {
+            return Ok(self.key(key_id).await?.commitment);
+        }
+        let resharing = self.deployment.resharing();
+        let record =
+            self.latest(format!("reading committee {committee_epoch} of key {key_id}"), |provider| async move {
+                Resharing::new(resharing, provider).committee(U256::from(key_id), committee_epoch).call().await
+            });
+        Ok(record.await?.leavesRoot)
     }
 
     /// Whether the chain ordered signing `signing_root` with the key, at the newest block. For accusations only: an order counts for
@@ -757,7 +784,7 @@ impl ChainReader {
         let filter = Filter::new().address(contract).event_signature(topics.to_vec()).topic1(B256::from(id));
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in &self.endpoints {
-            match logs_since(endpoint.provider(), &filter, self.deployment.deployed_block).await {
+            match logs_between(endpoint.provider(), &filter, self.deployment.deployed_block, None).await {
                 Err(error) if error.is_transient() => last = error,
                 answer => return answer,
             }
@@ -766,9 +793,18 @@ impl ChainReader {
     }
 }
 
-/// All logs of `filter` from block `from` on, oldest first. Ranges that the endpoint refuses are halved.
-async fn logs_since(provider: &DynProvider, filter: &Filter, from: u64) -> Result<Vec<Log>, ChainError> {
-    let head = existing_block(provider, BlockNumberOrTag::Latest).await?.number;
+/// All logs of `filter` from block `from` to `until` (to the newest without it), oldest first. Ranges that the endpoint refuses are
+/// halved.
+pub(crate) async fn logs_between(
+    provider: &DynProvider,
+    filter: &Filter,
+    from: u64,
+    until: Option<u64>,
+) -> Result<Vec<Log>, ChainError> {
+    let head = match until {
+        Some(until) => until,
+        None => existing_block(provider, BlockNumberOrTag::Latest).await?.number,
+    };
     let mut logs = Vec::new();
     let (mut start, mut span) = (from, head.saturating_sub(from).saturating_add(1));
     while start <= head {

@@ -378,7 +378,7 @@ pub(crate) enum OfflineCommand {
     },
     /// Hand in what an offline server answered
     Submit {
-        /// The file that `stkr-server offline answer` wrote
+        /// The file that `stkr-server offline answer` wrote; `-` for what a scanner of its QR code types
         file: PathBuf,
         /// A relayer that carries the ceremony
         #[arg(long, value_name = "URL", value_parser = relayer_url)]
@@ -491,6 +491,14 @@ pub(crate) enum ChallengeCommand {
         of: OfAnyChallenge,
         #[command(flatten)]
         signing: Signing,
+    },
+    /// Write evidence that nobody answered in time, from the Court's storage: before it is proven, which closes the challenge
+    Evidence {
+        #[command(flatten)]
+        of: OfAnyChallenge,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Fees that an account can withdraw
     Fees {
@@ -767,10 +775,13 @@ pub(crate) enum PositionCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReshareCommand {
-    /// Who serves a key, and the reshare under way
+    /// Who serves a key, and the reshare under way: who is waited for, in which round, since when, and what to check
     Show {
         /// Key id
         key: u64,
+        /// A relayer that carries the reshare: who said what, and when. Messages that it makes up are not believed
+        #[arg(long, value_name = "URL", value_parser = relayer_url)]
+        relayer: Option<Url>,
     },
     /// Ask for a reshare: a member is lost, or the shares are due for a refresh
     Request {

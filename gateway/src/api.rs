@@ -30,6 +30,7 @@ use stkr_node::clock::Clock;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, ProblemDetail, metrics_response, standard};
 use stkr_protection::Protection;
 use stkr_protocol::api::MAX_BATCH;
+use stkr_protocol::handover::NotServing;
 use stkr_protocol::{ListOf, schema};
 use utoipa::{OpenApi, ToSchema};
 
@@ -255,6 +256,12 @@ fn problem(error: &SignError) -> Problem {
             "ask when it is time; compare the clocks of this gateway and of the client; nothing was recorded",
         ),
         SignError::OrderedOnly(_) => (StatusCode::FORBIDDEN, "leave it to the relayers"),
+        SignError::NotServing(NotServing::Straddles { .. } | NotServing::Forgotten(_)) => {
+            (StatusCode::FORBIDDEN, "leave it: no committee will sign it; nothing was recorded")
+        }
+        SignError::NotServing(_) => {
+            return unavailable(reason, "ask again: it is read in finalised blocks who signs; nothing was recorded");
+        }
         SignError::Conflict(_) | SignError::Refused { slashable: true, .. } => (
             StatusCode::PRECONDITION_FAILED,
             "look for a second validator client with this key, or a clock that is wrong",

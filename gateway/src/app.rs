@@ -125,7 +125,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
 /// Seconds by which our clock is ahead of that of each server of our keys.
 async fn clocks_of_servers(ring: KeyRing) -> Vec<f64> {
     let keys = ring.keys().unwrap_or_default();
-    let seats = keys.values().flat_map(|key| &key.seats);
+    let seats = keys.values().flat_map(|key| &key.committees).flat_map(|it| &it.seats);
     let clients = seats.filter_map(|seat| Some((seat.server_id, seat.client.as_ref().ok()?.client().clone())));
     let clients: BTreeMap<u32, ServerClient> = clients.collect();
     let asked = clients.into_values().map(|client| async move { client.clock_offset().await.ok().flatten() });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, U256};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use stkr_chain::bindings::KeyRegistry;
+use stkr_chain::bindings::{KeyRegistry, Resharing};
 use stkr_chain::{ChainError, ChainReader, DutyAssignment, EventLog, EventQuery, LiveKey, LoggedEvent, StkrEvent};
 use stkr_duties::ForkSchedule;
 use stkr_node::client::{ClientError, Patience, Peer, ServerClient};
@@ -21,14 +21,15 @@ use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protection::{KeyError, Protection, Pubkey, Unavailable};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
+use stkr_protocol::handover::{Term, View};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use tokio::sync::Notify;
 
 use crate::clock;
-use crate::keys::{KeyRing, Keys, ServedKey};
+use crate::keys::{KeyRing, Keys, Seated, ServedKey};
 use crate::line::Line;
 use crate::metrics::GatewayMetrics;
-use crate::quiet::{Newcomer, Quiet};
+use crate::quiet::{Newcomer, Quiet, quorum};
 use crate::store::{Store, StoreError};
 
 /// Questions to the endpoint at once.
@@ -152,7 +153,7 @@ pub struct Follower {
     seen: (i64, u64),
     /// Block at which everything was read last.
     read_all: Option<u64>,
-    live: BTreeMap<u64, (Pubkey, Committee)>,
+    live: BTreeMap<u64, Held>,
     assignments: BTreeMap<u64, DutyAssignment>,
     lines: BTreeMap<u32, (Peer, Result<Line, ClientError>)>,
     served: Option<BTreeSet<Pubkey>>,
@@ -188,6 +189,21 @@ impl DutyKeys {
         self.before.is_some_and(|(_, until)| now >= until)
     }
 }
+
+/// Who holds a key, as it was read last.
+#[derive(Clone, Debug)]
+struct Held {
+    pubkey: Pubkey,
+    view: View,
+    /// In order, each with the unix time (seconds) of its handover.
+    committees: Vec<(u64, Committee)>,
+    /// Finalised block at which they were read; nothing of a key that nobody ever asked to reshare.
+    at: Option<u64>,
+}
+
+/// Seconds, more than there will be: whether the view is so old that a draw may be missing in it the servers find out, which sign.
+/// A gateway that stopped asking because its own endpoint shows no finality would only add its own outage to theirs.
+const ANY_AGE: u64 = u64::MAX;
 
 /// What has to be read again.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -259,7 +275,8 @@ impl Follower {
         self.parts.metrics.head.set(i64::try_from(tip).unwrap_or(i64::MAX));
         stale.all |= read_all || self.read_all.is_none_or(|last| tip >= last.saturating_add(READ_ALL_EVERY));
         let now = Instant::now();
-        if stale == Stale::default() && !self.duty_keys.values().any(|keys| keys.is_over(now)) {
+        let over = self.duty_keys.values().any(|keys| keys.is_over(now));
+        if stale == Stale::default() && !over && !self.is_behind()? {
             return Ok(());
         }
         // From here on a failure must not leave the news unread.
@@ -340,10 +357,16 @@ impl Follower {
         self.live.retain(|id, _| ours.contains_key(id));
         let registry = self.parts.log.deployment().key_registry;
         for id in self.assignments.keys().copied().collect::<Vec<_>>() {
-            let info = match self.live.get(&id) {
-                Some(_) if self.seen.1 == self.parts.log.unwinds()? => continue,
-                _ => self.parts.reader.key(id).await?,
-            };
+            let is_known = self.seen.1 == self.parts.log.unwinds()?;
+            if self.is_reshared(id)? {
+                let at = self.live.get(&id).and_then(|held| held.at).filter(|_| is_known);
+                self.read_reshared(id, at).await?;
+                continue;
+            }
+            if is_known && self.live.contains_key(&id) {
+                continue;
+            }
+            let info = self.parts.reader.key(id).await?;
             let topic1 = Some(U256::from(id).into());
             let topic0 = Some(<KeyRegistry::KeyFinalised as alloy::sol_types::SolEvent>::SIGNATURE_HASH);
             let query = EventQuery { contract: Some(registry), topic0, topic1, ..EventQuery::default() };
@@ -352,22 +375,65 @@ impl Follower {
             let event =
                 event.ok_or_else(|| ChainError::NotFound(format!("no event says that key {id} was finalised")))?;
             let live = LiveKey::from_event(&info, &event).map_err(ChainError::from)?;
-            if let Some(known) = self.committee(&live) {
-                self.live.insert(id, known);
+            if let Some(held) = self.held(&live) {
+                self.live.insert(id, held);
             }
         }
         Ok(())
     }
 
-    fn committee(&self, live: &LiveKey) -> Option<(Pubkey, Committee)> {
+    /// A key whose first committee is its only one.
+    fn held(&self, live: &LiveKey) -> Option<Held> {
         let members = live.members.iter().map(|member| MemberId { server_id: member.server_id, signer: member.signer });
         let pubkey = Pubkey::from(live.keys.group_key().to_compressed());
         // One member per share key is what `from_event` checks.
-        Some((pubkey, Committee::new(self.parts.domain, 0, live.keys.clone(), members.collect()).ok()?))
+        let committee = Committee::new(self.parts.domain, 0, live.keys.clone(), members.collect()).ok()?;
+        let first = Term { committee_epoch: 0, attempt: live.attempt, handover: 0 };
+        let view = View::new(0, ANY_AGE, vec![first], None).ok()?;
+        Some(Held { pubkey, view, committees: vec![(0, committee)], at: None })
+    }
+
+    /// Whether anybody ever asked for a reshare of the key.
+    fn is_reshared(&self, key_id: u64) -> Result<bool, FollowError> {
+        let contract = Some(self.parts.log.deployment().resharing());
+        let topic0 = Some(<Resharing::ReshareRequested as alloy::sol_types::SolEvent>::SIGNATURE_HASH);
+        let topic1 = Some(U256::from(key_id).into());
+        let query = EventQuery { contract, topic0, topic1, limit: Some(1), ..EventQuery::default() };
+        Ok(!self.parts.log.events(&query)?.is_empty())
+    }
+
+    /// Whether blocks became final since the committees of a reshared key were read: they may show a draw, or its end.
+    fn is_behind(&self) -> Result<bool, FollowError> {
+        let finalized = self.parts.log.finalized()?.map_or(0, |(number, _)| number);
+        Ok(self.live.values().any(|held| held.at.is_some_and(|at| at < finalized)))
+    }
+
+    /// The committees of a key that is or was being reshared, at the newest finalised block; `at` is the one of which they are known.
+    async fn read_reshared(&mut self, key_id: u64, at: Option<u64>) -> Result<(), FollowError> {
+        let block = self.parts.reader.finalized_block().await?;
+        if at == Some(block.number) {
+            return Ok(());
+        }
+        let read = self.parts.reader.finalized_committees(key_id, &block, ANY_AGE).await?;
+        let nonsense =
+            |detail: String| ChainError::Nonsense { action: format!("reading the committees of key {key_id}"), detail };
+        let view = read.view().map_err(|error| nonsense(error.to_string()))?;
+        let newest = read.newest().ok_or_else(|| nonsense("there is none".to_owned()))?;
+        let pubkey = Pubkey::from(newest.keys().group_key().to_compressed());
+        let committees: Vec<(u64, Committee)> =
+            read.terms.iter().map(|term| (term.handover, term.committee.clone())).collect();
+        let epochs = |held: &[(u64, Committee)]| held.iter().map(|(_, it)| it.epoch()).collect::<Vec<_>>();
+        if self.live.get(&key_id).is_some_and(|known| epochs(&known.committees) != epochs(&committees)) {
+            let committee_epoch = newest.epoch();
+            tracing::info!(key_id, committee_epoch, "a key has a new committee, which signs from its handover on");
+        }
+        self.live.insert(key_id, Held { pubkey, view, committees, at: Some(block.number) });
+        Ok(())
     }
 
     async fn read_servers(&mut self, stale: &Stale) -> Result<(), FollowError> {
-        let members = self.live.values().flat_map(|(_, committee)| committee.members());
+        let committees = self.live.values().flat_map(|held| &held.committees);
+        let members = committees.flat_map(|(_, committee)| committee.members());
         let wanted: BTreeSet<u32> = members.map(|member| member.server_id).collect();
         let all = stale.all || stale.servers;
         let unread: Vec<u32> = wanted.iter().copied().filter(|id| all || !self.lines.contains_key(id)).collect();
@@ -436,8 +502,14 @@ impl Follower {
     }
 
     fn served_key(&self, key_id: u64, assignment: &DutyAssignment) -> Option<(Pubkey, Arc<ServedKey>)> {
-        let (pubkey, committee) = self.live.get(&key_id)?;
+        let Held { pubkey, view, committees, .. } = self.live.get(&key_id)?;
         let duty_key = self.duty_key(self.duty_keys.get(&key_id)?.signer())?;
+        let committees = committees.iter().map(|(handover, committee)| self.seated(*handover, committee)).collect();
+        let (pubkey, view, assignment) = (*pubkey, view.clone(), assignment.number);
+        Some((pubkey, Arc::new(ServedKey { pubkey, key_id, assignment, duty_key, view, committees })))
+    }
+
+    fn seated(&self, handover: u64, committee: &Committee) -> Seated {
         let unknown = |id: u32| ClientError::Setup(format!("server {id} has no endpoint on the chain"));
         let seats = committee.keys().threshold().indices().zip(committee.members()).map(|(index, member)| {
             let line = self
@@ -446,10 +518,7 @@ impl Follower {
                 .map_or_else(|| Err(unknown(member.server_id)), |(_, line)| line.clone());
             Seat { index, server_id: member.server_id, client: line }
         });
-        let seats = seats.collect();
-        let committee = committee.clone();
-        let assignment = assignment.number;
-        Some((*pubkey, Arc::new(ServedKey { pubkey: *pubkey, key_id, assignment, duty_key, committee, seats })))
+        Seated { committee: committee.clone(), handover, seats: seats.collect() }
     }
 }
 
@@ -498,9 +567,12 @@ fn admit(
         } else if !quiet.knows(pubkey) {
             let own = protection.key(pubkey)?.map(|state| watermark(state.high)).unwrap_or_default();
             let same = number == Some(key.assignment) && !watched && earlier.contains(pubkey);
-            let threshold = key.committee.keys().threshold();
-            let needed = usize::from(threshold.n().saturating_sub(threshold.t())).saturating_add(1);
-            let recent = same && quiet.is_recent(own.target_epoch);
+            let Some(seated) = key.now(schedule) else { continue };
+            let needed = quorum(seated.committee.keys().threshold());
+            // Members that came since our last vote know nothing of what others signed between that and their handover.
+            let handover = schedule.slot_at_time(seated.handover).map_or(0, |slot| schedule.epoch_at(slot).0);
+            let known_to_all = seated.handover == 0 || own.target_epoch.is_some_and(|target| target > handover);
+            let recent = same && known_to_all && quiet.is_recent(own.target_epoch);
             admitted.wait.push(Newcomer { pubkey: *pubkey, number: key.assignment, needed, own, recent });
         }
     }
@@ -612,7 +684,9 @@ mod tests {
             let members = (1..=4).map(|id| MemberId { server_id: id, signer: SignerKey::random().unwrap().address() });
             let committee = Committee::new(domain, 0, dealt.keys.clone(), members.collect()).unwrap();
             let duty_key = Arc::new(SignerKey::random().unwrap());
-            let key = ServedKey { pubkey, key_id: 1, assignment, duty_key, committee, seats: Vec::new() };
+            let view = View::new(0, ANY_AGE, vec![Term { committee_epoch: 0, attempt: 0, handover: 0 }], None).unwrap();
+            let committees = vec![Seated { committee, handover: 0, seats: Vec::new() }];
+            let key = ServedKey { pubkey, key_id: 1, assignment, duty_key, view, committees };
             (pubkey, Keys::from([(pubkey, Arc::new(key))]))
         }
 

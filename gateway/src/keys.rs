@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use stkr_duties::{Duty, ForkSchedule};
 use stkr_node::collector::Seat;
 use stkr_protection::Pubkey;
 use stkr_protocol::SignerKey;
 use stkr_protocol::collection::Committee;
+use stkr_protocol::handover::{Moment, NotServing, View};
 
+use crate::clock;
 use crate::line::Line;
 
 /// A validator key the chain lets us ask duties for.
@@ -22,10 +25,46 @@ pub struct ServedKey {
     pub assignment: u64,
     /// The duty key of that assignment.
     pub duty_key: Arc<SignerKey>,
-    /// Who holds the key.
+    /// Which committee signs what, as finalised blocks show it.
+    pub view: View,
+    /// Who holds the key: its newest committee, and before it the one that hands over to it, if there is one.
+    pub committees: Vec<Seated>,
+}
+
+/// A committee with the way to its members.
+#[derive(Clone, Debug)]
+pub struct Seated {
+    /// Who and of which committee epoch. Partials of another are no answers, so old and new ones never meet.
     pub committee: Committee,
+    /// Unix time (seconds) of its handover; 0 of a key's first.
+    pub handover: u64,
     /// How to reach them, in index order.
     pub seats: Vec<Seat<Line>>,
+}
+
+impl ServedKey {
+    /// The committee that is to be asked for `duty`: by the epoch that the duty is of, so that the gateway changes over with the
+    /// servers and needs no restart.
+    ///
+    /// # Errors
+    /// [`NotServing`]: nobody signs it, or not yet.
+    pub fn for_duty(&self, duty: &Duty, schedule: &ForkSchedule) -> Result<&Seated, NotServing> {
+        self.serving(Moment::of(duty, schedule, clock::unix_seconds()), schedule)
+    }
+
+    /// The committee whose turn it is by the clock; the newest while nobody's is.
+    #[must_use]
+    pub fn now(&self, schedule: &ForkSchedule) -> Option<&Seated> {
+        let epoch = stkr_duties::Epoch(clock::now(schedule).epoch);
+        let moment = Moment::of(&Duty::RandaoReveal(epoch), schedule, clock::unix_seconds());
+        self.serving(moment, schedule).ok().or_else(|| self.committees.last())
+    }
+
+    fn serving(&self, moment: Moment, schedule: &ForkSchedule) -> Result<&Seated, NotServing> {
+        let epoch = self.view.serving(moment, schedule)?;
+        let seated = self.committees.iter().find(|it| it.committee.epoch() == epoch);
+        seated.ok_or(NotServing::Forgotten(epoch.into()))
+    }
 }
 
 impl fmt::Debug for ServedKey {

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use stkr_core::Threshold;
 use stkr_duties::ForkSchedule;
 use stkr_node::client::ServerClient;
 use stkr_node::shutdown::Shutdown;
@@ -80,6 +81,12 @@ pub struct Newcomer {
     pub own: Watermark,
     /// Whether that is what this gateway signed under this assignment a moment ago.
     pub recent: bool,
+}
+
+/// So many members of a committee that some of every t are among them, and liars and machines that are down are not all of them.
+#[must_use]
+pub fn quorum(threshold: Threshold) -> usize {
+    usize::from(threshold.n().saturating_sub(threshold.t())).saturating_add(1)
 }
 
 #[derive(Clone, Debug)]
@@ -259,6 +266,17 @@ impl Quiet {
         (waiting, recent.contains(&true))
     }
 
+    /// Listens to the committee whose turn it is, and no longer to members that it does not have: what an old committee knows says
+    /// nothing of what the new one signs. New members have to be silent for a whole period, too.
+    fn listen_to(&self, key: &ServedKey) {
+        let Some(seated) = key.now(&self.schedule) else { return };
+        if let Some(Standing::Waits(wait)) = self.lock().get_mut(&key.pubkey) {
+            let members = seated.committee.members();
+            wait.heard.retain(|id, _| members.iter().any(|member| member.server_id == *id));
+            wait.key.needed = quorum(seated.committee.keys().threshold());
+        }
+    }
+
     /// Takes in what a server said of keys that wait. Keys that may sign now are returned and still wait; keys for which
     /// somebody else signs are stopped.
     fn hear(&self, server_id: u32, round: u64, said: Vec<(Pubkey, Watermark)>) -> Vec<Newcomer> {
@@ -348,7 +366,8 @@ impl Watchman {
     async fn ask(&self, waiting: &[Pubkey], round: u64) {
         let Some(keys) = self.ring.keys() else { return };
         let served: Vec<Arc<ServedKey>> = waiting.iter().filter_map(|pubkey| keys.get(pubkey).cloned()).collect();
-        let mut asked: FuturesUnordered<_> = questions(&served)
+        served.iter().for_each(|key| self.quiet.listen_to(key));
+        let mut asked: FuturesUnordered<_> = questions(&served, &self.quiet.schedule)
             .into_values()
             .map(|(client, keys)| async move { (client.peer().server_id, said_by(&client, &keys).await) })
             .collect();
@@ -377,10 +396,10 @@ impl Watchman {
 type Questions = BTreeMap<u32, (ServerClient, Vec<(Arc<ServedKey>, u8)>)>;
 
 /// What each server is asked about, and as which member.
-fn questions(served: &[Arc<ServedKey>]) -> Questions {
+fn questions(served: &[Arc<ServedKey>], schedule: &ForkSchedule) -> Questions {
     let mut questions = Questions::new();
     for key in served {
-        for seat in &key.seats {
+        for seat in key.now(schedule).into_iter().flat_map(|it| &it.seats) {
             let Ok(line) = &seat.client else { continue };
             let (_, keys) = questions.entry(seat.server_id).or_insert_with(|| (line.client().clone(), Vec::new()));
             keys.push((key.clone(), seat.index.get()));
@@ -420,9 +439,15 @@ fn counted(reply: &WatermarksReply, pubkey: &Pubkey, index: u8) -> Option<Waterm
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::Address;
     use stkr_protocol::api::Watermarks;
+    use stkr_protocol::ceremony::MemberId;
+    use stkr_protocol::collection::Committee;
+    use stkr_protocol::handover::{Term, View};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
+    use crate::keys::Seated;
 
     const KEY: Pubkey = Pubkey::repeat_byte(1);
     const LENGTH: u64 = 64;
@@ -501,6 +526,45 @@ mod tests {
         assert_eq!(hear(&mut old, 1, 1_000, &[(1, 10), (2, 9), (3, 10), (4, 10)]), Verdict::Undecided);
         let mut passed = wait(10, true);
         assert_eq!(hear(&mut passed, 1, 1_000, &[(1, 11), (2, 11), (3, 11), (4, 10)]), Verdict::Undecided);
+    }
+
+    /// A key of servers 1 to 4 that went to servers 5, 2, 3 and 4 at genesis.
+    fn handed_over(schedule: &ForkSchedule) -> ServedKey {
+        let dealt = stkr_core::testing::TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [1; 32]);
+        let domain = ProtocolDomain { chain_id: 1, key_registry: Address::repeat_byte(1) };
+        let seated = |epoch, handover, servers: [u32; 4]| {
+            let members = servers.map(|server_id| MemberId { server_id, signer: Address::ZERO }).to_vec();
+            let committee = Committee::new(domain, epoch, dealt.keys.clone(), members).unwrap();
+            Seated { committee, handover, seats: Vec::new() }
+        };
+        let handover = schedule.genesis_time();
+        let term = |committee_epoch, handover| Term { committee_epoch, attempt: 0, handover };
+        ServedKey {
+            pubkey: KEY,
+            key_id: 1,
+            assignment: 1,
+            duty_key: Arc::new(SignerKey::random().unwrap()),
+            view: View::new(0, u64::MAX, vec![term(0, 0), term(1, handover)], None).unwrap(),
+            committees: vec![seated(0, 0, [1, 2, 3, 4]), seated(1, handover, [5, 2, 3, 4])],
+        }
+    }
+
+    #[test]
+    fn a_member_that_the_key_has_left_behind_is_no_witness_any_more() {
+        let quiet = Quiet::new(2, Arc::new(ForkSchedule::mainnet()));
+        quiet.wait(Newcomer { pubkey: KEY, number: 1, needed: 2, own: Watermark::default(), recent: false });
+        let say = |server, round, target| assert!(quiet.hear(server, round, vec![(KEY, mark(target))]).is_empty());
+        for server in [1, 2] {
+            say(server, 1, 5);
+        }
+        // A liar of the old committee, and one of the new: either may have n - t of them, and both together stop nothing.
+        say(1, 2, 6);
+        quiet.listen_to(&handed_over(&quiet.schedule));
+        say(2, 3, 6);
+        assert!(matches!(quiet.check(&KEY), Err(QuietError::Waits { .. })), "{:?}", quiet.check(&KEY));
+        say(5, 3, 5);
+        say(5, 4, 6);
+        assert!(matches!(quiet.check(&KEY), Err(QuietError::Stopped { .. })), "two of the committee that signs now");
     }
 
     #[test]

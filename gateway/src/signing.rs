@@ -12,13 +12,14 @@ use stkr_node::collector::{Collector, MemberTrouble, Trouble};
 use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
 use stkr_protocol::collection::{Collection, Progress};
 use stkr_protocol::evidence::EvidenceFile;
+use stkr_protocol::handover::NotServing;
 use stkr_protocol::sign::{AskError, Asked, RefusalKind, SignedPartial};
 use stkr_protocol::{ProtocolDomain, envelope};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::HighWatermarkConfig;
-use crate::keys::{KeyRing, ServedKey};
+use crate::keys::{KeyRing, Seated, ServedKey};
 use crate::line::Line;
 use crate::metrics::GatewayMetrics;
 use crate::quiet::{Quiet, QuietError};
@@ -53,6 +54,9 @@ pub enum SignError {
     /// The duty cannot be sent.
     #[error("the duty cannot be asked for: {0}")]
     Ask(AskError),
+    /// The key goes to another committee, and none signs this, or none yet.
+    #[error("no committee of the key signs this now: {0}")]
+    NotServing(#[from] NotServing),
     /// Nobody knows yet whether somebody else signs, or somebody does.
     #[error(transparent)]
     Quiet(#[from] QuietError),
@@ -121,6 +125,7 @@ impl SignError {
             Self::NoChain => "no_chain",
             Self::Malformed(_) | Self::Duty(_) | Self::OtherValidator(_) | Self::Ask(_) => "malformed",
             Self::OrderedOnly(_) => "ordered_only",
+            Self::NotServing(_) => "handover",
             Self::Quiet(QuietError::Waits { .. }) => "quiet",
             Self::Quiet(QuietError::Stopped { .. }) => "doppelganger",
             Self::Beyond { .. } => "beyond_watermark",
@@ -227,8 +232,9 @@ impl Signing {
         let key = self.key(identifier)?;
         kill_point!("gateway.decoded");
         let wanted = self.check(&key, request)?;
-        // Before slashing protection: what is not asked for must not look signed. RANDAO reveals, exits and registrations
-        // conflict with nothing.
+        // Before slashing protection: what is not asked for must not look signed.
+        let seated = key.for_duty(&wanted.request.duty, &self.schedule)?.clone();
+        // RANDAO reveals, exits and registrations conflict with nothing.
         if wanted.request.duty.slot().is_some() {
             self.quiet.check(&key.pubkey)?;
         }
@@ -241,9 +247,9 @@ impl Signing {
         let asked =
             Asked::duty(ids, &wanted.request, &self.schedule, &self.domain, &key.duty_key).map_err(SignError::Ask)?;
         kill_point!("gateway.duty_key_signed");
-        let suspects = self.suspects_of(&key);
-        let collection = Collection::new(asked, key.committee.clone(), suspects);
-        let mut collector = Collector::new(collection, key.seats.clone());
+        let suspects = self.suspects_of(&seated);
+        let collection = Collection::new(asked, seated.committee, suspects);
+        let mut collector = Collector::new(collection, seated.seats);
         let outcome = collect(&mut collector, &self.verifier).await;
         kill_point!("gateway.collected");
         self.finish(key, wanted, collector);
@@ -298,9 +304,9 @@ impl Signing {
         }
     }
 
-    fn suspects_of(&self, key: &ServedKey) -> Vec<ShareIndex> {
+    fn suspects_of(&self, seated: &Seated) -> Vec<ShareIndex> {
         let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        key.seats.iter().filter(|seat| suspects.contains(&seat.server_id)).map(|seat| seat.index).collect()
+        seated.seats.iter().filter(|seat| suspects.contains(&seat.server_id)).map(|seat| seat.index).collect()
     }
 
     /// Off the hot path: waits for late answers, so that wrong ones are found even if they were not needed, and keeps all.

@@ -12,8 +12,8 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, View, WatermarksReplies, WatermarksReply,
-    WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
+    SignReplies, View, WatermarksReplies, WatermarksReply, WatermarksRequest,
 };
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
@@ -272,6 +272,17 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two.
     pub async fn advance(&self, request: &AdvanceRequest) -> Result<AdvanceResponse, ClientError> {
         self.post("/v1/ceremonies/advance", request).await
+    }
+
+    /// `POST /v1/reshares/advance`: hands over the messages of a reshare and takes the server's own.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn advance_reshare(
+        &self,
+        request: &ReshareAdvanceRequest,
+    ) -> Result<ReshareAdvanceResponse, ClientError> {
+        self.post("/v1/reshares/advance", request).await
     }
 
     /// `POST /v1/sign`: one reply per request, in order.

@@ -17,6 +17,7 @@ pub mod history;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod qr;
 pub mod rate;
 pub mod secrets;
 pub mod shutdown;

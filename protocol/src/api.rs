@@ -10,6 +10,7 @@ use crate::{
     evidence::OpenedDealing,
     json,
     messages::SignedMessage,
+    reshare::{self, ReshareId, ReshareMessage, Sender, evidence::OpenedReshareDealing},
     schema,
     sign::{Refused, SignRequest, SignResponse},
 };
@@ -79,6 +80,118 @@ pub struct FailureReport {
 impl From<&Failure> for FailureReport {
     fn from(failure: &Failure) -> Self {
         Self { culprit: failure.culprit, reason: failure.reason(), what_to_do: failure.what_to_do() }
+    }
+}
+
+/// `POST /v1/reshares/advance`: all messages the sender has of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReshareAdvanceRequest {
+    /// Key that is reshared.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub key_id: u64,
+    /// Committee epoch of the committee that is being made.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U32)]
+    pub committee_epoch: u32,
+    /// Number of the attempt to make it, from 0.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U16)]
+    pub attempt: u16,
+    /// Of all senders and rounds, in any order.
+    #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
+    #[schema(max_items = 640)]
+    pub messages: Vec<ReshareMessage>,
+}
+
+impl ReshareAdvanceRequest {
+    /// The reshare it names.
+    #[must_use]
+    pub const fn id(&self) -> ReshareId {
+        ReshareId { key_id: self.key_id, committee_epoch: self.committee_epoch, attempt: self.attempt }
+    }
+}
+
+/// Answer to [`ReshareAdvanceRequest`]. Only `messages` are signed, and a complaint proves itself: believe nothing else of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReshareAdvanceResponse {
+    /// All messages of this server that may be shown; once the attempt failed for it also those of others, which prove why.
+    #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
+    pub messages: Vec<ReshareMessage>,
+    /// Where the server stands.
+    pub phase: reshare::Phase,
+    /// Whose message of this phase it lacks.
+    #[serde(deserialize_with = "json::ListOf::<MAX_MESSAGES>::deserialize")]
+    pub waiting_for: Vec<Part>,
+    /// Why the attempt failed for this server.
+    pub failure: Option<ReshareFailureReport>,
+    /// Proof that a dealer sent this server a share that is not what its dealing commits to.
+    pub complaint: Option<OpenedReshareDealing>,
+}
+
+/// A failed attempt as one server sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReshareFailureReport {
+    /// Who is at fault, if that can be named.
+    pub culprit: Option<Part>,
+    /// One sentence on what happened.
+    #[serde(with = "json::text")]
+    pub reason: String,
+    /// One sentence on what to do about it.
+    #[serde(with = "json::text")]
+    pub what_to_do: String,
+}
+
+impl From<&reshare::Failure> for ReshareFailureReport {
+    fn from(failure: &reshare::Failure) -> Self {
+        Self {
+            culprit: failure.culprit.map(Part::from),
+            reason: failure.reason(),
+            what_to_do: failure.what_to_do().to_owned(),
+        }
+    }
+}
+
+/// A part in a reshare. The two committees count from 1 each, and a server that stays has a part in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Part {
+    /// Of which committee.
+    pub role: Role,
+    /// Index in it.
+    #[serde(with = "json::index")]
+    #[schema(value_type = schema::Index)]
+    pub index: ShareIndex,
+}
+
+/// Of which committee a [`Part`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A dealer: of the committee that hands over.
+    Dealer,
+    /// A member of the new committee.
+    Member,
+}
+
+impl From<Sender> for Part {
+    fn from(sender: Sender) -> Self {
+        match sender {
+            Sender::Dealer(index) => Self { role: Role::Dealer, index },
+            Sender::Member(index) => Self { role: Role::Member, index },
+        }
+    }
+}
+
+impl From<Part> for Sender {
+    fn from(part: Part) -> Self {
+        match part.role {
+            Role::Dealer => Self::Dealer(part.index),
+            Role::Member => Self::Member(part.index),
+        }
     }
 }
 

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! EvidenceFile --verify()--> Verified { fault, evidence, accused }      everything recomputed, no chain asked
-//!                               | commitment(reporter, ..)              step 1 of a report: Court.commit
+//!                               | commitment(reporter, ..)              step 1 of a report: Court.commit (none for silence)
 //!                               | root, where a server is accused       the chain says if it is the key's (isShareLeaf)
 //! ```
 //!
 //! # What it proves, and what only the chain knows
 //! [`EvidenceFile::verify`] says what the Court would find out by computing: signatures, digests, the leaf and its root, the
-//! pairing, the rules of conflict, the share that an opened secret decrypts. What it cannot say: that the root is the key's, that a
-//! signing root was never ordered, that a key is t of n, and whose a signer or duty key is where no leaf names it.
+//! pairing, the rules of conflict, the share that an opened secret decrypts, what the Court's storage held after a block. What it cannot
+//! say: that the root is the key's, that a signing root was never ordered, that a key is t of n, whose a signer or duty key is where
+//! no leaf names it, and that a block is one of the chain.
 //!
 //! # Warning
 //! A file comes from anybody. Nothing in it is believed; what it claims (server, signer) is what the signatures and the
 //! leaf must then give.
 
 mod dealings;
+mod unanswered;
 
 use std::fmt;
 
@@ -26,6 +28,7 @@ pub use dealings::{Defect, DefectiveDealing, OpenedDealing, SignedDealing};
 use serde::{Deserialize, Serialize};
 use stkr_core::{PointError, PublicKey, ShareIndex, Signature};
 use thiserror::Error;
+pub use unanswered::{Asked, AskedAcknowledgement, AskedSignature, UnansweredProof};
 
 use crate::{
     ProtocolDomain, SignatureError,
@@ -37,6 +40,7 @@ use crate::{
     messages::SignedMessage,
     recover_signer,
     sign::{SignedPartial, Subject},
+    state::{ProvenBlock, StateError},
 };
 
 /// The version that this program writes and reads.
@@ -70,7 +74,7 @@ pub enum Fault {
     MalformedDealing = 7,
     /// Two messages of one member and round of a ceremony.
     CeremonyEquivocation = 8,
-    /// Nobody answered a challenge in time. Both are on the chain, so there is no file of it.
+    /// Nobody answered a challenge in time.
     UnansweredChallenge = 9,
 }
 
@@ -205,6 +209,21 @@ pub enum EvidenceError {
     /// No fault of this kind.
     #[error("the dealing does not have {0}")]
     NotMalformed(Defect),
+    /// Nothing of a block's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// No challenge.
+    #[error("after block {block} nobody was being asked for that")]
+    NotAsked {
+        /// Number.
+        block: u64,
+    },
+    /// Not silent yet.
+    #[error("after block {block} the challenge could still be answered")]
+    StillTime {
+        /// Number.
+        block: u64,
+    },
 }
 
 /// An envelope as a server signed it, in raw numbers: what was signed need not be anything that a server should sign.
@@ -490,6 +509,8 @@ pub enum Proof {
     BadDealing(OpenedDealing),
     /// See [`Fault::MalformedDealing`].
     MalformedDealing(DefectiveDealing),
+    /// See [`Fault::UnansweredChallenge`].
+    UnansweredChallenge(UnansweredProof),
 }
 
 impl Proof {
@@ -505,6 +526,7 @@ impl Proof {
             Self::CeremonyEquivocation(_) => Fault::CeremonyEquivocation,
             Self::BadDealing(_) => Fault::BadDealing,
             Self::MalformedDealing(_) => Fault::MalformedDealing,
+            Self::UnansweredChallenge(_) => Fault::UnansweredChallenge,
         }
     }
 }
@@ -521,6 +543,7 @@ impl Proof {
             Self::CeremonyEquivocation(it) => it.first.key_id,
             Self::BadDealing(it) => it.dealing.key_id,
             Self::MalformedDealing(it) => it.dealing.key_id,
+            Self::UnansweredChallenge(it) => it.asked.key_id(),
         }
     }
 }
@@ -589,6 +612,13 @@ pub enum Accused {
         duty_key: Address,
         /// Number of the assignment.
         assignment: u64,
+    },
+    /// The server that was asked on the chain, if `block` is one of it.
+    Silent {
+        /// Server id.
+        server_id: u32,
+        /// After which the challenge stood, with its time over.
+        block: ProvenBlock,
     },
 }
 
@@ -701,6 +731,7 @@ impl EvidenceFile {
             Proof::CeremonyEquivocation(proof) => messages(proof, &domain)?,
             Proof::BadDealing(proof) => dealings::bad(proof, &domain)?,
             Proof::MalformedDealing(proof) => dealings::malformed(proof, &domain)?,
+            Proof::UnansweredChallenge(proof) => unanswered::unanswered(proof, self.court)?,
         };
         Ok(Verified { fault, evidence, key_id, committee_epoch, accused })
     }
@@ -714,6 +745,9 @@ impl Proof {
             Self::CeremonyEquivocation(it) => Some((it.first.key_id, it.first.attempt)),
             Self::BadDealing(it) => Some((it.dealing.key_id, it.dealing.attempt)),
             Self::MalformedDealing(it) => Some((it.dealing.key_id, it.dealing.attempt)),
+            Self::UnansweredChallenge(UnansweredProof { asked: Asked::Acknowledgement(it), .. }) => {
+                Some((it.key_id, it.attempt))
+            }
             _ => None,
         }
     }

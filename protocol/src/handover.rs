@@ -96,11 +96,18 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// When something is that is bound to no slot and no epoch, `now` being unix seconds: when the clock says.
+    #[must_use]
+    pub fn at_clock(schedule: &ForkSchedule, now: u64) -> Self {
+        let epoch = schedule.slot_at_time(now).map_or(0, |slot| schedule.epoch_at(slot).0);
+        Self { earliest: epoch, latest: epoch, source: None }
+    }
+
     /// When `duty` is, `now` being unix seconds. What is not bound to a slot or an epoch (deposits, exits, registrations) is when
     /// the clock says.
     #[must_use]
     pub fn of(duty: &Duty, schedule: &ForkSchedule, now: u64) -> Self {
-        let clock = schedule.slot_at_time(now).map_or(0, |slot| schedule.epoch_at(slot).0);
+        let clock = Self::at_clock(schedule, now).latest;
         let epoch = |epoch| Self { earliest: epoch, latest: epoch, source: None };
         match duty {
             Duty::Attestation(vote) => {
@@ -232,6 +239,18 @@ impl View {
             Some(found) if found < needed => Err(NotServing::SourceTooOld { found, needed }),
             _ => Ok(term.committee_epoch),
         }
+    }
+
+    /// Which committee epoch signs what is bound to no slot and no epoch at `now` (unix seconds), for who knows no beacon chain: as
+    /// [`View::serving`], with the handover itself in the place of H. Nothing where that rule has nobody sign.
+    #[must_use]
+    pub fn serving_at(&self, now: u64) -> Option<u32> {
+        let undecided = |it: Drawn| it.handover <= now && self.head_time <= it.deadline;
+        let unseen = self.head_time.saturating_add(self.window).saturating_add(HANDOVER_DELAY);
+        if self.drawn.is_some_and(undecided) || now >= unseen {
+            return None;
+        }
+        self.terms.iter().rfind(|term| term.handover <= now).map(|term| term.committee_epoch)
     }
 
     /// Whether a share is to be erased: its attempt failed, or its committee handed over [`KEEP_PAST_SHARES`] ago.

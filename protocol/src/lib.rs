@@ -36,6 +36,7 @@ pub mod schema;
 pub mod sign;
 mod signer;
 pub mod silence;
+pub mod state;
 
 pub use domain::ProtocolDomain;
 pub use json::{ListOf, json_reason};

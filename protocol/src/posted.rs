@@ -1,4 +1,5 @@
-//! What the boards of ceremonies and of reshares have in common: of each sender and round the first message, and proof of a second one.
+//! What the boards of ceremonies and of reshares have in common: of each sender and round the first message, proof of a second one, and
+//! how far the rounds have come.
 
 use std::collections::BTreeMap;
 
@@ -85,6 +86,49 @@ impl<R: Copy + Ord, S: Copy + Ord, M: Clone> Messages<R, S, M> {
     pub(crate) fn equivocation(&self) -> Option<(S, &Equivocation<M>)> {
         self.equivocations.first_key_value().map(|(sender, equivocation)| (*sender, equivocation))
     }
+}
+
+/// One round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundProgress<R, S> {
+    /// The round.
+    pub round: R,
+    /// Unix time (seconds) from which its messages are waited for: the committee was drawn, or the last message of the rounds before
+    /// came. Nothing while those are not complete, or where nobody noted when a message came.
+    pub since: Option<u64>,
+    /// Unix time (seconds) at which its last message came; nothing while one is missing.
+    pub complete: Option<u64>,
+    /// How many messages have come.
+    pub came: usize,
+    /// Whose message has not come, in order.
+    pub missing: Vec<S>,
+    /// Whether these are what is waited for now: of the first round that lacks a message, and of no later one.
+    pub current: bool,
+}
+
+/// All rounds in order, each with its senders and those whose message is missing. `begun` is the unix time of the block in which the
+/// attempt began. If `whole`, nothing is waited for any more.
+pub(crate) fn progress<R: Copy + Ord, S: Copy + Ord>(
+    rounds: impl IntoIterator<Item = (R, Vec<S>, Vec<S>)>,
+    arrivals: &BTreeMap<(R, S), u64>,
+    begun: Option<u64>,
+    whole: bool,
+) -> Vec<RoundProgress<R, S>> {
+    let (mut since, mut waits) = (begun, !whole);
+    let line = |(round, senders, missing): (R, Vec<S>, Vec<S>)| {
+        let came = senders.len().saturating_sub(missing.len());
+        let times = senders.iter().map(|sender| arrivals.get(&(round, *sender)).copied());
+        // One message whose time is not known makes the whole unknown: a time that is too early would blame somebody.
+        let last = times.collect::<Option<Vec<u64>>>().and_then(|times| times.into_iter().max());
+        let complete = last.filter(|_| missing.is_empty());
+        let current = waits && !missing.is_empty();
+        waits &= missing.is_empty();
+        let line = RoundProgress { round, since, complete, came, missing, current };
+        // A message that was there early does not make the next round begin before this one did.
+        since = since.zip(complete).map(|(since, complete)| since.max(complete));
+        line
+    };
+    rounds.into_iter().map(line).collect()
 }
 
 /// Why a signature is not that of the sender it is claimed for.

@@ -34,7 +34,14 @@ use crate::store::{self, Store};
 pub const SCHEMA: Schema = Schema {
     name: "relayer database",
     application_id: 0x5352_6c79, // "SRly"
-    migrations: &[stkr_chain::SCHEMA, store::TABLES, store::TERMS, store::ARRIVALS, store::OFFLINE_PARTIALS],
+    migrations: &[
+        stkr_chain::SCHEMA,
+        store::TABLES,
+        store::TERMS,
+        store::ARRIVALS,
+        store::reshares::TABLES,
+        store::OFFLINE_PARTIALS,
+    ],
 };
 
 const WEI_PER_GWEI: u128 = 1_000_000_000;
@@ -86,7 +93,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let address = listener.local_addr()?;
     tracing::info!(address = %address, chain_id = deployment.chain_id, signer = %intents.sender(), "stkr-relayer starts");
     let identity = Identity::generate("stkr-relayer")?;
-    let policy = config.challenges.policy();
+    let (policy, reshares) = (config.challenges.policy(), config.reshares.policy());
     let parts = Parts {
         deployment,
         endpoints,
@@ -97,6 +104,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         pause,
         evidence_window,
         policy,
+        reshares,
         beacon_nodes: config.beacon.urls.clone().into(),
         shared: shared.clone(),
     };
@@ -138,6 +146,12 @@ fn superseded() -> Superseded {
         ("challenge_silent", &["AlreadyChallenged"]),
         ("free_seats", &["SeatsAlreadyFreed", "WrongKeyState"]),
         ("free_seats_of_unfinished", &["SeatsAlreadyFreed", "WrongKeyState"]),
+        ("request_reshare", &["WrongReshareState", "WrongCommitment", "WrongKeyState"]),
+        ("draw_reshare", &["WrongReshareState", "WrongCommitment"]),
+        ("restart_reshare", &["WrongReshareState", "NotExpired", "WrongCommitment"]),
+        ("finalise_reshare", &["WrongReshareState", "WrongCommitment"]),
+        ("cancel_reshare", &["WrongReshareState"]),
+        ("free_past_seats", &["SeatsAlreadyFreed"]),
     ]);
     Arc::new(move |key: &str, error: &ContractError| {
         let step = key.split('/').next().unwrap_or_default();
@@ -149,8 +163,9 @@ fn superseded() -> Superseded {
 mod tests {
     use super::*;
     use alloy::primitives::U256;
+    use alloy::primitives::aliases::U48;
     use alloy::sol_types::SolError as _;
-    use stkr_chain::bindings::Micropools;
+    use stkr_chain::bindings::{Micropools, Resharing};
 
     #[test]
     fn a_step_that_somebody_else_took_is_no_failure_and_anything_else_is() {
@@ -162,5 +177,21 @@ mod tests {
         let early = KeyRegistry::NotExpired { keyId: U256::from(1), until: U256::from(9) }.abi_encode();
         assert!(taken("restart/1/0/5/00ff", &ContractError::decode(&early)), "another relayer restarted it");
         assert!(!taken("draw/1/0/5/00ff", &ContractError::decode(&early)));
+    }
+
+    #[test]
+    fn another_relayer_that_was_first_in_a_reshare_is_no_failure_and_a_key_without_spare_servers_is() {
+        let taken = superseded();
+        let moved_on = Resharing::WrongReshareState { keyId: U256::from(1), state: 2 }.abi_encode();
+        let another_draft = Resharing::WrongCommitment { given: B256::ZERO, committed: B256::ZERO }.abi_encode();
+        for step in ["request_reshare/1/1", "draw_reshare/1/1/0/20", "finalise_reshare/1/1/0"] {
+            for error in [&moved_on, &another_draft] {
+                assert!(taken(&format!("{step}/00ff"), &ContractError::decode(error)), "{step}");
+            }
+        }
+        let none_left = Resharing::NotEnoughActiveServers { active: U256::ZERO, needed: U256::from(1) };
+        let too_late = Resharing::CeremonyExpired { keyId: U256::from(1), deadline: U48::from(9) };
+        assert!(!taken("request_reshare/1/1/00ff", &ContractError::decode(&none_left.abi_encode())));
+        assert!(!taken("finalise_reshare/1/1/0/00ff", &ContractError::decode(&too_late.abi_encode())));
     }
 }

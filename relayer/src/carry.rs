@@ -429,9 +429,7 @@ impl Carrier {
         if !self.is_online(index) {
             return Some("is offline: its operator carries a request to it and its answer back".to_owned());
         }
-        let said = self.said.get(&index)?;
-        let failed = said.failure.as_ref().map(|failure| format!("says that the ceremony failed: {failure}"));
-        said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
+        self.said.get(&index).and_then(|said| reason(said, "ceremony"))
     }
 
     /// Every round: how many messages came, and in the one that is not complete who is waited for, since when, and what that
@@ -526,14 +524,20 @@ impl Carrier {
     }
 }
 
+/// Why nothing comes of a member in a ceremony or reshare, as far as it or the way to it tells.
+pub(crate) fn reason(said: &Said, what: &str) -> Option<String> {
+    let failed = said.failure.as_ref().map(|failure| format!("says that the {what} failed: {failure}"));
+    said.unreachable.as_ref().map(ToString::to_string).or(failed).or_else(|| said.rejected.clone())
+}
+
 /// One word for what keeps a member from taking part; nothing if nothing is known.
-fn kind(said: &Said) -> Option<&'static str> {
+pub(crate) fn kind(said: &Said) -> Option<&'static str> {
     let gave_up = said.failure.as_ref().map(|_| "gave_up");
     said.unreachable.as_ref().map(ClientError::kind).or(gave_up).or_else(|| said.rejected.as_ref().map(|_| "rejected"))
 }
 
 /// What the member's operator should check, from what is known of it.
-fn check(said: &Said) -> String {
+pub(crate) fn check(said: &Said) -> String {
     if let Some(error) = &said.unreachable {
         return error.operator_checks();
     }

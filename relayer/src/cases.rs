@@ -44,14 +44,15 @@ pub struct Case {
     pub commitment: B256,
 }
 
-/// Server, key and fault.
-type Group = (u32, u64, u8);
+/// Server, key, committee epoch and fault.
+type Group = (u32, u64, u32, u8);
 
 /// The cases of the database, read on as rows come.
 #[derive(Debug, Default)]
 pub struct Cases {
     all: Vec<Case>,
-    of_group: BTreeMap<(Group, u32), usize>,
+    /// By server, key, fault and term, which a file says without being verified.
+    of_group: BTreeMap<(u32, u64, u8, u32), usize>,
     read: u64,
 }
 
@@ -69,7 +70,8 @@ impl Cases {
             for row in page {
                 let term = row.term.parse().unwrap_or_default();
                 if let Some(case) = self.case(row, term, reporter) {
-                    *self.of_group.entry((group(&case), term)).or_default() += 1;
+                    let (server, key, _, fault) = group(&case);
+                    *self.of_group.entry((server, key, fault, term)).or_default() += 1;
                     self.all.push(case);
                 }
             }
@@ -80,8 +82,8 @@ impl Cases {
         let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
         let server_id = row.server_id.map_or(Some(PROVIDER), |id| id.parse().ok())?;
         // Before the pairing: who errs all day must not make this relayer compute all day.
-        let group = (server_id, file.proof.key_id(), file.proof.fault() as u8);
-        if self.of_group.get(&(group, term)).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
+        let group = (server_id, file.proof.key_id(), file.proof.fault() as u8, term);
+        if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
             return None;
         }
         let verified = file.verify().ok()?;
@@ -176,13 +178,14 @@ const fn attempt(proof: &Proof) -> Option<u16> {
         | Proof::GarbagePartial(_)
         | Proof::ConflictingDuties(_)
         | Proof::UnauthorisedSignature(_)
-        | Proof::ProviderEquivocation(_) => None,
+        | Proof::ProviderEquivocation(_)
+        | Proof::UnansweredChallenge(_) => None,
     }
 }
 
 /// What the Court charges once.
 fn group(case: &Case) -> Group {
-    (case.server_id, case.verified.key_id, case.verified.fault as u8)
+    (case.server_id, case.verified.key_id, case.verified.committee_epoch, case.verified.fault as u8)
 }
 
 /// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed. A malformed
@@ -194,6 +197,8 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
             let key = view.keys.get(&case.verified.key_id);
             return key.is_some_and(|key| (key.threshold, key.members) == (threshold, members));
         }
+        // Challenges have steps of their own.
+        Accused::Silent { .. } => return false,
         Accused::Holder { .. } => {}
     }
     match view.keys.get(&case.verified.key_id).map(|key| &key.phase) {
@@ -305,11 +310,12 @@ mod tests {
     }
 
     fn upheld(case: &Case, reporter: Address, charged: bool) -> Fact {
-        let Verified { evidence, fault, key_id, .. } = case.verified;
+        let Verified { evidence, fault, key_id, committee_epoch, .. } = case.verified;
         Fact::FaultUpheld {
             fault: fault as u8,
             server_id: case.server_id,
             key_id,
+            committee_epoch,
             evidence,
             shown: shown(reporter),
             charged,

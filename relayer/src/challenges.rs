@@ -28,6 +28,7 @@ use stkr_chain::types::{PoolState, ServerStatus};
 use stkr_protocol::evidence::Fault;
 
 use crate::plan::{Action, Clock};
+use crate::reshares::OfKey;
 use crate::view::{AcknowledgementChallenge, Asked, Ceremony, Challenge, KeyPhase, View};
 
 /// Blocks of a day: the time in which a challenge is answered, and over which the gas of answers is bounded.
@@ -206,7 +207,7 @@ fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) ->
     for order in overdue {
         for (key, index) in known.silent.range((order.key_id, 0)..=(order.key_id, u8::MAX)) {
             let asked = (*key, *index, order.signing_root);
-            if !was_asked(view, &asked) {
+            if !was_asked(view, &asked, clock.timestamp) {
                 actions.push(Action::ChallengeSilent { asked });
             }
         }
@@ -240,18 +241,18 @@ fn ceremony(view: &View, (key_id, attempt): (u64, u16)) -> Option<&Ceremony> {
     }
 }
 
-fn was_asked(view: &View, asked: &Asked) -> bool {
+fn was_asked(view: &View, asked: &Asked, time: u64) -> bool {
     let (key_id, index, _) = *asked;
-    let proven = server_at(view, key_id, index)
-        .is_none_or(|server| view.faults.of_term.contains(&(server, key_id, Fault::UnansweredChallenge as u8)));
-    proven
+    // The Court asks the committee whose turn it is.
+    let serving = view.serving_committee(key_id, time).filter(|_| is_live(view, key_id));
+    let fault = Fault::UnansweredChallenge as u8;
+    let is_proven = |of: OfKey<'_>| {
+        let server = of.live.committee.get(usize::from(index).checked_sub(1)?)?;
+        Some(view.faults.of_term.contains(&(*server, key_id, of.epoch, fault)))
+    };
+    serving.and_then(is_proven).unwrap_or(true)
         || view.challenges.contains_key(asked)
         || view.answers.iter().any(|answer| answered_in(&answer.envelope) == *asked)
-}
-
-fn server_at(view: &View, key_id: u64, index: u8) -> Option<u32> {
-    let KeyPhase::Live(live) = &view.keys.get(&key_id)?.phase else { return None };
-    live.committee.get(usize::from(index).checked_sub(1)?).copied()
 }
 
 fn is_live(view: &View, key_id: u64) -> bool {
@@ -457,7 +458,15 @@ mod tests {
         assert_eq!(planned(&view, DEADLINE + 1, &generous()), [prove]);
         let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
         let fault = Fault::UnansweredChallenge as u8;
-        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, shown: SHOWN, charged: true };
+        let upheld = Fact::FaultUpheld {
+            fault,
+            server_id: 2,
+            key_id: KEY,
+            committee_epoch: 0,
+            evidence,
+            shown: SHOWN,
+            charged: true,
+        };
         view.apply(50, upheld);
         assert_eq!(planned(&view, DEADLINE + 1, &generous()), []);
         assert_eq!(open_by_server(&view), [(6, 1)].into());
@@ -482,7 +491,15 @@ mod tests {
         let mut punished = view.clone();
         let evidence = unanswered(challenge_id(KEY, 2, ROOT), DEADLINE);
         let fault = Fault::UnansweredChallenge as u8;
-        let upheld = Fact::FaultUpheld { fault, server_id: 2, key_id: KEY, evidence, shown: SHOWN, charged: true };
+        let upheld = Fact::FaultUpheld {
+            fault,
+            server_id: 2,
+            key_id: KEY,
+            committee_epoch: 0,
+            evidence,
+            shown: SHOWN,
+            charged: true,
+        };
         punished.apply(50, upheld);
         assert_eq!(questions(&punished, 9_000, &policy), [], "a second proof of it would only be recorded");
         view.apply(50, answered(2));
@@ -636,7 +653,15 @@ mod tests {
         assert_eq!(planned(&view, at(330, last + 1), &policy), [], "an honest answer would come too late");
         let (fault, evidence) = (Fault::InvalidPartial as u8, unanswered(challenge_id(KEY, 2, ROOT), DEADLINE));
         for spoilt in [
-            Fact::FaultUpheld { fault, server_id: 1, key_id: KEY, evidence, shown: SHOWN, charged: true },
+            Fact::FaultUpheld {
+                fault,
+                server_id: 1,
+                key_id: KEY,
+                committee_epoch: 0,
+                evidence,
+                shown: SHOWN,
+                charged: true,
+            },
             Fact::StatusChanged { id: 1, status: ServerStatus::Leaving },
             asked(3, 6, STRANGER, 900_000),
             restart(3),

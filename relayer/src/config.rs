@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::challenges::Policy;
+use crate::reshares;
 use serde::{Deserialize, Serialize};
 use stkr_node::config::{
     ConfigError, Doc, FollowConfig, ListenConfig, LogConfig, ProgramConfig, check_databases, rpc_host,
@@ -22,6 +23,8 @@ pub struct RelayerConfig {
     pub gas: GasConfig,
     /// Challenges to servers.
     pub challenges: ChallengesConfig,
+    /// Reshares of keys.
+    pub reshares: ResharesConfig,
     /// Beacon nodes.
     pub beacon: BeaconConfig,
     /// Files.
@@ -85,6 +88,28 @@ impl ChallengesConfig {
     }
 }
 
+/// `[reshares]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResharesConfig {
+    /// Whether a reshare is asked for when a member of a key's committee is lost.
+    pub request: bool,
+}
+
+impl Default for ResharesConfig {
+    fn default() -> Self {
+        Self { request: true }
+    }
+}
+
+impl ResharesConfig {
+    /// The same for the plan.
+    #[must_use]
+    pub const fn policy(&self) -> reshares::Policy {
+        reshares::Policy { request: self.request }
+    }
+}
+
 /// `[beacon]`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,6 +163,10 @@ impl ProgramConfig for RelayerConfig {
                 "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed, or whose\nacknowledgement is all that a ceremony lacks. Each challenge costs gas and a fee, which comes back with a tenth of\nthe penalty if nobody answers for a day.",
             ),
             Doc::new("challenges.silent_blocks", "Blocks after the order, or the beginning of the ceremony, from which such a server counts as silent."),
+            Doc::new(
+                "reshares.request",
+                "Ask for a reshare of a key when a member of its newest committee is locked out, suspended, leaving or voted silent.\nWhat others asked for is drawn, carried, finalised and restarted either way.",
+            ),
             Doc::new(
                 "beacon.urls",
                 "Beacon nodes (http or https) that are given signed changes of credentials, which are on the chain for everybody;\nnone: others take them there.",

@@ -97,10 +97,10 @@ impl Desk {
         let key = verified.key_id;
         match verified.accused {
             Accused::Holder { server_id, root, .. } => {
-                let known = self.reader.key(key).await.map_err(nothing_there)?;
-                if verified.committee_epoch != 0 || known.commitment != root {
+                let epoch = verified.committee_epoch;
+                if self.reader.leaves_root(key, epoch).await.map_err(nothing_there)? != root {
                     return Err(DeskError::Chain(format!(
-                        "its seat is none of key {key}, or those seats are free again"
+                        "its seat is none of key {key} in committee {epoch}, or those seats are free again"
                     )));
                 }
                 Ok(server_id)
@@ -121,6 +121,11 @@ impl Desk {
                     ))),
                 }
             }
+            // It pays whoever asked, and takes no commitment: there is nothing that somebody else could lose by sending it.
+            Accused::Silent { .. } => Err(DeskError::Chain(
+                "silence is proven in one transaction by anybody who has the file (`stkr evidence submit`); this relayer sends that for the challenges that it made itself"
+                    .to_owned(),
+            )),
         }
     }
 
@@ -148,7 +153,8 @@ const fn claimed(proof: &Proof) -> Option<u32> {
         Proof::ProviderEquivocation(_)
         | Proof::CeremonyEquivocation(_)
         | Proof::BadDealing(_)
-        | Proof::MalformedDealing(_) => None,
+        | Proof::MalformedDealing(_)
+        | Proof::UnansweredChallenge(_) => None,
     }
 }
 

@@ -5,17 +5,18 @@
 
 mod acknowledgements;
 mod own_servers;
+mod reshares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Bytes, U256};
+use alloy::primitives::{Address, Bytes, U256};
 use alloy::providers::Provider as _;
 use stkr_chain::acknowledgements as asked_members;
 use stkr_chain::answers::Answer;
-use stkr_chain::bindings::{Court, KeyRegistry, Micropools, WithdrawalKeys};
+use stkr_chain::bindings::{Court, KeyRegistry, Micropools, Resharing, WithdrawalKeys};
 use stkr_chain::endpoint::first;
 use stkr_chain::intents::{Call, IntentState, IntentStatus, Intents};
 use stkr_chain::types::ServerStatus;
@@ -41,14 +42,17 @@ use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
+use crate::reshares::OfKey;
 use crate::shared::{Lists, Shared, Standing, WaitingChange};
 use crate::status::{
     CeremonyStatus, ChainStatus, CollectionStatus, EvidenceLine, ForeignDepositStatus, IntentLine, KeyStatus,
     PoolStatus, ServerLine, Status,
 };
 use crate::store::Store;
-use crate::view::{Asked, Ceremony, GivenAnswer, Key, KeyPhase, LiveKey, Pool, Watch};
-use crate::workers::{self, AcknowledgementState, AnswerState, CeremonyState, CollectionState, Job, Worker};
+use crate::view::{Asked, Ceremony, GivenAnswer, KeyPhase, LiveKey, Pool, View, Watch};
+use crate::workers::{
+    self, AcknowledgementState, AnswerState, CeremonyState, CollectionState, Job, ReshareState, Worker,
+};
 
 /// First and longest pause before a step that the contract refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -89,6 +93,8 @@ pub struct Parts {
     pub evidence_window: u64,
     /// What the operator wants to be done about challenges.
     pub policy: Policy,
+    /// What the operator wants to be done about lost members.
+    pub reshares: crate::reshares::Policy,
     /// Beacon nodes that are given signed changes of credentials.
     pub beacon_nodes: Arc<[Url]>,
     /// What the HTTP side reads.
@@ -98,10 +104,21 @@ pub struct Parts {
 /// A worker with what it was started from: if that changes (a server's new certificate, a reorg), it starts again.
 #[derive(Debug)]
 struct Running<S> {
-    of: (Vec<u32>, Vec<Peer>),
+    of: Origin,
     /// How much of it stands on the chain, for it to start again when there is more.
     told: usize,
     worker: Worker<S>,
+}
+
+/// What a worker was started from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    /// Number of the committee that it visits; 0 of a ceremony, which makes the first.
+    committee_epoch: u32,
+    committee: Vec<u32>,
+    peers: Vec<Peer>,
+    /// Who else decides what its messages are worth: signers of the new members of a reshare.
+    signers: Vec<Address>,
 }
 
 /// When a refused step is tried again.
@@ -120,11 +137,14 @@ pub struct Engine {
     ceremonies: BTreeMap<String, Running<CeremonyState>>,
     collections: BTreeMap<String, Running<CollectionState>>,
     answers: BTreeMap<String, Running<AnswerState>>,
+    reshares: BTreeMap<String, Running<ReshareState>>,
     /// Changes of credentials on their way to the beacon chain, by pool and validator.
     postings: BTreeMap<(u64, u64), Posting>,
     acknowledgements: BTreeMap<String, Running<AcknowledgementState>>,
     /// Answers of the view that were judged, from its first on.
     judged: usize,
+    /// Unix time (seconds) of the newest block, as of the last pass.
+    timestamp: u64,
     retries: BTreeMap<String, Retry>,
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
@@ -150,9 +170,11 @@ impl Engine {
             ceremonies: BTreeMap::new(),
             collections: BTreeMap::new(),
             answers: BTreeMap::new(),
+            reshares: BTreeMap::new(),
             postings: BTreeMap::new(),
             acknowledgements: BTreeMap::new(),
             judged: 0,
+            timestamp: 0,
             retries: BTreeMap::new(),
             balance: None,
             problems: Vec::new(),
@@ -209,6 +231,7 @@ impl Engine {
         let Some(clock) = self.clock()? else {
             return Ok(());
         };
+        self.timestamp = clock.timestamp;
         self.problems.clear();
         self.take_changes_to_beacon_nodes();
         self.look_for_deposits().await?;
@@ -219,6 +242,7 @@ impl Engine {
         let mut actions = plan(&self.picture.view, &clock);
         actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
         actions.extend(self.plan_challenges(&clock)?);
+        actions.extend(crate::reshares::plan(&self.picture.view, &clock, self.parts.reshares));
         self.raise_caps(&clock).await;
         self.give_up_lost_races().await?;
         self.end_workers(&actions);
@@ -319,6 +343,11 @@ impl Engine {
         committee.iter().filter_map(|id| self.clients.get(id).map(|(peer, _)| peer.clone())).collect()
     }
 
+    /// What a worker is started from that visits these servers.
+    fn origin(&self, committee_epoch: u32, committee: &[u32]) -> Origin {
+        Origin { committee_epoch, committee: committee.to_vec(), peers: self.peers(committee), signers: Vec::new() }
+    }
+
     fn domain(&self) -> ProtocolDomain {
         let Deployment { chain_id, key_registry, .. } = self.parts.deployment;
         ProtocolDomain { chain_id, key_registry }
@@ -331,6 +360,7 @@ impl Engine {
         self.ceremonies.retain(|step, _| steps.contains(step));
         self.collections.retain(|step, _| steps.contains(step));
         self.answers.retain(|step, _| steps.contains(step));
+        self.reshares.retain(|step, _| steps.contains(step));
         self.acknowledgements.retain(|step, _| steps.contains(step));
         self.retries.retain(|step, _| steps.contains(step));
     }
@@ -355,6 +385,7 @@ impl Engine {
     /// The transaction of an action; nothing while workers are still at it.
     async fn call(&mut self, action: &Action) -> Result<Option<Call>, ChainError> {
         let (pools, keys) = (self.parts.deployment.micropools, self.parts.deployment.key_registry);
+        let resharing = self.parts.deployment.resharing();
         Ok(Some(match action {
             Action::RequestKey { pool_id } => {
                 Call::new(pools, &Micropools::requestKeyCall { poolId: U256::from(*pool_id) })
@@ -449,6 +480,33 @@ impl Engine {
                     points: points.clone(),
                 },
             ),
+            Action::RequestReshare { id, serving, threshold, members } => {
+                self.tell_cause(id.key_id);
+                let (key, serving) = (U256::from(id.key_id), serving.clone());
+                let (threshold, members) = (*threshold, *members);
+                Call::new(resharing, &Resharing::requestCall { keyId: key, serving, threshold, members })
+            }
+            Action::DrawReshare { id, seed_block, active_set, draft } => {
+                let (header, draft) = (self.header(*seed_block).await?, draft.clone());
+                let (key, set) = (U256::from(id.key_id), active_set.clone());
+                Call::new(resharing, &Resharing::drawCall { keyId: key, header, activeSet: set, draft })
+            }
+            Action::RestartReshare { id, serving, draft, .. } => {
+                let (key, serving, draft) = (U256::from(id.key_id), serving.clone(), draft.clone());
+                Call::new(resharing, &Resharing::restartCall { keyId: key, serving, draft })
+            }
+            Action::CarryReshare { next } => return Ok(self.carry_reshare(action.step(), next).await),
+            Action::CancelReshare { id, draft } => {
+                Call::new(resharing, &Resharing::cancelCall { keyId: U256::from(id.key_id), draft: draft.clone() })
+            }
+            Action::FreePastSeats { key_id, committee_epoch, past, next } => {
+                let (key, past, next) = (U256::from(*key_id), past.clone(), next.clone());
+                let committee_epoch = *committee_epoch;
+                Call::new(
+                    resharing,
+                    &Resharing::freePastSeatsCall { keyId: key, committeeEpoch: committee_epoch, past, next },
+                )
+            }
         }))
     }
 
@@ -504,7 +562,7 @@ impl Engine {
         (key_id, attempt, threshold): (u64, u16, u8),
         ceremony: &Ceremony,
     ) -> Option<Call> {
-        let of = (ceremony.committee.clone(), self.peers(&ceremony.committee));
+        let of = self.origin(0, &ceremony.committee);
         let told = self.told_on_chain(key_id, attempt).map_or(0, |told| 1 + told.acknowledgements.len());
         if self.ceremonies.get(&step).is_none_or(|running| running.of != of || running.told < told) {
             self.ceremonies.remove(&step);
@@ -604,40 +662,38 @@ impl Engine {
         if self.parts.beacon_nodes.is_empty() {
             return;
         }
-        for (pool_id, pool) in &self.picture.view.pools {
-            let Some(withdrawal) = &pool.withdrawal else { continue };
-            let Some(KeyPhase::Live(live)) = self.picture.view.keys.get(&withdrawal.key_id).map(|key| &key.phase)
-            else {
-                continue;
-            };
-            for (index, order) in &withdrawal.changes {
-                let Some(signature) =
-                    order.signature.clone().filter(|_| !self.postings.contains_key(&(*pool_id, *index)))
-                else {
-                    continue;
-                };
-                if let Ok(change) = self.change(*pool_id, *index, live) {
-                    let posting = beacon::post(self.parts.beacon_nodes.clone(), &change, signature, BEACON_PAUSE);
-                    self.postings.insert((*pool_id, *index), posting);
-                }
+        for (pool_id, index, signature) in self.changes_to_take() {
+            let withdrawal = self.picture.view.pools.get(&pool_id).and_then(|pool| pool.withdrawal.as_ref());
+            let Some(serving) = withdrawal.and_then(|it| self.serving(it.key_id)) else { continue };
+            if let Ok(change) = self.change(pool_id, index, serving.live) {
+                let posting = beacon::post(self.parts.beacon_nodes.clone(), &change, signature, BEACON_PAUSE);
+                self.postings.insert((pool_id, index), posting);
             }
         }
+    }
+
+    /// Pool, validator and signature of what was shown to the chain and is not on its way yet.
+    fn changes_to_take(&self) -> Vec<(u64, u64, Bytes)> {
+        let pools = self.picture.view.pools.iter();
+        let changes = pools.flat_map(|(pool_id, pool)| {
+            let changes = pool.withdrawal.iter().flat_map(|it| &it.changes);
+            changes.filter_map(|(index, order)| Some((*pool_id, *index, order.signature.clone()?)))
+        });
+        changes.filter(|(pool_id, index, _)| !self.postings.contains_key(&(*pool_id, *index))).collect()
     }
 
     /// Sees to it that the signature over the deposit of a pool is collected, or over the change of credentials of the validator
     /// `change`; 256 bytes once it is there.
     fn collect(&mut self, step: String, (pool_id, key_id): (u64, u64), change: Option<u64>) -> Option<Bytes> {
-        let KeyPhase::Live(live) = &self.picture.view.keys.get(&key_id)?.phase else {
-            return None;
-        };
-        let of = (live.committee.clone(), self.peers(&live.committee));
+        let serving = self.serving(key_id)?;
+        let of = self.origin(serving.epoch, &serving.live.committee);
         if self.collections.get(&step).is_none_or(|running| running.of != of) {
             self.collections.remove(&step);
             let (what, asked) = match change {
                 None => ("deposit", self.deposit_of(pool_id, key_id)),
-                Some(index) => ("change of credentials", self.change_of(pool_id, key_id, index, live)),
+                Some(index) => ("change of credentials", self.change_of(pool_id, key_id, index)),
             };
-            let job = match asked.and_then(|asked| self.job(asked, key_id, live)) {
+            let job = match asked.and_then(|asked| self.job(asked, key_id)) {
                 Ok(job) => job,
                 Err(reason) => {
                     self.problems.push(format!("the {what} of pool {pool_id} cannot be collected: {reason}"));
@@ -692,14 +748,15 @@ impl Engine {
         Ok(change)
     }
 
-    fn change_of(&self, pool_id: u64, key_id: u64, index: u64, live: &LiveKey) -> Result<AskedToSign, String> {
-        Ok(ChangeRequest::new(key_id, self.change(pool_id, index, live)?).into())
+    fn change_of(&self, pool_id: u64, key_id: u64, index: u64) -> Result<AskedToSign, String> {
+        let serving = self.serving(key_id).ok_or("the key is not Live")?;
+        Ok(ChangeRequest::new(key_id, self.change(pool_id, index, serving.live)?).into())
     }
 
-    fn job(&self, request: AskedToSign, key_id: u64, live: &LiveKey) -> Result<Job, String> {
-        let key = self.picture.view.keys.get(&key_id).ok_or("its key is unknown")?;
-        let committee = self.committee(key, live)?;
-        let seats: Vec<Seat> = (committee.keys().threshold().indices().zip(&live.committee))
+    fn job(&self, request: AskedToSign, key_id: u64) -> Result<Job, String> {
+        let serving = self.serving(key_id).ok_or("the key is not Live")?;
+        let committee = self.committee(serving)?;
+        let seats: Vec<Seat> = (committee.keys().threshold().indices().zip(&serving.live.committee))
             .map(|(index, id)| Seat { index, server_id: *id, client: self.client(*id) })
             .collect();
         let proven = self.parts.store.suspects().map_err(|error| error.to_string())?;
@@ -708,11 +765,19 @@ impl Engine {
         Ok(Job { request, committee, seats, suspects, court })
     }
 
-    fn committee(&self, key: &Key, live: &LiveKey) -> Result<Committee, String> {
-        let keys = committee_keys(key.threshold, live)?;
-        let members = live.committee.iter().zip(&live.signers);
+    fn committee(&self, of: OfKey<'_>) -> Result<Committee, String> {
+        let keys = committee_keys(of.threshold, of.live)?;
+        let members = of.live.committee.iter().zip(&of.live.signers);
         let members = members.map(|(id, signer)| MemberId { server_id: *id, signer: *signer }).collect();
-        Committee::new(self.domain(), 0, keys, members).map_err(|error| error.to_string())
+        Committee::new(self.domain(), of.epoch, keys, members).map_err(|error| error.to_string())
+    }
+
+    /// The committee of a Live key that signs what the clock says is now. Until the beacon epoch after a handover begins, the servers of
+    /// the new one still refuse, and are asked again.
+    fn serving(&self, key_id: u64) -> Option<OfKey<'_>> {
+        let view = &self.picture.view;
+        let live = view.keys.get(&key_id).is_some_and(|key| matches!(key.phase, KeyPhase::Live(_)));
+        view.serving_committee(key_id, self.timestamp).filter(|_| live)
     }
 
     // ------------------------------------------------------------ challenges
@@ -743,16 +808,9 @@ impl Engine {
 
     /// Nothing for a right answer, and for one of a key whose seats are free again: nothing can be proven with it.
     fn wrong_answer(&self, answer: &GivenAnswer) -> Option<(u32, EvidenceFile)> {
-        let key = self.picture.view.keys.get(&answer.envelope.key_id)?;
-        let live = match &key.phase {
-            KeyPhase::Live(live) => live,
-            KeyPhase::Retired { before, .. } => match before.as_ref() {
-                KeyPhase::Live(live) => live,
-                _ => return None,
-            },
-            _ => return None,
-        };
-        let committee = self.committee(key, live).ok()?;
+        let (key_id, epoch) = (answer.envelope.key_id, answer.envelope.committee_epoch);
+        self.picture.view.keys.get(&key_id)?.phase.first_committee()?;
+        let committee = self.committee(self.picture.view.committee(key_id, epoch)?).ok()?;
         let server_id = committee.members().get(answer.envelope.index.position())?.server_id;
         let court = self.parts.deployment.court;
         let file = EvidenceFile::of_answer(&committee, court, answer.envelope.clone(), &answer.partial)?;
@@ -802,7 +860,8 @@ impl Engine {
     /// Sees to it that the server is asked; its answer as a transaction once it is there.
     fn answer(&mut self, step: String, asked: &Asked, server_id: u32, deadline: u64) -> Option<Call> {
         let (key_id, index, _) = *asked;
-        let of = (vec![server_id], self.peers(&[server_id]));
+        let epoch = self.serving(key_id).map_or(0, |serving| serving.epoch);
+        let of = self.origin(epoch, &[server_id]);
         if self.answers.get(&step).is_none_or(|running| running.of != of) {
             self.answers.remove(&step);
             let (job, index) = match self.job_of_challenge(asked) {
@@ -832,26 +891,20 @@ impl Engine {
     /// A challenge asks for what was ordered: a pool's deposit, or a change of its credentials.
     fn job_of_challenge(&self, (key_id, index, root): &Asked) -> Result<(Job, ShareIndex), String> {
         let view = &self.picture.view;
-        let Some(KeyPhase::Live(live)) = view.keys.get(key_id).map(|key| &key.phase) else {
-            return Err("the key is not Live".to_owned());
-        };
         let asked = match (view.pool_of_key(*key_id), view.change_of_key(*key_id, *root)) {
             (Some((pool_id, pool)), _) if pool.order.as_ref().is_some_and(|order| order.signing_root == *root) => {
                 self.deposit_of(pool_id, *key_id)?
             }
-            (_, Some((pool_id, index))) => self.change_of(pool_id, *key_id, index, live)?,
+            (_, Some((pool_id, index))) => self.change_of(pool_id, *key_id, index)?,
             _ => return Err("it asks for something else than what the key's pool ordered".to_owned()),
         };
         let index = ShareIndex::new(*index).map_err(|error| error.to_string())?;
-        Ok((self.job(asked, *key_id, live)?, index))
+        Ok((self.job(asked, *key_id)?, index))
     }
 
     /// The challenge of a silent member.
     async fn question(&mut self, step: String, (key_id, index, root): &Asked) -> Result<Option<Call>, ChainError> {
-        let of = self.picture.view.keys.get(key_id).and_then(|key| match &key.phase {
-            KeyPhase::Live(live) => self.committee(key, live).ok(),
-            _ => None,
-        });
+        let of = self.serving(*key_id).and_then(|serving| self.committee(serving).ok());
         let (Some(committee), Ok(index)) = (of, ShareIndex::new(*index)) else { return Ok(None) };
         let Some(holder) = Holder::of(&committee, index) else { return Ok(None) };
         let fee = match self.is_under_way(&step)? {
@@ -903,6 +956,8 @@ impl Engine {
             let reported = ceremony.reported.iter().map(|line| format!("{name}: {line}"));
             self.problems.extend(failures.chain(reported));
         }
+        let reshares = self.reshare_lines(clock);
+        self.tell_reshare_troubles(&reshares);
         let collections: Vec<CollectionStatus> =
             self.collections.values().map(|running| running.worker.state().status.clone()).collect();
         let servers = self.server_lines();
@@ -926,6 +981,7 @@ impl Engine {
             pools: newest(&lists.pools),
             keys: newest(&lists.keys),
             ceremonies,
+            reshares,
             collections,
             intents: self.intent_lines()?,
             servers,
@@ -958,7 +1014,8 @@ impl Engine {
         Standing {
             challenges: challenges::open_by_server(view),
             locked_out: view.servers.values().filter(|server| server.locked_out).count(),
-            without_spare: view.keys.values().filter(|key| view.is_without_spare(key)).count(),
+            without_spare: view.keys.keys().filter(|id| view.is_without_spare(**id)).count(),
+            reshare_evidence: self.parts.store.reshare_evidence_count().ok(),
             gas_gwei: self.balance.as_ref().map(gwei),
         }
     }
@@ -1000,12 +1057,11 @@ impl Engine {
         let pools = view.pools.iter().map(|(id, pool)| pool_status(*id, pool, view.watch.get(id))).collect();
         let mut keys = Vec::with_capacity(view.keys.len());
         for (id, key) in &view.keys {
-            let mut status = key_status(*id, key);
+            let mut status = key_status(view, *id, key);
             if let KeyPhase::Live(live) = &key.phase {
                 // Checking a point costs more than all the rest of a key's line, and a live key never changes.
                 let pubkey = self.pubkeys.entry(live.points.clone()).or_insert_with(|| pubkey(live));
                 status.pubkey.clone_from(pubkey);
-                status.healthy = Some(view.healthy_shares(live).to_string());
             }
             keys.push(status);
         }
@@ -1085,7 +1141,7 @@ pub fn intent_line(intent: IntentStatus) -> IntentLine {
     }
 }
 
-fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
+fn key_status(view: &View, id: u64, key: &crate::view::Key) -> KeyStatus {
     let mut status = KeyStatus {
         key_id: id.to_string(),
         state: key.phase.name().to_owned(),
@@ -1093,6 +1149,8 @@ fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
         members: key.members.to_string(),
         attempt: key.attempt.to_string(),
         committee: Vec::new(),
+        committee_epoch: None,
+        handover: None,
         seed_block: None,
         deadline: None,
         pubkey: None,
@@ -1105,8 +1163,14 @@ fn key_status(id: u64, key: &crate::view::Key) -> KeyStatus {
             status.committee = names(&ceremony.committee);
             status.deadline = Some(ceremony.deadline.to_string());
         }
-        KeyPhase::Live(live) => {
-            status.committee = names(&live.committee);
+        KeyPhase::Live(_) => {
+            let Some(newest) = view.newest_committee(id) else { return status };
+            status.committee = names(&newest.live.committee);
+            (status.threshold, status.members) =
+                (newest.threshold.to_string(), newest.live.committee.len().to_string());
+            status.committee_epoch = Some(newest.epoch.to_string());
+            status.handover = Some(newest.handover).filter(|time| *time > 0).map(|time| time.to_string());
+            status.healthy = Some(view.healthy_shares(newest.live).to_string());
         }
         KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => {}
     }

@@ -9,12 +9,15 @@ use stkr_chain::bindings::Acknowledgements::AcknowledgementsEvents;
 use stkr_chain::bindings::Court::CourtEvents;
 use stkr_chain::bindings::KeyRegistry::KeyRegistryEvents;
 use stkr_chain::bindings::Micropools::MicropoolsEvents;
+use stkr_chain::bindings::Resharing::{Committee, ResharingEvents};
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
 use stkr_chain::bindings::WithdrawalKeys::WithdrawalKeysEvents;
 use stkr_chain::court::answered;
 use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
+use stkr_protocol::reshare::ReshareId;
 
+use crate::reshares::{ReshareFact, Stage};
 use crate::view::{
     AcknowledgementChallenge, Ceremony, Challenge, ChangeOrder, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw,
     Pool, Server, Shown,
@@ -29,8 +32,9 @@ pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
         StkrEvent::Pool(event) => pool_fact(event, logged.block_number),
         StkrEvent::Court(event) => court_fact(event, logged),
         StkrEvent::Acknowledgement(event) => acknowledgement_fact(event),
+        StkrEvent::Reshare(event) => reshare_fact(event, logged.block_number),
         StkrEvent::Withdrawal(event) => withdrawal_fact(event, logged.block_number),
-        StkrEvent::Provider(_) | StkrEvent::Reshare(_) | StkrEvent::Unknown => None,
+        StkrEvent::Provider(_) | StkrEvent::Unknown => None,
     }
 }
 
@@ -66,12 +70,16 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
 }
 
 fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
-    let (fault, server_id, key_id, evidence, reporter, charged) = match event {
+    let (fault, server_id, key_id, committee_epoch, evidence, reporter, charged) = match event {
         CourtEvents::EvidenceCommitted(it) => {
             return Some(Fact::EvidenceCommitted { commitment: it.commitment, block: logged.block_number });
         }
-        CourtEvents::FaultProven(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, true),
-        CourtEvents::FaultRecorded(it) => (it.fault, it.server, it.keyId, it.evidence, it.reporter, false),
+        CourtEvents::FaultProven(it) => {
+            (it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, it.reporter, true)
+        }
+        CourtEvents::FaultRecorded(it) => {
+            (it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, it.reporter, false)
+        }
         CourtEvents::ProviderFaultProven(it) => {
             return Some(Fact::ProviderFaultProven {
                 key_id: id(&it.keyId)?,
@@ -89,6 +97,7 @@ fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
         fault,
         server_id,
         key_id: id(&key_id)?,
+        committee_epoch,
         evidence,
         shown: shown(reporter, logged),
         charged,
@@ -187,6 +196,38 @@ fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
         KeyRegistryEvents::SeatsFreed(event) => Fact::SeatsFreed { key_id: id(&event.keyId)? },
         _ => return None,
     })
+}
+
+fn reshare_fact(event: &ResharingEvents, block: u64) -> Option<Fact> {
+    let of = |key: &U256, fact| Some(Fact::Reshare { key_id: id(key)?, fact });
+    let reshare = |key: &U256, committee_epoch, attempt| Some(ReshareId { key_id: id(key)?, committee_epoch, attempt });
+    match event {
+        ResharingEvents::ReshareRequested(it) => {
+            let stage = Stage::Requested { seed_block: it.seedBlock.to(), active_set: it.activeSet.clone() };
+            let (threshold, draft) = (Some(it.threshold), it.draft.clone());
+            let id = reshare(&it.keyId, it.committeeEpoch, it.attempt)?;
+            of(&it.keyId, ReshareFact::Moved { id, threshold, draft, stage })
+        }
+        ResharingEvents::ReshareDrawn(it) => {
+            let (deadline, handover) = (it.deadline.to(), it.handover.to());
+            let stage = Stage::Drawn { deadline, handover, begun_in: block };
+            let id = reshare(&it.keyId, it.committeeEpoch, it.attempt)?;
+            of(&it.keyId, ReshareFact::Moved { id, threshold: None, draft: it.draft.clone(), stage })
+        }
+        ResharingEvents::Reshared(it) => {
+            let Committee { servers, signers, points } = it.committee.clone();
+            let live = LiveKey { committee: servers, signers, points, dealings_digest: it.dealingsDigest };
+            let id = reshare(&it.keyId, it.committeeEpoch, it.attempt)?;
+            of(&it.keyId, ReshareFact::Made { id, live, handover: it.handover.to() })
+        }
+        ResharingEvents::ReshareCancelled(it) => of(&it.keyId, ReshareFact::Cancelled),
+        ResharingEvents::SilenceVoted(it) => {
+            of(&it.keyId, ReshareFact::SilenceVoted { server: it.server, until: it.until.to() })
+        }
+        ResharingEvents::PastSeatsFreed(it) => {
+            of(&it.keyId, ReshareFact::PastSeatsFreed { committee_epoch: it.committeeEpoch })
+        }
+    }
 }
 
 fn pool_fact(event: &MicropoolsEvents, block: u64) -> Option<Fact> {

@@ -16,6 +16,7 @@ use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::offline::{self, AnswerFile, ChangeAnswerFile};
+use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 use stkr_protocol::schema;
 use utoipa::{OpenApi, ToSchema};
 
@@ -23,8 +24,8 @@ use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
 use crate::offline::OfflineError;
 use crate::shared::Shared;
-use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, Status};
-use crate::store::Evidence;
+use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, ReshareStatus, Status};
+use crate::store::{Evidence, StoreError};
 
 /// Query of a request, if it is one.
 type Asked = Result<Query<Range>, QueryRejection>;
@@ -48,6 +49,39 @@ pub struct Bulletin {
     pub received: Vec<Option<String>>,
     /// Where the ceremony stands, as this relayer sees it; null if it does not carry it now.
     pub standing: Option<CeremonyStatus>,
+}
+
+/// All messages of one attempt of a reshare.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReshareBulletin {
+    /// Key.
+    pub key_id: String,
+    /// Number of the committee that is being made.
+    pub committee_epoch: String,
+    /// Number of the attempt at it, from 0.
+    pub attempt: String,
+    /// In the order they came, proofs of equivocation included.
+    pub messages: Vec<ReshareMessage>,
+    /// Unix time (seconds) at which each of them came here; null where it was not noted. Nobody signs it.
+    pub received: Vec<Option<String>>,
+    /// Faults in it that this relayer keeps the evidence of. No Court takes it yet.
+    pub evidence: Vec<ReshareEvidenceLine>,
+    /// Where the reshare stands, as this relayer sees it; null if it is not under way now.
+    pub standing: Option<ReshareStatus>,
+}
+
+/// Evidence of a fault in a reshare.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReshareEvidenceLine {
+    /// Server at fault.
+    pub server_id: String,
+    /// The fault by its name in docs/protocol.md, for example `bad_reshare_dealing`.
+    pub kind: String,
+    /// What proves it, complete in itself.
+    #[schema(value_type = Object)]
+    pub body: serde_json::Value,
 }
 
 /// Whether the relayer does its work.
@@ -151,6 +185,7 @@ impl Range {
         metrics,
         status,
         ceremony,
+        reshare,
         evidence,
         evidence_file,
         hand_in,
@@ -184,6 +219,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(self::metrics))
         .route("/status", get(status))
         .route("/v1/ceremonies/{keyId}/{attempt}", get(ceremony))
+        .route("/v1/reshares/{keyId}/{committeeEpoch}/{attempt}", get(reshare))
         .route("/v1/evidence", get(evidence).post(hand_in))
         .route("/v1/evidence/{id}", get(evidence_file))
         .route("/v1/offline", post(offline_answer))
@@ -296,6 +332,64 @@ async fn ceremony(
     let (messages, times): (Vec<_>, Vec<Option<u64>>) = arrived.unwrap_or_default().into_iter().unzip();
     let received = times.into_iter().map(|time| time.map(|time| time.to_string())).collect();
     Ok(Json(Bulletin { key_id: key, attempt, messages, received, standing }))
+}
+
+/// All messages of one attempt of a reshare.
+#[utoipa::path(
+    get,
+    path = "/v1/reshares/{keyId}/{committeeEpoch}/{attempt}",
+    params(
+        ("keyId" = schema::U64, Path, description = "key id", example = "1"),
+        ("committeeEpoch" = schema::U32, Path, description = "number of the committee that is being made", example = "1"),
+        ("attempt" = schema::U16, Path, description = "number of the attempt, from 0", example = "0"),
+    ),
+    responses(
+        (status = 200, body = ReshareBulletin),
+        (status = 400, description = "not numbers", body = ProblemBody),
+        (status = 404, description = "nothing carried", body = ProblemBody),
+        (status = 503, description = "the database cannot be read", body = ProblemBody),
+    )
+)]
+async fn reshare(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+) -> Result<Json<ReshareBulletin>, Problem> {
+    let id = path.ok().and_then(|Path((key, epoch, attempt))| {
+        Some(ReshareId { key_id: decimal(&key)?, committee_epoch: decimal(&epoch)?, attempt: decimal(&attempt)? })
+    });
+    let Some(id) = id else {
+        return Err(Problem::denied(
+            StatusCode::BAD_REQUEST,
+            "key id, committee epoch and attempt must be decimal numbers",
+            "write for example /v1/reshares/1/1/0",
+        ));
+    };
+    let status = shared.status();
+    let (key_id, attempt) = (id.key_id.to_string(), id.attempt.to_string());
+    let committee_epoch = id.committee_epoch.to_string();
+    let is_it =
+        |it: &&ReshareStatus| (&it.key_id, &it.committee_epoch, &it.attempt) == (&key_id, &committee_epoch, &attempt);
+    let standing = status.reshares.iter().find(is_it).cloned();
+    let draft = shared.store.last_draft(id).map_err(|error| broken(&error))?;
+    let arrived = draft.map(|draft| shared.store.reshare_messages(id, draft)).transpose();
+    let arrived = arrived.map_err(|error| broken(&error))?;
+    // While nobody has said anything, who is waited for is all there is to say.
+    if arrived.is_none() && standing.is_none() {
+        return Err(Problem::denied(
+            StatusCode::NOT_FOUND,
+            "this relayer has carried no message of that reshare",
+            "look up the attempt with stkr reshare show, or ask another relayer",
+        ));
+    }
+    let (messages, times): (Vec<_>, Vec<Option<u64>>) = arrived.unwrap_or_default().into_iter().unzip();
+    let received = times.into_iter().map(|time| time.map(|time| time.to_string())).collect();
+    let kept = shared.store.reshare_evidence(id).map_err(|error| broken(&error))?.into_iter();
+    let evidence = kept.map(|it| {
+        let body = serde_json::to_value(&it.file)?;
+        Ok(ReshareEvidenceLine { server_id: it.server_id.to_string(), kind: it.kind.to_owned(), body })
+    });
+    let evidence = evidence.collect::<Result<_, StoreError>>().map_err(|error| broken(&error))?;
+    Ok(Json(ReshareBulletin { key_id, committee_epoch, attempt, messages, received, evidence, standing }))
 }
 
 /// The number that `text` spells in the one way there is.
@@ -605,10 +699,12 @@ mod tests {
     use stkr_node::http::{Limits, serve_plain};
     use stkr_node::shutdown::Shutdown;
 
-    use alloy::primitives::Address;
+    use alloy::primitives::{Address, B256};
     use stkr_core::ShareIndex;
     use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::reshare::evidence::{ReshareEvidence, ReshareMessagesProof};
+    use stkr_protocol::reshare::{self, ReshareKeysBody};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -709,6 +805,50 @@ mod tests {
         assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
         server.refuses("/v1/ceremonies/5/0", 404).await;
         server.refuses("/v1/ceremonies/6/1", 404).await;
+    }
+
+    #[tokio::test]
+    async fn a_reshare_shows_who_is_waited_for_what_was_said_and_the_evidence_that_no_court_takes() {
+        let server = start();
+        for path in ["x/1/0", "1/1", "1/4294967296/0", "1/1/70000", "01/1/0", "1/1/%FF"] {
+            let status = if path.matches('/').count() == 2 { 400 } else { 404 };
+            server.refuses(&format!("/v1/reshares/{path}"), status).await;
+        }
+        server.refuses("/v1/reshares/5/1/0", 404).await;
+        let reshare = ReshareStatus {
+            key_id: "5".to_owned(),
+            committee_epoch: "1".to_owned(),
+            attempt: "0".to_owned(),
+            stalled: true,
+            ..ReshareStatus::default()
+        };
+        let status = Status { reshares: vec![reshare], ..Status::default() };
+        server.shared.publish(status, Lists::default(), &Clock::default());
+        assert!(server.get("/metrics").await.1.contains("stkr_relayer_stalled_reshares 1"));
+        let (id, draft) = (ReshareId { key_id: 5, committee_epoch: 1, attempt: 0 }, B256::repeat_byte(1));
+        let signer = SignerKey::from_bytes(&[7; 32]).unwrap();
+        let say = |byte| {
+            let body = reshare::Body::Keys(ReshareKeysBody { public_keys: vec![byte; 33] });
+            ReshareMessage::sign(&DOMAIN, &signer, id, ShareIndex::new(2).unwrap(), body)
+        };
+        let (first, second) = (say(2), say(3));
+        for message in [&first, &second] {
+            server.shared.store.post_reshare(&DOMAIN, draft, message).unwrap();
+        }
+        let proof = reshare::evidence::Proof::ReshareEquivocation(ReshareMessagesProof { first, second });
+        let file = ReshareEvidence::new(&DOMAIN, proof);
+        assert!(server.shared.store.keep_reshare_evidence(id, 7, &file).unwrap());
+        let (code, body) = server.get("/v1/reshares/5/1/0").await;
+        let bulletin: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code, bulletin["messages"].as_array().map(Vec::len)), (200, Some(2)), "{body}");
+        assert_eq!(bulletin["standing"]["stalled"], true, "{body}");
+        let kept = &bulletin["evidence"][0];
+        assert_eq!((&kept["serverId"], &kept["kind"]), (&"7".into(), &"reshare_equivocation".into()), "{body}");
+        ReshareEvidence::from_json(kept["body"].to_string().as_bytes()).unwrap().verify().unwrap();
+        server.refuses("/v1/reshares/5/1/1", 404).await;
+        server.refuses("/v1/reshares/5/2/0", 404).await;
+        server.database.lock().execute_batch("DROP TABLE reshare_bulletin").unwrap();
+        server.refuses("/v1/reshares/5/1/0", 503).await;
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub mod offline;
 pub mod picture;
 pub mod plan;
 pub mod probe;
+pub mod reshares;
 pub mod shared;
 pub mod status;
 pub mod store;

@@ -7,12 +7,15 @@
 
 use alloy::primitives::{Address, B256, Bytes, keccak256};
 use stkr_chain::acknowledgements;
+use stkr_chain::bindings::Resharing;
 use stkr_chain::types::PoolState;
 use stkr_protocol::evidence::{EvidenceFile, Fault};
+use stkr_protocol::reshare::ReshareId;
 
 use crate::cases;
 use crate::challenges;
 use crate::deposits::ForeignDeposit;
+use crate::reshares::Next;
 use crate::view::{self, Asked, Ceremony, KeyPhase, PendingDraw, Pool, View, Withdrawal};
 
 /// Blocks for which EIP-2935 serves a block hash.
@@ -201,6 +204,62 @@ pub enum Action {
         /// n + 1 points.
         points: Bytes,
     },
+    /// A member of a key's newest committee is lost: ask for its seat to go to another server.
+    RequestReshare {
+        /// Key and the committee epoch to come.
+        id: ReshareId,
+        /// The newest committee.
+        serving: Resharing::Committee,
+        /// t, as it is.
+        threshold: u8,
+        /// n, as it is.
+        members: u8,
+    },
+    /// The seed block is there: draw the lost seats and the dealers.
+    DrawReshare {
+        /// Which attempt.
+        id: ReshareId,
+        /// Block whose PREVRANDAO is the seed.
+        seed_block: u64,
+        /// Snapshot.
+        active_set: Bytes,
+        /// What the chain committed to.
+        draft: Resharing::Draft,
+    },
+    /// The draw missed its window or the attempt its deadline: start again.
+    RestartReshare {
+        /// The attempt that failed.
+        id: ReshareId,
+        /// Seed block or deadline.
+        mark: u64,
+        /// The newest committee.
+        serving: Resharing::Committee,
+        /// What the chain committed to.
+        draft: Resharing::Draft,
+    },
+    /// Carry messages between dealers and new members, and finalise when all of these acknowledged.
+    CarryReshare {
+        /// The drawn reshare.
+        next: Box<Next>,
+    },
+    /// The key was given up while it was being reshared: free the seats that were taken.
+    CancelReshare {
+        /// Which attempt.
+        id: ReshareId,
+        /// What the chain committed to.
+        draft: Resharing::Draft,
+    },
+    /// The evidence window of a committee that handed over is past: the seats that the next one left behind can be freed.
+    FreePastSeats {
+        /// Key.
+        key_id: u64,
+        /// Committee epoch that left them behind.
+        committee_epoch: u32,
+        /// The committee before it.
+        past: Resharing::Committee,
+        /// The committee itself.
+        next: Resharing::Committee,
+    },
 }
 
 impl Action {
@@ -227,6 +286,12 @@ impl Action {
             Self::ChallengeUnacknowledged { .. } => "challenge_unacknowledged",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",
+            Self::RequestReshare { .. } => "request_reshare",
+            Self::DrawReshare { .. } => "draw_reshare",
+            Self::RestartReshare { .. } => "restart_reshare",
+            Self::CarryReshare { .. } => "finalise_reshare",
+            Self::CancelReshare { .. } => "cancel_reshare",
+            Self::FreePastSeats { .. } => "free_past_seats",
         }
     }
 
@@ -258,8 +323,20 @@ impl Action {
             Self::FreeSeatsOfUnfinished { key_id, .. } | Self::FreeSeats { key_id, .. } => {
                 format!("{name}/{key_id}")
             }
+            Self::RequestReshare { id: ReshareId { key_id, committee_epoch, .. }, .. }
+            | Self::FreePastSeats { key_id, committee_epoch, .. } => format!("{name}/{key_id}/{committee_epoch}"),
+            Self::DrawReshare { id, seed_block: mark, .. } | Self::RestartReshare { id, mark, .. } => {
+                format!("{name}/{}/{mark}", of_reshare(*id))
+            }
+            Self::CarryReshare { next } => format!("{name}/{}", of_reshare(next.id)),
+            Self::CancelReshare { id, .. } => format!("{name}/{}", of_reshare(*id)),
         }
     }
+}
+
+/// Key, committee epoch and attempt in the name of a step.
+fn of_reshare(id: ReshareId) -> String {
+    format!("{}/{}/{}", id.key_id, id.committee_epoch, id.attempt)
 }
 
 /// The name under which the transaction of a step is remembered: one name, one transaction, for ever.
@@ -388,7 +465,7 @@ fn plan_key(view: &View, key_id: u64, clock: &Clock) -> Option<Action> {
             mark: ceremony.deadline,
         }),
         KeyPhase::Retired { before, at, .. } => {
-            plan_free_seats(key_id, before, clock.timestamp >= at.saturating_add(clock.evidence_window))
+            plan_free_seats(view, key_id, before, clock.timestamp >= at.saturating_add(clock.evidence_window))
         }
         KeyPhase::Live(_) | KeyPhase::Ended { .. } => None,
     }
@@ -399,7 +476,7 @@ fn pool_gave_up(view: &View, key_id: u64, clock: &Clock) -> bool {
     view.pool_of_key(key_id).is_some_and(|(_, pool)| clock.timestamp >= pool.deadline)
 }
 
-fn plan_free_seats(key_id: u64, before: &KeyPhase, window_over: bool) -> Option<Action> {
+fn plan_free_seats(view: &View, key_id: u64, before: &KeyPhase, window_over: bool) -> Option<Action> {
     match before {
         KeyPhase::Requested(draw) if draw.kept.is_empty() => None,
         KeyPhase::Requested(draw) => Some(Action::FreeSeatsOfUnfinished {
@@ -412,11 +489,12 @@ fn plan_free_seats(key_id: u64, before: &KeyPhase, window_over: bool) -> Option<
             members: ceremony.committee.clone(),
             active_set_hash: B256::ZERO,
         }),
-        KeyPhase::Live(live) => window_over.then(|| Action::FreeSeats {
+        // Of a key that was reshared the seats are those of its newest committee.
+        KeyPhase::Live(_) => view.newest_committee(key_id).filter(|_| window_over).map(|newest| Action::FreeSeats {
             key_id,
-            committee: live.committee.clone(),
-            signers: live.signers.clone(),
-            points: live.points.clone(),
+            committee: newest.live.committee.clone(),
+            signers: newest.live.signers.clone(),
+            points: newest.live.points.clone(),
         }),
         KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => None,
     }

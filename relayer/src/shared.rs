@@ -35,6 +35,9 @@ struct Gauges {
     challenges: Family<[(String, String); 1], Gauge>,
     locked_out: Gauge,
     without_spare: Gauge,
+    reshares: Family<[(String, String); 1], Gauge>,
+    stalled_reshares: Gauge,
+    reshare_evidence: Gauge,
     gas: Gauge,
 }
 
@@ -47,6 +50,8 @@ pub struct Standing {
     pub locked_out: usize,
     /// Live keys with no more healthy shares than their threshold.
     pub without_spare: usize,
+    /// Faults in reshares of which evidence is kept; nothing while the database cannot be read.
+    pub reshare_evidence: Option<u64>,
     /// Gwei in the gas account; nothing while that is not known.
     pub gas_gwei: Option<u64>,
 }
@@ -59,7 +64,7 @@ impl Gauges {
         metrics.register("relayer_problems", "Things a person should look at, as in the status", it.problems.clone());
         metrics.register(
             "relayer_waited_for",
-            "Members that ceremonies and signatures wait for",
+            "Members that ceremonies, reshares and signatures wait for",
             it.waited_for.clone(),
         );
         metrics.register(
@@ -80,6 +85,17 @@ impl Gauges {
             "relayer_keys_without_spare_share",
             "Live keys with no more healthy shares than their threshold",
             it.without_spare.clone(),
+        );
+        metrics.register("relayer_reshares", "Reshares under way, by state", it.reshares.clone());
+        metrics.register(
+            "relayer_stalled_reshares",
+            "Reshares that somebody holds up, as in the status",
+            it.stalled_reshares.clone(),
+        );
+        metrics.register(
+            "relayer_reshare_evidence",
+            "Faults in reshares that this relayer keeps the evidence of; no Court takes it yet",
+            it.reshare_evidence.clone(),
         );
         metrics.register("relayer_gas_gwei", "Gwei in the gas account", it.gas.clone());
         it
@@ -187,14 +203,20 @@ impl Shared {
         it.finalized.set(block(clock.finalized));
         it.problems.set(gauge(status.problems.len()));
         let ceremonies = status.ceremonies.iter().map(|ceremony| ceremony.waiting_for.len());
+        let reshares = status.reshares.iter().map(|reshare| reshare.waiting_for.len());
         let collections = status.collections.iter().filter(|collection| collection.state == "waiting");
-        let waited = ceremonies.chain(collections.map(|collection| collection.waiting_for.len())).sum();
+        let waited = ceremonies.chain(reshares).chain(collections.map(|collection| collection.waiting_for.len())).sum();
         it.waited_for.set(gauge(waited));
         it.unreachable.set(gauge(status.servers.iter().filter(|server| server.reachable == Some(false)).count()));
         for state in ["waiting", "pending", "included", "confirmed", "superseded", "failed"] {
             let count = status.intents.iter().filter(|intent| intent.state == state).count();
             it.intents.get_or_create(&[("state".to_owned(), state.to_owned())]).set(gauge(count));
         }
+        for state in ["requested", "waiting", "complete", "failed", "expired"] {
+            let count = status.reshares.iter().filter(|reshare| reshare.state == state).count();
+            it.reshares.get_or_create(&[("state".to_owned(), state.to_owned())]).set(gauge(count));
+        }
+        it.stalled_reshares.set(gauge(status.reshares.iter().filter(|reshare| reshare.stalled).count()));
         *self.lock() = Published { status: Arc::new(status), lists: Arc::new(lists), at: Some(Instant::now()) };
     }
 
@@ -218,6 +240,9 @@ impl Shared {
         }
         self.gauges.locked_out.set(gauge(standing.locked_out));
         self.gauges.without_spare.set(gauge(standing.without_spare));
+        if let Some(count) = standing.reshare_evidence {
+            self.gauges.reshare_evidence.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         if let Some(gwei) = standing.gas_gwei {
             self.gauges.gas.set(i64::try_from(gwei).unwrap_or(i64::MAX));
         }

@@ -24,6 +24,8 @@ pub struct Status {
     pub keys: Vec<KeyStatus>,
     /// Ceremonies under way.
     pub ceremonies: Vec<CeremonyStatus>,
+    /// Reshares under way.
+    pub reshares: Vec<ReshareStatus>,
     /// Signatures under way.
     pub collections: Vec<CollectionStatus>,
     /// The newest 100 transactions, newest first; all are in `/v1/intents`.
@@ -102,8 +104,13 @@ pub struct KeyStatus {
     pub members: String,
     /// Ceremony number, from 0.
     pub attempt: String,
-    /// Server ids in index order, once drawn.
+    /// Server ids in index order, once drawn; of a key that was reshared those of its newest committee.
     pub committee: Vec<String>,
+    /// Live: number of that committee, from 0.
+    pub committee_epoch: Option<String>,
+    /// Live: unix time (seconds) of its handover: the first beacon epoch that starts then or later is the first for which it signs. Null
+    /// of a key's first committee.
+    pub handover: Option<String>,
     /// Requested: block whose PREVRANDAO draws the committee.
     pub seed_block: Option<String>,
     /// Drawn: unix time (seconds) until which it can be finalised.
@@ -142,11 +149,52 @@ pub struct CeremonyStatus {
     pub rounds: Vec<RoundStatus>,
 }
 
-/// One round of a ceremony.
+/// A reshare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReshareStatus {
+    /// Key.
+    pub key_id: String,
+    /// Number of the committee that is being made; the key's first has 0.
+    pub committee_epoch: String,
+    /// Number of the attempt at it, from 0.
+    pub attempt: String,
+    /// `requested` (it waits for its seed block), `waiting`, `complete` (all new members acknowledged), `failed`, `expired` (it starts again).
+    pub state: String,
+    /// t of the new committee.
+    pub threshold: String,
+    /// Server ids in the index order of the new committee; 0 where a seat is still to be drawn.
+    pub seats: Vec<String>,
+    /// Server ids of the dealers: members of the committee that hands over. Empty before they are drawn.
+    pub dealers: Vec<String>,
+    /// Requested: block whose PREVRANDAO draws seats and dealers.
+    pub seed_block: Option<String>,
+    /// Drawn: unix time (seconds) until which it can be finalised.
+    pub deadline: Option<String>,
+    /// Drawn: unix time (seconds) of the handover, if it is finalised.
+    pub handover: Option<String>,
+    /// Unix time (seconds) of the block in which this attempt was drawn, if it is known.
+    pub begun: Option<String>,
+    /// Round that is not complete yet.
+    pub round: Option<String>,
+    /// Why it failed, with the culprit.
+    pub failure: Option<String>,
+    /// Who is waited for and why, one sentence each.
+    pub waiting_for: Vec<String>,
+    /// What servers report as failures: hearsay.
+    pub reported: Vec<String>,
+    /// Whether somebody holds it up: by a trouble that is known, or for a minute without one.
+    pub stalled: bool,
+    /// All rounds, in order.
+    pub rounds: Vec<RoundStatus>,
+}
+
+/// One round of a ceremony or a reshare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoundStatus {
-    /// `one_time_key`, `dealing_commitment`, `commitment_set`, `dealing`, `acknowledgement`.
+    /// `one_time_key`, `dealing_commitment`, `commitment_set`, `dealing`, `acknowledgement`; in a reshare `reshare_keys`, `reshare_dealing`,
+    /// `reshare_acknowledgement`.
     pub round: String,
     /// Unix time (seconds, this relayer's clock but for the first round, which the chain begins) from which its messages are waited for;
     /// null while a round before it is not complete, and where the time was not noted.
@@ -159,13 +207,13 @@ pub struct RoundStatus {
     pub waiting_for: Vec<Waited>,
 }
 
-/// A member whose message a ceremony lacks.
+/// A member whose message a ceremony or a reshare lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Waited {
     /// Its server.
     pub server_id: String,
-    /// Its share index.
+    /// Its share index; where it deals in a reshare, that in the committee that hands over.
     pub member: String,
     /// As registered by its operator.
     pub endpoint: String,
@@ -328,6 +376,16 @@ pub fn page(status: &Status) -> String {
         let lines = ceremony.failure.iter().cloned().chain(ceremony.rounds.iter().flat_map(round_lines));
         section(&mut html, &title, &lines.chain(ceremony.reported.iter().cloned()).collect::<Vec<_>>());
     }
+    for reshare in &status.reshares {
+        let state = if reshare.stalled { "stalled" } else { &reshare.state };
+        let title = format!(
+            "Reshare of key {} to committee {}, attempt {}: {state}",
+            reshare.key_id, reshare.committee_epoch, reshare.attempt
+        );
+        let lines = reshare_lines(reshare).into_iter().chain(reshare.failure.iter().cloned());
+        let lines = lines.chain(reshare.rounds.iter().flat_map(round_lines));
+        section(&mut html, &title, &lines.chain(reshare.reported.iter().cloned()).collect::<Vec<_>>());
+    }
     for collection in &status.collections {
         let title = format!(
             "Deposit signature of pool {}: {}, {} needed",
@@ -375,6 +433,20 @@ fn round_lines(round: &RoundStatus) -> Vec<String> {
     let done = round.complete.as_ref().map(|time| format!("{name}: {} came, the last at {}", round.came, utc(time)));
     let waits = round.waiting_for.iter().map(|it| format!("{name}: {}", it.line(round.since.as_ref())));
     done.into_iter().chain(waits).collect()
+}
+
+/// Who takes part in a reshare, and until when.
+fn reshare_lines(reshare: &ReshareStatus) -> Vec<String> {
+    let seat = |id: &String| if id == "0" { "to be drawn".to_owned() } else { format!("server {id}") };
+    let seats: Vec<String> = reshare.seats.iter().map(seat).collect();
+    let mut lines = vec![format!("new committee: {} ({} sign)", seats.join(", "), reshare.threshold)];
+    lines.extend(reshare.seed_block.as_ref().map(|block| format!("it waits for its seed, block {block}")));
+    if let (Some(deadline), Some(handover)) = (&reshare.deadline, &reshare.handover) {
+        lines.push(format!("dealers: servers {}", reshare.dealers.join(", ")));
+        let (deadline, handover) = (utc(deadline), utc(handover));
+        lines.push(format!("it can be finalised until {deadline}; then the new committee signs from {handover}"));
+    }
+    lines
 }
 
 /// Unix seconds as `2026-03-01 12:00:00 UTC`; what is no such number stays as it is.
@@ -555,6 +627,58 @@ mod tests {
             "<li>dealing commitment: server 7 (member 2, since 2026-03-01 11:59:59 UTC): h:1 refuses the connection. \
              Its operator should check: is stkr-server running. It says itself: clock: the clock of this machine is 9.0 s \
              ahead of others&#39;.</li>",
+        ] {
+            assert!(html.contains(line), "{line} is missing in {html}");
+        }
+    }
+
+    #[test]
+    fn the_page_says_of_a_reshare_who_gets_the_key_until_when_and_who_holds_it_up() {
+        let waited = Waited {
+            server_id: "4".to_owned(),
+            member: "2".to_owned(),
+            why: "<b>refuses</b>".to_owned(),
+            check: "is stkr-server running".to_owned(),
+            ..Waited::default()
+        };
+        let waits = RoundStatus {
+            round: "reshare_dealing".to_owned(),
+            since: Some("1772366399".to_owned()),
+            came: "2".to_owned(),
+            waiting_for: vec![waited],
+            ..RoundStatus::default()
+        };
+        let drawn = ReshareStatus {
+            key_id: "9".to_owned(),
+            committee_epoch: "1".to_owned(),
+            attempt: "0".to_owned(),
+            state: "waiting".to_owned(),
+            threshold: "3".to_owned(),
+            seats: ["4", "2", "7", "1"].map(str::to_owned).to_vec(),
+            dealers: ["4", "2", "6"].map(str::to_owned).to_vec(),
+            deadline: Some("1772366400".to_owned()),
+            handover: Some("1772367552".to_owned()),
+            stalled: true,
+            rounds: vec![waits],
+            ..ReshareStatus::default()
+        };
+        let requested = ReshareStatus {
+            state: "requested".to_owned(),
+            threshold: "2".to_owned(),
+            seats: ["4", "0"].map(str::to_owned).to_vec(),
+            seed_block: Some("20".to_owned()),
+            ..ReshareStatus::default()
+        };
+        let html = page(&Status { reshares: vec![drawn, requested], ..Status::default() });
+        for line in [
+            "Reshare of key 9 to committee 1, attempt 0: stalled",
+            "<li>new committee: server 4, server 2, server 7, server 1 (3 sign)</li>",
+            "<li>dealers: servers 4, 2, 6</li>",
+            "<li>it can be finalised until 2026-03-01 12:00:00 UTC; then the new committee signs from 2026-03-01 12:19:12 UTC</li>",
+            "<li>reshare dealing: server 4 (member 2, since 2026-03-01 11:59:59 UTC): &lt;b&gt;refuses&lt;/b&gt;. \
+             Its operator should check: is stkr-server running.</li>",
+            "<li>new committee: server 4, to be drawn (2 sign)</li>",
+            "<li>it waits for its seed, block 20</li>",
         ] {
             assert!(html.contains(line), "{line} is missing in {html}");
         }

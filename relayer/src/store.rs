@@ -16,6 +16,8 @@ use stkr_protocol::evidence::{EvidenceFile, Fault};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::sign::SignedPartial;
 
+pub mod reshares;
+
 /// Tables of this module; a migration.
 pub const TABLES: &str = "
 CREATE TABLE bulletin (

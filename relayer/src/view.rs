@@ -17,6 +17,7 @@ use stkr_protocol::evidence::SignedEnvelope;
 use stkr_protocol::messages::SignedMessage;
 
 use crate::deposits::ForeignDeposit;
+use crate::reshares::{ReshareFact, Reshares};
 
 /// Everything the planner knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct View {
     pub asked_to_acknowledge: BTreeSet<acknowledgements::Asked>,
     /// What challenges and their answers brought of ceremonies that run, by key and attempt.
     pub told: BTreeMap<(u64, u16), Told>,
+    /// Later committees of keys, and the ones in the making, by key.
+    pub reshares: BTreeMap<u64, Reshares>,
 }
 
 /// What a challenge asks for: a key, the share index of the one who is asked, and what it has to sign.
@@ -101,8 +104,8 @@ pub struct Faults {
     pub shown: BTreeMap<B256, Shown>,
     /// How often each server was reinstated; a server without an entry never was.
     pub terms: BTreeMap<u32, u32>,
-    /// Server, key and number of every fault that was charged since the server was last reinstated.
-    pub of_term: BTreeSet<(u32, u64, u8)>,
+    /// Server, key, committee epoch and number of every fault that was charged since the server was last reinstated.
+    pub of_term: BTreeSet<(u32, u64, u32, u8)>,
     /// Key and assignment of every provider that was charged: once each.
     pub of_assignment: BTreeSet<(u64, u64)>,
 }
@@ -212,6 +215,16 @@ impl KeyPhase {
             Self::Live(live) => &live.committee,
             Self::Retired { before, .. } => before.seats(),
             Self::Ended { .. } => &[],
+        }
+    }
+
+    /// The key's first committee, of committee epoch 0, while its leaves can be shown to the registry.
+    #[must_use]
+    pub fn first_committee(&self) -> Option<&LiveKey> {
+        match self {
+            Self::Live(live) => Some(live),
+            Self::Retired { before, .. } => before.first_committee(),
+            Self::Requested(_) | Self::Drawn(_) | Self::Ended { .. } => None,
         }
     }
 }
@@ -380,6 +393,8 @@ pub enum Fact {
         server_id: u32,
         /// Key.
         key_id: u64,
+        /// Number of the committee in whose name it was done; 0 of what has none.
+        committee_epoch: u32,
         /// What the Court calls the evidence.
         evidence: B256,
         /// Who showed it, and where.
@@ -483,6 +498,13 @@ pub enum Fact {
     SeatsFreed {
         /// Id.
         key_id: u64,
+    },
+    /// Of `IResharing`.
+    Reshare {
+        /// Key.
+        key_id: u64,
+        /// What happened.
+        fact: ReshareFact,
     },
     /// `PoolOpened`.
     PoolOpened {
@@ -591,13 +613,13 @@ impl View {
             Fact::EvidenceCommitted { commitment, block } => {
                 self.faults.commitments.insert(commitment, block);
             }
-            Fact::FaultUpheld { fault, server_id, key_id, evidence, shown, charged } => {
+            Fact::FaultUpheld { fault, server_id, key_id, committee_epoch, evidence, shown, charged } => {
                 self.faults.shown.entry(evidence).or_insert(shown);
                 self.end_unanswered(key_id, evidence);
                 // A record alone decides nothing: old evidence shown after a reinstatement must not hide a new fault.
                 if charged {
                     self.lock(server_id, true);
-                    self.faults.of_term.insert((server_id, key_id, fault));
+                    self.faults.of_term.insert((server_id, key_id, committee_epoch, fault));
                 }
             }
             Fact::ProviderFaultProven { key_id, assignment, evidence, shown } => {
@@ -627,6 +649,10 @@ impl View {
             }
             Fact::PoolOpened { pool_id, pool } => {
                 self.pools.insert(pool_id, pool);
+            }
+            Fact::Reshare { key_id, fact } => {
+                let first = self.keys.get(&key_id).and_then(|key| key.phase.first_committee()).cloned();
+                self.reshares.entry(key_id).or_default().apply(first, fact);
             }
             fact => {
                 self.apply_to_pool(&fact);
@@ -744,7 +770,9 @@ impl View {
     /// it found would scan ports for strangers.
     #[must_use]
     pub fn trusted_servers(&self) -> BTreeSet<u32> {
-        let seated: BTreeSet<u32> = self.keys.values().flat_map(|key| key.phase.seats()).copied().collect();
+        let first = self.keys.values().flat_map(|key| key.phase.seats()).copied();
+        let later = self.reshares.values().flat_map(Reshares::seats);
+        let seated: BTreeSet<u32> = first.chain(later).collect();
         let trusted = |(id, server): &(&u32, &Server)| {
             server.online && (server.status == ServerStatus::Active || seated.contains(id))
         };
@@ -754,12 +782,13 @@ impl View {
     /// Whether a Live key has no more healthy shares than it needs: one more lock-out or failure, and what it signs depends on
     /// servers that were at fault.
     #[must_use]
-    pub fn is_without_spare(&self, key: &Key) -> bool {
-        let KeyPhase::Live(live) = &key.phase else { return false };
-        self.healthy_shares(live) <= usize::from(key.threshold)
+    pub fn is_without_spare(&self, key_id: u64) -> bool {
+        let live = self.keys.get(&key_id).is_some_and(|key| matches!(key.phase, KeyPhase::Live(_)));
+        let newest = self.newest_committee(key_id).filter(|_| live);
+        newest.is_some_and(|newest| self.healthy_shares(newest.live) <= usize::from(newest.threshold))
     }
 
-    /// Shares of a Live key whose servers are not locked out.
+    /// Shares of a committee whose servers are not locked out.
     #[must_use]
     pub fn healthy_shares(&self, live: &LiveKey) -> usize {
         let healthy = |id: &&u32| self.servers.get(*id).is_some_and(|server| !server.locked_out);

@@ -1,4 +1,4 @@
-//! The two things that take time and talk to servers, each in a task of its own: carrying a ceremony and collecting a
+//! What takes time and talks to servers, each in a task of its own: carrying a ceremony or a reshare, and collecting a
 //! signature. A task writes where it stands into its state, which the engine reads whenever it likes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::carry::{Carrier, Reply, Standing};
-use crate::status::{CeremonyStatus, CollectionStatus};
+use crate::reshares::carry as reshare;
+use crate::status::{CeremonyStatus, CollectionStatus, ReshareStatus};
 use crate::store::{self, Store, StoreError};
 
 /// Longest pause between two visits to servers that have nothing new.
@@ -63,21 +64,76 @@ pub struct CeremonyState {
     pub unacknowledged: Vec<ShareIndex>,
 }
 
+/// Where a reshare stands.
+#[derive(Debug, Default)]
+pub struct ReshareState {
+    /// For people.
+    pub status: ReshareStatus,
+    /// What `finalise` takes, once complete.
+    pub transcript: Option<Box<stkr_protocol::reshare::Transcript>>,
+}
+
 /// Carries `carrier` until its transcript is complete, or some visits more once it failed; `done` is told of either.
 #[must_use]
-pub fn carry(
-    mut carrier: Carrier,
-    status: CeremonyStatus,
+pub fn carry(carrier: Carrier, status: CeremonyStatus, pause: Duration, done: Arc<Notify>) -> Worker<CeremonyState> {
+    visit(carrier, CeremonyState { status, ..CeremonyState::default() }, pause, done)
+}
+
+/// The same for a reshare.
+#[must_use]
+pub fn carry_reshare(
+    carrier: reshare::Carrier,
+    status: ReshareStatus,
     pause: Duration,
     done: Arc<Notify>,
-) -> Worker<CeremonyState> {
-    let state = Arc::new(Mutex::new(CeremonyState { status, ..CeremonyState::default() }));
+) -> Worker<ReshareState> {
+    visit(carrier, ReshareState { status, transcript: None }, pause, done)
+}
+
+/// Whoever visits servers again and again and hands on what they say.
+trait Visitor: Send + 'static {
+    /// What it writes down.
+    type State: Send + 'static;
+
+    /// Visits everybody once; `true` if anything new came.
+    fn round(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Writes down where it stands, and says what can still come of it.
+    fn report(&self, state: &Mutex<Self::State>, trouble: Option<&StoreError>) -> Course;
+}
+
+impl Visitor for Carrier {
+    type State = CeremonyState;
+
+    fn round(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        Self::round(self)
+    }
+
+    fn report(&self, state: &Mutex<CeremonyState>, trouble: Option<&StoreError>) -> Course {
+        report(self, state, trouble)
+    }
+}
+
+impl Visitor for reshare::Carrier {
+    type State = ReshareState;
+
+    fn round(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        Self::round(self)
+    }
+
+    fn report(&self, state: &Mutex<ReshareState>, trouble: Option<&StoreError>) -> Course {
+        report_reshare(self, state, trouble)
+    }
+}
+
+fn visit<V: Visitor>(mut visitor: V, state: V::State, pause: Duration, done: Arc<Notify>) -> Worker<V::State> {
+    let state = Arc::new(Mutex::new(state));
     let shared = state.clone();
     let task = tokio::spawn(async move {
         let (mut wait, mut left) = (pause, VISITS_AFTER_FAILURE);
         loop {
-            let visited = carrier.round().await;
-            match report(&carrier, &shared, visited.as_ref().err()) {
+            let visited = visitor.round().await;
+            match visitor.report(&shared, visited.as_ref().err()) {
                 Course::Open => {}
                 Course::Complete => return done.notify_one(),
                 // A member that is cheated by another dealer may come with that only now, and each complaint is evidence.
@@ -101,13 +157,13 @@ pub fn carry(
     Worker { state, task }
 }
 
-/// What a ceremony can still come to.
+/// What a ceremony or a reshare can still come to.
 enum Course {
     /// Messages are missing.
     Open,
-    /// A key.
+    /// A key, or a committee.
     Complete,
-    /// More evidence, but no key.
+    /// More evidence, and nothing else.
     Failed,
 }
 
@@ -157,6 +213,43 @@ fn report(carrier: &Carrier, state: &Mutex<CeremonyState>, trouble: Option<&Stor
             state.status.round = None;
             state.transcript = Some(transcript);
             state.unacknowledged.clear();
+            Course::Complete
+        }
+    }
+}
+
+/// Writes down where the reshare stands.
+fn report_reshare(carrier: &reshare::Carrier, state: &Mutex<ReshareState>, trouble: Option<&StoreError>) -> Course {
+    let standing = carrier.standing();
+    let (waiting_for, reported) = (carrier.waiting_for(), carrier.reported_failures());
+    let (rounds, stalled) = (carrier.rounds(), carrier.is_stalled(store::now()));
+    let mut state = lock(state);
+    let it = &mut state.status;
+    let (key_id, committee_epoch, attempt) = (it.key_id.clone(), it.committee_epoch.clone(), it.attempt.clone());
+    for line in reported.iter().filter(|line| !it.reported.contains(line)) {
+        tracing::warn!(key_id, committee_epoch, attempt, reason = line, "a server gave a reshare up");
+    }
+    if stalled && !it.stalled {
+        tracing::warn!(key_id, committee_epoch, attempt, reason = waiting_for.join("; "), "a reshare stalls");
+    }
+    (it.rounds, it.stalled, it.waiting_for, it.reported) = (rounds, stalled, waiting_for, reported);
+    it.waiting_for.extend(trouble.map(|error| format!("this relayer's database: {error}")));
+    match standing {
+        reshare::Standing::Waiting { round, .. } => {
+            (it.state, it.round) = ("waiting".to_owned(), Some(round.name().to_owned()));
+            Course::Open
+        }
+        reshare::Standing::Failed(reason) => {
+            if it.failure.as_ref() != Some(&reason) {
+                tracing::warn!(key_id, committee_epoch, attempt, reason, "a reshare failed");
+            }
+            (it.state, it.failure) = ("failed".to_owned(), Some(reason));
+            Course::Failed
+        }
+        reshare::Standing::Complete(transcript) => {
+            tracing::info!(key_id, committee_epoch, attempt, "all new members acknowledged one transcript");
+            (it.state, it.round, it.failure) = ("complete".to_owned(), None, None);
+            state.transcript = Some(transcript);
             Course::Complete
         }
     }

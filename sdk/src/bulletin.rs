@@ -1,9 +1,13 @@
-//! What a relayer carried of a ceremony: its public bulletin.
+//! What a relayer carried of a ceremony or of a reshare: its public bulletin.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Deserialize;
-use stkr_protocol::{api::MAX_REASONS, messages::SignedMessage};
+use serde::{Deserialize, de::DeserializeOwned};
+use stkr_protocol::{
+    api::MAX_REASONS,
+    messages::SignedMessage,
+    reshare::{ReshareId, ReshareMessage},
+};
 use url::Url;
 
 use crate::error::StkrError;
@@ -15,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest text of a relayer that is repeated, characters.
 const MAX_TEXT: usize = 600;
 
-/// What a relayer shows of a ceremony. Only the messages are signed.
+/// What a relayer shows of a ceremony or a reshare. Only the messages are signed.
 #[derive(Deserialize)]
-pub(crate) struct Bulletin {
-    messages: Vec<SignedMessage>,
+pub(crate) struct Bulletin<M> {
+    messages: Vec<M>,
     /// Unix seconds of each message; a relayer of an older version says nothing.
     #[serde(default)]
     received: Vec<Option<String>>,
@@ -81,9 +85,9 @@ impl Hearsay {
     }
 }
 
-impl Bulletin {
+impl<M: Clone> Bulletin<M> {
     /// The messages with the unix time (seconds) at which each came, where the relayer says so.
-    pub(crate) fn arrived(&self) -> impl Iterator<Item = (SignedMessage, Option<u64>)> + '_ {
+    pub(crate) fn arrived(&self) -> impl Iterator<Item = (M, Option<u64>)> + '_ {
         let times = self.received.iter().map(|time| time.as_ref().and_then(|time| time.parse().ok()));
         self.messages.iter().cloned().zip(times.chain(std::iter::repeat(None)))
     }
@@ -122,25 +126,45 @@ fn plain(text: &str) -> String {
 /// [`StkrError::NotReady`] in words that a person understands.
 pub(crate) async fn fetch(relayer: &Url, key_id: u64, attempt: u16) -> Result<Vec<SignedMessage>, StkrError> {
     let found = find(relayer, key_id, attempt).await?;
-    let none = || refused(relayer, (key_id, attempt), "it has carried none; ask another relayer");
+    let none = || refused(relayer, &of_ceremony(key_id, attempt), "it has carried none; ask another relayer");
     found.map(|bulletin| bulletin.messages).ok_or_else(none)
 }
 
-fn refused(relayer: &Url, (key_id, attempt): (u64, u16), reason: &str) -> StkrError {
+fn of_ceremony(key_id: u64, attempt: u16) -> String {
+    format!("key {key_id}, attempt {attempt}")
+}
+
+fn refused(relayer: &Url, what: &str, reason: &str) -> StkrError {
     let relayer = shown(relayer);
-    let reason = format!("the relayer at {relayer} gives no messages of key {key_id}, attempt {attempt}: {reason}");
-    StkrError::NotReady { reason }
+    StkrError::NotReady { reason: format!("the relayer at {relayer} gives no messages of {what}: {reason}") }
 }
 
 /// All that the relayer at `relayer` shows of a ceremony; nothing if it knows nothing of it.
 ///
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands.
-pub(crate) async fn find(relayer: &Url, key_id: u64, attempt: u16) -> Result<Option<Bulletin>, StkrError> {
-    let failed = |reason: &str| refused(relayer, (key_id, attempt), reason);
+pub(crate) async fn find(
+    relayer: &Url,
+    key_id: u64,
+    attempt: u16,
+) -> Result<Option<Bulletin<SignedMessage>>, StkrError> {
+    let path = format!("/v1/ceremonies/{key_id}/{attempt}");
+    get(relayer, &path, &of_ceremony(key_id, attempt)).await
+}
+
+/// The same of an attempt of a reshare.
+///
+/// # Errors
+/// [`StkrError::NotReady`] in words that a person understands.
+pub(crate) async fn find_reshare(relayer: &Url, id: ReshareId) -> Result<Option<Bulletin<ReshareMessage>>, StkrError> {
+    let path = format!("/v1/reshares/{}/{}/{}", id.key_id, id.committee_epoch, id.attempt);
+    get(relayer, &path, &id.to_string()).await
+}
+
+async fn get<T: DeserializeOwned>(relayer: &Url, path: &str, what: &str) -> Result<Option<T>, StkrError> {
+    let failed = |reason: &str| refused(relayer, what, reason);
     let mut url = relayer.clone();
-    let path = format!("{}/v1/ceremonies/{key_id}/{attempt}", relayer.path().trim_end_matches('/'));
-    url.set_path(&path);
+    url.set_path(&format!("{}{path}", relayer.path().trim_end_matches('/')));
     stkr_chain::endpoint::install_tls();
     let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
     let client = client.map_err(|_| failed("no connection can be made"))?;
@@ -157,8 +181,7 @@ pub(crate) async fn find(relayer: &Url, key_id: u64, attempt: u16) -> Result<Opt
             return Err(failed("its answer is longer than any ceremony"));
         }
     }
-    let bulletin: Bulletin = serde_json::from_slice(&body).map_err(|_| failed("its answer is no bulletin"))?;
-    Ok(Some(bulletin))
+    serde_json::from_slice(&body).map(Some).map_err(|_| failed("its answer is no bulletin"))
 }
 
 /// Without what an operator may keep to itself.

@@ -24,7 +24,7 @@ use stkr_core::{ShareIndex, Threshold};
 use stkr_protocol::{
     ceremony::{Accepted, Arrivals, Board, Context, MemberId, RoundProgress, STALLED_AFTER, progress},
     evidence::Proof,
-    messages::Round,
+    messages::{Round, SignedMessage},
 };
 use url::Url;
 
@@ -221,7 +221,7 @@ impl<P: Provider> Ceremonies<'_, P> {
         &self,
         info: &mut CeremonyInfo,
         signers: Vec<Address>,
-        carried: &Bulletin,
+        carried: &Bulletin<SignedMessage>,
     ) -> Result<Option<String>, StkrError> {
         let bad = |error: String| StkrError::Unsafe {
             reason: format!("the committee of key {} is none: {error}", info.key_id),
@@ -264,7 +264,7 @@ impl<P: Provider> Ceremonies<'_, P> {
     }
 }
 
-fn seats(servers: &[ServerInfo]) -> Vec<Seat> {
+pub(crate) fn seats(servers: &[ServerInfo]) -> Vec<Seat> {
     let seat = |(member, server): (u8, &ServerInfo)| Seat {
         member,
         server_id: server.id,
@@ -317,7 +317,7 @@ fn judge(
     info: &CeremonyInfo,
     (key, now): (&KeyInfo, u64),
     fault: Option<String>,
-    carried: Option<&Bulletin>,
+    carried: Option<&Bulletin<SignedMessage>>,
 ) -> (Standing, String) {
     let again = "the ceremony starts again after its deadline";
     match key.state {

@@ -15,12 +15,12 @@ use stkr_chain::{
     LiveKey, Member,
     answers::Answer,
     bindings::{Acknowledgements, Court, KeyRegistry, Micropools},
-    court,
+    court, unanswered,
 };
-use stkr_core::Signature;
+use stkr_core::{ShareIndex, Signature};
 use stkr_duties::DepositMessage;
 use stkr_protocol::{
-    evidence::{Fault, Holder, SignedEnvelope},
+    evidence::{Asked, AskedAcknowledgement, AskedSignature, EvidenceFile, Fault, Holder, SignedEnvelope},
     json_reason,
     sign::{DepositRequest, SignedPartial},
 };
@@ -315,6 +315,32 @@ impl<'a, P: Provider> Challenges<'a, P> {
     pub fn prove(&self, (key_id, index, root): (u64, u8, B256)) -> Write<'a, P, Option<Judgement>> {
         let call = court::prove_unanswered(self.0.deployment().court, (key_id, index, root));
         self.0.write_call("proving that nobody answered", call, proven_in)
+    }
+
+    /// Evidence that nobody answered `it`: what the Court's storage holds after the newest block, proven against its hash. To be
+    /// taken before it is proven to the Court, which then forgets the challenge.
+    ///
+    /// # Errors
+    /// [`StkrError::NotReady`] while it can be answered; [`StkrError::NotFound`] once it ended; [`StkrError::Deployment`] for an
+    /// endpoint without proofs, or with ones that lead nowhere.
+    pub async fn evidence(&self, it: &ChallengeInfo) -> Result<EvidenceFile, StkrError> {
+        let what = format!("challenge to server {} that nobody answered", it.server_id);
+        match it.state {
+            ChallengeState::Open => {
+                return Err(StkrError::NotReady { reason: format!("server {} can still answer", it.server_id) });
+            }
+            ChallengeState::Overdue => {}
+            _ => return Err(StkrError::NotFound { what }),
+        }
+        let Ok(index) = ShareIndex::new(it.index) else { return Err(StkrError::NotFound { what }) };
+        let key_id = it.key_id;
+        let asked = match it.asks {
+            Asks::Signature { signing_root } => Asked::Signature(AskedSignature { key_id, index, signing_root }),
+            Asks::Acknowledgement { attempt } => {
+                Asked::Acknowledgement(AskedAcknowledgement { key_id, attempt, index })
+            }
+        };
+        Ok(unanswered::fetch(&self.0.endpoint(), self.0.deployment(), asked).await?)
     }
 
     /// Fees (wei) of challenges that `account` can withdraw: answered ones to its servers, and its own that nobody answered.

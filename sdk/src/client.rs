@@ -1,6 +1,10 @@
 //! The client: a provider, a deployment, and a room per contract.
 
-use alloy::{primitives::Address, providers::Provider, sol_types::SolCall};
+use alloy::{
+    primitives::Address,
+    providers::{DynProvider, Provider},
+    sol_types::SolCall,
+};
 use stkr_chain::{
     Deployment, Endpoint,
     bindings::{
@@ -24,6 +28,11 @@ use crate::{
     withdrawals::WithdrawalKeys,
     write::Write,
 };
+
+/// The root alone: what only reads needs neither fillers nor wallet.
+fn erased<P: Provider>(provider: &P) -> DynProvider {
+    provider.root().clone().erased()
+}
 
 /// Stkr on one chain, over any alloy provider.
 ///
@@ -54,8 +63,7 @@ impl<P: Provider> Stkr<P> {
     /// # Errors
     /// [`StkrError::WrongChain`], [`StkrError::NoContract`], [`StkrError::Deployment`].
     pub async fn connect(provider: P, deployment: Deployment) -> Result<Self, StkrError> {
-        // The root has neither fillers nor wallet, and nothing here needs them.
-        let endpoint = Endpoint::new("of this client", provider.root().clone().erased());
+        let endpoint = Endpoint::new("of this client", erased(&provider));
         deployment.check_chain(&endpoint).await?;
         Ok(Self { provider, deployment })
     }
@@ -129,6 +137,11 @@ impl<P: Provider> Stkr<P> {
     /// [`StkrError::Rpc`].
     pub async fn head(&self) -> Result<Cursor, StkrError> {
         crate::watch::head(&self.provider, self.deployment.deployed_block).await
+    }
+
+    /// The endpoint alone, for what only reads.
+    pub(crate) fn endpoint(&self) -> DynProvider {
+        erased(&self.provider)
     }
 
     /// The provider underneath.

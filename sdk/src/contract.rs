@@ -329,8 +329,9 @@ fn last(deadline: u64) -> String {
     if deadline < 1_000_000_000 { format!("block {deadline}") } else { moment(deadline) }
 }
 
-/// A moment of the chain (unix seconds) for people.
-fn moment(seconds: u64) -> String {
+/// A moment of the chain (unix seconds) for people, in UTC.
+#[must_use]
+pub fn moment(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
     moment.map_or_else(
         || format!("unix time {seconds}"),

@@ -15,14 +15,21 @@ use serde::Serialize;
 use stkr_chain::{
     bindings::{Court, Micropools, ServerRegistry},
     court::{self, SignedThing},
+    errors::ChainError,
+    types::KeyState,
+    unanswered,
 };
-use stkr_protocol::evidence::{Accused, EvidenceFile, Fault, Proof, Verified};
+use stkr_protocol::{
+    evidence::{Accused, Asked, EvidenceFile, Fault, Proof, UnansweredProof, Verified},
+    state::ProvenBlock,
+};
 
 use crate::{
     client::Stkr,
     contract::ContractError,
     error::{StkrError, call, rpc},
     scan,
+    servers::unknown_enum,
     write::{Write, nothing},
 };
 
@@ -171,6 +178,13 @@ impl<'a, P: Provider> Faults<'a, P> {
                 }
                 None
             }
+            Accused::Silent { server_id, block } => {
+                self.check_block(block).await?;
+                if self.on_record(&verified).await?.is_none() {
+                    self.check_silence(file, verified.evidence).await?;
+                }
+                Some(server_id)
+            }
         };
         if let Proof::UnauthorisedSignature(proof) = &file.proof {
             let root = proof.envelope.signing_root;
@@ -225,16 +239,53 @@ impl<'a, P: Provider> Faults<'a, P> {
         penalise.call().await.map(drop).map_err(call("asking whose duty key it is"))
     }
 
+    async fn check_block(&self, it: ProvenBlock) -> Result<(), StkrError> {
+        let found = self.0.provider().get_block_by_number(it.number.into()).await.map_err(rpc("reading a block"))?;
+        if found.is_some_and(|found| found.header.hash == it.hash) {
+            return Ok(());
+        }
+        Err(no_fault(format!("block {} of this chain does not have the hash {}", it.number, it.hash)))
+    }
+
+    /// That the challenge of the file still stands, and would be held against who was asked.
+    async fn check_silence(&self, file: &EvidenceFile, evidence: B256) -> Result<(), StkrError> {
+        let Proof::UnansweredChallenge(UnansweredProof { asked, .. }) = &file.proof else { return Ok(()) };
+        let id = asked.key_id();
+        let key = self.0.key_registry().key(U256::from(id)).call().await.map_err(call("reading a key"))?;
+        let state = KeyState::try_from(key.state).map_err(unknown_enum)?;
+        let excused = match asked {
+            Asked::Signature(_) => state != KeyState::Live,
+            // An attempt that ended otherwise than by a key, or by being given up, excuses nobody.
+            Asked::Acknowledgement(it) => key.attempt == it.attempt && state != KeyState::Drawn,
+        };
+        if excused {
+            return Err(no_fault(format!("key {id} is {state} now, and nobody owes an answer about it any more")));
+        }
+        let newest = match unanswered::fetch(&self.0.endpoint(), self.0.deployment(), *asked).await {
+            Err(ChainError::NotFound(reason)) => return Err(no_fault(reason)),
+            other => self.verify(&other?)?,
+        };
+        if newest.evidence == evidence {
+            return Ok(());
+        }
+        Err(no_fault("the same was asked anew since".to_owned()))
+    }
+
     /// Commits `reporter` to the evidence: step 1 of a report. Shows nothing of it.
     ///
     /// # Errors
-    /// [`StkrError::Invalid`] for a file that proves nothing here.
+    /// [`StkrError::Invalid`] for a file that proves nothing here, and for one of silence, which needs no commitment.
     pub fn commit(&self, file: &EvidenceFile, reporter: Address) -> Result<Write<'a, P>, StkrError> {
-        let call = court::commit(file.court, &self.verify(file)?, reporter);
+        let verified = self.verify(file)?;
+        if let Accused::Silent { .. } = verified.accused {
+            let reason = "silence is proven without a commitment: the bounty is the challenger's, whoever proves it";
+            return Err(StkrError::invalid(reason, "prove it at once"));
+        }
+        let call = court::commit(file.court, &verified, reporter);
         Ok(self.0.write_call("committing to the evidence", call, nothing))
     }
 
-    /// Shows the evidence: step 2 of a report, in a later block than step 1 and from the same account.
+    /// Shows the evidence: step 2 of a report, in a later block than step 1 and from the same account; of silence all of it.
     ///
     /// # Errors
     /// [`StkrError::Invalid`] for a file that proves nothing here.
@@ -299,7 +350,10 @@ impl<'a, P: Provider> Faults<'a, P> {
             return Ok(Report { ours: on_record.judgement.reporter == reporter, on_record, commitment: None });
         }
         self.check(file).await?;
-        let commitment = self.commit_once(file, &verified, wallet, options).await?;
+        let commitment = match verified.accused {
+            Accused::Silent { .. } => None,
+            _ => self.commit_once(file, &verified, wallet, options).await?,
+        };
         let mut write = self.prove(file)?;
         self.next_block(&write, reporter).await?;
         if let Some(cap) = options.fee_cap {

@@ -68,7 +68,7 @@ use alloy::primitives::U256;
 pub use ceremonies::{Ceremonies, CeremonyInfo, CeremonyRound, Moment, Seat, Standing, Waited};
 pub use challenges::{Asks, ChallengeInfo, ChallengeState, Challenges, Question, answer_from_json};
 pub use client::Stkr;
-pub use contract::ContractError;
+pub use contract::{ContractError, moment};
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
@@ -77,7 +77,7 @@ pub use offline::{fetch_offline_request, offline_due, submit_offline_answer};
 pub use pools::Pools;
 pub use positions::{Position, Positions};
 pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
-pub use reshares::{NextCommittee, ReshareInfo, Reshares};
+pub use reshares::{CarriedReshare, NextCommittee, ReshareInfo, ReshareRound, Reshares, WaitedPart};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{
     Deployment, DutyAssignment, Endpoint, PoolInfo, bindings,

@@ -26,6 +26,10 @@ use crate::{
     write::{Write, nothing},
 };
 
+mod carried;
+
+pub use carried::{CarriedReshare, ReshareRound, WaitedPart};
+
 /// Bytes of a signature.
 const SIGNATURE: usize = 65;
 
@@ -315,12 +319,17 @@ impl Pending {
     }
 }
 
+/// Indices of the bits that are set, from 1.
+fn dealers(mask: u16) -> impl Iterator<Item = u8> {
+    (1..=16_u8).filter(move |index| mask >> (index - 1) & 1 == 1)
+}
+
 fn next_of(it: &Resharing::Reshare, draft: &Resharing::Draft) -> NextCommittee {
     NextCommittee {
         threshold: it.threshold,
         attempt: it.attempt,
         seats: draft.seats.clone(),
-        dealers: (1..=16_u8).filter(|index| draft.dealers >> (index - 1) & 1 == 1).collect(),
+        dealers: dealers(draft.dealers).collect(),
         mark: it.mark.to(),
         handover: it.handover.to(),
     }

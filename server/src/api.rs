@@ -12,12 +12,13 @@ use axum::routing::{get, post};
 use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, Readiness, SignBatch, SignReplies, Unready, View, WatermarksReplies,
-    WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
+    SignReplies, Unready, View, WatermarksReplies, WatermarksRequest,
 };
 use utoipa::OpenApi;
 
 use crate::app::App;
+use crate::reshare::may_end_at;
 
 /// Description of the API; `docs/openapi/server.json` is generated from it.
 #[derive(Debug, OpenApi)]
@@ -26,7 +27,7 @@ use crate::app::App;
         title = "stkr-server",
         description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
     ),
-    paths(advance, sign, watermarks, info, view, livez, readyz, metrics, openapi)
+    paths(advance, advance_reshare, sign, watermarks, info, view, livez, readyz, metrics, openapi)
 )]
 pub struct Api;
 
@@ -42,6 +43,7 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
 pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
     let limited = Router::new()
         .route("/v1/ceremonies/advance", post(advance))
+        .route("/v1/reshares/advance", post(advance_reshare))
         .route("/v1/sign", post(sign))
         .route("/v1/watermarks", post(watermarks))
         .route("/v1/info", get(info))
@@ -85,6 +87,31 @@ async fn advance(
     JsonBody(request): JsonBody<AdvanceRequest>,
 ) -> Result<axum::Json<AdvanceResponse>, Problem> {
     Ok(axum::Json(app.advance(request).await?))
+}
+
+/// Give the server all messages of a reshare you have, get all of its own
+#[utoipa::path(
+    post,
+    path = "/v1/reshares/advance",
+    request_body = ReshareAdvanceRequest,
+    responses(
+        (status = 200, description = "The server's messages and where it stands", body = ReshareAdvanceResponse),
+        (status = 400, description = "Not JSON of the documented form", body = ProblemBody),
+        (status = 404, description = "No such key, or this server has no part in the reshare", body = ProblemBody),
+        (status = 409, description = "Finalised blocks show no such reshare as drawn", body = ProblemBody),
+        (status = 413, description = "Body above 1 MiB", body = ProblemBody),
+        (status = 415, description = "Body not declared as application/json", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "Chain or database cannot be used now; call again", body = ProblemBody),
+    )
+)]
+async fn advance_reshare(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<ReshareAdvanceRequest>,
+) -> Result<axum::Json<ReshareAdvanceResponse>, Problem> {
+    let answer = app.advance_reshare(request).await?;
+    may_end_at("server.reshare_unanswered");
+    Ok(axum::Json(answer))
 }
 
 /// Ask for partial signatures; one answer per request, in order
@@ -220,12 +247,22 @@ mod tests {
             "/readyz",
             "/v1/ceremonies/advance",
             "/v1/info",
+            "/v1/reshares/advance",
             "/v1/sign",
             "/v1/view",
             "/v1/watermarks",
         ];
         assert_eq!(paths, expected);
-        for schema in ["AdvanceRequest", "AdvanceResponse", "SignBatch", "SignReplies", "Info", "ProblemBody"] {
+        for schema in [
+            "AdvanceRequest",
+            "AdvanceResponse",
+            "ReshareAdvanceRequest",
+            "ReshareAdvanceResponse",
+            "SignBatch",
+            "SignReplies",
+            "Info",
+            "ProblemBody",
+        ] {
             assert!(json["components"]["schemas"][schema].is_object(), "{schema}");
         }
     }

@@ -18,20 +18,23 @@ use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, SeenBlock, SignBatch, SignReplies, View,
-    Watermarks, WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, ReshareAdvanceRequest, ReshareAdvanceResponse,
+    SeenBlock, SignBatch, SignReplies, View, Watermarks, WatermarksReplies, WatermarksReply,
 };
 use stkr_protocol::ceremony::Phase;
+use stkr_protocol::reshare::Phase as ResharePhase;
 use stkr_protocol::sign::{
     ChangeRequest, DepositRequest, DutyRequest, Refusal, Refused, SignRequest, SignResponse, SignedPartial,
 };
 
 use crate::ceremony::{Ceremonies, CeremonyError};
-use crate::chain::{ChainView, NoCeremony};
+use crate::chain::{ChainView, NoCeremony, NoReshare};
 use crate::change;
 use crate::dealt;
 use crate::duties::{Duties, Parts};
+use crate::erasure;
 use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
+use crate::reshare::{ReshareError, Reshares};
 use crate::seal::Sealer;
 use crate::signing::{self, Facts};
 use crate::store::{Store, StoreError};
@@ -312,6 +315,70 @@ impl App {
         Ok(answer)
     }
 
+    /// `POST /v1/reshares/advance`.
+    ///
+    /// # Errors
+    /// The problem to answer with; nothing was said that is not stored.
+    pub async fn advance_reshare(
+        self: &Arc<Self>,
+        request: ReshareAdvanceRequest,
+    ) -> Result<ReshareAdvanceResponse, Problem> {
+        let _place = self.advances.try_acquire().map_err(|_| Problem::busy())?;
+        let (id, messages) = (request.id(), request.messages);
+        let (shown, now) = self.chain.reshare(id).await.map_err(|error| no_reshare(&error))?;
+        let (app, registering) = (Arc::clone(self), Arc::clone(self));
+        let turn = Arc::clone(&self.ceremony).lock_owned().await;
+        let advanced = tokio::task::spawn_blocking(move || {
+            // Held to the end even if the caller goes away in the middle.
+            let _turn = turn;
+            let reshares = Reshares {
+                store: &app.store,
+                signer: &app.keys.signer,
+                sealer: &app.sealer,
+                store_key: &app.keys.store_key,
+            };
+            reshares.advance(&shown, messages, now)
+        });
+        let advanced = advanced.await.map_err(|error| internal(&error))?;
+        let answer = advanced.map_err(|error| match error {
+            ReshareError::NoPart(_) => Problem::denied(
+                StatusCode::NOT_FOUND,
+                error.to_string(),
+                "ask the dealers and the new members that the ReshareDrawn event names",
+            ),
+            error => internal(&error),
+        })?;
+        self.counted.reshare_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
+        if answer.complaint.is_some() {
+            self.counted.reshare_complaints.inc();
+        }
+        if answer.phase == ResharePhase::Done {
+            // Before the acknowledgement leaves: who gets a share has no history of the key, and by the rules of the handover needs
+            // none. One that it has from before stays.
+            let registered = tokio::task::spawn_blocking(move || registering.register(id.key_id)).await;
+            registered.map_err(|error| internal(&error))??;
+            self.count_shares();
+        }
+        Ok(answer)
+    }
+
+    /// Looks at the newest finalised block: which committees there are, and whose shares' time is over. To be called again and again.
+    pub async fn follow_finalised(self: &Arc<Self>) {
+        match self.chain.follow_finalised().await {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                match erasure::erase(&self.store, &self.chain, self.duties.as_ref()).await {
+                    Ok(count) => _ = self.counted.shares_erased.inc_by(count),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "shares could not be erased; tried again with the next finalised block")
+                    }
+                }
+                self.count_shares();
+            }
+            Err(error) => tracing::warn!(error = %error, "finalised blocks could not be followed; tried again"),
+        }
+    }
+
     /// A key that this server just helped to make has signed nothing: its empty history is the right one.
     fn register(&self, key_id: u64) -> Result<(), Problem> {
         let Some(duties) = &self.duties else { return Ok(()) };
@@ -359,8 +426,11 @@ impl App {
     async fn watermarks_of_nothing(&self, key_id: u64) -> Result<Watermarks, Refusal> {
         signing::known_key(&self.store, key_id)?;
         let facts = self.chain.duty_facts(key_id, self.signer()).await?;
+        let seat = self.chain.committees(key_id, facts.is_dealt).await?.newest_seat(self.signer());
+        let index =
+            seat.ok_or_else(|| Refusal::unavailable("the committee of the key just changed", "Ask again."))?.index;
         let assignment = self.chain.duty_assignment(key_id).await?;
-        Ok(watermarks::of(key_id, &facts, None, assignment))
+        Ok(watermarks::of(key_id, (&facts, index), None, assignment))
     }
 
     fn parts(&self) -> Parts<'_> {
@@ -445,7 +515,7 @@ impl App {
     async fn sign_change(self: &Arc<Self>, request: ChangeRequest) -> Result<SignedPartial, Refusal> {
         // Before the chain is asked, as for deposits.
         signing::known_key(&self.store, request.key_id)?;
-        let facts = self.chain.change_facts(&request, self.signer()).await?;
+        let facts = self.chain.change_facts(&request, self.signer(), unix_seconds()).await?;
         let app = Arc::clone(self);
         let signed = tokio::task::spawn_blocking(move || app.make_change(&request, &facts)).await;
         signed.unwrap_or_else(|_| {
@@ -456,11 +526,12 @@ impl App {
     fn make_change(&self, request: &ChangeRequest, facts: &change::Facts) -> Result<SignedPartial, Refusal> {
         let seat = change::judge(request, facts)?;
         let rows = self.store.shares(request.key_id).map_err(|error| signing::database_refusal(&error))?;
-        let share = signing::open_share(&rows, request.key_id, seat, &self.keys.store_key)?;
+        let share = signing::open_share(&rows, request.key_id, (seat.index, seat.share_key), &self.keys.store_key)?;
         let subject = request.subject();
-        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, 0);
+        let domain = self.chain.domain();
+        let partial = signing::answer(&subject, &share, &domain, &self.keys.signer, seat.committee_epoch);
         let (key_id, validator) = (request.key_id, request.change.validator_index);
-        tracing::info!(key_id, validator, vault = %facts.vault, index = seat.0.get(), "change of credentials signed");
+        tracing::info!(key_id, validator, vault = %facts.vault, index = seat.index.get(), "change of credentials signed");
         Ok(partial)
     }
 
@@ -494,7 +565,7 @@ impl App {
         if let Err(refusal) = signing::known_key(&self.store, request.key_id) {
             return Decision::Refuse(refusal);
         }
-        match self.chain.deposit_facts(&request, self.signer()).await {
+        match self.chain.deposit_facts(&request).await {
             Ok(facts) => Decision::Judge(request, Box::new(facts)),
             Err(refusal) => Decision::Refuse(refusal),
         }
@@ -537,16 +608,19 @@ impl App {
     }
 
     fn make(&self, deposit: &DepositRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
-        let seat = signing::judge(deposit, facts)?;
+        let schedule = self.duties.as_ref().map(Duties::schedule);
+        let seat = signing::judge(deposit, facts, self.signer(), (schedule, unix_seconds()))?;
         let rows = self.store.shares(deposit.key_id).map_err(|error| {
             tracing::error!(error = %error, "database failed while signing");
             Refusal::unavailable("this server's database failed", "Ask again.")
         })?;
-        let share = signing::open_share(&rows, deposit.key_id, seat, &self.keys.store_key)?;
+        let share = signing::open_share(&rows, deposit.key_id, (seat.index, seat.share_key), &self.keys.store_key)?;
         let subject = deposit.subject();
         let root = subject.signing_root();
-        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, 0);
-        tracing::info!(key_id = deposit.key_id, signing_root = %root, index = seat.0.get(), "deposit signed");
+        let epoch = seat.committee_epoch;
+        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, epoch);
+        let (key_id, index) = (deposit.key_id, seat.index.get());
+        tracing::info!(key_id, committee_epoch = epoch, signing_root = %root, index, "deposit signed");
         Ok(partial)
     }
 
@@ -619,6 +693,35 @@ fn internal(error: &dyn std::fmt::Display) -> Problem {
         "this server cannot use its own state now",
         "call again; the operator has to look at the logs if it stays",
     )
+}
+
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn no_reshare(error: &NoReshare) -> Problem {
+    match error {
+        NoReshare::Chain(stkr_chain::ChainError::NotFound(_)) => Problem::denied(
+            StatusCode::NOT_FOUND,
+            error.to_string(),
+            "check the key id; if the key was finalised or the reshare drawn just now, call again",
+        ),
+        NoReshare::Chain(_) => {
+            tracing::warn!(error = %error, "chain could not be read for a reshare");
+            Problem::unavailable(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "call again")
+        }
+        NoReshare::Other { .. } => Problem::denied(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "call once the block of the draw is finalised, for the attempt that it drew",
+        ),
+        NoReshare::Expired { .. } => Problem::denied(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "anyone may restart the reshare; the old committee signs on",
+        ),
+    }
 }
 
 fn no_ceremony(error: &NoCeremony) -> Problem {

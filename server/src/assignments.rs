@@ -168,18 +168,12 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
-    use stkr_core::{ShareIndex, Threshold};
 
     fn entry(now: Instant) -> Entry {
         let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
-        let index = ShareIndex::new(2).unwrap();
-        let facts = DutyFacts {
-            group_key: dealt.keys.group_key(),
-            seat: (index, *dealt.keys.share_key(index).unwrap()),
-            pays: None,
-            has_events: true,
-        };
+        let facts = DutyFacts { group_key: dealt.keys.group_key(), pays: None, has_events: true, is_dealt: false };
         Entry { facts, current: assignment(1, 1), previous: None, read: now, used: now, stale: false }
     }
 

@@ -13,6 +13,7 @@ use stkr_protocol::SignerKey;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Accepted, Context, ContextError, Member, Phase, Rejected, StepError};
 use stkr_protocol::evidence::OpenedDealing;
+use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::messages::SignedMessage;
 
 use crate::seal::{SealError, Sealer};
@@ -177,7 +178,7 @@ impl Ceremonies<'_> {
 
     fn share_row(&self, attempt: u16, outcome: &Outcome) -> Result<ShareRow, CeremonyError> {
         Ok(ShareRow {
-            attempt,
+            origin: ShareOrigin { committee_epoch: 0, attempt, deadline: 0 },
             index: outcome.share.index(),
             share_key: outcome.share.public_key().to_compressed(),
             group_key: outcome.keys.group_key().to_compressed(),

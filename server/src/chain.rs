@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, Log, U256};
@@ -12,19 +12,25 @@ use alloy::sol_types::SolEvent as _;
 use stkr_chain::bindings::KeyRegistry;
 use stkr_chain::endpoint::{BlockId, ask};
 use stkr_chain::types::KeyState;
-use stkr_chain::{ChainError, ChainReader, DutyAssignment, KeyInfo, LiveKey};
-use stkr_core::{PublicKey, ShareIndex, Threshold};
+use stkr_chain::{ChainError, ChainReader, DutyAssignment, KeyCommittees, KeyInfo, LiveKey};
+use stkr_core::Threshold;
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
+use stkr_protocol::collection::Committee;
+use stkr_protocol::reshare::ReshareId;
 use stkr_protocol::sign::{ChangeRequest, DepositRequest, Refusal, RefusalKind};
 
 use crate::ceremony::Drawn;
 use crate::change;
 use crate::duty::DutyFacts;
+use crate::serving::Committees;
 use crate::signing::Facts;
 
 /// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
 const CACHE_ENTRIES: usize = 1024;
+
+/// Keys of which the committees are remembered; each has a few kilobytes.
+const FOLLOWED_KEYS: usize = 16_384;
 
 /// Blocks between two looks that are read one by one; after more of them everything counts as changed.
 const MOST_BLOCKS: usize = 8;
@@ -96,18 +102,93 @@ pub enum NoCeremony {
     },
 }
 
+/// Why there is no reshare to take part in.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReshare {
+    /// The chain cannot be read now.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// None is drawn, or another one.
+    #[error("finalised blocks show {shown}, not {asked}")]
+    Other {
+        /// In the request.
+        asked: ReshareId,
+        /// What is drawn, in words.
+        shown: String,
+    },
+    /// Too late.
+    #[error("{id} could be finalised until unix time {deadline}")]
+    Expired {
+        /// Which one.
+        id: ReshareId,
+        /// Deadline.
+        deadline: u64,
+    },
+}
+
+/// The committees of keys at the newest finalised block that was looked at.
+#[derive(Debug, Default)]
+struct Followed {
+    /// The block, and the shortest ceremony window as it shows it.
+    at: Option<(BlockId, u64)>,
+    known: HashMap<u64, Arc<KeyCommittees>>,
+    /// Keys of which the Resharing contract ever said anything.
+    reshared: BTreeSet<u64>,
+}
+
+impl Followed {
+    /// Goes on to `block`: what did not change is as it was, at a later time.
+    fn advance(&mut self, (block, window): (BlockId, u64), changed: &[u64]) {
+        if self.at.is_some_and(|(seen, _)| seen.number >= block.number) {
+            return;
+        }
+        for key_id in changed {
+            self.known.remove(key_id);
+        }
+        for committees in self.known.values_mut() {
+            let committees = Arc::make_mut(committees);
+            (committees.block, committees.window) = (block, window);
+        }
+        self.reshared.extend(changed);
+        self.at = Some((block, window));
+    }
+
+    /// Keeps what was read at `block`, unless a later one may have changed it since.
+    fn keep(&mut self, block: &BlockId, committees: &Arc<KeyCommittees>) {
+        if self.at.is_none_or(|(seen, _)| seen.hash != block.hash) {
+            return;
+        }
+        // All of it can be read again.
+        if self.known.len() >= FOLLOWED_KEYS {
+            self.known.clear();
+        }
+        self.known.insert(committees.key.id, Arc::clone(committees));
+    }
+}
+
 /// The chain through this server's own endpoints.
 #[derive(Debug)]
 pub struct ChainView {
     reader: ChainReader,
     committees: Cache<(u64, u16, B256), Context>,
     keys: Cache<(u64, B256), LiveKey>,
+    dealt: Cache<u64, Arc<Committee>>,
+    followed: Mutex<Followed>,
+    /// One look at a new finalised block at a time.
+    following: tokio::sync::Mutex<()>,
 }
 
 impl ChainView {
     /// A view over a connected reader.
     pub fn new(reader: ChainReader) -> Self {
-        Self { reader, committees: Cache::default(), keys: Cache::default() }
+        Self {
+            reader,
+            committees: Cache::default(),
+            keys: Cache::default(),
+            dealt: Cache::default(),
+            followed: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The reader.
@@ -204,14 +285,102 @@ impl ChainView {
         Err(last)
     }
 
-    /// What the chain says about a key whose duties are asked for, as long as its committee stays.
+    /// Looks at the newest finalised block. If it is a new one: the keys whose committees may have changed.
     ///
     /// # Errors
-    /// The refusal to answer with: it cannot be known, or this server has no seat.
+    /// Chain; what is known stays what it is, at the time of the block before.
+    pub async fn follow_finalised(&self) -> Result<Option<Vec<u64>>, ChainError> {
+        let _turn = self.following.lock().await;
+        let seen = self.followed().at.map(|(block, _)| block);
+        let block = self.reader.finalized_block().await?;
+        if seen.is_some_and(|seen| seen.number >= block.number) {
+            return Ok(None);
+        }
+        let window = self.reader.shortest_window(&block).await?;
+        let changed = self.reader.reshared_keys(seen.as_ref(), &block).await?;
+        self.followed().advance((block, window), &changed);
+        Ok(Some(changed))
+    }
+
+    /// Keys that were ever reshared, or are being, as far as finalised blocks were looked at.
+    pub fn reshared(&self) -> BTreeSet<u64> {
+        self.followed().reshared.clone()
+    }
+
+    /// Unix time (seconds) of the newest finalised block that was looked at.
+    pub fn finalised_time(&self) -> Option<u64> {
+        self.followed().at.map(|(block, _)| block.timestamp)
+    }
+
+    /// The committees of a key that is no dealt one, all as one finalised block shows them.
+    ///
+    /// # Errors
+    /// Chain, or the key has none there.
+    pub async fn finalised_committees(&self, key_id: u64) -> Result<Arc<KeyCommittees>, ChainError> {
+        if let Some(known) = self.followed().known.get(&key_id) {
+            return Ok(Arc::clone(known));
+        }
+        if self.followed().at.is_none() {
+            self.follow_finalised().await?;
+        }
+        let at = self.followed().at;
+        let (block, window) = at.ok_or_else(|| ChainError::NotFound("no block is finalised yet".to_owned()))?;
+        let committees = Arc::new(self.reader.finalized_committees(key_id, &block, window).await?);
+        self.followed().keep(&block, &committees);
+        Ok(committees)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who signs for a key.
+    ///
+    /// # Errors
+    /// The refusal to answer with: it cannot be known.
+    pub async fn committees(&self, key_id: u64, is_dealt: bool) -> Result<Committees, Refusal> {
+        if !is_dealt {
+            let committees = self.finalised_committees(key_id).await;
+            return committees.map(Committees::Finalised).map_err(|error| refusal(&error));
+        }
+        if let Some(committee) = self.dealt.get(&key_id) {
+            return Ok(Committees::Dealt(committee));
+        }
+        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+        let committee = self.reader.first_committee(&self.live_key(&key).await?).map_err(|error| refusal(&error))?;
+        let committee = Arc::new(committee);
+        self.dealt.put(key_id, Arc::clone(&committee));
+        Ok(Committees::Dealt(committee))
+    }
+
+    /// The reshare `id`, if finalised blocks show that it is drawn, and the time of the newest block (unix seconds).
+    ///
+    /// # Errors
+    /// [`NoReshare`].
+    pub async fn reshare(&self, id: ReshareId) -> Result<(Arc<KeyCommittees>, u64), NoReshare> {
+        let committees = self.finalised_committees(id.key_id).await?;
+        let Some(drawn) = committees.drawn.as_ref().filter(|drawn| drawn.id == id) else {
+            let shown = committees.drawn.as_ref().map_or_else(|| "no drawn reshare".to_owned(), |it| it.id.to_string());
+            return Err(NoReshare::Other { asked: id, shown });
+        };
+        let (now, deadline) = (self.now().await?, drawn.deadline);
+        if now > deadline {
+            return Err(NoReshare::Expired { id, deadline });
+        }
+        Ok((committees, now))
+    }
+
+    /// What the chain says about a key whose duties are asked for, for ever.
+    ///
+    /// # Errors
+    /// The refusal to answer with: it cannot be known, or this server has no seat in its last two committees.
     pub async fn duty_facts(&self, key_id: u64, signer: Address) -> Result<DutyFacts, Refusal> {
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
-        let seat = seat_of(&live, signer).ok_or_else(|| not_a_member(key_id))?;
+        let is_dealt = key.consumer == Address::ZERO;
+        if self.committees(key_id, is_dealt).await?.newest_seat(signer).is_none() {
+            return Err(not_a_member(key_id));
+        }
         let deployment = self.reader.deployment();
         let pays = if key.consumer == deployment.micropools {
             let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
@@ -220,7 +389,7 @@ impl ChainView {
             None
         };
         let has_events = key.consumer == Address::ZERO || key.consumer == deployment.micropools;
-        Ok(DutyFacts { group_key: live.keys.group_key(), seat, pays, has_events })
+        Ok(DutyFacts { group_key: live.keys.group_key(), pays, has_events, is_dealt })
     }
 
     /// Who may ask for duties of a key, at the newest block.
@@ -312,11 +481,11 @@ impl ChainView {
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known.
-    pub async fn deposit_facts(&self, request: &DepositRequest, signer: Address) -> Result<Facts, Refusal> {
+    pub async fn deposit_facts(&self, request: &DepositRequest) -> Result<Facts, Refusal> {
         let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
-        let seat = seat_of(&live, signer);
+        let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
         let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
         let credentials = self.reader.finalized_credentials(pool).await.map_err(|error| refusal(&error))?;
         let ordered = self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
@@ -326,7 +495,7 @@ impl ChainView {
             consumer: key.consumer,
             micropools: deployment.micropools,
             group_key: live.keys.group_key(),
-            seat,
+            committees,
             credentials,
             genesis_fork_version: deployment.genesis_fork_version.0,
             ordered,
@@ -335,15 +504,21 @@ impl ChainView {
 }
 
 impl ChainView {
-    /// What the chain says about a withdrawal key of which a change of credentials is asked for.
+    /// What the chain says about a withdrawal key of which a change of credentials is asked for at `now` (unix seconds).
     ///
     /// # Errors
-    /// The refusal to answer with if it cannot be known.
-    pub async fn change_facts(&self, request: &ChangeRequest, signer: Address) -> Result<change::Facts, Refusal> {
+    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `signer` has a seat.
+    pub async fn change_facts(
+        &self,
+        request: &ChangeRequest,
+        signer: Address,
+        now: u64,
+    ) -> Result<change::Facts, Refusal> {
         let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
-        let seat = seat_of(&live, signer);
+        let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
+        let seat = committees.seat_by_clock(now, signer)?;
         let pool = self.reader.finalized_pool_of_withdrawal_key(key_id).await.map_err(|error| refusal(&error))?;
         let root = request.change.signing_root();
         let ordered = self.reader.is_ordered(key_id, root).await.map_err(|error| refusal(&error))?;
@@ -354,7 +529,7 @@ impl ChainView {
             consumer: key.consumer,
             withdrawal_keys: deployment.withdrawal_keys(),
             group_key: live.keys.group_key(),
-            seat,
+            seat: Some(seat),
             vault: deployment.vault_of(pool),
             genesis_fork_version: deployment.genesis_fork_version.0,
             genesis_validators_root: deployment.genesis_validators_root,
@@ -363,15 +538,11 @@ impl ChainView {
     }
 }
 
-fn seat_of(live: &LiveKey, signer: Address) -> Option<(ShareIndex, PublicKey)> {
-    live.member_of_signer(signer).and_then(|member| Some((member.index, *live.keys.share_key(member.index)?)))
-}
-
 fn not_a_member(key_id: u64) -> Refusal {
     Refusal::new(
         RefusalKind::UnknownKey,
         format!("this server is not in the committee of key {key_id}"),
-        "Ask the members that the KeyFinalised event of the key names.",
+        "Ask the members that the KeyFinalised or Reshared event of the key names.",
     )
 }
 
@@ -431,6 +602,43 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::tests::{committee, shown};
+    use stkr_core::testing::TrustedDealer;
+
+    #[test]
+    fn a_later_finalised_block_leaves_what_it_did_not_change_and_takes_what_it_did() {
+        let at = |number: u64| BlockId {
+            number,
+            hash: B256::left_padding_from(&number.to_be_bytes()),
+            parent: B256::ZERO,
+            timestamp: 1_000 + number,
+        };
+        let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
+        let of = |key_id| {
+            let mut shown = shown(1_001, vec![(0, committee(0, &dealt, &[1, 2, 3, 4]))]);
+            shown.key.id = key_id;
+            Arc::new(shown)
+        };
+        let mut followed = Followed::default();
+        followed.keep(&at(1), &of(7));
+        assert!(followed.known.is_empty(), "no block was looked at");
+        followed.advance((at(1), 3_600), &[3]);
+        for key_id in [7, 8] {
+            followed.keep(&at(1), &of(key_id));
+        }
+        followed.advance((at(2), 600), &[8]);
+        let known = &followed.known[&7];
+        assert_eq!((known.block.timestamp, known.window, followed.known.len()), (1_002, 600, 1));
+        // Read before the look that saw the change, and answered after it.
+        followed.keep(&at(1), &of(8));
+        assert!(!followed.known.contains_key(&8));
+        followed.keep(&at(2), &of(8));
+        assert!(followed.known.contains_key(&8));
+        // An endpoint that is behind takes nothing back.
+        followed.advance((at(1), 3_600), &[7, 8]);
+        assert_eq!((followed.known.len(), followed.known[&7].block.number), (2, 2));
+        assert_eq!(followed.reshared, [3, 8].into());
+    }
 
     #[test]
     fn an_event_of_a_key_concerns_that_key_and_any_other_event_all() {

@@ -7,8 +7,10 @@
 
 use alloy::primitives::{Address, B256};
 use stkr_chain::types::{KeyKind, KeyState};
-use stkr_core::{PublicKey, ShareIndex};
+use stkr_core::PublicKey;
 use stkr_protocol::sign::{Change, ChangeRequest, Refusal, RefusalKind};
+
+use crate::serving::Seat;
 
 /// What the chain says about a withdrawal key that is to sign a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +25,8 @@ pub struct Facts {
     pub withdrawal_keys: Address,
     /// Group key, checked against the leaves root on-chain.
     pub group_key: PublicKey,
-    /// This server's seat: index and share key of its leaf; `None` if it is not in the committee.
-    pub seat: Option<(ShareIndex, PublicKey)>,
+    /// This server's seat in the committee whose turn it is; `None` if it has none there.
+    pub seat: Option<Seat>,
     /// Vault of the pool that uses the key in finalised state, derived here from the pool's id.
     pub vault: Address,
     /// Pinned genesis fork version.
@@ -39,7 +41,7 @@ pub struct Facts {
 ///
 /// # Errors
 /// The refusal to answer with.
-pub fn judge(request: &ChangeRequest, facts: &Facts) -> Result<(ShareIndex, PublicKey), Refusal> {
+pub fn judge(request: &ChangeRequest, facts: &Facts) -> Result<Seat, Refusal> {
     let key_id = request.key_id;
     if facts.state != KeyState::Live {
         return Err(Refusal::denied(
@@ -99,8 +101,8 @@ fn compare(given: &Change, facts: &Facts) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
+    use stkr_core::{ShareIndex, Threshold};
 
     fn facts() -> Facts {
         let dealt = TrustedDealer::deal(Threshold::new(5, 6).unwrap(), [3; 32]);
@@ -111,7 +113,7 @@ mod tests {
             consumer: Address::repeat_byte(5),
             withdrawal_keys: Address::repeat_byte(5),
             group_key: dealt.keys.group_key(),
-            seat: Some((index, *dealt.keys.share_key(index).unwrap())),
+            seat: Some(Seat { committee_epoch: 0, index, share_key: *dealt.keys.share_key(index).unwrap() }),
             vault: Address::repeat_byte(6),
             genesis_fork_version: *b"Stkr",
             genesis_validators_root: B256::repeat_byte(9),

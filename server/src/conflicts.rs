@@ -73,6 +73,7 @@ mod tests {
             envelope: None,
             partial_hash: None,
             index: 2,
+            committee_epoch: 0,
             at: 0,
         };
         row.request = key().sign_digest(request(&row).digest(&DOMAIN));

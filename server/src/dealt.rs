@@ -22,6 +22,7 @@ use stkr_node::config;
 use stkr_node::exit::Failure;
 use stkr_protection::{Protection, Pubkey};
 use stkr_protocol::dealt::{CheckedDealtKey, DealtAcknowledgement, DealtShare, ImportKey};
+use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::chain::ChainView;
@@ -142,7 +143,7 @@ impl GivenShare {
 fn row_of(share: &SecretShare, group_key: [u8; 48], store_key: &StoreKey) -> eyre::Result<ShareRow> {
     let keystore = store_key.seal_share(share)?;
     Ok(ShareRow {
-        attempt: 0,
+        origin: ShareOrigin { committee_epoch: 0, attempt: 0, deadline: 0 },
         index: share.index(),
         share_key: share.public_key().to_compressed(),
         group_key,

@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use alloy::primitives::B256;
 use futures::StreamExt as _;
 use stkr_chain::endpoint::BlockId;
-use stkr_core::{HashedRoot, PublicKey, SecretShare, ShareIndex};
+use stkr_core::{HashedRoot, SecretShare};
+use stkr_duties::ForkSchedule;
 use stkr_kill_points::kill_point;
 use stkr_protection::{Request, Verdict};
 use stkr_protocol::ProtocolDomain;
@@ -27,6 +28,7 @@ use crate::desk::Desk;
 use crate::duty::{self, Askers, DutyFacts, Judged, Policy};
 use crate::evidence::Evidence;
 use crate::metrics::{DutyLabel, ServerMetrics};
+use crate::serving::{Committees, Seat};
 use crate::signing;
 use crate::store::{DutyRow, Store};
 use crate::watermarks;
@@ -61,7 +63,7 @@ pub struct Parts<'a> {
 }
 
 /// A request with what the chain says of its key.
-type Known = (DutyRequest, DutyFacts, Askers);
+type Known = (DutyRequest, DutyFacts, Committees, Askers);
 /// A duty that may be signed, and the share to sign it with.
 type Ready = (Judged, Arc<SecretShare>);
 
@@ -74,6 +76,16 @@ impl Duties {
     /// Slashing protection.
     pub const fn desk(&self) -> &Desk {
         &self.desk
+    }
+
+    /// The pinned beacon chain.
+    pub fn schedule(&self) -> &ForkSchedule {
+        &self.policy.schedule
+    }
+
+    /// Forgets a share that was erased.
+    pub fn forget(&self, key_id: u64, share_key: [u8; 48]) {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).remove(&(key_id, share_key));
     }
 
     /// Reads again who may ask.
@@ -93,7 +105,11 @@ impl Duties {
             tracing::error!(error = %error, "slashing protection could not be read");
             Refusal::unavailable("this server's slashing protection cannot be read", "Ask again.")
         })?;
-        Ok(watermarks::of(key_id, &facts, state, askers.current))
+        let signer = parts.keys.signer.address();
+        let seat = parts.chain.committees(key_id, facts.is_dealt).await?.newest_seat(signer);
+        let index =
+            seat.ok_or_else(|| Refusal::unavailable("the committee of the key just changed", "Ask again."))?.index;
+        Ok(watermarks::of(key_id, (&facts, index), state, askers.current))
     }
 
     /// Waits until all evidence is written, and leaves slashing protection in one file. Call it when no more requests come.
@@ -132,7 +148,8 @@ impl Duties {
     /// A key without a share costs no look at the chain: strangers must not be able to spend the operator's RPC quota.
     async fn look_up(&self, request: DutyRequest, parts: Parts<'_>) -> Result<Known, Refusal> {
         let (facts, askers) = self.assigned(request.key_id, parts).await?;
-        Ok((request, facts, askers))
+        let committees = parts.chain.committees(request.key_id, facts.is_dealt).await?;
+        Ok((request, facts, committees, askers))
     }
 
     async fn assigned(&self, key_id: u64, parts: Parts<'_>) -> Result<(DutyFacts, Askers), Refusal> {
@@ -156,8 +173,9 @@ impl Duties {
         let (store, keys, domain) = (Arc::clone(parts.store), Arc::clone(parts.keys), parts.chain.domain());
         let work = move || {
             let judge = |known: Result<Known, Refusal>| {
-                let (request, facts, askers) = known?;
-                let judged = duty::judge(&request, &facts, &askers, &policy, &domain, now)?;
+                let (request, facts, committees, askers) = known?;
+                let me = (&committees, keys.signer.address());
+                let judged = duty::judge(&request, &facts, me, &askers, &policy, &domain, now)?;
                 // Before anything is recorded: what cannot be signed must not look signed.
                 let share = open_share(&shares, &store, &keys, request.key_id, judged.seat)?;
                 Ok((judged, share))
@@ -222,7 +240,8 @@ impl Duties {
             request,
             envelope: signed.map(|partial| partial.envelope),
             partial_hash: signed.map(|partial| alloy::primitives::keccak256(partial.partial)),
-            index: judged.seat.0.get(),
+            index: judged.seat.index.get(),
+            committee_epoch: judged.seat.committee_epoch,
             at,
         });
         if !kept {
@@ -260,7 +279,8 @@ async fn sign(
                     let root = judged.subject.signing_root();
                     let partial = share.sign_hashed(hashed.entry(root).or_insert_with(|| HashedRoot::new(&root.0)));
                     kill_point!("server.before_envelope");
-                    SignResponse::Signed(SignedPartial::new(&judged.subject, &domain, &keys.signer, 0, &partial))
+                    let epoch = judged.seat.committee_epoch;
+                    SignResponse::Signed(SignedPartial::new(&judged.subject, &domain, &keys.signer, epoch, &partial))
                 }
                 Err(refusal) => SignResponse::refused(refusal),
             };
@@ -279,7 +299,7 @@ fn open_share(
     store: &Store,
     keys: &Keys,
     key_id: u64,
-    (index, share_key): (ShareIndex, PublicKey),
+    Seat { index, share_key, .. }: Seat,
 ) -> Result<Arc<SecretShare>, Refusal> {
     let name = (key_id, share_key.to_compressed());
     if let Some(share) = shares.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {

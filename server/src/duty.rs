@@ -2,7 +2,7 @@
 //!
 //! [`judge`] is a pure function of the request, of what this server read from the chain itself, and of its own clock. The
 //! order of its checks: the duty reads and has the root that its sender believes; the provider in charge asked; the policies of
-//! the kind; the clock.
+//! the kind; the clock; whether it is the turn of a committee in which this server has a seat.
 //!
 //! | duty | policy |
 //! |---|---|
@@ -14,11 +14,14 @@
 
 use alloy::primitives::{Address, B256};
 use stkr_chain::DutyAssignment;
-use stkr_core::{PublicKey, ShareIndex};
+use stkr_core::PublicKey;
 use stkr_duties::{Duty, ForkSchedule, Slashable};
 use stkr_protection::{Attestation, Block, Now, Pubkey, Request, Verdict};
 use stkr_protocol::ProtocolDomain;
+use stkr_protocol::handover::Moment;
 use stkr_protocol::sign::{CheckedDuty, DutyRequest, Refusal, RefusalKind, Subject};
+
+use crate::serving::{Committees, Seat};
 
 /// Seconds by which the clocks of honest machines may differ: a duty of the slot that begins so soon is one of the present.
 /// (`MAXIMUM_GOSSIP_CLOCK_DISPARITY` is half a second; slots begin at whole ones.)
@@ -31,18 +34,18 @@ const REGISTRATION_PAST: u64 = 15 * 60;
 /// Seconds it may lie in the future; relays take ten.
 const REGISTRATION_FUTURE: u64 = 10;
 
-/// What the chain says about a key for as long as its committee stays.
+/// What the chain says about a key whoever holds its shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DutyFacts {
     /// Group key, checked against the leaves root on-chain: the validator's public key.
     pub group_key: PublicKey,
-    /// This server's seat.
-    pub seat: (ShareIndex, PublicKey),
     /// The pool's vault, derived here from the pool id, for a pool's key; `None` for others, whose owner takes what it earns.
     pub pays: Option<Address>,
     /// Whether every change of who may ask for its duties shows as an event of this deployment's contracts: not so for a key
     /// of another pools contract.
     pub has_events: bool,
+    /// Whether it is a dealt key, which has one committee for ever.
+    pub is_dealt: bool,
 }
 
 /// Who may ask for duties of a key.
@@ -81,8 +84,8 @@ pub struct Judged {
     pub assignment: u64,
     /// Who asked.
     pub duty_key: Address,
-    /// This server's seat.
-    pub seat: (ShareIndex, PublicKey),
+    /// This server's seat in the committee whose turn it is.
+    pub seat: Seat,
     /// What slashing protection has to agree to; `None` for duties that no one is slashed for.
     pub slashable: Option<Request>,
 }
@@ -94,6 +97,7 @@ pub struct Judged {
 pub fn judge(
     request: &DutyRequest,
     facts: &DutyFacts,
+    (committees, signer): (&Committees, Address),
     askers: &Askers,
     policy: &Policy,
     domain: &ProtocolDomain,
@@ -103,11 +107,13 @@ pub fn judge(
     let duty_key = check_asker(&checked, askers, domain)?;
     check_kind(&checked, facts, policy, unix_seconds)?;
     check_clock(&checked.request.duty, policy, unix_seconds)?;
+    let moment = Moment::of(&checked.request.duty, &policy.schedule, unix_seconds);
+    let seat = committees.seat_at(moment, &policy.schedule, signer)?;
     Ok(Judged {
         subject: *checked.subject(),
         assignment: checked.assignment(),
         duty_key,
-        seat: facts.seat,
+        seat,
         slashable: slashable(&checked, facts),
     })
 }
@@ -258,8 +264,10 @@ pub fn refusal_of(verdict: &Verdict, signing_root: B256) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::tests::{committee, shown};
     use serde_json::{Value, json};
     use sha2::{Digest as _, Sha256};
+    use std::sync::Arc;
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
     use stkr_duties::SigningRequest;
@@ -297,11 +305,21 @@ mod tests {
         SignerKey::from_bytes(&[byte; 32]).unwrap()
     }
 
+    fn dealt() -> TrustedDealer {
+        TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32])
+    }
+
     fn facts() -> DutyFacts {
-        let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
-        let index = ShareIndex::new(2).unwrap();
-        let seat = (index, *dealt.keys.share_key(index).unwrap());
-        DutyFacts { group_key: dealt.keys.group_key(), seat, pays: Some(VAULT), has_events: true }
+        DutyFacts { group_key: dealt().keys.group_key(), pays: Some(VAULT), has_events: true, is_dealt: false }
+    }
+
+    /// One committee, in which this server has the second seat.
+    fn committees() -> Committees {
+        Committees::Finalised(Arc::new(shown(NOW, vec![(0, committee(0, &dealt(), &[1, 2, 3, 4]))])))
+    }
+
+    const fn me(committees: &Committees) -> (&Committees, Address) {
+        (committees, Address::repeat_byte(2))
     }
 
     fn askers() -> Askers {
@@ -369,7 +387,7 @@ mod tests {
     }
 
     fn judged(json: &Value) -> Result<Judged, Refusal> {
-        judge(&asked(json), &facts(), &askers(), &policy(), &domain(), NOW)
+        judge(&asked(json), &facts(), me(&committees()), &askers(), &policy(), &domain(), NOW)
     }
 
     fn assert_denied(answer: Result<Judged, Refusal>, reason: &str) {
@@ -389,12 +407,44 @@ mod tests {
         let request = judged.slashable.unwrap();
         assert_eq!((request.duty, request.pubkey.0), (expected, facts().group_key.to_compressed()));
         assert_eq!((judged.assignment, judged.duty_key), (3, key(1).address()));
+        assert_eq!((judged.seat.committee_epoch, judged.seat.index.get()), (0, 2));
+    }
+
+    #[test]
+    fn a_committee_that_has_handed_over_signs_nothing_and_its_successor_nothing_of_before_and_no_older_source() {
+        // Handover at the start of epoch 100, the present one: servers 1 to 4 to 5, 2, 3 and 1.
+        let handover = GENESIS + 3_200 * 12;
+        let both = vec![(0, committee(0, &dealt(), &[1, 2, 3, 4])), (handover, committee(1, &dealt(), &[5, 2, 3, 1]))];
+        let both = Committees::Finalised(Arc::new(shown(handover, both)));
+        let of = |server: u8, json: &Value| {
+            let me = (&both, Address::repeat_byte(server));
+            judge(&asked(json), &facts(), me, &askers(), &policy(), &domain(), NOW).map(|it| it.seat.committee_epoch)
+        };
+        let denied = |server: u8, json: &Value, reason: &str| {
+            let refusal = of(server, json).unwrap_err();
+            assert!(refusal.kind == RefusalKind::Denied && refusal.reason.contains(reason), "{refusal}");
+        };
+        let (before, after) = (vote(3_199, 98, 99), vote(3_200, 99, 100));
+        assert_eq!((of(4, &before), of(5, &after)), (Ok(0), Ok(1)));
+        denied(4, &after, "committee epoch 1 of key 7 signs this");
+        denied(5, &before, "committee epoch 0 of key 7 signs this");
+        assert_eq!((of(1, &before), of(1, &after)), (Ok(0), Ok(1)), "who stays, with the share of each");
+        for server in [4, 5, 1] {
+            denied(server, &vote(3_200, 97, 100), "source epoch 97 is before 98");
+        }
+        assert_eq!(of(5, &vote(3_200, 98, 100)), Ok(1));
+        let (old, new) = (proven_block(3_199, VAULT), proven_block(3_200, VAULT));
+        assert_eq!((of(4, &old), of(5, &new)), (Ok(0), Ok(1)));
+        denied(4, &new, "committee epoch 1");
+        denied(5, &old, "committee epoch 0");
     }
 
     #[test]
     fn whoever_is_not_in_charge_now_is_refused() {
         let vote = vote(3_200, 99, 100);
-        let with = |request: &DutyRequest, askers: Askers| judge(request, &facts(), &askers, &policy(), &domain(), NOW);
+        let with = |request: &DutyRequest, askers: Askers| {
+            judge(request, &facts(), me(&committees()), &askers, &policy(), &domain(), NOW)
+        };
         assert_denied(with(&asked_by(&vote, 3, &key(2)), askers()), "the duty key in charge is");
         assert_denied(with(&asked_by(&vote, 2, &key(1)), askers()), "names assignment 2 of key 7, but assignment 3");
         assert_denied(with(&asked_by(&vote, 4, &key(1)), askers()), "names assignment 4 of key 7, but assignment 3");
@@ -412,8 +462,17 @@ mod tests {
         assert_denied(judged(&vote(3_201, 99, 100)), "slot 3201, which is of the future: slot 3200");
         assert_denied(judged(&vote(3_232, 100, 101)), "which is of the future");
         assert_denied(judged(&request("RANDAO_REVEAL", "randao_reveal", json!({ "epoch": "101" }))), "epoch 101");
-        let early =
-            |seconds| judge(&asked(&vote(3_200, 99, 100)), &facts(), &askers(), &policy(), &domain(), NOW - seconds);
+        let early = |seconds| {
+            judge(
+                &asked(&vote(3_200, 99, 100)),
+                &facts(),
+                me(&committees()),
+                &askers(),
+                &policy(),
+                &domain(),
+                NOW - seconds,
+            )
+        };
         early(CLOCK_TOLERANCE).unwrap();
         assert_denied(early(CLOCK_TOLERANCE + 1), "slot 3200, which is of the future: slot 3199");
     }
@@ -423,7 +482,9 @@ mod tests {
         let slot = |slot: u64| request("AGGREGATION_SLOT", "aggregation_slot", json!({ "slot": slot.to_string() }));
         judged(&slot(103 * 32 - 1)).unwrap();
         assert_denied(judged(&slot(103 * 32)), "of the future");
-        let before = |json: &Value| judge(&asked(json), &facts(), &askers(), &policy(), &domain(), GENESIS - 100);
+        let before = |json: &Value| {
+            judge(&asked(json), &facts(), me(&committees()), &askers(), &policy(), &domain(), GENESIS - 100)
+        };
         before(&slot(31)).unwrap();
         assert_denied(before(&vote(0, 0, 0)), "the chain begins at");
     }
@@ -440,7 +501,7 @@ mod tests {
         let own = Address::repeat_byte(0x66);
         assert_denied(judged(&registration(own, NOW)), &format!("belongs to its pool's vault {VAULT}"));
         let free = DutyFacts { pays: None, ..facts() };
-        judge(&asked(&registration(own, NOW)), &free, &askers(), &policy(), &domain(), NOW).unwrap();
+        judge(&asked(&registration(own, NOW)), &free, me(&committees()), &askers(), &policy(), &domain(), NOW).unwrap();
         judged(&registration(VAULT, NOW - REGISTRATION_PAST)).unwrap();
         judged(&registration(VAULT, NOW + REGISTRATION_FUTURE)).unwrap();
         assert_denied(judged(&registration(VAULT, NOW - REGISTRATION_PAST - 1)), "timestamp");
@@ -460,7 +521,7 @@ mod tests {
         // What an operator may allow is a block without a proof, never one with a wrong proof.
         let lax = Policy { sign_unproven_blocks: true, ..policy() };
         let with = |json: &Value, facts: DutyFacts, policy: &Policy| {
-            judge(&asked(json), &facts, &askers(), policy, &domain(), NOW)
+            judge(&asked(json), &facts, me(&committees()), &askers(), policy, &domain(), NOW)
         };
         with(&unproven, facts(), &lax).unwrap();
         assert_denied(with(&own, facts(), &lax), "does not prove that it pays");

@@ -5,8 +5,9 @@
 //! | [`config`], [`setup`] | `server.toml`; `init` and `register-args` |
 //! | [`store`], [`seal`] | what must never be forgotten; one-time secrets at rest |
 //! | [`chain`] | the server's own look at the chain |
-//! | [`ceremony`] | one call of a key ceremony |
+//! | [`ceremony`], [`reshare`] | one call of a key ceremony; of a reshare |
 //! | [`offline`] | the same without network: files in, files out |
+//! | [`serving`], [`erasure`] | whose turn it is in a key's committees; shares whose time is over |
 //! | [`signing`] | whether to sign a deposit, and the answer |
 //! | [`duty`], [`assignments`] | whether to sign a duty; who may ask for it |
 //! | [`desk`], [`protection`] | slashing protection behind a queue; its commands |
@@ -32,12 +33,15 @@ pub mod dealt;
 pub mod desk;
 pub mod duties;
 pub mod duty;
+pub mod erasure;
 pub mod evidence;
 pub mod metrics;
 pub mod offline;
 pub mod protection;
+pub mod reshare;
 pub mod run;
 pub mod seal;
+pub mod serving;
 pub mod setup;
 pub mod signing;
 pub mod store;

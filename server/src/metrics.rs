@@ -36,6 +36,12 @@ pub struct ServerMetrics {
     pub ceremony_answers: Family<PhaseLabel, Counter>,
     /// Answers with a complaint about a dealing.
     pub ceremony_complaints: Counter,
+    /// Answers to calls about reshares by phase.
+    pub reshare_answers: Family<PhaseLabel, Counter>,
+    /// Answers with a complaint about a dealing of a reshare.
+    pub reshare_complaints: Counter,
+    /// Shares erased: of attempts that failed, and of committees that handed over.
+    pub shares_erased: Counter,
     /// Partial signatures handed out, repetitions included.
     pub partials: Counter,
     /// Refusals by kind.
@@ -66,6 +72,21 @@ impl ServerMetrics {
             ceremony_complaints: metrics.register(
                 "ceremony_complaints",
                 "Answers that show a dealer's wrong share, with the one-time secret that opens it",
+                Counter::default(),
+            ),
+            reshare_answers: metrics.register(
+                "reshare_answers",
+                "Answers to calls about reshares by the phase this server is in",
+                Family::default(),
+            ),
+            reshare_complaints: metrics.register(
+                "reshare_complaints",
+                "Answers that show a dealer's wrong share in a reshare, with the one-time secret that opens it",
+                Counter::default(),
+            ),
+            shares_erased: metrics.register(
+                "shares_erased",
+                "Shares erased because their reshare failed or their committee handed over 7 days ago",
                 Counter::default(),
             ),
             partials: metrics.register(

@@ -18,6 +18,7 @@ use stkr_chain::facts::{CeremonyFacts, ProvenBlock, ProvenCeremony};
 use stkr_chain::types::KeyKind;
 use stkr_core::{ShareIndex, Threshold};
 use stkr_node::exit::Failure;
+use stkr_node::qr::Qr;
 use stkr_node::secrets;
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
@@ -97,6 +98,9 @@ pub struct AnswerArgs {
     /// Do not ask before signing. The block's hash is still needed for the first request of a ceremony
     #[arg(long)]
     pub yes: bool,
+    /// Also as a QR code, if it fits in one: on the terminal, or a PNG file to write
+    #[arg(long, value_name = "PNG", num_args = 0..=1, default_missing_value = "-")]
+    pub qr: Option<PathBuf>,
 }
 
 /// What `init` prints.
@@ -298,7 +302,7 @@ impl Machine {
                 deadline: it.deadline.to_string(),
                 confirmed_in: it.block,
                 signed: own.map(|message| message.round().name()).collect(),
-                has_share: shares.iter().any(|share| share.attempt == it.attempt),
+                has_share: shares.iter().any(|share| share.origin.attempt == it.attempt),
                 committee: it.members.iter().map(|member| member.server_id).collect(),
             });
         }
@@ -589,9 +593,19 @@ fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     let response = machine.advance(&plan)?;
     let (phase, failure) = (response.phase.name(), response.failure.clone());
     let file = AnswerFile::sign(plan.about, response, &machine.keys.signer)?;
-    secrets::write_new(&args.out, serde_json::to_string_pretty(&file)?.as_bytes()).wrap_err("write the answer")?;
+    hand_out(args, &file)?;
     let answer = Some(args.out.clone());
     print(&Answered { phase: Some(phase), failure, answer, confirmed: true, ..plan.answered() })
+}
+
+/// Writes the answer; what does not fit in a code is in the file all the same.
+fn hand_out(args: &AnswerArgs, file: &impl Serialize) -> eyre::Result<()> {
+    secrets::write_new(&args.out, serde_json::to_string_pretty(file)?.as_bytes()).wrap_err("write the answer")?;
+    let Some(to) = &args.qr else { return Ok(()) };
+    match Qr::new(&serde_json::to_vec(file)?) {
+        Ok(code) => Ok(code.show(to)?),
+        Err(error) => say(&format!("The answer is in {}, and in no QR code: {error}.", args.out.display())),
+    }
 }
 
 impl Machine {

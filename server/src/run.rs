@@ -87,6 +87,7 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
         Duration::from_millis(config.chain.poll_ms),
     ));
     let assignments = tokio::spawn(follow_assignments(app.clone(), Duration::from_millis(config.chain.poll_ms)));
+    let finalised = tokio::spawn(follow_finalised(app.clone(), Duration::from_millis(config.chain.poll_ms)));
     let urls = config.chain.endpoints().map_err(Failure::usage)?;
     let dates = Dates::new().map_err(Failure::unavailable)?;
     let (reader, stop) = (app.chain().reader().clone(), shutdown.clone());
@@ -98,6 +99,7 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
     let served = serve_tls(listener, router, tls, app.metrics(), Limits::default(), shutdown).await;
     registration.abort();
     assignments.abort();
+    finalised.abort();
     app.end().await;
     served.wrap_err("serve")
 }
@@ -202,6 +204,16 @@ async fn follow_assignments(app: Arc<App>, pause: Duration) {
             seen = Some(tip.hash);
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keeps what is known of the keys' committees as new as the newest finalised block, and erases shares whose time is over.
+///
+/// One comes every few minutes, and what is known of the one before is never wrong, only older: no hurry.
+async fn follow_finalised(app: Arc<App>, pause: Duration) {
+    loop {
+        app.follow_finalised().await;
+        tokio::time::sleep(pause.saturating_mul(4)).await;
     }
 }
 

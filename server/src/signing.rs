@@ -8,17 +8,19 @@ use alloy::primitives::{Address, B256};
 use stkr_chain::types::KeyState;
 use stkr_core::keystore::{Keystore, StoreKey};
 use stkr_core::{PublicKey, SecretShare, ShareIndex};
-use stkr_duties::DepositMessage;
+use stkr_duties::{DepositMessage, ForkSchedule};
+use stkr_protocol::handover::Moment;
 use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
+use crate::serving::{Committees, Seat};
 use crate::store::{DepositRow, ShareRow, Store, StoreError};
 
 /// The one deposit that a pool ever asks its key for: 1 ETH. Everything else follows as a top-up, which nobody signs.
 pub const PREDEPOSIT_GWEI: u64 = 1_000_000_000;
 
 /// What the chain says about a key whose deposit is to be signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// State of the key, latest.
     pub state: KeyState,
@@ -28,8 +30,8 @@ pub struct Facts {
     pub micropools: Address,
     /// Group key, checked against the leaves root on-chain.
     pub group_key: PublicKey,
-    /// This server's seat: index and share key of its leaf; `None` if it is not in the committee.
-    pub seat: Option<(ShareIndex, PublicKey)>,
+    /// Who signs for it.
+    pub committees: Committees,
     /// The pool's withdrawal credentials: 0x01 to the vault derived here from the pool id, or those of the withdrawal key that the
     /// pool was opened with, as all endpoints say at their finalized block.
     pub credentials: B256,
@@ -39,11 +41,17 @@ pub struct Facts {
     pub ordered: bool,
 }
 
-/// Whether this deposit may be signed, and with which seat.
+/// Whether this deposit may be signed, and with which seat: that which `signer` has in the committee whose turn it is at `now` (unix
+/// seconds), by the epochs of the beacon chain if it is known.
 ///
 /// # Errors
 /// The refusal to answer with.
-pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, PublicKey), Refusal> {
+pub fn judge(
+    request: &DepositRequest,
+    facts: &Facts,
+    signer: Address,
+    (schedule, now): (Option<&ForkSchedule>, u64),
+) -> Result<Seat, Refusal> {
     let key_id = request.key_id;
     if facts.state != KeyState::Live {
         return Err(Refusal::denied(
@@ -51,13 +59,10 @@ pub fn judge(request: &DepositRequest, facts: &Facts) -> Result<(ShareIndex, Pub
             "Ask for keys that are Live only.",
         ));
     }
-    let seat = facts.seat.ok_or_else(|| {
-        Refusal::new(
-            RefusalKind::UnknownKey,
-            format!("this server is not in the committee of key {key_id}"),
-            "Ask the members that the KeyFinalised event of the key names.",
-        )
-    })?;
+    let seat = match schedule {
+        Some(schedule) => facts.committees.seat_at(Moment::at_clock(schedule, now), schedule, signer)?,
+        None => facts.committees.seat_by_clock(now, signer)?,
+    };
     if facts.consumer != facts.micropools {
         return Err(Refusal::denied(
             format!("key {key_id} belongs to {}, which is not the pools contract {}", facts.consumer, facts.micropools),
@@ -161,7 +166,8 @@ pub fn known_key(store: &Store, key_id: u64) -> Result<(), Refusal> {
     ))
 }
 
-/// The answer given before for this key, if the request is for the same deposit.
+/// The answer given before for this key, if the request is for the same deposit. Not if this server has a share of a later committee: its
+/// partial combines with those of that one only, and the chain says whose turn it is.
 ///
 /// # Errors
 /// Denied for another deposit of the key; unavailable if the database fails.
@@ -172,6 +178,10 @@ pub fn answered_before(store: &Store, request: &DepositRequest) -> Result<Option
     };
     if row.signing_root != root {
         return Err(other_deposit(request.key_id, &row.signing_root));
+    }
+    let shares = store.shares(request.key_id).map_err(|error| database_refusal(&error))?;
+    if shares.iter().any(|share| share.origin.committee_epoch > row.committee_epoch) {
+        return Ok(None);
     }
     parse_answer(&row).map(Some)
 }
@@ -188,7 +198,8 @@ pub fn commit(
     for (request, partial) in made {
         let answer = serde_json::to_string(partial)
             .map_err(|_| Refusal::unavailable("the answer does not serialise", "Report this bug to the operator."))?;
-        rows.push((request.key_id, DepositRow { signing_root: request.signing_root(), answer }));
+        let row = DepositRow { committee_epoch: partial.committee_epoch, signing_root: request.signing_root(), answer };
+        rows.push((request.key_id, row));
     }
     let stored = store.sign_deposits(&rows).map_err(|error| database_refusal(&error))?;
     Ok(stored
@@ -225,21 +236,30 @@ pub fn database_refusal(error: &StoreError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::tests::{committee, shown};
+    use std::sync::Arc;
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
     use stkr_duties::eth1_withdrawal_credentials;
 
     const FORK: [u8; 4] = *b"Stkr";
 
+    const ME: Address = Address::repeat_byte(2);
+    const NOW: u64 = 1_000;
+
+    fn dealt() -> TrustedDealer {
+        TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32])
+    }
+
     fn facts() -> Facts {
-        let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
-        let index = ShareIndex::new(2).unwrap();
+        let dealt = dealt();
+        let committee = committee(0, &dealt, &[1, 2, 3, 4]);
         Facts {
             state: KeyState::Live,
             consumer: Address::repeat_byte(5),
             micropools: Address::repeat_byte(5),
             group_key: dealt.keys.group_key(),
-            seat: Some((index, *dealt.keys.share_key(index).unwrap())),
+            committees: Committees::Finalised(Arc::new(shown(NOW, vec![(0, committee)]))),
             credentials: eth1_withdrawal_credentials(Address::repeat_byte(6)),
             genesis_fork_version: FORK,
             ordered: true,
@@ -259,7 +279,7 @@ mod tests {
     }
 
     fn refused(request: &DepositRequest, facts: &Facts) -> Refusal {
-        let refusal = judge(request, facts).unwrap_err();
+        let refusal = judge(request, facts, ME, (None, NOW)).unwrap_err();
         assert!(!refusal.what_to_do.is_empty());
         refusal
     }
@@ -267,7 +287,17 @@ mod tests {
     #[test]
     fn the_ordered_deposit_of_a_live_key_is_signed() {
         let facts = facts();
-        assert_eq!(judge(&request(&message(&facts)), &facts).unwrap(), facts.seat.unwrap());
+        let asked = request(&message(&facts));
+        let seat = judge(&asked, &facts, ME, (None, NOW)).unwrap();
+        assert_eq!((seat.committee_epoch, seat.index.get()), (0, 2));
+        // With a beacon chain it is the epochs that count.
+        let schedule = ForkSchedule::mainnet();
+        let late =
+            shown(schedule.genesis_time(), vec![(schedule.genesis_time() + 1, committee(1, &dealt(), &[1, 2, 3, 4]))]);
+        let handed_over = Facts { committees: Committees::Finalised(Arc::new(late)), ..facts };
+        assert!(judge(&asked, &handed_over, ME, (Some(&schedule), schedule.genesis_time() + 383)).is_err());
+        judge(&asked, &handed_over, ME, (None, schedule.genesis_time() + 383)).unwrap();
+        judge(&asked, &handed_over, ME, (Some(&schedule), schedule.genesis_time() + 384)).unwrap();
     }
 
     #[test]
@@ -315,7 +345,8 @@ mod tests {
         for state in [KeyState::None, KeyState::Requested, KeyState::Drawn, KeyState::Retired, KeyState::Burned] {
             assert_eq!(refused(&asked, &Facts { state, ..good.clone() }).kind, RefusalKind::Denied);
         }
-        assert_eq!(refused(&asked, &Facts { seat: None, ..good.clone() }).kind, RefusalKind::UnknownKey);
+        let stranger = judge(&asked, &good, Address::repeat_byte(9), (None, NOW)).unwrap_err();
+        assert_eq!(stranger.kind, RefusalKind::UnknownKey);
         let consumer = Address::repeat_byte(8);
         assert_eq!(refused(&asked, &Facts { consumer, ..good.clone() }).kind, RefusalKind::Denied);
     }
@@ -329,7 +360,7 @@ mod tests {
         let leaf = *dealt.keys.share_key(index).unwrap();
         let foreign = other.shares.iter().find(|share| share.index() == index).unwrap();
         let mut row = ShareRow {
-            attempt: 0,
+            origin: stkr_protocol::handover::ShareOrigin { committee_epoch: 0, attempt: 0, deadline: 0 },
             index,
             share_key: foreign.public_key().to_compressed(),
             group_key: dealt.keys.group_key().to_compressed(),
@@ -381,5 +412,38 @@ mod tests {
         assert_eq!(answered_before(&store, &other).unwrap_err().kind, RefusalKind::Denied);
         let forced = answer(&other.subject(), share, &domain, &SignerKey::random().unwrap(), 0);
         assert_eq!(commit(&store, &[(other, forced)]).unwrap().remove(0).unwrap_err().kind, RefusalKind::Denied);
+    }
+
+    #[test]
+    fn a_later_committee_signs_the_same_deposit_anew_and_no_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = crate::store::Owner { signer: Address::ZERO, chain_id: 1, key_registry: Address::ZERO };
+        let store = Store::open(&folder.path().join("server.db"), &owner, 0).unwrap();
+        let (facts, dealt, store_key) = (facts(), dealt(), StoreKey::random().unwrap());
+        let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
+        let signer = SignerKey::random().unwrap();
+        let asked = DepositRequest::new(7, &message(&facts), FORK);
+        let of =
+            |request: &DepositRequest, epoch| answer(&request.subject(), &dealt.shares[1], &domain, &signer, epoch);
+        let first = commit(&store, &[(asked.clone(), of(&asked, 0))]).unwrap().remove(0).unwrap();
+        assert_eq!(answered_before(&store, &asked).unwrap(), Some(first));
+        let row = ShareRow {
+            origin: stkr_protocol::handover::ShareOrigin { committee_epoch: 1, attempt: 0, deadline: 5 },
+            index: ShareIndex::new(2).unwrap(),
+            share_key: [1; 48],
+            group_key: [9; 48],
+            keystore: store_key.seal_share(&dealt.shares[1]).unwrap().to_json().unwrap(),
+        };
+        store.adopt_dealt(7, &row).unwrap();
+        assert_eq!(answered_before(&store, &asked).unwrap(), None, "the chain says whose turn it is");
+        let second = commit(&store, &[(asked.clone(), of(&asked, 1))]).unwrap().remove(0).unwrap();
+        assert_eq!(second.committee_epoch, 1);
+        assert_eq!(answered_before(&store, &asked).unwrap(), Some(second.clone()));
+        let again = commit(&store, &[(asked.clone(), of(&asked, 0))]).unwrap().remove(0).unwrap();
+        assert_eq!(again, second, "never back");
+        let other = DepositMessage { amount_gwei: 2 * PREDEPOSIT_GWEI, ..message(&facts) };
+        let other = DepositRequest::new(7, &other, FORK);
+        let refused = commit(&store, &[(other.clone(), of(&other, 2))]).unwrap().remove(0).unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::Denied);
     }
 }

@@ -16,7 +16,10 @@ use stkr_protection::{InstanceId, Pubkey};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::envelope::DutyKind;
 use stkr_protocol::evidence::OpenedDealing;
+use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::messages::{Round, SignedMessage};
+use stkr_protocol::reshare::evidence::OpenedReshareDealing;
+use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
@@ -28,6 +31,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("schema/3.sql"),
         include_str!("schema/4.sql"),
         include_str!("schema/5.sql"),
+        include_str!("schema/6.sql"),
     ],
 };
 
@@ -70,8 +74,16 @@ pub enum StoreError {
         /// Round.
         round: Round,
     },
-    /// A second share of one key, which no server may hold.
-    #[error("this database holds another share of key {key_id}; a second share of one key is never kept")]
+    /// An own message of a reshare would contradict one that was sent.
+    #[error("another {round} message of this server for {id} is stored; a second one would be equivocation")]
+    ReshareEquivocation {
+        /// Which reshare.
+        id: ReshareId,
+        /// Round.
+        round: stkr_protocol::reshare::Round,
+    },
+    /// A second share of one committee of a key, which no server may hold.
+    #[error("this database holds another share of key {key_id}; a second share of one committee is never kept")]
     SecondShare {
         /// Key.
         key_id: u64,
@@ -140,8 +152,8 @@ pub struct Confirmed {
 /// A share as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareRow {
-    /// Ceremony that made it.
-    pub attempt: u16,
+    /// Whose committee's it is and how it was made. Of a first committee the attempt is the ceremony's, and the deadline 0.
+    pub origin: ShareOrigin,
     /// This server's index.
     pub index: ShareIndex,
     /// Its share key, compressed.
@@ -155,6 +167,8 @@ pub struct ShareRow {
 /// A deposit that was signed, with the answer that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepositRow {
+    /// Committee with whose share it was signed.
+    pub committee_epoch: u32,
     /// Signing root.
     pub signing_root: B256,
     /// The answer, JSON of `SignedPartial`.
@@ -191,6 +205,8 @@ pub struct DutyRow {
     pub partial_hash: Option<B256>,
     /// This server's share index.
     pub index: u8,
+    /// Committee that it counts in.
+    pub committee_epoch: u32,
     /// Unix time, seconds.
     pub at: u64,
 }
@@ -230,6 +246,42 @@ pub struct Step<'a> {
     pub erase: bool,
     /// Sit out for ever, so that this can be shown.
     pub complaint: Option<Complaint<'a>>,
+}
+
+/// An attempt to reshare a key as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReshareRow {
+    /// Which one.
+    pub id: ReshareId,
+    /// keccak256 of what finalised blocks showed of it first.
+    pub plan: B256,
+    /// Signers of the new committee as they were then, index order.
+    pub signers: Vec<Address>,
+    /// Unix time (seconds) until which it may be finalised.
+    pub deadline: u64,
+    /// Sealed one-time secrets; `None` for who gets no share, and once erased.
+    pub sealed: Option<Vec<u8>>,
+    /// Why this server sits out.
+    pub sits_out: Option<(String, String)>,
+    /// The complaint that ended it for this server.
+    pub complaint: Option<OpenedReshareDealing>,
+}
+
+/// What one step of a reshare changes, all at once.
+#[derive(Debug, Default)]
+pub struct ReshareStep<'a> {
+    /// Messages of others (and own ones that came back) that were accepted.
+    pub received: &'a [ReshareMessage],
+    /// New own messages.
+    pub own: &'a [ReshareMessage],
+    /// The share, with the outcome.
+    pub share: Option<(u64, ShareRow)>,
+    /// Erase the one-time secrets.
+    pub erase: bool,
+    /// Sit out for ever.
+    pub sits_out: Option<(String, String)>,
+    /// What is shown from then on.
+    pub complaint: Option<&'a OpenedReshareDealing>,
 }
 
 /// The open database of one server.
@@ -520,22 +572,167 @@ impl Store {
     ) -> Result<Vec<(u64, ShareRow)>, StoreError> {
         let connection = self.database.lock();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT key_id, attempt, share_index, share_key, group_key, keystore FROM share {condition} ORDER BY rowid"
+            "SELECT key_id, committee_epoch, attempt, deadline, share_index, share_key, group_key, keystore FROM share {condition}
+             ORDER BY rowid"
         ))?;
         let mut rows = statement.query(parameters)?;
         let mut shares = Vec::new();
         while let Some(row) = rows.next()? {
             let key_id = u64::try_from(row.get::<_, i64>(0)?).map_err(|_| StoreError::Nonsense("a negative key id"))?;
+            let deadline =
+                u64::try_from(row.get::<_, i64>(3)?).map_err(|_| StoreError::Nonsense("a negative deadline"))?;
             let share = ShareRow {
-                attempt: row.get(1)?,
-                index: index(row.get(2)?)?,
-                share_key: row.get(3)?,
-                group_key: row.get(4)?,
-                keystore: row.get(5)?,
+                origin: ShareOrigin { committee_epoch: row.get(1)?, attempt: row.get(2)?, deadline },
+                index: index(row.get(4)?)?,
+                share_key: row.get(5)?,
+                group_key: row.get(6)?,
+                keystore: row.get(7)?,
             };
             shares.push((key_id, share));
         }
         Ok(shares)
+    }
+
+    /// An attempt to reshare a key, if this server has begun it.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn reshare(&self, id: ReshareId) -> Result<Option<ReshareRow>, StoreError> {
+        let ReshareId { key_id, committee_epoch, attempt } = id;
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT plan, signers, deadline, sealed, sits_out, what_to_do, complaint FROM reshare
+             WHERE key_id = ?1 AND committee_epoch = ?2 AND attempt = ?3",
+        )?;
+        let mut rows = statement.query(params![sql(key_id)?, committee_epoch, attempt])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let signers: Vec<u8> = row.get(1)?;
+        let (reason, what_to_do): (Option<String>, Option<String>) = (row.get(4)?, row.get(5)?);
+        let complaint: Option<String> = row.get(6)?;
+        let complaint = complaint.map(|text| serde_json::from_str(&text)).transpose();
+        Ok(Some(ReshareRow {
+            id,
+            plan: B256::from(row.get::<_, [u8; 32]>(0)?),
+            signers: signers.as_chunks().0.iter().map(Address::from).collect(),
+            deadline: u64::try_from(row.get::<_, i64>(2)?).map_err(|_| StoreError::Nonsense("a negative deadline"))?,
+            sealed: row.get(3)?,
+            sits_out: reason.zip(what_to_do),
+            complaint: complaint.map_err(|_| StoreError::Nonsense("a complaint that does not parse"))?,
+        }))
+    }
+
+    /// Stores an attempt, with its one-time secrets, before anything is said in it.
+    ///
+    /// # Errors
+    /// SQLite's; the row exists.
+    pub fn begin_reshare(&self, row: &ReshareRow) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            let (reason, what_to_do) = row.sits_out.clone().unzip();
+            transaction.execute(
+                "INSERT INTO reshare (key_id, committee_epoch, attempt, plan, signers, deadline, sealed, sits_out, what_to_do)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    sql(row.id.key_id)?,
+                    row.id.committee_epoch,
+                    row.id.attempt,
+                    row.plan.0,
+                    row.signers.concat(),
+                    sql(row.deadline)?,
+                    row.sealed,
+                    reason,
+                    what_to_do
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// All messages of an attempt, in the order they were stored.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn reshare_messages(&self, id: ReshareId) -> Result<Vec<ReshareMessage>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT json FROM reshare_message WHERE key_id = ?1 AND committee_epoch = ?2 AND attempt = ?3 ORDER BY id",
+        )?;
+        let texts: Vec<String> = statement
+            .query_map(params![sql(id.key_id)?, id.committee_epoch, id.attempt], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        texts
+            .iter()
+            .map(|text| serde_json::from_str(text).map_err(|_| StoreError::Nonsense("a message that does not parse")))
+            .collect()
+    }
+
+    /// Stores one step of a reshare, all or nothing. Only then may its messages be sent and its complaint be shown.
+    ///
+    /// # Errors
+    /// [`StoreError::ReshareEquivocation`] if an own message contradicts a stored one: nothing is stored then.
+    pub fn record_reshare(&self, id: ReshareId, step: ReshareStep<'_>) -> Result<(), StoreError> {
+        self.database.write::<_, StoreError>(|transaction| {
+            for message in step.received {
+                insert_reshare_message(transaction, message, false)?;
+            }
+            for message in step.own {
+                refuse_reshare_equivocation(transaction, message)?;
+                insert_reshare_message(transaction, message, true)?;
+            }
+            if let Some((key_id, share)) = &step.share {
+                insert_share(transaction, *key_id, share)?;
+            }
+            if let Some(complaint) = step.complaint {
+                let text = serde_json::to_string(complaint)
+                    .map_err(|_| StoreError::Nonsense("a complaint that does not serialise"))?;
+                update_reshare(transaction, id, "complaint = ?4", params![text])?;
+            }
+            if let Some((reason, what_to_do)) = &step.sits_out {
+                update_reshare(transaction, id, "sits_out = ?4, what_to_do = ?5", params![reason, what_to_do])?;
+            }
+            if step.erase {
+                // secure_delete overwrites the bytes in the file too.
+                update_reshare(transaction, id, "sealed = NULL", params![])?;
+            }
+            Ok(())
+        })?;
+        if step.erase {
+            self.empty_log();
+        }
+        Ok(())
+    }
+
+    /// Erases a share for ever.
+    ///
+    /// # Errors
+    /// SQLite's; then it is still there.
+    pub fn erase_share(&self, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
+        self.database.write::<_, StoreError>(|transaction| {
+            transaction.execute(
+                "DELETE FROM share WHERE key_id = ?1 AND committee_epoch = ?2 AND attempt = ?3 AND share_key = ?4",
+                params![sql(key_id)?, share.origin.committee_epoch, share.origin.attempt, share.share_key],
+            )?;
+            Ok(())
+        })?;
+        self.empty_log();
+        Ok(())
+    }
+
+    /// Erases the one-time secrets of all attempts that could be finalised until before `time` (unix seconds) only; returns how many
+    /// attempts that were.
+    ///
+    /// # Errors
+    /// SQLite's; then they are still there.
+    pub fn erase_reshare_secrets(&self, time: u64) -> Result<usize, StoreError> {
+        let erased = self.database.write::<_, StoreError>(|transaction| {
+            Ok(transaction.execute(
+                "UPDATE reshare SET sealed = NULL WHERE sealed IS NOT NULL AND deadline < ?1",
+                params![sql(time)?],
+            )?)
+        })?;
+        if erased > 0 {
+            self.empty_log();
+        }
+        Ok(erased)
     }
 
     /// The deposit of a key that was signed, if any.
@@ -547,7 +744,7 @@ impl Store {
     }
 
     /// Stores signed deposits, in one transaction for a whole batch. For each the answer to give: the stored one where the
-    /// same deposit was signed before, an error where another one was.
+    /// same deposit was signed before, unless by an earlier committee; an error where another one was.
     ///
     /// # Errors
     /// SQLite's; then nothing was stored and nothing may be sent.
@@ -556,9 +753,10 @@ impl Store {
             let mut answers = Vec::with_capacity(new.len());
             for (key_id, row) in new {
                 transaction.execute(
-                    "INSERT INTO deposit (key_id, signing_root, answer) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (key_id) DO NOTHING",
-                    params![sql(*key_id)?, row.signing_root.0, row.answer],
+                    "INSERT INTO deposit (key_id, signing_root, answer, committee_epoch) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (key_id) DO UPDATE SET answer = excluded.answer, committee_epoch = excluded.committee_epoch
+                     WHERE signing_root = excluded.signing_root AND committee_epoch < excluded.committee_epoch",
+                    params![sql(*key_id)?, row.signing_root.0, row.answer, row.committee_epoch],
                 )?;
                 let stored = deposit_of(transaction, *key_id)?.ok_or(StoreError::Nonsense("no deposit just stored"))?;
                 answers.push(if stored.signing_root == row.signing_root {
@@ -603,7 +801,8 @@ impl Store {
         self.database.write(|transaction| {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO duty (key_id, assignment, duty_kind, slot, source_epoch, target_epoch, signing_root, duty_key,
-                 request, envelope, partial_hash, share_index, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 request, envelope, partial_hash, share_index, at, committee_epoch)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
                  ON CONFLICT (key_id, assignment, duty_kind, signing_root, duty_key) DO UPDATE
                  SET envelope = coalesce(envelope, excluded.envelope), partial_hash = coalesce(partial_hash, excluded.partial_hash)",
             )?;
@@ -622,6 +821,7 @@ impl Store {
                     row.partial_hash.map(|hash| hash.0),
                     row.index,
                     sql(row.at)?,
+                    row.committee_epoch,
                 ])?;
             }
             transaction.execute("DELETE FROM duty WHERE id <= (SELECT max(id) FROM duty) - ?1", [sql(most)?])?;
@@ -658,7 +858,7 @@ impl Store {
         let mut statement = connection
             .prepare(
                 "SELECT key_id, assignment, duty_kind, slot, source_epoch, target_epoch, signing_root, duty_key, request,
-                 envelope, partial_hash, share_index, at FROM duty ORDER BY id",
+                 envelope, partial_hash, share_index, at, committee_epoch FROM duty ORDER BY id",
             )
             .map_err(sqlite)?;
         let mut rows = statement.query([]).map_err(sqlite)?;
@@ -768,18 +968,83 @@ fn insert_complaint(
     Ok(())
 }
 
+fn insert_reshare_message(
+    transaction: &Transaction<'_>,
+    message: &ReshareMessage,
+    own: bool,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+    transaction.execute(
+        "INSERT INTO reshare_message (key_id, committee_epoch, attempt, round, share_index, own, json)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (key_id, committee_epoch, attempt, round, share_index, json) DO NOTHING",
+        params![
+            sql(message.id.key_id)?,
+            message.id.committee_epoch,
+            message.id.attempt,
+            message.round().name(),
+            message.index.get(),
+            own,
+            json
+        ],
+    )?;
+    Ok(())
+}
+
+/// The last line against a second, different message of ours in one round, whatever the code above does.
+fn refuse_reshare_equivocation(transaction: &Transaction<'_>, message: &ReshareMessage) -> Result<(), StoreError> {
+    let json = serde_json::to_string(message).map_err(|_| StoreError::Nonsense("a message that does not serialise"))?;
+    let ReshareId { key_id, committee_epoch, attempt } = message.id;
+    let other: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM reshare_message WHERE key_id = ?1 AND committee_epoch = ?2 AND attempt = ?3 AND round = ?4
+         AND share_index = ?5 AND own AND json <> ?6)",
+        params![sql(key_id)?, committee_epoch, attempt, message.round().name(), message.index.get(), json],
+        |row| row.get(0),
+    )?;
+    if other {
+        return Err(StoreError::ReshareEquivocation { id: message.id, round: message.round() });
+    }
+    Ok(())
+}
+
+/// Sets columns of an attempt's row; their values are the parameters from the fourth on.
+fn update_reshare(
+    transaction: &Transaction<'_>,
+    id: ReshareId,
+    set: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Result<(), StoreError> {
+    let key_id = sql(id.key_id)?;
+    let mut all: Vec<&dyn rusqlite::ToSql> = vec![&key_id, &id.committee_epoch, &id.attempt];
+    all.extend_from_slice(values);
+    let sql = format!("UPDATE reshare SET {set} WHERE key_id = ?1 AND committee_epoch = ?2 AND attempt = ?3");
+    transaction.execute(&sql, all.as_slice())?;
+    Ok(())
+}
+
 fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) -> Result<(), StoreError> {
+    let ShareOrigin { committee_epoch, attempt, deadline } = share.origin;
     let inserted = transaction.execute(
-        "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (key_id, group_key) DO NOTHING",
-        params![sql(key_id)?, share.attempt, share.index.get(), share.share_key, share.group_key, share.keystore],
+        "INSERT INTO share (key_id, committee_epoch, attempt, deadline, share_index, share_key, group_key, keystore)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        params![
+            sql(key_id)?,
+            committee_epoch,
+            attempt,
+            sql(deadline)?,
+            share.index.get(),
+            share.share_key,
+            share.group_key,
+            share.keystore
+        ],
     )?;
     if inserted == 1 {
         return Ok(());
     }
     let stored: [u8; 48] = transaction.query_row(
-        "SELECT share_key FROM share WHERE key_id = ?1 AND group_key = ?2",
-        params![sql(key_id)?, share.group_key],
+        "SELECT share_key FROM share WHERE key_id = ?1 AND group_key = ?2 AND committee_epoch = ?3
+         AND (committee_epoch = 0 OR attempt = ?4)",
+        params![sql(key_id)?, share.group_key, committee_epoch, attempt],
         |row| row.get(0),
     )?;
     if stored == share.share_key { Ok(()) } else { Err(StoreError::SecondShare { key_id }) }
@@ -787,9 +1052,14 @@ fn insert_share(transaction: &Transaction<'_>, key_id: u64, share: &ShareRow) ->
 
 fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<DepositRow>, rusqlite::Error> {
     connection
-        .query_row("SELECT signing_root, answer FROM deposit WHERE key_id = ?1", [sql(key_id)?], |row| {
-            Ok(DepositRow { signing_root: B256::from(row.get::<_, [u8; 32]>(0)?), answer: row.get(1)? })
-        })
+        .query_row(
+            "SELECT signing_root, answer, committee_epoch FROM deposit WHERE key_id = ?1",
+            [sql(key_id)?],
+            |row| {
+                let signing_root = B256::from(row.get::<_, [u8; 32]>(0)?);
+                Ok(DepositRow { signing_root, answer: row.get(1)?, committee_epoch: row.get(2)? })
+            },
+        )
         .optional()
 }
 
@@ -809,6 +1079,7 @@ fn duty_of(row: &rusqlite::Row<'_>) -> Result<DutyRow, rusqlite::Error> {
         partial_hash: row.get::<_, Option<[u8; 32]>>(10)?.map(B256::from),
         index: row.get(11)?,
         at: number(12)?,
+        committee_epoch: row.get(13)?,
     })
 }
 
@@ -852,10 +1123,34 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_before_reshares_keeps_its_shares_as_those_of_first_committees() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.db");
+        {
+            let old = rusqlite::Connection::open(&path).unwrap();
+            SCHEMA.migrations[..5].iter().for_each(|step| old.execute_batch(step).unwrap());
+            old.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+            old.pragma_update(None, "user_version", 5).unwrap();
+            let share = "INSERT INTO share (key_id, attempt, share_index, share_key, group_key, keystore) VALUES (?1, 2, 3, ?2, ?3, '{}')";
+            for key in [5_u8, 6] {
+                old.execute(share, params![key, [key; 48], [9 + key; 48]]).unwrap();
+            }
+            old.execute("INSERT INTO deposit (key_id, signing_root, answer) VALUES (5, ?1, 'a')", [[1_u8; 32]])
+                .unwrap();
+        }
+        let store = Store::open(&path, &owner(), 0).unwrap();
+        let row = store.shares(5).unwrap().remove(0);
+        assert_eq!(row.origin, ShareOrigin { committee_epoch: 0, attempt: 2, deadline: 0 });
+        assert_eq!((row.index.get(), row.share_key, row.group_key), (3, [5; 48], [14; 48]));
+        assert_eq!((store.all_shares().unwrap().len(), store.deposit(5).unwrap().unwrap().committee_epoch), (2, 0));
+        assert!(store.all_shares().unwrap().iter().all(|(_, row)| row.keystore == "{}"));
+    }
+
+    #[test]
     fn a_second_share_of_one_key_is_never_kept_and_the_same_one_again_is_nothing() {
         let (_folder, store) = open();
         let share = |index: u8| ShareRow {
-            attempt: 0,
+            origin: ShareOrigin { committee_epoch: 0, attempt: 0, deadline: 0 },
             index: ShareIndex::new(index).unwrap(),
             share_key: [index; 48],
             group_key: [9; 48],
@@ -869,6 +1164,15 @@ mod tests {
         keep(&share(1)).unwrap();
         assert!(matches!(keep(&share(2)), Err(StoreError::SecondShare { key_id: 5 })));
         assert_eq!(store.shares(5).unwrap().len(), 1);
+        // Of the next committee it is another share of the same key, and again one only; of another attempt another one.
+        let next = |index: u8, attempt| {
+            let origin = ShareOrigin { committee_epoch: 1, attempt, deadline: 7 };
+            ShareRow { origin, ..share(index) }
+        };
+        keep(&next(3, 0)).unwrap();
+        assert!(matches!(keep(&next(4, 0)), Err(StoreError::SecondShare { key_id: 5 })));
+        keep(&next(4, 1)).unwrap();
+        assert_eq!(store.shares(5).unwrap().len(), 3);
     }
 
     #[test]
@@ -920,7 +1224,11 @@ mod tests {
     #[test]
     fn one_deposit_per_key_also_when_two_come_in_one_batch_or_from_many_threads() {
         let (_folder, store) = open();
-        let row = |byte: u8| DepositRow { signing_root: B256::repeat_byte(byte), answer: format!("answer {byte}") };
+        let row = |byte: u8| DepositRow {
+            committee_epoch: 0,
+            signing_root: B256::repeat_byte(byte),
+            answer: format!("answer {byte}"),
+        };
         let answers = store.sign_deposits(&[(1, row(1)), (1, row(2)), (2, row(3))]).unwrap();
         assert_eq!(answers[0].as_ref().unwrap(), &row(1));
         assert!(

@@ -76,6 +76,7 @@ export class Chain {
       block: log.blockNumber,
       topics: log.topics.slice(1).map((t) => BigInt(t)),
       data: decode(types, unhex(log.data)),
+      raw: unhex(log.data),
     }));
   }
   async gasUsed(tx) {

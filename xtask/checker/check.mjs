@@ -9,7 +9,7 @@ import { bls12_381 as bls } from "@noble/curves/bls12-381.js";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
-import { concat, hex, keccak, typedDigest, unhex, utf8, word } from "./abi.mjs";
+import { concat, decode, hex, keccak, typedDigest, unhex, utf8, word } from "./abi.mjs";
 import { Chain, Wrong, argumentsOf, fetchJson, lastLine, must, quantity, run, same, until } from "./chain.mjs";
 import { post, selfSigned } from "./tls.mjs";
 
@@ -108,7 +108,7 @@ function dealingDigest(domain, message) {
 // ── shape of the line ────────────────────────────────────────────────────────────────────────────────────────────────
 const STEPS = [
   "chain", "servers_registered", "processes", "pool_opened", "staked", "committee_drawn", "key_finalised", "predeposited",
-  "foreign_deposit_burns_key", "topped_up",
+  "foreign_deposit_burns_key", "topped_up", "reshared",
 ];
 const GAS = [
   "register_server", "open_pool", "stake", "request_key", "draw", "finalise_key", "order_deposit", "predeposit", "topup",
@@ -117,13 +117,14 @@ const DEPOSIT = {
   pubkey: "string", withdrawal_credentials: "string", amount_gwei: "number", signature: "string", deposit_data_root: "string",
   deposit_count: "number", total_gwei: "number", genesis_fork_version: "string",
 };
+const RESHARE = { old_epoch: "number", new_epoch: "number", same_pubkey: "boolean", gas: "number" };
 const isObject = (value) => value !== null && typeof value === "object";
 
 /** Everything is there, and of its type: what is missing is a lie too, not a failure of the checker. */
 function checkShape(line) {
   must(isObject(line), "the line is no JSON object");
   for (const name of ["steps", "processes", "committees"]) must(Array.isArray(line[name]), `the line has no ${name}`);
-  for (const name of ["gas", "deposit"]) must(isObject(line[name]), `the line has no ${name}`);
+  for (const name of ["gas", "deposit", "reshare"]) must(isObject(line[name]), `the line has no ${name}`);
   for (const name of ["rpc", "status_url"]) must(typeof line[name] === "string", `the line has no ${name}`);
   must(line.steps.every(isObject), "a step is no object");
   must(line.processes.every((p) => isObject(p) && typeof p.name === "string"), "a process has no name");
@@ -132,6 +133,9 @@ function checkShape(line) {
   for (const name of Object.keys(line.gas)) must(GAS.includes(name), `gas of ${name} is not a figure of this line`);
   for (const [name, type] of Object.entries(DEPOSIT)) {
     must(typeof line.deposit[name] === type, `the deposit of the line has no ${name}`);
+  }
+  for (const [name, type] of Object.entries(RESHARE)) {
+    must(typeof line.reshare[name] === type, `the reshare of the line has no ${name}`);
   }
 }
 
@@ -327,6 +331,47 @@ async function checkKey(chain, deployment, key, line) {
   return { threshold, shareKeys, pubkey: sums[0].toBytes(true), domain };
 }
 
+const RESHARED = "Reshared(uint256,uint32,uint16,(uint32[],address[],bytes),bytes32,bytes32,uint48)";
+
+/**
+ * The key went to another committee and is the same key: what the contract stores are the leaves of the event, any t of the new
+ * share keys give the old group key, and one seat changed. Returns who holds it now, in the form of `finalised`.
+ */
+async function checkReshare(chain, deployment, printed, key, { threshold, domain }) {
+  const [resharing] = await chain.view(deployment.keyRegistry, "RESHARING()", ["address"]);
+  const events = await chain.events(resharing, RESHARED, ["uint16", "uint256", "bytes32", "bytes32", "uint48"], key.keyId, null);
+  must(events.length === 1, `key ${key.keyId} was reshared ${events.length} times, not once`);
+  const [{ topics: [, epoch], data: [, at, , leavesRoot, handover], raw, tx }] = events;
+  same("old_epoch", printed.old_epoch, epoch - 1n);
+  same("new_epoch", printed.new_epoch, epoch);
+  same("gas of the reshare", printed.gas, await chain.gasUsed(tx));
+  const [committee, signers, points] = decode(["uint32[]", "address[]", "bytes"], raw.slice(Number(at)));
+  const n = committee.length;
+  must(points.length === 128 * (n + 1) && signers.length === n, "the new committee has not one share key for each member");
+  const sharePoints = Array.from({ length: n }, (_, i) => points.slice(128 * i, 128 * i + 128));
+  const groupPoint = points.slice(128 * n);
+  same("same_pubkey", printed.same_pubkey, hex(groupPoint) === hex(key.points.slice(128 * key.committee.length)));
+  must(printed.same_pubkey, "the key is another one since it was reshared");
+  const record = await chain.view(
+    resharing, "committee(uint256,uint32)", ["bytes32", "uint48", "uint8", "uint8", "uint8"], key.keyId, epoch);
+  const leaves = sharePoints.map((point, i) => keccak(word(i + 1), word(committee[i]), word(unhex(signers[i])), point));
+  same("root of the new committee's leaves", hex(merkleRoot(leaves)), hex(leavesRoot));
+  same("leaves root of the new committee", hex(record[0]), hex(leavesRoot));
+  same("handover", record[1], handover);
+  same("threshold and members of the new committee", [record[2], record[3]].join(), [threshold, n].join());
+  const shareKeys = sharePoints.map(g1);
+  for (let first = 1; first + threshold - 1 <= n; first++) {
+    const indices = Array.from({ length: threshold }, (_, i) => BigInt(first + i));
+    const sum = indices.reduce(
+      (acc, index) => acc.add(multiply(shareKeys[Number(index) - 1], lagrange(index, indices))), G1.ZERO);
+    must(sum.equals(g1(groupPoint)), `the new share keys from ${first} on do not give the group key`);
+  }
+  const stayed = committee.filter((id) => key.committee.includes(id));
+  same("members that stayed", stayed.length, key.committee.length - 1);
+  const made = { keyId: key.keyId, committee, signers, points };
+  return [made, { epoch, threshold, shareKeys, domain }];
+}
+
 async function checkCommittees(chain, deployment, committees) {
   const drawn = await chain.events(
     deployment.keyRegistry,
@@ -496,7 +541,7 @@ async function checkSameAgain(deployment, deposit, key, secrets, registered, vic
     must(blsVerify(point, deposit.signingRoot, secrets.shareKeys[position]), `the partial of server ${id} is wrong`);
     const type =
       "Envelope(uint256 keyId,uint32 committeeEpoch,uint8 index,uint8 dutyKind,uint64 slot,uint64 sourceEpoch,uint64 targetEpoch,bytes32 signingRoot,bytes32 partialHash)";
-    const words = [key.keyId, 0, position + 1, 1, 0, 0, 0].map(word);
+    const words = [key.keyId, secrets.epoch, position + 1, 1, 0, 0, 0].map(word);
     const digest = typedDigest(secrets.domain, type, [...words, deposit.signingRoot, keccak(unhex(partial))]);
     same(`signer of the envelope of server ${id}`, key.signers[position], recover(digest, unhex(envelope)));
     partials.push({ index: BigInt(position + 1), point });
@@ -535,9 +580,11 @@ async function main() {
   say("committees follow from their seeds; the burned key and gas figures are as printed");
   const { poolId, victim } = await checkRestGoOn(chain, deployment, line, registered);
   say(`server ${victim} was killed; the others signed the deposit of pool ${poolId}, and the relayer sent it`);
-  await checkSameAgain(deployment, deposit, key, secrets, registered, victim);
+  const [made, shares] = await checkReshare(chain, deployment, line.reshare, key, secrets);
+  say(`key ${key.keyId} is the same key in the hands of servers ${made.committee.join(", ")}`);
+  await checkSameAgain(deployment, deposit, made, shares, registered, victim);
   await fetchJson(`${line.status_url.replace(/\/status\/?$/, "")}/health`);
-  say("the first pool's deposit is answered again, to the same signature");
+  say("the first pool's deposit is answered again by its new committee, to the same signature");
 }
 
 run(main);

@@ -13,7 +13,7 @@ use alloy::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FactsError, ProvenBlock, Storage, block_of, key_of, key_slots};
+use super::{FactsError, ProvenBlock, Storage, key_of, key_slots};
 use crate::{
     bindings::KeyRegistry,
     deployment::Deployment,
@@ -68,7 +68,7 @@ impl ChangeFacts {
     /// # Errors
     /// [`FactsError`].
     pub fn verify(&self, deployment: &Deployment, key_id: u64, roots: &[B256]) -> Result<ProvenChanges, FactsError> {
-        let (block, state_root) = block_of(&self.header)?;
+        let (block, state_root) = ProvenBlock::of_header(&self.header)?;
         let keys = Storage::of("the KeyRegistry", state_root, deployment.key_registry, &self.key_registry)?;
         let [first, second] = key_slots(key_id);
         let key = key_of(key_id, keys.word(first)?, keys.word(second)?)?;
@@ -155,6 +155,8 @@ mod tests {
     use serde_json::json;
     use stkr_core::{Threshold, testing::TrustedDealer};
 
+    use stkr_protocol::state::StateError;
+
     use super::*;
     use crate::{
         keys::{Member, leaf, merkle_root},
@@ -226,7 +228,7 @@ mod tests {
             change(&mut facts);
             facts.verify(&deployment(), KEY, &[ROOT]).unwrap_err()
         };
-        let proof = |error| matches!(error, FactsError::BadProof { .. });
+        let proof = |error| matches!(error, FactsError::State(StateError::BadProof { .. }));
         let leaves = |error| matches!(error, FactsError::WrongLeaves { .. });
         assert!(leaves(bad(&|it| it.committee.swap(0, 1))));
         assert!(leaves(bad(&|it| it.signers[2] = Address::ZERO)));

@@ -80,6 +80,7 @@ pub(crate) async fn run(command: ChallengeCommand, context: &Context<'_>) -> Res
             let done = format!("server {} did not answer in time", of.of.server);
             context.perform(write, &signing, &done, proven).await
         }
+        ChallengeCommand::Evidence { of, out } => evidence(&of, &out, context).await,
         ChallengeCommand::Fees { account } => fees(account, context).await,
         ChallengeCommand::Withdraw { acknowledgements, signing } => {
             let client = context.client_for(&signing).await?;
@@ -91,6 +92,26 @@ pub(crate) async fn run(command: ChallengeCommand, context: &Context<'_>) -> Res
             context.perform(write, &signing, "withdrew the fees of challenges", paid).await
         }
     }
+}
+
+async fn evidence(of: &OfAnyChallenge, out: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let it = newest(of, &client).await?;
+    let file = client.challenges().evidence(&it).await?;
+    std::fs::write(out, json!(file).to_string()).map_err(|error| {
+        Failure::usage(
+            format!("cannot write {}: {error}", out.display()),
+            "name a file in a folder that can be written",
+        )
+    })?;
+    context.output.show(&json!({ "file": out, "serverId": it.server_id.to_string() }), |_| {
+        format!(
+            "{} proves that server {} did not answer; `stkr evidence submit` reports it",
+            out.display(),
+            it.server_id
+        )
+    });
+    Ok(())
 }
 
 fn until(deadline: u64) -> Value {

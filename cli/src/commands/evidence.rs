@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stkr_chain::court::duty_words;
 use stkr_protocol::{
-    evidence::{Accused, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
+    evidence::{Accused, Asked, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
     kept::{Kept, MAX_PAGE},
     messages::SignedMessage,
 };
-use stkr_sdk::{Judgement, Report, ReportOptions, amount};
+use stkr_sdk::{Judgement, Report, ReportOptions, amount, moment};
 
 use crate::{
     args::EvidenceCommand,
@@ -155,6 +155,12 @@ fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
             "members": members.to_string(),
         }),
         Accused::DutyKey { duty_key, assignment } => json!({"dutyKey": duty_key, "assignment": assignment.to_string()}),
+        Accused::Silent { server_id, block } => json!({
+            "serverId": server_id.to_string(),
+            "block": block.number.to_string(),
+            "blockHash": block.hash,
+            "blockTime": moment(block.timestamp),
+        }),
     };
     if let Value::Object(fields) = &mut answer {
         fields.insert("accused".into(), accused);
@@ -171,12 +177,19 @@ fn accused(accused: &Accused) -> String {
         Accused::DutyKey { duty_key, assignment } => {
             format!("the provider with duty key {duty_key}, assignment {assignment}")
         }
+        Accused::Silent { server_id, .. } => format!("server {server_id}"),
     }
 }
 
 fn sentence(verified: &Verified, on_chain: bool) -> String {
     let rest = match verified.accused {
         _ if on_chain => "",
+        Accused::Silent { block, .. } => &format!(
+            "\nif block {} of {} has the hash {}: compare it with a source that you trust, or verify without --offline",
+            block.number,
+            moment(block.timestamp),
+            block.hash
+        ),
         Accused::Holder { .. } => {
             "\nonly the chain can say whether that seat is one of the key, and what was ordered: verify without --offline"
         }
@@ -197,7 +210,7 @@ fn submitted(report: &Report, no_wait: bool) -> String {
             format!("{reporter} was first with the same evidence: the fault is on record, and nothing is left to do")
         }
         (true, true) => format!(
-            "the fault is proven: {} was taken, {} of it is yours",
+            "the fault is proven: {} was taken, {} of it can be withdrawn by {reporter}",
             amount::with_unit(penalty),
             amount::with_unit(bounty)
         ),
@@ -251,6 +264,7 @@ fn show(file: &EvidenceFile, output: &Output) {
                 fields.push(("dealt", dealing(&it.dealing)));
                 fields.push(("defect", format!("{}, in a key of {} of {}", it.defect, it.threshold, it.members)));
             }
+            Proof::UnansweredChallenge(it) => fields.push(("asked", asked(&it.asked))),
         }
         record(&fields)
     });
@@ -262,6 +276,15 @@ fn duty(key: u64, kind: u8, slot: u64, (source, target): (u64, u64), root: impl 
 
 fn envelope(it: &SignedEnvelope) -> String {
     duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root)
+}
+
+fn asked(asked: &Asked) -> String {
+    match asked {
+        Asked::Signature(it) => format!("member {} of key {}, to sign root {}", it.index, it.key_id, it.signing_root),
+        Asked::Acknowledgement(it) => {
+            format!("member {} of key {}, to acknowledge attempt {}", it.index, it.key_id, it.attempt)
+        }
+    }
 }
 
 fn request(it: &SignedDutyRequest) -> String {

@@ -1,6 +1,6 @@
 //! `stkr offline`: files to servers without network, and back.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use serde::Serialize;
 use stkr_node::secrets;
@@ -49,13 +49,27 @@ pub(crate) async fn run(command: OfflineCommand, output: &Output) -> Result<(), 
         OfflineCommand::Fetch { server, key, relayer, out } => fetch(&relayer, (server, key), &out, output).await?,
         OfflineCommand::Submit { file, relayer } => {
             let hint = "give the file that `stkr-server offline answer` wrote";
-            let content =
-                stkr_files::read(&file, MAX_FILE).map_err(|error| Failure::usage(format!("answer {error}"), hint))?;
+            let content = match file == Path::new("-") {
+                true => typed(std::io::stdin().lock()).map_err(|reason| Failure::usage(reason, hint))?,
+                false => stkr_files::read(&file, MAX_FILE)
+                    .map_err(|error| Failure::usage(format!("answer {error}"), hint))?,
+            };
             let new = submit_offline_answer(&relayer, content).await?;
             output.show(&Submitted { new }, |it| format!("the relayer took it; {} messages in it were new", it.new));
         }
     }
     Ok(())
+}
+
+/// What comes until the end of the input.
+fn typed(from: impl Read) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let read = from.take(MAX_FILE + 1).read_to_end(&mut content);
+    read.map_err(|error| format!("standard input cannot be read: {error}"))?;
+    match content.len() as u64 > MAX_FILE {
+        true => Err(format!("standard input has more than the {MAX_FILE} bytes of an answer")),
+        false => Ok(content),
+    }
 }
 
 async fn fetch(relayer: &Url, (server, key): (u32, u64), out: &Path, output: &Output) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
 //! `stkr reshare`.
 
+use serde::Serialize;
 use serde_json::Value;
-use stkr_sdk::{ReshareInfo, ReshareState};
+use stkr_sdk::{CarriedReshare, ReshareInfo, ReshareState, WaitedPart};
 
 use crate::{
     args::ReshareCommand,
@@ -13,9 +14,14 @@ use crate::{
 
 pub(crate) async fn run(command: ReshareCommand, context: &Context<'_>) -> Result<(), Failure> {
     match command {
-        ReshareCommand::Show { key } => {
-            let info = context.client().await?.reshares().get(key).await?;
-            context.output.show(&info, show);
+        ReshareCommand::Show { key, relayer } => {
+            let client = context.client().await?;
+            let info = client.reshares().get(key).await?;
+            let carried = match &relayer {
+                Some(relayer) => client.reshares().carried(key, relayer).await?,
+                None => None,
+            };
+            context.output.show(&Shown { info, carried }, show);
             Ok(())
         }
         ReshareCommand::Request { key, signing } => {
@@ -66,7 +72,18 @@ fn nothing((): ()) -> Value {
     Value::Null
 }
 
-fn show(it: &ReshareInfo) -> String {
+/// What the chain says, and what a relayer carried.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    #[serde(flatten)]
+    info: ReshareInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carried: Option<CarriedReshare>,
+}
+
+fn show(shown: &Shown) -> String {
+    let it = &shown.info;
     let list = |ids: &[u32]| ids.iter().map(|id| seat(*id)).collect::<Vec<_>>().join(", ");
     let mut rows = vec![
         ("key", it.key_id.to_string()),
@@ -91,7 +108,34 @@ fn show(it: &ReshareInfo) -> String {
             rows.push(("would sign from", time(next.handover)));
         }
     }
+    rows.extend(shown.carried.iter().flat_map(carried_rows));
     record(&rows)
+}
+
+fn carried_rows(carried: &CarriedReshare) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("carried by", carried.relayer.clone())];
+    rows.extend(carried.begun.map(|begun| ("drawn", time(begun))));
+    rows.extend(carried.fault.iter().map(|fault| ("fault", fault.clone())));
+    if carried.rounds.is_empty() {
+        rows.push(("messages", "this relayer has none of it; ask another".to_owned()));
+    }
+    for round in &carried.rounds {
+        let at = round.complete.map_or_else(String::new, |at| format!(", the last at {}", time(at)));
+        rows.push(("round", format!("{}: {} of {} came{at}", round.round, round.came, round.of)));
+        for WaitedPart { role, waited } in &round.waiting_for {
+            let seat = &waited.seat;
+            let committee = if *role == "dealer" { "old" } else { "new" };
+            let who = format!(
+                "server {} ({committee} member {}), operator {}, {}",
+                seat.server_id, seat.member, seat.operator, seat.endpoint
+            );
+            let since = round.since.map_or_else(|| "not known".to_owned(), time);
+            rows.extend([("  waits for", who), ("  since", since), ("  because", waited.why.clone())]);
+            rows.extend(waited.unready.iter().map(|reason| ("  says itself", reason.clone())));
+            rows.push(("  check", waited.check.clone()));
+        }
+    }
+    rows
 }
 
 fn seat(id: u32) -> String {
@@ -100,7 +144,8 @@ fn seat(id: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stkr_sdk::NextCommittee;
+    use alloy::primitives::Address;
+    use stkr_sdk::{NextCommittee, ReshareRound, Seat, Waited};
 
     use super::*;
 
@@ -124,8 +169,46 @@ mod tests {
             state: ReshareState::Requested,
             next: Some(next),
         };
-        let text = show(&info);
+        let text = show(&Shown { info: info.clone(), carried: None });
         for part in ["4, to be drawn, 6, 7", "dealers among", "1, 3, 4", "seed block", "900", "3 of 4"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // What a relayer carries says who is waited for, of which committee, in which round, since when, and what to check.
+        let seat = Seat {
+            member: 2,
+            server_id: 5,
+            operator: Address::ZERO,
+            endpoint: "https://h:1".to_owned(),
+            may_take_part: true,
+        };
+        let (trouble, unready) = (Some("refused".to_owned()), vec!["clock: 9 s".to_owned()]);
+        let waited =
+            Waited { seat, trouble, why: "refuses the connection".to_owned(), check: "is it up".to_owned(), unready };
+        let round = ReshareRound {
+            round: "reshare_dealing",
+            since: Some(1_772_366_399),
+            complete: None,
+            came: 2,
+            of: 3,
+            waiting_for: vec![WaitedPart { role: "dealer", waited }],
+        };
+        let carried = CarriedReshare {
+            committee_epoch: 1,
+            attempt: 1,
+            relayer: "relayer:1".to_owned(),
+            begun: Some(1_772_366_000),
+            fault: None,
+            rounds: vec![round],
+        };
+        let text = show(&Shown { info, carried: Some(carried) });
+        for part in [
+            "reshare_dealing: 2 of 3 came",
+            "server 5 (old member 2), operator",
+            "2026-03-01",
+            "refuses the connection",
+            "clock: 9 s",
+            "is it up",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -13,12 +13,12 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use stkr_core::testing::TrustedDealer;
-use stkr_core::{SecretShare, Threshold};
+use stkr_core::{SecretShare, ShareIndex, Threshold};
 use stkr_duties::ForkSchedule;
 use stkr_gateway::api::{App, DiskLook, Transport, router};
 use stkr_gateway::config::HighWatermarkConfig;
 use stkr_gateway::follow::Bell;
-use stkr_gateway::keys::{KeyRing, Keys, ServedKey};
+use stkr_gateway::keys::{KeyRing, Keys, Seated, ServedKey};
 use stkr_gateway::line::Line;
 use stkr_gateway::metrics::GatewayMetrics;
 use stkr_gateway::quiet::Quiet;
@@ -38,6 +38,7 @@ use stkr_protection::{Protection, Pubkey};
 use stkr_protocol::api::{SignBatch, SignReplies};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
+use stkr_protocol::handover::{Drawn, Term, View};
 use stkr_protocol::sign::{Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 use tokio::sync::Semaphore;
@@ -50,6 +51,8 @@ pub(crate) const ASSIGNMENT: u64 = 3;
 /// Epoch the tests' chain is in at least.
 pub(crate) const EPOCH: u64 = 1_000;
 const SECONDS_PER_SLOT: u64 = 12;
+/// The committee that made the key.
+pub(crate) const FIRST: Term = Term { committee_epoch: 0, attempt: 0, handover: 0 };
 
 /// What a server does with a request of the right provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +62,16 @@ pub(crate) enum Behaviour {
     OtherShare,
     Refuses(RefusalKind),
     Hangs,
+    /// Signs as a member of the first committee, whatever the duty is of.
+    StaysOld,
+    /// Signs with its share of the first committee in the name of the second.
+    OldShareAsNew,
 }
 
 struct State {
     share: SecretShare,
+    /// Its share of the second committee, and the first epoch for which that signs.
+    later: Mutex<Option<(u64, Arc<SecretShare>)>>,
     wrong: SecretShare,
     signer: SignerKey,
     duty_key: Address,
@@ -83,15 +92,19 @@ impl State {
         assert_eq!((duty.duty_key(&DOMAIN), duty.assignment()), (Ok(self.duty_key), ASSIGNMENT));
         assert_eq!(subject.key_id(), KEY_ID);
         let root = subject.signing_root();
-        let share = match *self.behaviour.lock().unwrap() {
-            Behaviour::Refuses(kind) => {
+        let later = self.later.lock().unwrap().clone();
+        let later = later.filter(|(first, _)| subject.slot() / 32 >= *first).map(|(_, share)| share);
+        let (committee_epoch, share) = match (*self.behaviour.lock().unwrap(), &later) {
+            (Behaviour::Refuses(kind), _) => {
                 return (root, SignResponse::refused(Refusal::new(kind, "it is a test", "Do nothing.")));
             }
-            Behaviour::OtherShare => &self.wrong,
-            Behaviour::Honest | Behaviour::Hangs => &self.share,
+            (Behaviour::OtherShare, _) => (0, &self.wrong),
+            (Behaviour::OldShareAsNew, Some(_)) => (1, &self.share),
+            (Behaviour::Honest | Behaviour::Hangs, Some(later)) => (1, &**later),
+            _ => (0, &self.share),
         };
         let partial = share.sign(&root.0);
-        (root, SignResponse::Signed(SignedPartial::new(subject, &DOMAIN, &self.signer, 0, &partial)))
+        (root, SignResponse::Signed(SignedPartial::new(subject, &DOMAIN, &self.signer, committee_epoch, &partial)))
     }
 
     async fn batch(&self, batch: SignBatch) -> SignReplies {
@@ -206,27 +219,44 @@ fn unix_seconds() -> u64 {
 fn servers(dealer: &mut TrustedDealer, schedule: &Arc<ForkSchedule>, duty_key: Address) -> Vec<Server> {
     let other = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [2; 32]);
     let shares = std::mem::take(&mut dealer.shares).into_iter().zip(other.shares);
-    let servers = shares.map(|(share, wrong)| {
-        let server = Server {
-            id: 100 + u32::from(share.index().get()),
-            address: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
-            identity: Identity::generate("server").unwrap(),
-            running: Shutdown::default(),
-            state: Arc::new(State {
-                share,
-                wrong,
-                signer: SignerKey::random().unwrap(),
-                duty_key,
-                schedule: schedule.clone(),
-                behaviour: Mutex::new(Behaviour::Honest),
-                calls: Mutex::default(),
-                gate: Semaphore::new(1_000_000),
-            }),
-        };
-        server.start();
-        server
-    });
-    servers.collect()
+    let id = |share: &SecretShare| 100 + u32::from(share.index().get());
+    shares.map(|shares| server(id(&shares.0), shares, schedule, duty_key)).collect()
+}
+
+fn server(
+    id: u32,
+    (share, wrong): (SecretShare, SecretShare),
+    schedule: &Arc<ForkSchedule>,
+    duty_key: Address,
+) -> Server {
+    let server = Server {
+        id,
+        address: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+        identity: Identity::generate("server").unwrap(),
+        running: Shutdown::default(),
+        state: Arc::new(State {
+            share,
+            later: Mutex::default(),
+            wrong,
+            signer: SignerKey::random().unwrap(),
+            duty_key,
+            schedule: schedule.clone(),
+            behaviour: Mutex::new(Behaviour::Honest),
+            calls: Mutex::default(),
+            gate: Semaphore::new(1_000_000),
+        }),
+    };
+    server.start();
+    server
+}
+
+fn seat(server: &Server, index: ShareIndex, client: &Identity) -> Seat<Line> {
+    let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
+    let peer = Peer { server_id: server.id, endpoint, fingerprint };
+    let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
+    let client = ServerClient::new(client, peer, patience);
+    let client = client.map(|client| Line::open(client, GatewayMetrics::default().calls));
+    Seat { index, server_id: server.id, client }
 }
 
 impl Gateway {
@@ -256,23 +286,17 @@ impl Gateway {
         let mut dealer = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [1; 32]);
         let servers = servers(&mut dealer, &schedule, duty_key.address());
         let client = Identity::generate("gateway").unwrap();
-        let seats = servers.iter().map(|server| {
-            let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
-            let peer = Peer { server_id: server.id, endpoint, fingerprint };
-            let patience = Patience { connect: Duration::from_secs(20), answer: Duration::from_secs(20) };
-            let client = ServerClient::new(&client, peer, patience)
-                .map(|client| Line::open(client, GatewayMetrics::default().calls));
-            Seat { index: server.state.share.index(), server_id: server.id, client }
-        });
+        let seats = servers.iter().map(|server| seat(server, server.state.share.index(), &client));
         let members = servers.iter().map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
         let pubkey = Pubkey::from(dealer.keys.group_key().to_compressed());
+        let committee = Committee::new(DOMAIN, 0, dealer.keys.clone(), members.collect()).unwrap();
         let served = Arc::new(ServedKey {
             pubkey,
             key_id: KEY_ID,
             assignment: ASSIGNMENT,
             duty_key,
-            committee: Committee::new(DOMAIN, 0, dealer.keys.clone(), members.collect()).unwrap(),
-            seats: seats.collect(),
+            view: View::new(0, u64::MAX, vec![FIRST], None).unwrap(),
+            committees: vec![Seated { committee, handover: 0, seats: seats.collect() }],
         });
         let folder = tempfile::tempdir().unwrap();
         let app = app(folder.path(), &schedule, mark);
@@ -303,9 +327,43 @@ impl Gateway {
         self.app.signing.ring.replace(pubkeys.iter().map(key).collect::<Keys>());
     }
 
+    /// The key goes to a second committee, of servers 105 (a new one), 102, 103 and 104, which signs from the first epoch that begins at
+    /// `handover` (unix time, seconds) or later. `drawn` is a third one in the making; finalised blocks are of `head_time`.
+    pub(crate) fn hand_over(&mut self, handover: u64, drawn: Option<Drawn>, head_time: u64) {
+        let first = (handover - self.schedule.genesis_time()).div_ceil(32 * SECONDS_PER_SLOT);
+        let mut next = self.dealer.reshare(Threshold::new(3, 4).unwrap(), [3; 32]);
+        let mut other = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [2; 32]);
+        let spare = server(105, (other.shares.remove(1), other.shares.remove(0)), &self.schedule, self.duty_key());
+        self.servers.push(spare);
+        let members = [4, 1, 2, 3].map(|position| &self.servers[position]);
+        for (server, share) in members.into_iter().zip(std::mem::take(&mut next.shares)) {
+            *server.state.later.lock().unwrap() = Some((first, Arc::new(share)));
+        }
+        let client = Identity::generate("gateway").unwrap();
+        let seats = Threshold::new(3, 4).unwrap().indices().zip(members);
+        let seats = seats.map(|(index, server)| seat(server, index, &client)).collect();
+        let ids = members.map(|it| MemberId { server_id: it.id, signer: it.state.signer.address() });
+        let committee = Committee::new(DOMAIN, 1, next.keys.clone(), ids.to_vec()).unwrap();
+        let mut served = (*self.served).clone();
+        served.committees.push(Seated { committee, handover, seats });
+        let second = Term { committee_epoch: 1, attempt: 0, handover };
+        served.view = View::new(head_time, u64::MAX, vec![FIRST, second], drawn).unwrap();
+        self.served = Arc::new(served);
+        self.app.signing.ring.replace(Keys::from([(self.pubkey, self.served.clone())]));
+    }
+
+    fn duty_key(&self) -> Address {
+        self.served.duty_key.address()
+    }
+
+    /// Unix time (seconds) at which an epoch begins.
+    pub(crate) fn start_of(&self, epoch: u64) -> u64 {
+        self.schedule.genesis_time() + epoch * 32 * SECONDS_PER_SLOT
+    }
+
     /// Requests that wait for each server.
     pub(crate) fn waiting(&self) -> Vec<usize> {
-        self.served.seats.iter().map(|seat| seat.client.as_ref().unwrap().waiting()).collect()
+        self.served.committees[0].seats.iter().map(|seat| seat.client.as_ref().unwrap().waiting()).collect()
     }
 
     pub(crate) fn request(&self, kind: &str, member: &str, payload: Value) -> Value {

@@ -6,6 +6,7 @@ use stkr_core::ShareIndex;
 
 use super::Board;
 use crate::messages::Round;
+use crate::posted;
 
 /// Seconds from which on a member that nothing is known against holds a ceremony up.
 pub const STALLED_AFTER: u64 = 60;
@@ -17,44 +18,16 @@ pub const OFFLINE_STALLED_AFTER: u64 = 24 * 3600;
 pub type Arrivals = BTreeMap<(Round, ShareIndex), u64>;
 
 /// One round of a ceremony.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundProgress {
-    /// The round.
-    pub round: Round,
-    /// Unix time (seconds) from which its messages are waited for: the committee was drawn, or the last message of the rounds before
-    /// came. Nothing while those are not complete, or where nobody noted when a message came.
-    pub since: Option<u64>,
-    /// Unix time (seconds) at which its last message came; nothing while one is missing.
-    pub complete: Option<u64>,
-    /// Members whose message has come.
-    pub came: usize,
-    /// Whose message has not come, in index order.
-    pub missing: Vec<ShareIndex>,
-    /// Whether these are what the ceremony waits for now: of the first round that lacks a message, and of no later one.
-    pub current: bool,
-}
+pub type RoundProgress = posted::RoundProgress<Round, ShareIndex>;
 
 /// All rounds in order. `begun` is the unix time of the block in which this attempt began.
 #[must_use]
 pub fn progress(board: &Board, arrivals: &Arrivals, begun: Option<u64>) -> Vec<RoundProgress> {
     // What the contract takes needs no more than these. The chain may have brought them without the rounds before.
     let whole = [Round::Dealing, Round::Acknowledgement].iter().all(|round| board.missing(*round).is_empty());
-    let (mut since, mut waits) = (begun, !whole);
-    let round = |round| {
-        let missing = board.missing(round);
-        let came = usize::from(board.context().threshold().n()).saturating_sub(missing.len());
-        let times = board.context().threshold().indices().map(|index| arrivals.get(&(round, index)).copied());
-        // One message whose time is not known makes the whole unknown: a time that is too early would blame somebody.
-        let last = times.collect::<Option<Vec<u64>>>().and_then(|times| times.into_iter().max());
-        let complete = last.filter(|_| missing.is_empty());
-        let current = waits && !missing.is_empty();
-        waits &= missing.is_empty();
-        let line = RoundProgress { round, since, complete, came, missing, current };
-        // A message that was there early does not make the next round begin before this one did.
-        since = since.zip(complete).map(|(since, complete)| since.max(complete));
-        line
-    };
-    Round::ALL.into_iter().map(round).collect()
+    let members: Vec<ShareIndex> = board.context().threshold().indices().collect();
+    let rounds = Round::ALL.map(|round| (round, members.clone(), board.missing(round)));
+    posted::progress(rounds, arrivals, begun, whole)
 }
 
 #[cfg(test)]

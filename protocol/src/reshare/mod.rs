@@ -35,6 +35,7 @@ mod board;
 pub mod evidence;
 mod messages;
 mod participant;
+mod progress;
 mod transcript;
 
 #[cfg(test)]
@@ -55,6 +56,7 @@ use utoipa::ToSchema;
 pub use board::{Board, Rejected};
 pub use messages::{Body, ReshareDealingBody, ReshareId, ReshareKeysBody, ReshareMessage, Round, Sender};
 pub use participant::{Hands, Participant, Step, StepError, Stored};
+pub use progress::{Arrivals, RoundProgress, progress};
 pub use transcript::{Transcript, TranscriptError};
 
 pub use crate::posted::{Accepted, Equivocation};
@@ -226,6 +228,8 @@ pub(crate) const fn reshare_domain(domain: &ProtocolDomain, id: ReshareId) -> Re
 /// Where a server stands: what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+// A ceremony has phases too, and a description of an API one name for each.
+#[schema(as = ResharePhase)]
 pub enum Phase {
     /// One-time keys of new members.
     Keys,
@@ -235,6 +239,25 @@ pub enum Phase {
     Done,
     /// The attempt ended without a share for this server.
     Failed,
+}
+
+impl Phase {
+    /// Name for people; the same as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Dealings => "dealings",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Why an attempt ended.

@@ -54,7 +54,7 @@ impl Engine {
     /// Sees to it that the member gets all dealings; what it or anybody says to them as a transaction once it is there.
     pub(super) fn acknowledge(&mut self, step: String, asked: Asked, server_id: u32, deadline: u64) -> Option<Call> {
         let (key_id, attempt, index) = asked;
-        let of = (vec![server_id], self.peers(&[server_id]));
+        let of = self.origin(0, &[server_id]);
         if self.acknowledgements.get(&step).is_none_or(|running| running.of != of) {
             self.acknowledgements.remove(&step);
             match self.start_acknowledging(asked, server_id) {

@@ -17,13 +17,14 @@ use alloy::{
 use serde_json::json;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
-    Asks, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerKind, ServerStatus, StkrError,
-    amount, bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
+    Asks, ChallengeInfo, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerKind, ServerStatus,
+    StkrError, amount, bindings::KeyRegistry, bindings::Micropools, duty_key_digest,
 };
 
 use stkr_protocol::{
-    evidence::Fault,
+    evidence::{EvidenceFile, Fault, Proof, UnansweredProof},
     messages::{Body, DealingBody, Round, SignedMessage},
+    state::testing::storage_proof,
 };
 
 use super::{
@@ -418,6 +419,8 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert!(again.to_string().contains("is being asked for this already"), "{again}");
         let open = challenges.get(key, id, root).await.unwrap();
         assert_eq!((open.state, open.challenger, open.fee), (ChallengeState::Open, challenger.address(), fee));
+        let early = challenges.evidence(&open).await.unwrap_err();
+        assert!(early.to_string().contains("can still answer"), "{early}");
         let early = challenges.prove((key, 2, root)).dry_run(challenger.address()).await.unwrap_err();
         assert!(early.to_string().starts_with("the server may still answer, up to block"), "{early}");
 
@@ -445,12 +448,14 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         for _ in 0..13 {
             chain.mine(554).await;
         }
-        assert_eq!(challenges.get(key, id, root).await.unwrap().state, ChallengeState::Overdue);
+        self.evidence_of_silence(&challenges.get(key, id, root).await.unwrap()).await;
         let write = challenges.answer(&question, &asked, &right).unwrap();
         let late = write.dry_run(operator.address()).await.unwrap_err();
         assert!(late.to_string().starts_with("the last moment for an answer was block"), "{late}");
         let write = challenges.prove((key, 2, root));
         self.step(&chain.account().await, write.unsigned(), &format!("challenge prove {key} {id}")).await;
+        let over = challenges.evidence(&challenges.get(key, id, root).await.unwrap()).await.unwrap_err();
+        assert!(matches!(over, StkrError::NotFound { .. }), "the Court has forgotten the challenge: {over}");
         let states: Vec<ChallengeState> = challenges.list().await.unwrap().iter().map(|it| it.state).collect();
         assert_eq!(states, [ChallengeState::Answered, ChallengeState::Unanswered]);
         assert!(stkr.servers().get(id).await.unwrap().locked_out);
@@ -523,19 +528,43 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             assert!(error.to_string().contains("proves no fault of a member of the ceremony"), "{error}");
         }
         chain.pass(DAY + 60).await;
-        assert_eq!(state(committee[3]).await, ChallengeState::Overdue);
+        let overdue = challenges.get_acknowledgement(key, committee[3]).await.unwrap();
+        let file = self.evidence_of_silence(&overdue).await;
         let late = challenges.acknowledge(&asked, &ceremony::acknowledged(acknowledged)).unwrap();
         let late = late.dry_run(operator.address()).await.unwrap_err();
         assert!(late.to_string().starts_with("the last moment for an answer was 20"), "{late}");
         let before = challenges.acknowledgement_fees_of(challenger.address()).await.unwrap();
         let write = challenges.prove_unacknowledged((key, 0, 4)).unsigned();
-        let arguments = format!("challenge prove {key} {} --acknowledgement", committee[3]);
-        self.step(&chain.account().await, write, &arguments).await;
+        assert_eq!(write, stkr.faults().prove(&file).unwrap().unsigned(), "two ways to one transaction");
+        let path = self.folder.join("silence.json");
+        std::fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
+        self.step(&chain.account().await, write, &format!("evidence prove {}", path.display())).await;
+        assert_eq!(stkr.faults().check(&file).await.unwrap().server_id, Some(committee[3]), "it stays evidence");
         assert_eq!(state(committee[3]).await, ChallengeState::Unanswered);
         assert!(stkr.servers().get(committee[3]).await.unwrap().locked_out);
         assert!(challenges.acknowledgement_fees_of(challenger.address()).await.unwrap() > before, "the fee comes back");
 
         self.reinstate(committee[3]).await;
+    }
+
+    /// Evidence that nobody answered, and what a liar makes of it.
+    async fn evidence_of_silence(&self, overdue: &ChallengeInfo) -> EvidenceFile {
+        let stkr = self.chain.stkr().await;
+        assert_eq!(overdue.state, ChallengeState::Overdue);
+        let file = stkr.challenges().evidence(overdue).await.unwrap();
+        assert_eq!(stkr.faults().check(&file).await.unwrap().server_id, Some(overdue.server_id));
+        let refused = stkr.faults().commit(&file, Address::ZERO).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("without a commitment"), "{refused}");
+        // The same word in the same place of the same contract, after a block that the chain does not have.
+        let Proof::UnansweredChallenge(proof) = &file.proof else { panic!("{file:?}") };
+        let contract = proof.asked.kept_by(file.court);
+        let state = storage_proof((u64::MAX, u64::MAX), contract, proof.asked.slot(), proof.state.word);
+        let proof = Proof::UnansweredChallenge(UnansweredProof { asked: proof.asked, state });
+        let made_up = EvidenceFile::new(&file.domain(), file.court, proof);
+        made_up.verify().unwrap();
+        let refused = stkr.faults().check(&made_up).await.unwrap_err();
+        assert!(refused.to_string().contains("does not have the hash"), "{refused}");
+        file
     }
 
     /// So that the walk goes on.

@@ -3,20 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, B256};
-use eyre::WrapErr as _;
 use serde::Serialize;
 use stkr_chain::facts::ProvenBlock;
 use stkr_chain::facts::change::{ChangeFacts, ProvenChanges};
 use stkr_core::ShareIndex;
 use stkr_node::exit::Failure;
-use stkr_node::secrets;
 use stkr_protocol::offline::{
     AboutChange, ChangeAnswerFile, ChangeFile, ChangePartial, Mark, ToChange, VERSION, from_json,
 };
 use stkr_protocol::sign::{Change, ChangeRequest};
 
-use super::{AnswerArgs, Machine, compare_block, consent, date, refused, say};
+use super::{AnswerArgs, Machine, compare_block, consent, date, hand_out, refused, say};
 use crate::change::{self, Facts};
+use crate::serving::Seat;
 use crate::signing;
 
 /// A request as this program reads it.
@@ -60,7 +59,7 @@ pub(super) fn answer(machine: &Machine, args: &AnswerArgs, text: &[u8], at_termi
     compare_block(&plan.proven.block, args.block, at_terminal)?;
     consent(args.yes, at_terminal)?;
     let file = machine.sign_changes(&plan)?;
-    secrets::write_new(&args.out, serde_json::to_string_pretty(&file)?.as_bytes()).wrap_err("write the answer")?;
+    hand_out(args, &file)?;
     Ok(plan.changed(Some(args.out.clone())))
 }
 
@@ -97,7 +96,8 @@ impl Machine {
             consumer: proven.key.consumer,
             withdrawal_keys: self.deployment.withdrawal_keys(),
             group_key: keys.group_key(),
-            seat: keys.share_key(me).map(|share_key| (me, *share_key)),
+            // Reshares are not carried to machines without network yet: the first committee is the only one.
+            seat: keys.share_key(me).map(|it| Seat { committee_epoch: 0, index: me, share_key: *it }),
             vault: self.deployment.vault_of(proven.pool_id),
             genesis_fork_version: self.deployment.genesis_fork_version.0,
             genesis_validators_root: self.deployment.genesis_validators_root,
@@ -115,12 +115,12 @@ impl Machine {
         let key_id = plan.about.key_id;
         let rows = self.store.shares(key_id)?;
         let seat = plan.facts.seat.ok_or_else(|| Failure::refused("the request names no share key of this server"))?;
-        let share = signing::open_share(&rows, key_id, seat, &self.keys.store_key)
+        let share = signing::open_share(&rows, key_id, (seat.index, seat.share_key), &self.keys.store_key)
             .map_err(|refusal| Failure::not_safe(refusal.reason))?;
         let domain = self.deployment.protocol_domain();
         let sign = |change: &Change| {
             let subject = ChangeRequest::new(key_id, *change).subject();
-            let signed = signing::answer(&subject, &share, &domain, &self.keys.signer, 0);
+            let signed = signing::answer(&subject, &share, &domain, &self.keys.signer, seat.committee_epoch);
             ChangePartial { change: *change, signed }
         };
         let answers = plan.changes.iter().map(sign).collect();

@@ -49,10 +49,10 @@ pub struct Anvil {
 }
 
 impl Anvil {
-    /// Starts anvil on a free port of 127.0.0.1 with a block every `block_ms` (0: a block per transaction) and
-    /// finality about `finality` blocks behind the head, and installs the official contracts.
-    pub async fn start(dir: &Path, block_ms: u64, finality: u64) -> Result<Self> {
-        let anvil = Self::launch("anvil", dir, block_ms, finality)?;
+    /// Starts anvil on a free port of 127.0.0.1 with a block every `block_ms` (0: a block per transaction), a clock so many seconds
+    /// `behind` and finality about `finality` blocks behind the head, and installs the official contracts.
+    pub async fn start(dir: &Path, (block_ms, behind): (u64, u64), finality: u64) -> Result<Self> {
+        let anvil = Self::launch("anvil", dir, (block_ms, behind), finality)?;
         anvil.install_genesis().await?;
         Ok(anvil)
     }
@@ -60,7 +60,7 @@ impl Anvil {
     /// Starts an anvil that goes on from the `state` another one dumped, on the same chain id: until somebody sends it
     /// something, its chain is the other's up to there. It makes a block per transaction and whenever it is told to.
     pub async fn copy(name: &str, dir: &Path, finality: u64, state: &Value) -> Result<Self> {
-        let anvil = Self::launch(name, dir, 0, finality)?;
+        let anvil = Self::launch(name, dir, (0, 0), finality)?;
         let provider = anvil.provider()?;
         provider.raw_request::<_, Value>("anvil_loadState".into(), (state,)).await?;
         // Blocks of the same content at the same second would have the same hash: the copy's are another proposer's.
@@ -68,7 +68,7 @@ impl Anvil {
         Ok(anvil)
     }
 
-    fn launch(name: &str, dir: &Path, block_ms: u64, finality: u64) -> Result<Self> {
+    fn launch(name: &str, dir: &Path, (block_ms, behind): (u64, u64), finality: u64) -> Result<Self> {
         // Anvil calls final what lies two of its epochs back.
         let epoch = finality.div_ceil(2).max(1).to_string();
         let mut args: Vec<String> =
@@ -77,6 +77,9 @@ impl Anvil {
                 .to_vec();
         // It would write older states below the home directory, a megabyte a block, and leave them there when it is killed.
         args.extend(["--prune-history".into(), STATES.to_string()]);
+        if behind > 0 {
+            args.extend(["--timestamp".into(), (crate::beacon::unix_seconds()? - behind).to_string()]);
+        }
         if block_ms > 0 {
             let seconds = std::time::Duration::from_millis(block_ms).as_secs_f64();
             args.extend(["--block-time".into(), seconds.to_string()]);

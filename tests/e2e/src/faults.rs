@@ -122,8 +122,8 @@ pub struct Outcome {
     pub pool_id: Option<String>,
     /// The two transactions of the report.
     pub transactions: Vec<B256>,
-    /// The file that convicts; there is none of silence, which the chain saw itself.
-    pub evidence_file: Option<PathBuf>,
+    /// The file that convicts.
+    pub evidence_file: PathBuf,
     /// The signature.
     pub next: Option<NextSignature>,
 }
@@ -152,7 +152,7 @@ pub struct Played {
 
 /// Evidence and when it was there.
 struct Found {
-    file: Option<EvidenceFile>,
+    file: EvidenceFile,
     detected: Duration,
     /// First transaction of the report, where it is no commitment.
     challenge: Option<B256>,
@@ -199,9 +199,8 @@ pub async fn play(fault: Fault, play: &Play, say: &mut dyn FnMut(&str, Duration,
 
     let (begin, block) = (Instant::now(), scene.network.provider()?.get_block_number().await?);
     let found = scene.commit(fault, play).await?;
-    let evidence_file = found.file.as_ref().map(|file| scene.keep(fault, file)).transpose()?;
-    let what = evidence_file.as_ref().map_or_else(|| "the challenge".to_owned(), |file| file.display().to_string());
-    say("detected", found.detected, &what);
+    let evidence_file = scene.keep(fault, &found.file)?;
+    say("detected", found.detected, &evidence_file.display().to_string());
 
     let mut outcome = Outcome {
         ok: false,
@@ -377,7 +376,7 @@ impl Scene {
     {
         for _ in 0..2_400 {
             if let Ok(file) = serde_json::from_value(evidence().await?) {
-                return Ok(Found { file: Some(file), detected: begin.elapsed(), challenge: None });
+                return Ok(Found { file, detected: begin.elapsed(), challenge: None });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -409,7 +408,7 @@ impl Scene {
         let detected = begin.elapsed();
         let (status, answer) = hand_in(&self.network, &file).await?;
         ensure!(status == 200, "the relayer says {status}: {answer}");
-        Ok(Found { file: Some(file), detected, challenge: None })
+        Ok(Found { file, detected, challenge: None })
     }
 
     /// The provider's own duty key signs two requests that conflict, past its gateway. What it asked for stays with the servers.
@@ -441,7 +440,7 @@ impl Scene {
         }
         let (status, answer) = hand_in(&self.network, &file).await?;
         ensure!(status == 200 || play.without_court, "the relayer says {status}: {answer}");
-        Ok(Found { file: Some(file), detected, challenge: None })
+        Ok(Found { file, detected, challenge: None })
     }
 
     /// A stranger asks a dead server on the chain for what the chain ordered, and waits a day.
@@ -452,20 +451,19 @@ impl Scene {
         let file = self.dir.join("challenger.key");
         write_secret(&file, &format!("{}\n", account.to_bytes()))?;
         let (key, server) = (self.key_id.to_string(), self.network.servers[self.culprit].id.to_string());
-        let words = |command| ["challenge", command, &key, &server, "--key-file"].map(str::to_owned);
-        let run = |command| {
-            let mut words: Vec<String> = words(command).to_vec();
-            words.push(file.display().to_string());
-            stkr(&self.network, &words.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        let asked = run("open")?;
+        let path = file.display().to_string();
+        let asked = stkr(&self.network, &["challenge", "open", &key, &server, "--key-file", &path])?;
         let transaction = |said: &Value| said["transaction"].as_str().and_then(|hash| hash.parse().ok());
         let challenge = transaction(&asked).ok_or_else(|| eyre!("no transaction: {asked}"))?;
         let blocks = U256::from(CHALLENGE_BLOCKS + 1);
         let _: Value = self.network.provider()?.raw_request("anvil_mine".into(), (blocks,)).await?;
+        let evidence = self.dir.join("unanswered.json");
+        let out = evidence.display().to_string();
+        stkr(&self.network, &["challenge", "evidence", &key, &server, "--out", &out])?;
         let detected = begin.elapsed();
-        run("prove")?;
-        Ok(Found { file: None, detected, challenge: Some(challenge) })
+        stkr(&self.network, &["evidence", "submit", &out, "--no-wait", "--key-file", &path])?;
+        let file = EvidenceFile::from_json(&std::fs::read(&evidence)?)?;
+        Ok(Found { file, detected, challenge: Some(challenge) })
     }
 
     /// Writes the file, and lets a stranger's `stkr evidence verify` judge it without any endpoint.
@@ -482,11 +480,11 @@ impl Scene {
 
     /// The Court's verdict on what was found, waited for; nothing if there is none in time.
     async fn judged(&self, found: &Found, play: &Play) -> Result<Option<Judged>> {
-        let verified = found.file.as_ref().map(EvidenceFile::verify).transpose()?;
+        let verified = found.file.verify()?;
         let begin = Instant::now();
         let patience = if play.without_court { WITHOUT_COURT } else { crate::network::PATIENCE };
         while begin.elapsed() < patience {
-            if let Some(judged) = self.verdict(verified.as_ref()).await? {
+            if let Some(judged) = self.verdict(&verified).await? {
                 return Ok(Some(judged));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -494,17 +492,17 @@ impl Scene {
         Ok(None)
     }
 
-    async fn verdict(&self, verified: Option<&Verified>) -> Result<Option<Judged>> {
+    async fn verdict(&self, verified: &Verified) -> Result<Option<Judged>> {
         for log in self.court_events::<Court::FaultProven>().await? {
             let it = Court::FaultProven::decode_log(&log.inner)?.data;
-            if verified.is_none_or(|verified| verified.evidence == it.evidence) {
+            if verified.evidence == it.evidence {
                 let server_id = Some(it.server);
                 return Ok(Some(judged(&log, server_id, (it.slashed, it.bounty, it.reporter))?));
             }
         }
         for log in self.court_events::<Court::ProviderFaultProven>().await? {
             let it = Court::ProviderFaultProven::decode_log(&log.inner)?.data;
-            if verified.is_some_and(|verified| verified.evidence == it.evidence) {
+            if verified.evidence == it.evidence {
                 return Ok(Some(judged(&log, None, (it.penalty, it.bounty, it.reporter))?));
             }
         }
@@ -518,10 +516,10 @@ impl Scene {
 
     /// The transactions of the report, in their order.
     async fn report(&self, found: &Found, judged: &Judged) -> Result<Vec<B256>> {
-        let Some(file) = &found.file else {
-            return Ok(found.challenge.into_iter().chain([judged.transaction]).collect());
-        };
-        let verified = file.verify()?;
+        if let Some(challenge) = found.challenge {
+            return Ok(vec![challenge, judged.transaction]);
+        }
+        let verified = found.file.verify()?;
         let commitment = (judged.reporter, U256::from(verified.fault as u8), verified.evidence).abi_encode();
         let commitment = keccak256(commitment);
         for log in self.court_events::<Court::EvidenceCommitted>().await? {

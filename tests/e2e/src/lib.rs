@@ -17,6 +17,7 @@ pub mod misbehaviour;
 pub mod network;
 pub mod offline;
 pub mod process;
+pub mod reshare;
 pub mod slashable;
 pub mod solidity;
 

@@ -35,16 +35,21 @@ pub struct Options {
     pub block_ms: u64,
     /// Blocks between the finalized block and the head.
     pub finality: u64,
+    /// Seconds by which the chain's clock is behind at its start: it can be moved forward so far, and is not ahead of the servers' then.
+    pub behind: u64,
     /// Threshold servers, each of its own operator.
     pub servers: u32,
     /// Relayers, each with its own gas account.
     pub relayers: u32,
+    /// Whether relayers ask for reshares of keys that have lost a member.
+    pub reshares: bool,
 }
 
 impl Options {
-    /// Six servers, one relayer, a block a second, finality two blocks behind.
+    /// Six servers, one relayer that asks for no reshares, a block a second, finality two blocks behind.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), block_ms: 1000, finality: 2, servers: 6, relayers: 1 }
+        let dir = dir.to_path_buf();
+        Self { dir, block_ms: 1000, finality: 2, behind: 0, servers: 6, relayers: 1, reshares: false }
     }
 }
 
@@ -328,10 +333,11 @@ impl Network {
         let config = dir.join("relayer.toml");
         let text = format!(
             "[chain]\nnetwork = \"devnet\"\ndeployment = \"{}\"\nrpc_urls = [\"{}\"]\npoll_ms = 250\n\n\
-             [gas]\nkey_file = \"gas.key\"\n\n[storage]\ndatabase = \"relayer.sqlite\"\n\n\
+             [gas]\nkey_file = \"gas.key\"\n\n[reshares]\nrequest = {}\n\n[storage]\ndatabase = \"relayer.sqlite\"\n\n\
              [listen]\naddress = \"127.0.0.1:{port}\"\n",
             self.deployment_file.display(),
             self.anvil.url,
+            self.options.reshares,
         );
         std::fs::write(&config, text)?;
         self.relayers.push(Relayer { dir, config, url: format!("http://127.0.0.1:{port}"), process: None });
@@ -440,7 +446,7 @@ fn tail(log: &str) -> String {
 
 /// An anvil with Stkr's contracts, and who deployed them.
 async fn start_chain(options: &Options, dir: &Path, deployment_file: &Path) -> Result<(Anvil, PrivateKeySigner)> {
-    let anvil = Anvil::start(dir, options.block_ms, options.finality).await?;
+    let anvil = Anvil::start(dir, (options.block_ms, options.behind), options.finality).await?;
     let governor = PrivateKeySigner::random();
     anvil::fund(&anvil.provider()?, governor.address(), parse_ether("1000")?).await?;
     deploy(&anvil.url, &governor, deployment_file)?;

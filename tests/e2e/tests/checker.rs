@@ -62,6 +62,12 @@ fn lies(line: &Value) -> Vec<Lie> {
         ("/committees/0/0", plus_one("/committees/0/0"), "committees is"),
         ("/committees/1", json!([]), "committees is"),
         ("/status_url", json!("http://127.0.0.1:9/status"), "http://127.0.0.1:9/v1/ceremonies/"),
+        ("/reshare", Value::Null, "the line has no reshare"),
+        ("/reshare/gas", Value::Null, "the reshare of the line has no gas"),
+        ("/reshare/gas", plus_one("/reshare/gas"), "gas of the reshare is"),
+        ("/reshare/old_epoch", plus_one("/reshare/old_epoch"), "old_epoch is"),
+        ("/reshare/new_epoch", plus_one("/reshare/new_epoch"), "new_epoch is"),
+        ("/reshare/same_pubkey", json!(false), "same_pubkey is true"),
     ]
     .map(|(pointer, lie, reason)| (pointer, lie, reason.to_owned()))
     .into();

@@ -1,5 +1,9 @@
 //! Two servers without network take part in a withdrawal key by files alone; files that are not what they should be change nothing.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
 use stkr_chain::bindings::KeyRegistry;
@@ -9,7 +13,7 @@ use stkr_e2e::{Network, Options};
 /// 4 online and 2 offline members.
 const KEY: (u8, u8) = (5, 6);
 
-async fn network(dir: &std::path::Path) -> Result<(Network, Vec<OfflineServer>)> {
+async fn network(dir: &Path) -> Result<(Network, Vec<OfflineServer>)> {
     let network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir) }).await?;
     let port = network.anvil.url.rsplit(':').next().and_then(|it| it.trim_end_matches('/').parse().ok());
     check_there_is_no_network(port.ok_or_else(|| eyre!("{} has no port", network.anvil.url))?)?;
@@ -18,6 +22,20 @@ async fn network(dir: &std::path::Path) -> Result<(Network, Vec<OfflineServer>)>
         offline.push(network.add_offline_server(name).await?);
     }
     Ok((network, offline))
+}
+
+/// What a scanner reads from a QR code in an image.
+fn scan(image: &Path) -> Result<Vec<u8>> {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(image)?)).read_info()?;
+    let size = reader.output_buffer_size().ok_or_else(|| eyre!("an image without a size"))?;
+    let mut pixels = vec![0; size];
+    let side = usize::try_from(reader.next_frame(&mut pixels)?.width)?;
+    let mut seen = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| pixels[y * side + x]);
+    let codes = seen.detect_grids();
+    ensure!(codes.len() == 1, "{} codes in {}", codes.len(), image.display());
+    let mut content = Vec::new();
+    codes[0].decode_to(&mut content)?;
+    Ok(content)
 }
 
 #[tokio::test]
@@ -167,12 +185,14 @@ async fn a_file_that_is_not_what_it_should_be_is_refused_in_one_sentence_and_cha
     // Replayed: the same is said again, and nothing changes.
     server.json("answer", &["good.json", "--out", "first.json", "--yes", "--block", &block])?;
     let once = server.memory()?;
-    let again = server.json("answer", &["good.json", "--out", "second.json", "--yes"])?;
+    let again = server.json("answer", &["good.json", "--out", "second.json", "--yes", "--qr", "second.png"])?;
     ensure!(again["signs"] == json!([]) && server.memory()? == once, "{again}");
     let read = |name: &str| std::fs::read_to_string(server.dir.join(name));
     let (first, second): (Value, Value) =
         (serde_json::from_str(&read("first.json")?)?, serde_json::from_str(&read("second.json")?)?);
     ensure!(first["response"]["messages"] == second["response"]["messages"], "it said something else");
+    let scanned: Value = serde_json::from_slice(&scan(&server.dir.join("second.png"))?)?;
+    ensure!(scanned == second, "a scanner reads {scanned}");
 
     // A relayer takes what its server signed, and nothing else.
     let answers: Vec<(&str, String, u16)> = vec![

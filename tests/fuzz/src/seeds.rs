@@ -18,12 +18,13 @@ use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
 use stkr_protocol::dealt::{DealtAcknowledgement, DealtKey, DealtMember, DealtShare, ImportKey};
 use stkr_protocol::evidence::{
-    DefectiveDealing, DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, OpenedDealing, PartialProof,
-    Proof, RequestsProof, SignedDealing, SignedDutyRequest, SignedEnvelope,
+    AskedSignature, DefectiveDealing, DutiesProof, EnvelopeProof, EvidenceFile, Holder, MessagesProof, OpenedDealing,
+    PartialProof, Proof, RequestsProof, SignedDealing, SignedDutyRequest, SignedEnvelope, UnansweredProof,
 };
 use stkr_protocol::messages::{Body, DealingBody, DealingCommitmentBody, SignedMessage};
 use stkr_protocol::sign::{Asked, SignedPartial};
-use stkr_protocol::{ProtocolDomain, SignerKey};
+use stkr_protocol::state::testing::storage_proof;
+use stkr_protocol::{ProtocolDomain, SignerKey, evidence};
 
 pub(crate) const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
 const KEY_ID: u64 = 9;
@@ -246,8 +247,13 @@ impl Parties {
             Proof::CeremonyEquivocation(MessagesProof { first: say(1), second: say(2) }),
         ];
         let (opened, defective) = dealings(signer, index)?;
-        let proofs = proofs.into_iter().chain([Proof::BadDealing(opened), Proof::MalformedDealing(defective)]);
         let court = deployment().court;
+        let asked =
+            evidence::Asked::Signature(AskedSignature { key_id: KEY_ID, index, signing_root: B256::repeat_byte(1) });
+        let state = storage_proof((9, 10), asked.kept_by(court), asked.slot(), B256::repeat_byte(1));
+        let unanswered = Proof::UnansweredChallenge(UnansweredProof { asked, state });
+        let of_ceremonies = [Proof::BadDealing(opened), Proof::MalformedDealing(defective)];
+        let proofs = proofs.into_iter().chain(of_ceremonies).chain([unanswered]);
         Ok(proofs.map(|proof| json!(EvidenceFile::new(&DOMAIN, court, proof))).collect())
     }
 

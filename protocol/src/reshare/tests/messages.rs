@@ -180,3 +180,52 @@ fn the_schema_names_all_three_rounds() {
         assert!(schemas.iter().any(|(name, _)| name == body), "{body}");
     }
 }
+
+#[test]
+fn a_call_of_a_server_and_its_answer_have_one_spelling() {
+    use crate::api::{MAX_BODY, Part, ReshareAdvanceRequest, ReshareAdvanceResponse, ReshareFailureReport, Role};
+    // Resharing's MAX_MEMBERS, and the most of each message: two of each sender, of which the second is evidence.
+    let largest = [
+        Body::Keys(ReshareKeysBody { public_keys: vec![2; 16 * 33] }),
+        Body::Dealing(ReshareDealingBody {
+            recipient_keys_hash: B256::repeat_byte(3),
+            one_time_key: vec![2; 33],
+            commitments: vec![0xff; 16 * 128],
+            shares: vec![0xff; 16 * 32],
+        }),
+        bodies()[2].clone(),
+    ];
+    let messages: Vec<_> = largest.into_iter().map(message).flat_map(|it| vec![it; 32]).collect();
+    let request = ReshareAdvanceRequest { key_id: u64::MAX, committee_epoch: u32::MAX, attempt: u16::MAX, messages };
+    let text = serde_json::to_string(&request).unwrap();
+    assert!(text.len() < MAX_BODY, "{} bytes", text.len());
+    assert_eq!(serde_json::from_str::<ReshareAdvanceRequest>(&text).unwrap(), request);
+
+    let dealer = Part { role: Role::Dealer, index: index(2) };
+    let answer = ReshareAdvanceResponse {
+        messages: Vec::new(),
+        phase: Phase::Failed,
+        waiting_for: vec![dealer, Part { role: Role::Member, index: index(4) }],
+        failure: Some(ReshareFailureReport { culprit: Some(dealer), reason: "a".into(), what_to_do: "b".into() }),
+        complaint: None,
+    };
+    let text = r#"{"messages":[],"phase":"failed","waitingFor":[{"role":"dealer","index":"2"},{"role":"member","index":"4"}],"failure":{"culprit":{"role":"dealer","index":"2"},"reason":"a","whatToDo":"b"},"complaint":null}"#;
+    assert_eq!(serde_json::to_string(&answer).unwrap(), text);
+    assert_eq!(serde_json::from_str::<ReshareAdvanceResponse>(text).unwrap(), answer);
+    for (right, wrong) in [
+        (r#""index":"4""#, r#""index":"0""#),
+        (r#""index":"4""#, r#""index":"65""#),
+        (r#""role":"member""#, r#""role":"old""#),
+        (r#""phase":"failed""#, r#""phase":"failed","extra":1"#),
+    ] {
+        let text = text.replacen(right, wrong, 1);
+        assert!(serde_json::from_str::<ReshareAdvanceResponse>(&text).is_err(), "{wrong}");
+    }
+    for phase in [Phase::Keys, Phase::Dealings, Phase::Done, Phase::Failed] {
+        assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        assert_eq!(phase.to_string(), phase.name());
+    }
+    for sender in [Sender::Dealer(index(3)), Sender::Member(index(5))] {
+        assert_eq!(Sender::from(Part::from(sender)), sender);
+    }
+}

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 use stkr_adversary::foreign_deposit;
-use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools};
+use stkr_chain::bindings::{IDepositContract, KeyRegistry, Micropools, Resharing};
 use stkr_e2e::anvil::{CHAIN_ID, GENESIS_FORK_VERSION, advance_time, fund};
 use stkr_e2e::checker::Checker;
 use stkr_e2e::network::write_secret;
+use stkr_e2e::reshare::TO_HANDOVER;
 use stkr_e2e::{Network, Options};
 
 use crate::{Args, Progress};
@@ -23,6 +24,9 @@ use crate::{Args, Progress};
 const THRESHOLD: (u8, u8) = (3, 4);
 const STAKERS: u32 = 64;
 const CHALLENGE_WINDOW_SECONDS: u64 = 12 * 3600;
+/// Seconds by which the chain's clock begins behind this machine's: it moves on to the end of the challenge window, and then to a
+/// handover, which servers judge by their own clocks.
+const BEHIND: u64 = CHALLENGE_WINDOW_SECONDS + TO_HANDOVER + 300;
 
 #[derive(Serialize)]
 struct ProcessLine {
@@ -58,7 +62,9 @@ pub(crate) async fn run(args: &Args, dir: &Path) -> Result<()> {
     predeposit(&network, pool, &mut progress, &mut gas).await?;
     let burned = burn_second_pool(&network, &mut progress).await?;
     let deposit = top_up(&network, pool, &mut progress, &mut gas).await?;
+    let reshared = reshare(&mut network, pool, &key, &mut progress).await?;
     let mut line = line(&network, &progress, &gas, &deposit, &[key, burned]).await?;
+    line["reshare"] = serde_json::to_value(reshared)?;
 
     let begin = Instant::now();
     let agreed = args.unchecked || check(&network, &line)?;
@@ -84,7 +90,7 @@ pub(crate) async fn run(args: &Args, dir: &Path) -> Result<()> {
 
 async fn start(args: &Args, dir: &Path, progress: &mut Progress) -> Result<(Network, Vec<TransactionReceipt>)> {
     let begin = Instant::now();
-    let options = Options { block_ms: args.block_ms, ..Options::new(dir) };
+    let options = Options { block_ms: args.block_ms, behind: BEHIND, reshares: true, ..Options::new(dir) };
     let mut network = Network::deploy(options).await?;
     let detail = format!("anvil on {}, contracts deployed by the forge script", network.anvil.url);
     progress.done("chain", begin, &detail);
@@ -208,6 +214,48 @@ async fn top_up(network: &Network, pool: u64, progress: &mut Progress, gas: &mut
         total_gwei: first.inner.amountGwei + second.inner.amountGwei,
         genesis_fork_version: GENESIS_FORK_VERSION.to_owned(),
     })
+}
+
+/// A member of the pool's committee stops, the others vote that it is silent, and the relayer has its seat moved to a spare server.
+async fn reshare(network: &mut Network, pool: u64, committee: &[u32], progress: &mut Progress) -> Result<Reshare> {
+    let begin = Instant::now();
+    let key = network.requested_key(pool).await?;
+    let members = committee.iter().map(|id| network.position_of(*id)).collect::<Result<Vec<usize>>>()?;
+    let silent = members.first().copied().ok_or_else(|| eyre!("the key has no committee"))?;
+    network.shorten_the_window().await?;
+    network.kill_server(silent);
+    network.vote_silent((key, 0), &members, silent).await?;
+    let made = network.event::<Resharing::Reshared>(network.deployment.resharing(), key).await?;
+    let registry = network.deployment.key_registry;
+    let finalised = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?;
+    network.pass_the_handover(key).await?;
+    network.start_server(silent)?;
+    let group_key = |points: &Bytes| points.len().checked_sub(128).map(|start| points.slice(start..));
+    let epoch = made.inner.committeeEpoch;
+    let detail = format!(
+        "key {key} went to committee {epoch}, servers {:?}: server {} had stopped",
+        made.inner.committee.servers, network.servers[silent].id
+    );
+    progress.done("reshared", begin, &detail);
+    Ok(Reshare {
+        old_epoch: epoch.saturating_sub(1),
+        new_epoch: epoch,
+        same_pubkey: group_key(&made.inner.committee.points) == group_key(&finalised.inner.points),
+        gas: network.gas_of(&made).await?,
+    })
+}
+
+/// A key that went to another committee.
+#[derive(Serialize)]
+struct Reshare {
+    /// Committee epoch that handed over.
+    old_epoch: u32,
+    /// The one that it handed over to.
+    new_epoch: u32,
+    /// Whether both have one group key.
+    same_pubkey: bool,
+    /// Gas of the transaction that finalised it.
+    gas: u64,
 }
 
 /// The deposit as the chain has it; amounts in gwei.

@@ -418,7 +418,7 @@ fn import_shares(network: &Network, position: usize, dealt: &[Dealt], history: &
     for key in dealt {
         let share = key.shares.get(position).ok_or_else(|| eyre!("no share {position}"))?;
         store.keep_dealt(&ShareRow {
-            attempt: 0,
+            origin: stkr_protocol::handover::ShareOrigin { committee_epoch: 0, attempt: 0, deadline: 0 },
             index: share.index(),
             share_key: share.public_key().to_compressed(),
             group_key: key.group_key,

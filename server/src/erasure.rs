@@ -1,0 +1,63 @@
+//! Shares and one-time secrets whose time is over are erased: who takes the disk of an old member later must not find a share of a live
+//! key on it.
+//!
+//! [`stkr_protocol::handover`] says when, by finalised blocks on which all endpoints of this server agree. There is no way back, so
+//! there is a second look: the share of a committee whose turn it is, or is to be, stays whatever else is shown.
+
+use std::sync::Arc;
+
+use stkr_chain::{ChainError, KeyCommittees};
+use stkr_protocol::handover::KEEP_PAST_SHARES;
+
+use crate::chain::ChainView;
+use crate::duties::Duties;
+use crate::reshare::may_end_at;
+use crate::store::{ShareRow, Store};
+
+/// Erases what is to be erased at the newest finalised block that was looked at; returns how many shares that were.
+///
+/// # Errors
+/// Chain or database; what was erased stays erased, and the next call goes on.
+pub async fn erase(store: &Arc<Store>, chain: &ChainView, duties: Option<&Duties>) -> eyre::Result<u64> {
+    if let Some(time) = chain.finalised_time() {
+        store.erase_reshare_secrets(time)?;
+    }
+    let mut count = 0;
+    for key_id in chain.reshared() {
+        for share in store.shares(key_id)? {
+            // One that was read may be older than the newest: then the next block erases.
+            if is_over(&*committees(chain, key_id).await?, &share) {
+                may_end_at("server.share_unerased");
+                store.erase_share(key_id, &share)?;
+                may_end_at("server.share_erased");
+                if let Some(duties) = duties {
+                    duties.forget(key_id, share.share_key);
+                }
+                count += 1;
+                let (committee_epoch, attempt) = (share.origin.committee_epoch, share.origin.attempt);
+                tracing::info!(key_id, committee_epoch, attempt, index = share.index.get(), "share erased");
+            }
+        }
+    }
+    Ok(count)
+}
+
+async fn committees(chain: &ChainView, key_id: u64) -> Result<Arc<KeyCommittees>, ChainError> {
+    chain.finalised_committees(key_id).await
+}
+
+/// Whether nobody will ever sign with this share again.
+#[must_use]
+pub fn is_over(shown: &KeyCommittees, share: &ShareRow) -> bool {
+    let Ok(view) = shown.view() else { return false };
+    view.is_to_be_erased(share.origin) && !may_still_sign(shown, share)
+}
+
+fn may_still_sign(shown: &KeyCommittees, share: &ShareRow) -> bool {
+    let is_in = |term: &&stkr_chain::CommitteeTerm| {
+        term.committee.keys().share_keys().iter().any(|key| key.to_compressed() == share.share_key)
+    };
+    let Some(term) = shown.terms.iter().find(is_in) else { return false };
+    let mut later = shown.terms.iter().filter(|other| other.committee.epoch() > term.committee.epoch());
+    later.all(|next| shown.block.timestamp < next.handover.saturating_add(KEEP_PAST_SHARES))
+}

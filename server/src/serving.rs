@@ -1,0 +1,276 @@
+//! Whose turn it is: the seat with which this server signs a duty, or why it does not.
+//!
+//! Of a dealt key there is one committee for ever. Any other key may go from one to the next, and [`stkr_protocol::handover`] says by
+//! what finalised blocks show which of them signs what. Nobody's word counts: no request names a committee, and a new member
+//! takes no watermark from an old one.
+
+use std::sync::Arc;
+
+use alloy::primitives::Address;
+use stkr_chain::KeyCommittees;
+use stkr_core::{PublicKey, ShareIndex};
+use stkr_duties::ForkSchedule;
+use stkr_protocol::collection::Committee;
+use stkr_protocol::handover::{Moment, NotServing, View, ViewError};
+use stkr_protocol::sign::{Refusal, RefusalKind};
+
+/// A seat in the committee that signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Which committee of the key.
+    pub committee_epoch: u32,
+    /// Index in it.
+    pub index: ShareIndex,
+    /// Share key of the leaf.
+    pub share_key: PublicKey,
+}
+
+/// The committees of a key.
+#[derive(Clone, Debug)]
+pub enum Committees {
+    /// That of a dealt key: its owner's choice, which nobody ever reshares.
+    Dealt(Arc<Committee>),
+    /// As finalised blocks show them.
+    Finalised(Arc<KeyCommittees>),
+}
+
+impl Committees {
+    /// The seat with which `signer` signs at `moment`.
+    ///
+    /// # Errors
+    /// The refusal to answer with: nobody signs it, or another committee does, in which `signer` has no seat.
+    pub fn seat_at(&self, moment: Moment, schedule: &ForkSchedule, signer: Address) -> Result<Seat, Refusal> {
+        match self {
+            Self::Dealt(committee) => seat_in(committee, signer).ok_or_else(|| not_a_member(committee.epoch())),
+            Self::Finalised(it) => {
+                let epoch = view_of(it)?.serving(moment, schedule).map_err(|error| not_serving(&error))?;
+                self.seat_of(epoch, signer)
+            }
+        }
+    }
+
+    /// The same for what is bound to no slot and no epoch, at `now` (unix seconds), for a server that knows no beacon chain.
+    ///
+    /// # Errors
+    /// As [`Self::seat_at`].
+    pub fn seat_by_clock(&self, now: u64, signer: Address) -> Result<Seat, Refusal> {
+        match self {
+            Self::Dealt(committee) => seat_in(committee, signer).ok_or_else(|| not_a_member(committee.epoch())),
+            Self::Finalised(it) => {
+                let undecided = || {
+                    let reason = "finalised blocks do not show yet which committee of the key signs at this time";
+                    Refusal::unavailable(reason, "Ask again once more blocks are finalised.")
+                };
+                self.seat_of(view_of(it)?.serving_at(now).ok_or_else(undecided)?, signer)
+            }
+        }
+    }
+
+    /// The newest seat that `signer` has.
+    #[must_use]
+    pub fn newest_seat(&self, signer: Address) -> Option<Seat> {
+        match self {
+            Self::Dealt(committee) => seat_in(committee, signer),
+            Self::Finalised(it) => it.terms.iter().rev().find_map(|term| seat_in(&term.committee, signer)),
+        }
+    }
+
+    fn seat_of(&self, committee_epoch: u32, signer: Address) -> Result<Seat, Refusal> {
+        let Self::Finalised(it) = self else { return Err(not_a_member(committee_epoch)) };
+        let seat = it.committee(committee_epoch).and_then(|committee| seat_in(committee, signer));
+        seat.ok_or_else(|| match self.newest_seat(signer) {
+            Some(other) => {
+                let (key_id, other) = (it.key.id, other.committee_epoch);
+                Refusal::denied(
+                    format!(
+                        "committee epoch {committee_epoch} of key {key_id} signs this, and this server has a seat in committee \
+                         epoch {other} only"
+                    ),
+                    "Ask the members of the committee whose turn it is, which the Reshared event of the key names.",
+                )
+            }
+            None => not_a_member(committee_epoch),
+        })
+    }
+}
+
+fn view_of(it: &KeyCommittees) -> Result<View, Refusal> {
+    it.view().map_err(|error: ViewError| {
+        tracing::error!(key_id = it.key.id, error = %error, "the chain shows committees that cannot be");
+        Refusal::unavailable(
+            format!("the chain shows committees of key {} that cannot be: {error}", it.key.id),
+            "Ask again; the operator has to look at its RPC endpoints if it stays.",
+        )
+    })
+}
+
+fn seat_in(committee: &Committee, signer: Address) -> Option<Seat> {
+    let seats = committee.keys().threshold().indices().zip(committee.members());
+    let index = seats.into_iter().find(|(_, member)| member.signer == signer).map(|(index, _)| index)?;
+    let share_key = *committee.keys().share_key(index)?;
+    Some(Seat { committee_epoch: committee.epoch(), index, share_key })
+}
+
+fn not_a_member(committee_epoch: u32) -> Refusal {
+    Refusal::new(
+        RefusalKind::UnknownKey,
+        format!("this server is not in committee epoch {committee_epoch} of the key, which signs this"),
+        "Ask the members that the KeyFinalised or Reshared event of the key names.",
+    )
+}
+
+fn not_serving(error: &NotServing) -> Refusal {
+    let (kind, what_to_do) = match error {
+        NotServing::Undecided { .. } | NotServing::StaleView { .. } => {
+            (RefusalKind::Unavailable, "Ask again once more blocks are finalised.")
+        }
+        NotServing::SourceTooOld { .. } => {
+            (RefusalKind::Denied, "Vote again in the next epoch, once the beacon chain has justified a later one.")
+        }
+        NotServing::Forgotten(_) | NotServing::Straddles { .. } => {
+            (RefusalKind::Denied, "Ask for duties of the present.")
+        }
+    };
+    Refusal::new(kind, error.to_string(), what_to_do)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use alloy::primitives::B256;
+    use stkr_chain::types::{KeyKind, KeyState};
+    use stkr_chain::{BlockId, CommitteeTerm, DrawnReshare, KeyInfo};
+    use stkr_core::Threshold;
+    use stkr_core::testing::TrustedDealer;
+    use stkr_protocol::ProtocolDomain;
+    use stkr_protocol::ceremony::MemberId;
+    use stkr_protocol::handover::HANDOVER_DELAY;
+    use stkr_protocol::reshare::ReshareId;
+
+    use super::*;
+
+    /// Seconds of an epoch.
+    const EPOCH: u64 = 384;
+
+    /// A committee of these servers, whose signers repeat the number of each.
+    pub(crate) fn committee(epoch: u32, dealt: &TrustedDealer, servers: &[u8]) -> Committee {
+        let domain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(2) };
+        let member = |it: &u8| MemberId { server_id: u32::from(*it), signer: Address::repeat_byte(*it) };
+        Committee::new(domain, epoch, dealt.keys.clone(), servers.iter().map(member).collect()).unwrap()
+    }
+
+    /// What a finalised block of this time shows of a key with these committees; the first has no handover.
+    pub(crate) fn shown(head_time: u64, committees: Vec<(u64, Committee)>) -> KeyCommittees {
+        let key = KeyInfo {
+            id: 7,
+            consumer: Address::repeat_byte(5),
+            state: KeyState::Live,
+            kind: KeyKind::Validator,
+            threshold: 3,
+            members: 4,
+            attempt: 0,
+            mark: 0,
+            commitment: B256::ZERO,
+        };
+        let term = |(handover, committee)| CommitteeTerm { attempt: 0, handover, leaves_root: B256::ZERO, committee };
+        let block = BlockId { number: 9, hash: B256::ZERO, parent: B256::ZERO, timestamp: head_time };
+        KeyCommittees { block, window: 3_600, key, terms: committees.into_iter().map(term).collect(), drawn: None }
+    }
+
+    fn dealt(seed: u8) -> TrustedDealer {
+        TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [seed; 32])
+    }
+
+    fn schedule() -> ForkSchedule {
+        ForkSchedule::mainnet()
+    }
+
+    fn start(epoch: u64) -> u64 {
+        schedule().genesis_time() + epoch * EPOCH
+    }
+
+    fn at(epoch: u64) -> Moment {
+        Moment::at_clock(&schedule(), start(epoch))
+    }
+
+    /// Servers 1 to 4 hand over to 1, 2, 3 and 5 at the start of epoch 100.
+    fn handed_over(head_epoch: u64) -> Committees {
+        let committees =
+            vec![(0, committee(0, &dealt(3), &[1, 2, 3, 4])), (start(100), committee(1, &dealt(4), &[5, 2, 3, 1]))];
+        Committees::Finalised(Arc::new(shown(start(head_epoch), committees)))
+    }
+
+    #[test]
+    fn who_left_signs_until_the_handover_who_came_from_then_on_and_who_stayed_with_the_share_of_each() {
+        let it = handed_over(99);
+        let seat = |epoch, server| {
+            let seat = it.seat_at(at(epoch), &schedule(), Address::repeat_byte(server));
+            seat.map(|seat| (seat.committee_epoch, seat.index.get()))
+        };
+        assert_eq!((seat(99, 4).unwrap(), seat(100, 5).unwrap()), ((0, 4), (1, 1)));
+        assert_eq!((seat(99, 1).unwrap(), seat(100, 1).unwrap()), ((0, 1), (1, 4)));
+        for (epoch, server, signs, has) in [(100, 4, 1, 0), (99, 5, 0, 1)] {
+            let refusal = seat(epoch, server).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Denied);
+            let expected = format!(
+                "committee epoch {signs} of key 7 signs this, and this server has a seat in committee epoch {has} only"
+            );
+            assert_eq!(refusal.reason, expected);
+        }
+        assert_eq!(seat(99, 9).unwrap_err().kind, RefusalKind::UnknownKey);
+        let by_clock = |time, server| it.seat_by_clock(time, Address::repeat_byte(server));
+        assert_eq!(by_clock(start(100) - 1, 4).unwrap().committee_epoch, 0);
+        assert_eq!(by_clock(start(100), 5).unwrap().committee_epoch, 1);
+        assert!(by_clock(start(100), 4).is_err() && by_clock(start(100) - 1, 5).is_err());
+        assert_eq!(it.newest_seat(Address::repeat_byte(4)).unwrap().committee_epoch, 0);
+        assert_eq!(it.newest_seat(Address::repeat_byte(1)).unwrap().committee_epoch, 1);
+    }
+
+    #[test]
+    fn while_it_is_open_whether_there_is_a_new_committee_nobody_signs_beyond_the_handover() {
+        let mut it = shown(start(90), vec![(0, committee(0, &dealt(3), &[1, 2, 3, 4]))]);
+        let id = ReshareId { key_id: 7, committee_epoch: 1, attempt: 0 };
+        it.drawn = Some(DrawnReshare {
+            id,
+            threshold: Threshold::new(3, 4).unwrap(),
+            members: Vec::new(),
+            dealers: Vec::new(),
+            deadline: start(100) - HANDOVER_DELAY,
+            handover: start(100),
+            commitment: B256::ZERO,
+            drawn_at: 1,
+        });
+        let me = Address::repeat_byte(1);
+        let refused = |it: &KeyCommittees| {
+            let it = Committees::Finalised(Arc::new(it.clone()));
+            assert!(it.seat_at(at(99), &schedule(), me).is_ok());
+            assert_eq!(it.seat_by_clock(start(100), me).is_err(), it.seat_at(at(100), &schedule(), me).is_err());
+            it.seat_at(at(100), &schedule(), me).err()
+        };
+        let refusal = refused(&it).unwrap();
+        assert_eq!(refusal.kind, RefusalKind::Unavailable);
+        assert!(refusal.reason.contains("would hand over before epoch 100"), "{}", refusal.reason);
+        // It was not finalised: the committee goes on.
+        it.block.timestamp = start(100) - HANDOVER_DELAY + 1;
+        assert_eq!(refused(&it), None);
+    }
+
+    #[test]
+    fn blocks_that_are_too_old_show_nothing() {
+        let it = handed_over(101);
+        let late = start(101) + 3_600 + HANDOVER_DELAY;
+        let refusal = it.seat_at(at(120), &schedule(), Address::repeat_byte(1)).unwrap_err();
+        assert!(refusal.kind == RefusalKind::Unavailable && refusal.reason.contains("finalised blocks end at"));
+        assert!(it.seat_by_clock(late, Address::repeat_byte(1)).is_err());
+        assert!(it.seat_by_clock(late - 1, Address::repeat_byte(1)).is_ok());
+    }
+
+    #[test]
+    fn a_dealt_key_has_one_committee_whatever_the_time() {
+        let it = Committees::Dealt(Arc::new(committee(0, &dealt(3), &[1, 2, 3, 4])));
+        for epoch in [0, 100, 1_000_000] {
+            assert_eq!(it.seat_at(at(epoch), &schedule(), Address::repeat_byte(2)).unwrap().index.get(), 2);
+        }
+        assert_eq!(it.seat_by_clock(u64::MAX, Address::repeat_byte(2)).unwrap().committee_epoch, 0);
+        assert_eq!(it.seat_at(at(1), &schedule(), Address::repeat_byte(9)).unwrap_err().kind, RefusalKind::UnknownKey);
+    }
+}
