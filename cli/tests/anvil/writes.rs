@@ -44,7 +44,7 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
 
     // What is left after the walk, as people see it.
     let servers = text(&chain, &["server", "list"]);
-    assert!(servers.starts_with("ID  STATUS") && servers.lines().count() == 7, "{servers}");
+    assert!(servers.starts_with("ID  STATUS") && servers.lines().count() == 9, "{servers}");
     assert!(servers.contains("Active") && servers.contains("Left") && servers.contains("https://127.0.0.1:9001"));
     let server = text(&chain, &["server", "show", "1"]);
     let bond: alloy::primitives::U256 =
@@ -52,18 +52,18 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     let bond = format!("bond             {}", stkr_sdk::amount::with_unit(bond));
     assert!(server.contains(&bond) && server.contains("TLS fingerprint  0x0909"), "{server}");
     let pools = text(&chain, &["pool", "list"]);
-    assert!(pools.starts_with("ID  STATE") && pools.lines().count() == 5, "{pools}");
+    assert!(pools.starts_with("ID  STATE") && pools.lines().count() == 7, "{pools}");
     let cancelled = text(&chain, &["pool", "list", "--state", "cancelled"]);
-    assert_eq!(cancelled.lines().count(), 4, "{cancelled}");
+    assert_eq!(cancelled.lines().count(), 5, "{cancelled}");
     let pool = text(&chain, &["pool", "show", "1"]);
-    assert!(pool.contains("state      Active") && pool.contains("staked     32 ETH"), "{pool}");
+    assert!(pool.contains("state        Active") && pool.contains("staked       32 ETH"), "{pool}");
     let keys = text(&chain, &["key", "list"]);
     assert!(keys.lines().nth(1).unwrap().contains("Live") && keys.contains("Burned") && keys.contains("Retired"));
     let key = text(&chain, &["key", "show", "1"]);
     assert!(key.contains("shares      3 of 4") && key.contains("live since  20"), "{key}");
     let shown = done(&chain, &["key", "show", "1"]);
     assert_eq!((shown["committee"].as_array().unwrap().len(), &shown["state"]), (4, &"live".into()));
-    assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 5);
+    assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 10);
     let provider = done(&chain, &["pool", "show", "1"])["provider"].as_str().unwrap().to_owned();
     let history = text(&chain, &["provider", "show", &provider]);
     assert!(history.starts_with("provider 0x") && history.lines().count() == 5, "{history}");
