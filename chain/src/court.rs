@@ -13,7 +13,7 @@ use stkr_protocol::{
     evidence::{
         Asked, EvidenceFile, Holder, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, UnansweredProof, Verified,
     },
-    messages::SignedMessage,
+    messages::{Round, SignedMessage},
 };
 
 use crate::{
@@ -239,7 +239,7 @@ fn message(it: &SignedMessage) -> Court::CeremonyMessage {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SignedThing {
-    /// `attestation`, `deposit` and so on, `ceremony message of round 4`, or `dealing of attempt 0`.
+    /// `attestation`, `deposit` and so on, `acknowledgement message of attempt 0`, or `dealing of attempt 0`.
     pub what: String,
     /// Slot; 0 where it has none.
     pub slot: u64,
@@ -247,8 +247,28 @@ pub struct SignedThing {
     pub source_epoch: u64,
     /// Target epoch of an attestation, else 0.
     pub target_epoch: u64,
-    /// Signing root; of a ceremony message its first field; of a dealing the hash of the one-time keys it was made for.
+    /// What [`SignedThing::root`] is: `root` of what has a signing root, else the field of the message, for example `points hash`.
+    pub root_name: &'static str,
+    /// Signing root; of two ceremony messages the first field in which they differ; of a dealing the hash of the one-time keys it was
+    /// made for.
     pub root: B256,
+}
+
+/// Names of the fields of a ceremony message in the order of [`SignedMessage::words`].
+const fn fields_of(round: Round) -> &'static [&'static str] {
+    match round {
+        Round::OneTimeKey => &["hash of the one-time key"],
+        Round::DealingCommitment => &["dealing hash"],
+        Round::CommitmentSet => &["committee hash", "commitments hash"],
+        Round::Dealing => &[
+            "hash of the one-time keys",
+            "hash of the one-time key",
+            "hash of the commitments",
+            "hash of the proof of possession",
+            "hash of the shares",
+        ],
+        Round::Acknowledgement => &["threshold", "points hash", "committee hash", "dealings digest"],
+    }
 }
 
 /// What a call of the Court shows to have been signed; nothing for input that is no proof (a report through another
@@ -260,7 +280,7 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
         Ok(CourtCalls::proveGarbagePartial(it)) => vec![duty(&it.envelope)],
         Ok(CourtCalls::proveUnauthorisedSignature(it)) => vec![duty(&it.envelope)],
         Ok(CourtCalls::proveConflictingDuties(it)) => vec![duty(&it.first), duty(&it.second)],
-        Ok(CourtCalls::proveCeremonyEquivocation(it)) => vec![said(&it.first), said(&it.second)],
+        Ok(CourtCalls::proveCeremonyEquivocation(it)) => said(&it.first, &it.second).into(),
         Ok(CourtCalls::proveBadDealing(it)) => vec![dealt(&it.dealing)],
         Ok(CourtCalls::proveMalformedDealing(it)) => vec![dealt(&it.dealing)],
         Ok(CourtCalls::proveProviderEquivocation(it)) => vec![requested(&it.first), requested(&it.second)],
@@ -269,6 +289,7 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
             slot: 0,
             source_epoch: 0,
             target_epoch: 0,
+            root_name: "root",
             root: it.signingRoot,
         }],
         Ok(CourtCalls::proveUnansweredAcknowledgement(it)) => vec![SignedThing {
@@ -276,6 +297,7 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
             slot: 0,
             source_epoch: 0,
             target_epoch: 0,
+            root_name: "root",
             root: B256::ZERO,
         }],
         _ => Vec::new(),
@@ -291,7 +313,7 @@ impl fmt::Display for SignedThing {
         if (self.source_epoch, self.target_epoch) != (0, 0) {
             write!(f, ", source {}, target {}", self.source_epoch, self.target_epoch)?;
         }
-        write!(f, ", root {}", self.root)
+        write!(f, ", {} {}", self.root_name, self.root)
     }
 }
 
@@ -307,6 +329,7 @@ fn duty(it: &Court::Envelope) -> SignedThing {
         slot: it.slot,
         source_epoch: it.sourceEpoch,
         target_epoch: it.targetEpoch,
+        root_name: "root",
         root: it.signingRoot,
     }
 }
@@ -317,18 +340,26 @@ fn requested(it: &Court::DutyRequest) -> SignedThing {
         slot: it.slot,
         source_epoch: it.sourceEpoch,
         target_epoch: it.targetEpoch,
+        root_name: "root",
         root: it.signingRoot,
     }
 }
 
-fn said(it: &Court::CeremonyMessage) -> SignedThing {
-    SignedThing {
-        what: format!("ceremony message of round {}", it.round),
-        slot: 0,
-        source_epoch: 0,
-        target_epoch: 0,
-        root: it.fields.first().copied().unwrap_or_default(),
-    }
+/// What two messages of one round said, each with the first field in which they differ: the rest is the same in both.
+fn said(first: &Court::CeremonyMessage, second: &Court::CeremonyMessage) -> [SignedThing; 2] {
+    let differ = first.fields.iter().zip(&second.fields).position(|(one, other)| one != other).unwrap_or_default();
+    [first, second].map(|it| {
+        let round = usize::from(it.round).checked_sub(1).and_then(|position| Round::ALL.get(position)).copied();
+        let name = round.map_or_else(|| format!("round {}", it.round), |round| round.name().replace('_', " "));
+        SignedThing {
+            what: format!("{name} message of attempt {}", it.attempt),
+            slot: 0,
+            source_epoch: 0,
+            target_epoch: 0,
+            root_name: round.and_then(|round| fields_of(round).get(differ)).copied().unwrap_or("field"),
+            root: it.fields.get(differ).copied().unwrap_or_default(),
+        }
+    })
 }
 
 fn dealt(it: &Court::Dealing) -> SignedThing {
@@ -337,6 +368,7 @@ fn dealt(it: &Court::Dealing) -> SignedThing {
         slot: 0,
         source_epoch: 0,
         target_epoch: 0,
+        root_name: "hash of the one-time keys",
         root: it.oneTimeKeysHash,
     }
 }
@@ -344,7 +376,10 @@ fn dealt(it: &Court::Dealing) -> SignedThing {
 #[cfg(test)]
 mod tests {
     use alloy::{primitives::b256, sol_types::SolCall as _};
-    use stkr_protocol::evidence::{DutiesProof, EnvelopeProof};
+    use stkr_protocol::evidence::{DutiesProof, EnvelopeProof, MessagesProof};
+    use stkr_protocol::messages::{
+        AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody,
+    };
 
     use super::*;
 
@@ -381,6 +416,7 @@ mod tests {
             slot: 100,
             source_epoch: 10,
             target_epoch: 12,
+            root_name: "root",
             root: B256::repeat_byte(3),
         };
         assert_eq!(shown(&call.data), [expected]);
@@ -389,6 +425,69 @@ mod tests {
         assert_eq!(shown(&call.data)[0].root, B256::repeat_byte(9));
         assert_eq!(duty_words(12), "bls to execution change");
         assert_eq!(duty_words(200), "duty of kind 200");
+    }
+
+    #[test]
+    fn of_two_ceremony_messages_the_field_is_shown_in_which_they_differ_and_the_round_by_its_name() {
+        let shown_of = |bodies: [Body; 2]| {
+            let [first, second] = bodies.map(|body| SignedMessage {
+                key_id: 5,
+                attempt: 1,
+                index: ShareIndex::new(2).unwrap(),
+                body,
+                signature: [7; 65],
+            });
+            let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
+            let proof = Proof::CeremonyEquivocation(MessagesProof { first, second });
+            let call = prove(&EvidenceFile::new(&domain, Address::repeat_byte(9), proof));
+            shown(&call.data).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let acknowledgement = |points: u8, dealings: u8| {
+            Body::Acknowledgement(AcknowledgementBody {
+                threshold: 3,
+                points_hash: B256::repeat_byte(points),
+                committee_hash: B256::repeat_byte(8),
+                dealings_digest: B256::repeat_byte(dealings),
+            })
+        };
+        let is_said =
+            |it: &str, name: &str, byte: u8| format!("{it} message of attempt 1, {name} {}", B256::repeat_byte(byte));
+        assert_eq!(
+            shown_of([acknowledgement(1, 5), acknowledgement(2, 6)]),
+            [1, 2].map(|byte| is_said("acknowledgement", "points hash", byte))
+        );
+        assert_eq!(
+            shown_of([acknowledgement(1, 5), acknowledgement(1, 6)]),
+            [5, 6].map(|byte| is_said("acknowledgement", "dealings digest", byte))
+        );
+        let set = |commitments: u8| {
+            Body::CommitmentSet(CommitmentSetBody {
+                committee_hash: B256::repeat_byte(8),
+                commitments_hash: B256::repeat_byte(commitments),
+            })
+        };
+        assert_eq!(shown_of([set(3), set(4)]), [3, 4].map(|byte| is_said("commitment set", "commitments hash", byte)));
+    }
+
+    #[test]
+    fn every_word_of_a_ceremony_message_has_a_name() {
+        let dealing = DealingBody {
+            one_time_keys_hash: B256::ZERO,
+            one_time_key: Vec::new(),
+            commitments: Vec::new(),
+            proof_of_possession: Vec::new(),
+            shares: Vec::new(),
+        };
+        let bodies = [
+            Body::OneTimeKey(OneTimeKeyBody { public_key: Vec::new() }),
+            Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::ZERO }),
+            Body::Dealing(dealing),
+        ];
+        for body in bodies {
+            let index = ShareIndex::new(2).unwrap();
+            let message = SignedMessage { key_id: 5, attempt: 1, index, body, signature: [7; 65] };
+            assert_eq!(message.words().1.len(), fields_of(message.round()).len(), "{}", message.round());
+        }
     }
 
     const ID: B256 = b256!("3c4b8cbc55831b10e3dad53a9c0f0f2b20a4fcb8301952c06f1569a504a3019d");

@@ -56,13 +56,18 @@ impl<'a> Context<'a> {
 
     /// The deployment, checked against the network preset.
     pub(crate) fn deployment(&self) -> Result<Deployment, Failure> {
-        let path = self.deployment.clone().or_else(|| self.usual_deployment()).ok_or_else(|| {
+        self.known_deployment()?.ok_or_else(|| {
             Failure::usage(
                 "no deployment file was given",
                 "give --deployment FILE, set STKR_DEPLOYMENT, or name one in the configuration file",
             )
-        })?;
-        load_deployment(&path, self.network)
+        })
+    }
+
+    /// The same for what can be done without one; nothing if none was named.
+    pub(crate) fn known_deployment(&self) -> Result<Option<Deployment>, Failure> {
+        let path = self.deployment.clone().or_else(|| self.usual_deployment());
+        path.map(|path| load_deployment(&path, self.network)).transpose()
     }
 
     /// Where the deploy script puts the file of the network that was named.

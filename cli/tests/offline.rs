@@ -449,6 +449,21 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
         text(&judged.stdout).starts_with("proves: provider equivocation with key 5, by the provider"),
         "{judged:?}"
     );
+    // Whoever makes a file chooses its contracts: they are named, or compared with those of a deployment.
+    let court = "0x0707070707070707070707070707070707070707";
+    assert!(text(&judged.stdout).contains(&format!("on chain 31337 and have the Court {court}")), "{judged:?}");
+    let mine = deployment(folder.path());
+    let compared = |path: &str| stkr(&["evidence", "verify", "--offline", path, "--deployment", &mine, "--json"]);
+    let judged: Value = serde_json::from_slice(&compared(&good).stdout).unwrap();
+    assert_eq!((&judged["ofDeployment"], &judged["court"]), (&true.into(), &court.into()), "{judged}");
+    let mut elsewhere = evidence();
+    elsewhere["court"] = ACCOUNT.into();
+    let elsewhere = write("elsewhere.txt", &elsewhere);
+    assert_eq!(stkr(&["evidence", "verify", "--offline", &elsewhere]).status.code(), Some(0));
+    let error = refused(&["evidence", "verify", "--offline", &elsewhere, "--deployment", &mine], 2);
+    assert!(error.contains("which are not those of this deployment"), "{error}");
+    fs::remove_file(&mine).unwrap();
+
     let shown = text(&stkr(&["evidence", "show", &good]).stdout);
     assert!(shown.contains("attestation with key 5, slot 40, epochs 1 to 2"), "{shown}");
 
@@ -466,6 +481,11 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
     assert!(error.contains("a report is two transactions"), "{error}");
     // Without an endpoint there is a judgement of a part only, and only where that was asked for.
     refused(&["evidence", "verify", &good], 2);
+    let error = refused(&["evidence", "verify", "--offline", "no/such/file.json"], 2);
+    assert!(error.contains("give the path of a file"), "{error}");
+    let unsigned = ["evidence", "commit", &good, "--unsigned"];
+    let error = refused(&unsigned, 2);
+    assert!(error.contains("give --reporter ACCOUNT"), "{error}");
 
     let listed = stkr(&["evidence", "list", folder.path().to_str().unwrap(), "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();

@@ -102,7 +102,7 @@ impl Problem {
         Self::denied(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the request body is larger than {MAX_BODY_BYTES} bytes"),
-            "split the batch into smaller requests",
+            "send less in one request; a batch can be split",
         )
     }
 
@@ -641,7 +641,7 @@ mod tests {
         assert_eq!(status, 413, "{body}");
         let chunks = futures::stream::iter((0..40).map(|_| Ok::<_, io::Error>(vec![b' '; 32 * 1024])));
         let (status, body) = server.post(reqwest::Body::wrap(StreamBody(Box::pin(chunks)))).await;
-        assert!(status == 413 && body.contains("split the batch"), "{body}");
+        assert!(status == 413 && body.contains("send less in one request"), "{body}");
     }
 
     #[tokio::test]

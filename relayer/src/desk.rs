@@ -23,6 +23,9 @@ pub enum DeskError {
     /// The chain says otherwise.
     #[error("this is no evidence of a fault: {0}")]
     Chain(String),
+    /// A fault that pays whoever asked the server on the chain, so it is theirs to report, or anybody's who has the file.
+    #[error("this relayer reports silence only where it asked for the answer itself")]
+    AskedByOthers,
     /// Another file is being judged.
     #[error("another file is being judged")]
     Busy,
@@ -121,11 +124,8 @@ impl Desk {
                     ))),
                 }
             }
-            // It pays whoever asked, and takes no commitment: there is nothing that somebody else could lose by sending it.
-            Accused::Silent { .. } => Err(DeskError::Chain(
-                "silence is proven in one transaction by anybody who has the file (`stkr evidence submit`); this relayer sends that for the challenges that it made itself"
-                    .to_owned(),
-            )),
+            // It takes no commitment: there is nothing that somebody else could lose by sending it.
+            Accused::Silent { .. } => Err(DeskError::AskedByOthers),
         }
     }
 

@@ -30,11 +30,12 @@ use stkr_node::tls::{Fingerprint, Identity};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Context, MemberId};
 use stkr_protocol::collection::Committee;
-use stkr_protocol::evidence::{EvidenceFile, Holder};
+use stkr_protocol::evidence::{EvidenceFile, Fault, Holder};
 use stkr_protocol::sign::{Asked as AskedToSign, Change, ChangeRequest, DepositRequest};
 use tokio::sync::Notify;
 use url::Url;
 
+use crate::attention;
 use crate::beacon::{self, Posting};
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
@@ -45,11 +46,11 @@ use crate::probe::Probes;
 use crate::reshares::OfKey;
 use crate::shared::{Lists, Shared, Standing, WaitingChange};
 use crate::status::{
-    CeremonyStatus, ChainStatus, CollectionStatus, EvidenceLine, ForeignDepositStatus, IntentLine, KeyStatus,
-    PoolStatus, ServerLine, Status,
+    CeremonyStatus, ChainStatus, CollectionStatus, EvidenceLine, FaultLine, ForeignDepositStatus, IntentLine,
+    KeyStatus, PoolStatus, ServerLine, Status,
 };
 use crate::store::Store;
-use crate::view::{Asked, Ceremony, GivenAnswer, KeyPhase, LiveKey, Pool, View, Watch};
+use crate::view::{Asked, Ceremony, GivenAnswer, KeyPhase, LiveKey, Pool, Verdict, View, Watch};
 use crate::workers::{
     self, AcknowledgementState, AnswerState, CeremonyState, CollectionState, Job, ReshareState, Worker,
 };
@@ -965,6 +966,7 @@ impl Engine {
             server.problem.as_ref().map(|problem| format!("server {}: {problem}", server.server_id))
         });
         self.problems.extend(down);
+        self.problems.extend(attention::problems(&self.picture.view));
         let endpoints = self.parts.endpoints.iter().map(|endpoint| endpoint.name().to_owned()).collect();
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -986,6 +988,7 @@ impl Engine {
             intents: self.intent_lines()?,
             servers,
             evidence: self.evidence_lines(),
+            faults: self.picture.view.faults.verdicts.iter().rev().take(SHOWN).map(fault_line).collect(),
         };
         self.parts.shared.publish(status, lists, clock);
         self.parts.shared.publish_cases(&self.stages());
@@ -1138,6 +1141,21 @@ pub fn intent_line(intent: IntentStatus) -> IntentLine {
         gas_used: intent.gas_used.map(|gas| gas.to_string()),
         note: intent.error.map(|error| error.to_string()).or((!intent.note.is_empty()).then_some(intent.note)),
         intent: intent.key,
+    }
+}
+
+/// A verdict as people see it.
+fn fault_line(it: &Verdict) -> FaultLine {
+    let fault = Fault::from_number(it.fault);
+    FaultLine {
+        kind: fault.map_or_else(|| format!("fault_{}", it.fault), |fault| fault.name().to_owned()),
+        server_id: it.server_id.map(|id| id.to_string()),
+        key_id: it.key_id.to_string(),
+        evidence: it.evidence.to_string(),
+        charged: it.charged,
+        transaction: it.shown.transaction.to_string(),
+        block: it.shown.block.to_string(),
+        reporter: it.shown.reporter.to_string(),
     }
 }
 

@@ -475,16 +475,19 @@ async fn hand_in(
     let file = EvidenceFile::from_json(&body)
         .map_err(|error| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send))?;
     let Some(desk) = &shared.desk else { return Err(later("this relayer does not judge evidence")) };
-    match desk.hand_in(file).await {
-        Ok(taken) => Ok(Json(HandedIn { kept: taken == Taken::Kept })),
-        Err(error @ (DeskError::Proof(_) | DeskError::Chain(_))) => {
-            let what_to_do = "nothing is left to do: the Court would refuse it";
-            Err(Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do))
-        }
-        Err(error @ (DeskError::Busy | DeskError::Unreachable(_) | DeskError::Judging(_))) => {
-            Err(later(&error.to_string()))
-        }
-        Err(DeskError::Store(error)) => Err(broken(&error)),
+    let taken = desk.hand_in(file).await.map_err(|error| at_the_desk(&error))?;
+    Ok(Json(HandedIn { kept: taken == Taken::Kept }))
+}
+
+fn at_the_desk(error: &DeskError) -> Problem {
+    let refused = |what_to_do: &str| Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do);
+    match error {
+        DeskError::Proof(_) | DeskError::Chain(_) => refused("nothing is left to do: the Court would refuse it"),
+        DeskError::AskedByOthers => refused(
+            "prove it with `stkr evidence submit FILE`: one transaction from any account, and the bounty is whose challenge it was",
+        ),
+        DeskError::Busy | DeskError::Unreachable(_) | DeskError::Judging(_) => later(&error.to_string()),
+        DeskError::Store(error) => broken(error),
     }
 }
 
@@ -701,7 +704,7 @@ mod tests {
 
     use alloy::primitives::{Address, B256};
     use stkr_core::ShareIndex;
-    use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
+    use stkr_protocol::evidence::{EvidenceError, EvidenceFile, MessagesProof, Proof};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::reshare::evidence::{ReshareEvidence, ReshareMessagesProof};
     use stkr_protocol::reshare::{self, ReshareKeysBody};
@@ -747,6 +750,18 @@ mod tests {
             let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
             (answer.status().as_u16(), answer.text().await.unwrap())
         }
+    }
+
+    #[test]
+    fn evidence_of_silence_is_refused_with_the_way_to_prove_it_and_not_as_if_the_court_refused_it() {
+        let silence = at_the_desk(&DeskError::AskedByOthers);
+        assert_eq!(silence.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(silence.detail.what_to_do.contains("`stkr evidence submit FILE`"), "{silence:?}");
+        let said = format!("{} {}", silence.detail.reason, silence.detail.what_to_do);
+        assert!(!said.contains("no evidence") && !said.contains("Court would refuse"), "{said}");
+        let proven_wrong = at_the_desk(&DeskError::Proof(EvidenceError::ValidPartial));
+        assert_eq!(proven_wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(proven_wrong.detail.what_to_do.contains("Court would refuse"), "{proven_wrong:?}");
     }
 
     fn pool(id: u64) -> PoolStatus {

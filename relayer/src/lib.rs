@@ -10,6 +10,7 @@
 //! [`view`] and [`plan`] are pure; [`picture`] keeps the view in step with the event log; [`engine`] runs them against the world; [`status`] is what people see of it.
 
 pub mod app;
+pub mod attention;
 pub mod beacon;
 pub mod carry;
 pub mod cases;

@@ -34,6 +34,8 @@ pub struct Status {
     pub servers: Vec<ServerLine>,
     /// The newest 100 faults that this relayer has a case of, newest first; all that it keeps is in `/v1/evidence`.
     pub evidence: Vec<EvidenceLine>,
+    /// The newest 100 faults that the Court has on record, newest first, whoever reported them.
+    pub faults: Vec<FaultLine>,
 }
 
 /// Head and finality.
@@ -330,6 +332,29 @@ pub struct EvidenceLine {
     pub reporter: Option<String>,
 }
 
+/// A fault on record at the Court.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultLine {
+    /// The fault by its name in docs/protocol.md, for example `unanswered_challenge`.
+    pub kind: String,
+    /// Server at fault; absent where a provider is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// Key.
+    pub key_id: String,
+    /// What the Court calls the evidence.
+    pub evidence: String,
+    /// Whether something was taken; one that was paid for already is only recorded.
+    pub charged: bool,
+    /// Transaction that put it on record.
+    pub transaction: String,
+    /// Its block.
+    pub block: String,
+    /// Who showed it to the Court.
+    pub reporter: String,
+}
+
 /// The same as a page for people. Everything in it is escaped: endpoints are written by strangers.
 #[must_use]
 pub fn page(status: &Status) -> String {
@@ -423,6 +448,12 @@ pub fn page(status: &Status) -> String {
         &["file", "fault", "who", "key", "ceremony", "what was signed", "stage", "transaction", "block", "reporter"],
         status.evidence.iter().map(|it| evidence_cells(it, &status.intents)),
     );
+    table(
+        &mut html,
+        "On record at the Court",
+        &["fault", "who", "key", "evidence", "charged", "transaction", "block", "reporter"],
+        status.faults.iter().map(fault_cells),
+    );
     html.push_str("</body></html>\n");
     html
 }
@@ -484,7 +515,6 @@ fn section(html: &mut String, title: &str, lines: &[String]) {
 
 /// A piece of evidence with links to all that it is about. The transaction is in the table above if it is ours.
 fn evidence_cells(it: &EvidenceLine, intents: &[IntentLine]) -> Vec<String> {
-    let who = it.server_id.as_ref();
     let ours = |hash: &&String| intents.iter().any(|intent| intent.transaction.as_ref() == Some(*hash));
     let transaction = match &it.transaction {
         Some(hash) if ours(&hash) => link(&format!("#tx-{hash}"), hash),
@@ -493,7 +523,7 @@ fn evidence_cells(it: &EvidenceLine, intents: &[IntentLine]) -> Vec<String> {
     vec![
         link(&format!("/v1/evidence/{}", it.id), &it.evidence),
         text(&it.kind.replace('_', " ")),
-        who.map_or_else(|| text("a provider"), |id| link(&format!("#server-{id}"), &format!("server {id}"))),
+        who(it.server_id.as_ref()),
         link(&format!("#key-{}", it.key_id), &it.key_id),
         it.attempt.as_ref().map_or_else(String::new, |attempt| ceremony_link(&it.key_id, attempt)),
         it.signed.iter().map(|what| text(what)).collect::<Vec<_>>().join("<br>"),
@@ -502,6 +532,23 @@ fn evidence_cells(it: &EvidenceLine, intents: &[IntentLine]) -> Vec<String> {
         text(it.block.as_ref().unwrap_or(&EMPTY)),
         text(it.reporter.as_ref().unwrap_or(&EMPTY)),
     ]
+}
+
+fn fault_cells(it: &FaultLine) -> Vec<String> {
+    vec![
+        text(&it.kind.replace('_', " ")),
+        who(it.server_id.as_ref()),
+        link(&format!("#key-{}", it.key_id), &it.key_id),
+        text(&it.evidence),
+        text(if it.charged { "yes" } else { "recorded only" }),
+        text(&it.transaction),
+        text(&it.block),
+        text(&it.reporter),
+    ]
+}
+
+fn who(server_id: Option<&String>) -> String {
+    server_id.map_or_else(|| text("a provider"), |id| link(&format!("#server-{id}"), &format!("server {id}")))
 }
 
 fn ceremony_link(key_id: &str, attempt: &str) -> String {
@@ -731,5 +778,30 @@ mod tests {
         let html = page(&status);
         assert!(html.contains(&format!("<td>{hash}</td>")) && html.contains("<td>a provider</td>"), "{html}");
         assert!(!html.contains(&ours) && !html.contains("/v1/ceremonies/"), "{html}");
+    }
+
+    #[test]
+    fn what_others_reported_is_on_the_page_too() {
+        let silence = FaultLine {
+            kind: "unanswered_challenge".to_owned(),
+            server_id: Some("3".to_owned()),
+            key_id: "9".to_owned(),
+            evidence: "0xc0ffee".to_owned(),
+            charged: true,
+            transaction: "0xabcd".to_owned(),
+            block: "41".to_owned(),
+            reporter: "0xfeed".to_owned(),
+        };
+        let provider = FaultLine { server_id: None, charged: false, ..silence.clone() };
+        let html = page(&Status { faults: vec![silence, provider], ..Status::default() });
+        for part in [
+            "<h2>On record at the Court</h2>",
+            "<td>unanswered challenge</td><td><a href=\"#server-3\">server 3</a></td><td><a href=\"#key-9\">9</a></td>",
+            "<td>yes</td><td>0xabcd</td><td>41</td><td>0xfeed</td>",
+            "<td>a provider</td>",
+            "<td>recorded only</td>",
+        ] {
+            assert!(html.contains(part), "{part} is missing in {html}");
+        }
     }
 }

@@ -112,6 +112,25 @@ pub struct Faults {
     pub of_term: BTreeSet<(u32, u64, u32, u8)>,
     /// Key and assignment of every provider that was charged: once each.
     pub of_assignment: BTreeSet<(u64, u64)>,
+    /// All that the Court has on record, oldest first, whoever reported it.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// A fault on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Number of the fault.
+    pub fault: u8,
+    /// Server; nothing where a provider is at fault.
+    pub server_id: Option<u32>,
+    /// Key.
+    pub key_id: u64,
+    /// What the Court calls the evidence.
+    pub evidence: B256,
+    /// Who showed it, and where.
+    pub shown: Shown,
+    /// Whether it was charged: one that was charged already is only recorded.
+    pub charged: bool,
 }
 
 /// A verdict of the Court.
@@ -627,11 +646,15 @@ impl View {
                     self.lock(server_id, true);
                     self.faults.of_term.insert((server_id, key_id, committee_epoch, fault));
                 }
+                let server_id = Some(server_id);
+                self.faults.verdicts.push(Verdict { fault, server_id, key_id, evidence, shown, charged });
             }
             Fact::ProviderFaultProven { key_id, assignment, evidence, shown } => {
                 let fault = Fault::ProviderEquivocation as u8;
                 self.faults.shown.entry((PROVIDER, fault, evidence)).or_insert(shown);
                 self.faults.of_assignment.insert((key_id, assignment));
+                let (server_id, charged) = (None, true);
+                self.faults.verdicts.push(Verdict { fault, server_id, key_id, evidence, shown, charged });
             }
             Fact::Challenged { asked, challenge } => {
                 self.challenges.insert(asked, challenge);

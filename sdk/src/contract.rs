@@ -231,7 +231,8 @@ impl ContractError {
             }
             Self::AlreadyChallenged(_) => "the server is being asked for this already".to_owned(),
             Self::NoChallenge(_) => {
-                "no such challenge is open: it was answered or proven, or was never made".to_owned()
+                "no such challenge is open: it was answered or proven, maybe by a transaction that is in no block yet, or was never made"
+                    .to_owned()
             }
             Self::StillTime(e) => format!("the server may still answer, up to {}", last(e.deadline)),
             Self::TooLate(e) => format!("the last moment for an answer was {}", last(e.deadline)),
@@ -302,6 +303,7 @@ impl ContractError {
             }
             Self::TooEarly(_)
             | Self::StillTime(_)
+            | Self::CommittedInThisBlock(_)
             | Self::AlreadyChallenged(_)
             | Self::SeedNotReady(_)
             | Self::NotExpired(_)
@@ -309,6 +311,14 @@ impl ContractError {
             | Self::AccessManagerAlreadyScheduled(_)
             | Self::AccessManagerNotReady(_) => "wait and try again".into(),
             Self::BadThreshold(_) => "use for example 3 of 4, 5 of 7 or 7 of 10".into(),
+            Self::NotCommitted(_) => {
+                "commit first, with `stkr evidence commit` from the same account, and prove from the next block on"
+                    .into()
+            }
+            Self::AlreadyCommitted(_) => "go on with `stkr evidence prove` from the same account".into(),
+            Self::NoBounty(_) => "`stkr bounty show ACCOUNT` says who has something to withdraw, and where".into(),
+            Self::NoFees(_) => "`stkr challenge fees ACCOUNT` says who has something to withdraw, and where".into(),
+            Self::NoChallenge(_) => "look at `stkr challenge show` again after the next block".into(),
             Self::BadSignerProof(_) => "make the proof for the account that sends the transaction".into(),
             _ => "look at the state of what you are changing; nothing was changed".into(),
         }
@@ -351,7 +361,7 @@ pub fn moment(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::amount::{gwei, parse};
-    use alloy::primitives::Address;
+    use alloy::primitives::{Address, B256};
 
     #[test]
     fn a_refused_stake_has_its_own_arguments_and_a_sentence_in_ether() {
@@ -388,6 +398,16 @@ mod tests {
         let early = governance::AccessManagerNotReady { operationId: [1; 32].into() };
         let error = ContractError::from(RawError::decode(&early.abi_encode()));
         assert_eq!(error.to_string(), "governance has announced this, and its delay is not over");
+    }
+
+    #[test]
+    fn whoever_lacks_a_commitment_or_money_hears_what_to_do_about_that() {
+        let hint = |data: Vec<u8>| ContractError::from(RawError::decode(&data)).hint();
+        assert!(hint(court::NotCommitted { commitment: B256::ZERO }.abi_encode()).contains("stkr evidence commit"));
+        assert!(hint(court::AlreadyCommitted { commitment: B256::ZERO }.abi_encode()).contains("stkr evidence prove"));
+        let account = Address::repeat_byte(1);
+        assert!(hint(court::NoFees { account }.abi_encode()).contains("stkr challenge fees"));
+        assert!(hint(servers::NoBounty { reporter: account }.abi_encode()).contains("stkr bounty show"));
     }
 
     #[test]

@@ -33,8 +33,10 @@ use crate::{
     write::{Write, nothing},
 };
 
-/// Longest wait for the block after the one of a commitment.
+/// Longest wait for the block after the one of a commitment, and for one with a transaction that was sent before.
 const NEXT_BLOCK: Duration = Duration::from_secs(300);
+/// Longest wait for the finality of a proof that was sent before.
+const FINALITY: Duration = Duration::from_secs(3600);
 
 /// How the Court ended a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -294,13 +296,13 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok(self.0.write_call("proving the fault", court::prove(file), judgement_in))
     }
 
-    /// Block in which `reporter` committed to the evidence; nothing if it did not, or has shown it since.
+    /// Block in which `reporter` committed to the evidence, as of the newest block; nothing if it did not, or has shown it since.
     ///
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn committed_at(&self, verified: &Verified, reporter: Address) -> Result<Option<u64>, StkrError> {
         let court = Court::new(self.0.deployment().court, self.0.provider());
-        let block = court.committedAt(verified.commitment(reporter)).call().await;
+        let block = court.committedAt(verified.commitment(reporter)).block(BlockId::latest()).call().await;
         let block: u64 = block.map_err(call("reading a commitment"))?.saturating_to();
         Ok((block != 0).then_some(block))
     }
@@ -344,10 +346,11 @@ impl<'a, P: Provider> Faults<'a, P> {
     /// Reports the evidence from the account of `wallet`: commits, waits for the next block, tries the proof, sends it and
     /// follows it until it is final. Whoever comes first with the same evidence ends it well: the fault is on record.
     ///
-    /// Started again after a crash it goes on where it was, for what counts is what the chain says.
+    /// Started again after a crash it goes on where it was, for what counts is what the chain says, and what the node holds for its
+    /// next block: a transaction of the first run that is in no block yet is waited for.
     ///
     /// # Errors
-    /// As [`Faults::check`] and [`Write::send`].
+    /// As [`Faults::check`] and [`Write::send`]; [`StkrError::NotReady`] where a transaction that was sent before stays out of the chain.
     pub async fn report(
         &self,
         file: &EvidenceFile,
@@ -357,7 +360,7 @@ impl<'a, P: Provider> Faults<'a, P> {
         let reporter = wallet.default_signer_address();
         let verified = self.verify(file)?;
         if let Some(on_record) = self.on_record(&verified).await? {
-            return Ok(Report { ours: on_record.judgement.reporter == reporter, on_record, commitment: None });
+            return self.recorded(&verified, on_record, (reporter, None), options).await;
         }
         self.check(file).await?;
         let commitment = match verified.accused {
@@ -365,7 +368,13 @@ impl<'a, P: Provider> Faults<'a, P> {
             _ => self.commit_once(file, &verified, wallet, options).await?,
         };
         let mut write = self.prove(file)?;
-        self.next_block(&write, reporter).await?;
+        match self.next_block(&write, reporter).await {
+            Err(refused) if is_done_in_next_block(&refused) => {
+                let on_record = self.under_way(&verified, reporter, refused).await?;
+                return self.recorded(&verified, on_record, (reporter, commitment), options).await;
+            }
+            tried => tried?,
+        }
         if let Some(cap) = options.fee_cap {
             write = write.fee_cap(cap);
         }
@@ -381,13 +390,70 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok(Report { ours: true, on_record: OnRecord { judgement: sent.value, transaction, block }, commitment })
     }
 
+    /// The end of a report whose proof is on record; one of `reporter` is followed until it is final.
+    async fn recorded(
+        &self,
+        verified: &Verified,
+        on_record: OnRecord,
+        (reporter, commitment): (Address, Option<B256>),
+        options: ReportOptions,
+    ) -> Result<Report, StkrError> {
+        let ours = on_record.judgement.reporter == reporter;
+        if !ours || options.only_included {
+            return Ok(Report { ours, on_record, commitment });
+        }
+        let started = Instant::now();
+        while !self.is_final(on_record.block).await? {
+            if started.elapsed() >= FINALITY {
+                return Err(StkrError::NotIncluded { transaction: on_record.transaction, waited: FINALITY });
+            }
+            self.pause().await;
+        }
+        // A reorg may have taken it into another block, or out.
+        let on_record = self.on_record(verified).await?.ok_or_else(|| StkrError::NotReady {
+            reason: "a reorganisation of the chain took the proof out again; submit the evidence once more".into(),
+        })?;
+        Ok(Report { ours: on_record.judgement.reporter == reporter, on_record, commitment })
+    }
+
+    /// Waits for a proof that the node holds for its next block, of a report that was ended after it was sent, until it is on
+    /// record. `refused` is what the node said to another one.
+    async fn under_way(
+        &self,
+        verified: &Verified,
+        reporter: Address,
+        refused: StkrError,
+    ) -> Result<OnRecord, StkrError> {
+        let started = Instant::now();
+        let mut seen = None;
+        while started.elapsed() < NEXT_BLOCK {
+            let head = self.0.head_number().await?;
+            if seen.replace(head) != Some(head) {
+                // Read before the record: a proof uses the commitment up.
+                let stands = self.committed_at(verified, reporter).await?.is_some();
+                if let Some(on_record) = self.on_record(verified).await? {
+                    return Ok(on_record);
+                }
+                if !stands && !matches!(verified.accused, Accused::Silent { .. }) {
+                    return Err(refused);
+                }
+            }
+            self.pause().await;
+        }
+        Err(not_in_a_block("a proof of the same"))
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(self.0.provider().client().poll_interval()).await;
+    }
+
     /// Tries the proof until a block can take it. Nodes try a transaction on their newest block, which may be the commitment's.
     async fn next_block(&self, write: &Write<'_, P, Judgement>, reporter: Address) -> Result<(), StkrError> {
         let started = Instant::now();
         loop {
             match write.dry_run(reporter).await {
                 Err(StkrError::Contract(ContractError::CommittedInThisBlock(_))) if started.elapsed() < NEXT_BLOCK => {
-                    tokio::time::sleep(self.0.provider().client().poll_interval()).await;
+                    self.pause().await;
                 }
                 tried => return tried.map(drop),
             }
@@ -410,7 +476,26 @@ impl<'a, P: Provider> Faults<'a, P> {
         if let Some(cap) = options.fee_cap {
             write = write.fee_cap(cap);
         }
-        Ok(Some(write.send_with(wallet).await?.receipt.transaction_hash))
+        match write.send_with(wallet).await {
+            Ok(sent) => Ok(Some(sent.receipt.transaction_hash)),
+            // No block has it, so the node holds it for the next one.
+            Err(StkrError::Contract(ContractError::AlreadyCommitted(_))) => {
+                self.committed(verified, reporter).await.map(|()| None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a commitment that was sent before.
+    async fn committed(&self, verified: &Verified, reporter: Address) -> Result<(), StkrError> {
+        let started = Instant::now();
+        while self.committed_at(verified, reporter).await?.is_none() {
+            if started.elapsed() >= NEXT_BLOCK {
+                return Err(not_in_a_block("this account's commitment to the evidence"));
+            }
+            self.pause().await;
+        }
+        Ok(())
     }
 
     /// What was proven about a server and what followed, oldest first.
@@ -514,6 +599,16 @@ impl fmt::Display for Incident {
 
 fn no_fault(reason: String) -> StkrError {
     StkrError::invalid(format!("this is no evidence of a fault: {reason}"), "the Court would refuse it; report nothing")
+}
+
+/// Nodes try a transaction on the block that they would build next. Where the newest block has the commitment, or the challenge,
+/// and that one has it no more, a proof is in between.
+const fn is_done_in_next_block(refused: &StkrError) -> bool {
+    matches!(refused, StkrError::Contract(ContractError::NotCommitted(_) | ContractError::NoChallenge(_)))
+}
+
+fn not_in_a_block(what: &str) -> StkrError {
+    StkrError::NotReady { reason: format!("{what} was sent and is in no block after {} s", NEXT_BLOCK.as_secs()) }
 }
 
 pub(crate) fn place(log: &Log) -> Result<(B256, u64), StkrError> {

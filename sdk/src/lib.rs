@@ -74,9 +74,9 @@ pub use event::{Body, Event, PlainEvent};
 pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
 pub use keys::{KeyInfo, Keys};
 pub use offline::{fetch_offline_request, offline_due, submit_offline_answer};
-pub use pools::Pools;
+pub use pools::{PoolPenalties, Pools};
 pub use positions::{Position, Positions};
-pub use providers::{DutyKeyEntry, ProviderInfo, Providers, duty_key_digest};
+pub use providers::{DutyKeyEntry, ProviderInfo, ProviderPenalty, Providers, duty_key_digest};
 pub use reshares::{CarriedReshare, NextCommittee, ReshareInfo, ReshareRound, Reshares, WaitedPart};
 pub use servers::{Registration, ServerInfo, Servers};
 pub use stkr_chain::{

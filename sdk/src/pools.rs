@@ -7,6 +7,7 @@ use alloy::{
     sol_types::SolCall,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
 use stkr_chain::{PoolInfo, bindings::Micropools, types::PoolState};
 use stkr_core::Signature;
 
@@ -17,6 +18,17 @@ use crate::{
     servers::{PARALLEL, unknown_enum},
     write::{Write, check_position, check_positive, nothing},
 };
+
+/// What proven faults of its provider mean for a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolPenalties {
+    /// Whether its current provider was proven at fault: the pool shall have another.
+    pub migration_due: bool,
+    /// Wei of insurance that penalties made a claim of the pool's stakers so far.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub stakers_claim: U256,
+}
 
 /// Reads and writes of Micropools.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +53,17 @@ impl<'a, P: Provider> Pools<'a, P> {
         PoolInfo::from_contract(self.0.deployment(), id, &pool)
             .map_err(unknown_enum)?
             .ok_or_else(|| StkrError::NotFound { what: format!("pool {id}") })
+    }
+
+    /// What proven faults of its provider mean for the pool.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn penalties(&self, id: u64) -> Result<PoolPenalties, StkrError> {
+        let (pools, id) = (self.0.micropools(), U256::from(id));
+        let migration_due = pools.isMigrationDue(id).call().await.map_err(call("asking whether a pool has to move"))?;
+        let penalties = pools.penalties(id).call().await.map_err(call("reading the penalties of a pool's provider"))?;
+        Ok(PoolPenalties { migration_due, stakers_claim: U256::from(penalties.stakersClaim) })
     }
 
     /// Where the pool stands.

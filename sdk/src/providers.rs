@@ -3,16 +3,22 @@
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
     providers::Provider,
+    rpc::types::Filter,
     sol,
-    sol_types::{Eip712Domain, SolCall, SolStruct as _, eip712_domain},
+    sol_types::{Eip712Domain, SolCall, SolEvent as _, SolStruct as _, eip712_domain},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
-use stkr_chain::{Deployment, bindings::ProviderRegistry};
+use stkr_chain::{
+    Deployment,
+    bindings::{Micropools, ProviderRegistry},
+};
 
 use crate::{
     client::Stkr,
     error::{StkrError, call},
+    faults::place,
+    scan,
     servers::{PARALLEL, check_proof},
     write::{Write, nothing},
 };
@@ -35,6 +41,30 @@ pub struct ProviderInfo {
     pub duty_key: Address,
     /// Every duty key it ever named, oldest first.
     pub history: Vec<DutyKeyEntry>,
+    /// Faults that it was penalised for, oldest first.
+    pub penalties: Vec<ProviderPenalty>,
+}
+
+/// A proven fault of a provider and what it paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderPenalty {
+    /// Pool that it served.
+    pub pool_id: u64,
+    /// Number of the assignment: each is penalised once.
+    pub assignment: u64,
+    /// Wei that its insurance lost.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub penalty: U256,
+    /// Wei of it that are the reporter's. The rest is a claim of the pool's stakers.
+    #[serde(serialize_with = "crate::serde_wei")]
+    pub bounty: U256,
+    /// Who proved it.
+    pub reporter: Address,
+    /// Transaction.
+    pub transaction: B256,
+    /// Its block.
+    pub block: u64,
 }
 
 /// A duty key and since when it was used.
@@ -79,7 +109,34 @@ impl<'a, P: Provider> Providers<'a, P> {
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        Ok(ProviderInfo { provider, duty_key, history })
+        let penalties = self.penalties(provider).await?;
+        Ok(ProviderInfo { provider, duty_key, history, penalties })
+    }
+
+    /// From events: the contract keeps only the last assignment of each pool that was penalised.
+    async fn penalties(&self, provider: Address) -> Result<Vec<ProviderPenalty>, StkrError> {
+        let deployment = self.0.deployment();
+        let filter = Filter::new()
+            .address(deployment.micropools)
+            .event_signature(Micropools::ProviderPenalised::SIGNATURE_HASH)
+            .topic3(provider.into_word());
+        let head = self.0.head_number().await?;
+        let logs = scan::logs(self.0.provider(), &filter, deployment.deployed_block, head).await?;
+        let mut penalties = Vec::with_capacity(logs.len());
+        for log in &logs {
+            let Ok(event) = log.log_decode::<Micropools::ProviderPenalised>() else { continue };
+            let ((transaction, block), it) = (place(log)?, event.inner.data);
+            penalties.push(ProviderPenalty {
+                pool_id: it.poolId.saturating_to(),
+                assignment: it.assignment,
+                penalty: it.penalty,
+                bounty: it.bounty,
+                reporter: it.reporter,
+                transaction,
+                block,
+            });
+        }
+        Ok(penalties)
     }
 
     async fn entry(&self, provider: Address, position: u64) -> Result<DutyKeyEntry, StkrError> {

@@ -4,6 +4,8 @@
 mod common;
 #[path = "anvil/dealings.rs"]
 mod dealings;
+#[path = "anvil/reports.rs"]
+mod reports;
 #[path = "anvil/verify.rs"]
 mod verify;
 #[path = "anvil/writes.rs"]

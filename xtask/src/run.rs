@@ -1,12 +1,24 @@
 //! Running other programs, and what every task needs before it starts.
 
 use eyre::{Context, Result, bail, ensure, eyre};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Faults that the adversary knows.
-const FAULTS: usize = 10;
+/// Faults that the adversary knows, as `devnet --adversary` names them: told, and refused, before anything is built.
+const FAULTS: [&str; 10] = [
+    "invalid-partial",
+    "garbage-partial",
+    "double-vote",
+    "surround-vote",
+    "double-proposal",
+    "unauthorised-exit",
+    "bad-dealing",
+    "dealing-equivocation",
+    "silence",
+    "provider-equivocation",
+];
 
 /// The workspace root.
 pub(crate) fn root() -> PathBuf {
@@ -163,6 +175,14 @@ pub(crate) fn abi(check: bool) -> Result<()> {
 /// Builds what a devnet needs, then becomes the devnet: one process, so that a signal to it reaches the network.
 pub(crate) fn devnet(args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
+    match fault_of(args) {
+        Some("list") => {
+            writeln!(std::io::stdout().lock(), "{}", FAULTS.join("\n"))?;
+            return Ok(());
+        }
+        Some(name) => check_fault(name)?,
+        None => {}
+    }
     let mut devnet = prepared_devnet(args)?;
     Err(devnet.exec()).wrap_err_with(|| format!("start {}", describe(&devnet)))
 }
@@ -178,11 +198,23 @@ pub(crate) fn adversary() -> Result<()> {
     let mut listing = prepared_devnet(&once("list"))?;
     let listed = String::from_utf8(listing.output().wrap_err("start devnet")?.stdout).wrap_err("the list of faults")?;
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    ensure!(names.len() == FAULTS, "devnet lists {} faults, not {FAULTS}", names.len());
+    ensure!(names == FAULTS, "devnet lists {names:?}, not {FAULTS:?}");
     for name in names {
         eprintln!("{name}:");
         run_command(&mut devnet_command(&once(name))?)?;
     }
+    Ok(())
+}
+
+/// What follows `--adversary`.
+fn fault_of(args: &[String]) -> Option<&str> {
+    let joined = args.iter().find_map(|it| it.strip_prefix("--adversary="));
+    let place = || args.iter().position(|it| it == "--adversary");
+    joined.or_else(|| args.get(place()?.checked_add(1)?).map(String::as_str))
+}
+
+fn check_fault(name: &str) -> Result<()> {
+    ensure!(FAULTS.contains(&name), "there is no fault {name}; `cargo xtask devnet --adversary list` prints all");
     Ok(())
 }
 
@@ -217,6 +249,20 @@ pub(crate) fn load(args: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_that_there_is_not_is_refused_before_anything_is_built() {
+        let args = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for words in [&["--once", "--adversary", "theft"][..], &["--adversary=theft"]] {
+            assert_eq!(fault_of(&args(words)), Some("theft"));
+            assert!(devnet(&args(words)).unwrap_err().to_string().starts_with("there is no fault theft"), "{words:?}");
+        }
+        assert!(FAULTS.iter().all(|name| check_fault(name).is_ok()));
+        for words in [&["--once"][..], &["--adversary"], &[]] {
+            assert_eq!(fault_of(&args(words)), None);
+        }
+        assert!(devnet(&args(&["--adversary", "list"])).is_ok());
+    }
 
     #[test]
     fn a_command_is_not_told_about_this_package() {

@@ -32,8 +32,13 @@ const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), answer: D
 pub(crate) async fn run(command: ChallengeCommand, context: &Context<'_>) -> Result<(), Failure> {
     match command {
         ChallengeCommand::List { server, open } => {
-            let mut all = context.client().await?.challenges().list().await?;
+            let client = context.client().await?;
+            let mut all = client.challenges().list().await?;
             all.retain(|it| server.is_none_or(|id| it.server_id == id) && (!open || is_open(it)));
+            if let (Some(id), true) = (server, all.is_empty()) {
+                // An id that nobody has is a mistake, not a server that was never asked.
+                client.servers().get(id).await?;
+            }
             context.output.show(&all, |all| list(all));
             Ok(())
         }

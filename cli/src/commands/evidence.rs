@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use stkr_chain::court::duty_words;
+use stkr_chain::court::{self, duty_words};
 use stkr_protocol::{
     evidence::{Accused, Asked, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
     kept::{Kept, MAX_PAGE},
-    messages::SignedMessage,
 };
 use stkr_sdk::{Judgement, Report, ReportOptions, amount, moment};
 
@@ -20,16 +19,13 @@ use crate::{
 };
 
 const HINT: &str = "stkr-relayer and its /v1/evidence give such files; they are not written by hand";
+const NO_FILE: &str = "give the path of a file that a relayer's /v1/evidence or `stkr evidence find` gave";
 
 /// What needs neither endpoint nor deployment file: true if the command is done.
 pub(crate) fn offline(command: &EvidenceCommand, output: &Output) -> Result<bool, Failure> {
     match command {
         EvidenceCommand::Show { file } => show(&read(file)?, output),
         EvidenceCommand::List { folder } => list(folder, output)?,
-        EvidenceCommand::Verify { file, offline: true } => {
-            let verified = verified(&read(file)?)?;
-            output.show(&answer(&verified, None), |_| sentence(&verified, false));
-        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -38,12 +34,26 @@ pub(crate) fn offline(command: &EvidenceCommand, output: &Output) -> Result<bool
 pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Result<(), Failure> {
     match command {
         EvidenceCommand::Show { .. } | EvidenceCommand::List { .. } => Ok(()),
+        EvidenceCommand::Verify { file, offline: true } => {
+            let file = read(&file)?;
+            let deployment = context.known_deployment()?;
+            if let Some(deployment) = &deployment {
+                let hint = "use the deployment file of the evidence's chain";
+                let ours = file.is_for(&deployment.protocol_domain(), deployment.court);
+                ours.map_err(|error| Failure::usage(error.to_string(), hint))?;
+            }
+            let verified = verified(&file)?;
+            context.output.show(&judged_as(&file, answer(&verified, None), deployment.is_some()), |_| {
+                sentence(&verified, false) + &deployment.as_ref().map_or_else(|| believed(&file), |_| String::new())
+            });
+            Ok(())
+        }
         EvidenceCommand::Verify { file, .. } => {
             let file = read(&file)?;
             let client = context.client().await?;
             let checked = client.faults().check(&file).await?;
             let on_record = client.faults().on_record(&checked.verified).await?;
-            let mut answer = answer(&checked.verified, checked.server_id);
+            let mut answer = judged_as(&file, answer(&checked.verified, checked.server_id), true);
             if let Value::Object(fields) = &mut answer {
                 fields.insert("onRecord".into(), json!(on_record));
             }
@@ -57,7 +67,14 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
         EvidenceCommand::Find { pages, out } => find(&pages, &out, context).await,
         EvidenceCommand::Commit { file, reporter, signing } => {
             let file = read(&file)?;
-            let reporter = reporter.map_or_else(|| context.sender(&signing), Ok)?;
+            let nobody = || {
+                let hint = "give --reporter ACCOUNT: the one from which the proof will be sent";
+                Failure::usage("a commitment is one account's, and none was given", hint)
+            };
+            let reporter = match reporter {
+                Some(reporter) => reporter,
+                None => context.known_sender(&signing)?.ok_or_else(nobody)?,
+            };
             let client = context.client_for(&signing).await?;
             let write = client.faults().commit(&file, reporter)?;
             let done = format!("{reporter} committed to the evidence; prove it from the next block on");
@@ -125,7 +142,7 @@ async fn find(pages: &[PathBuf], out: &Path, context: &Context<'_>) -> Result<()
 }
 
 fn read(path: &Path) -> Result<EvidenceFile, Failure> {
-    let bytes = read_bytes(path, "evidence", HINT)?;
+    let bytes = read_bytes(path, "evidence", NO_FILE)?;
     EvidenceFile::from_json(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), HINT))
 }
 
@@ -166,6 +183,33 @@ fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
         fields.insert("accused".into(), accused);
     }
     answer
+}
+
+/// The contracts of the file, and whether they were compared with those of a deployment file: without one, whoever made it chose them.
+fn judged_as(file: &EvidenceFile, mut answer: Value, compared: bool) -> Value {
+    if let Value::Object(fields) = &mut answer {
+        fields.insert("chainId".into(), json!(file.chain_id.to_string()));
+        fields.insert("keyRegistry".into(), json!(file.key_registry));
+        fields.insert("court".into(), json!(file.court));
+        fields.insert("ofDeployment".into(), json!(compared));
+    }
+    answer
+}
+
+/// What a judgement without a deployment file rests on.
+fn believed(file: &EvidenceFile) -> String {
+    format!(
+        "\nif the contracts that you mean are on chain {} and have the Court {} and the key registry {}: compare them, or give --deployment",
+        file.chain_id, file.court, file.key_registry
+    )
+}
+
+/// Whom a file accuses that nobody compared with the chain. A signature says who signed, a server's number is what the file says.
+fn claimed(it: &Accused) -> String {
+    match it {
+        Accused::Holder { .. } | Accused::Silent { .. } => format!("claims {}", accused(it)),
+        Accused::Signer(_) | Accused::Dealer { .. } | Accused::DutyKey { .. } => accused(it),
+    }
 }
 
 fn accused(accused: &Accused) -> String {
@@ -254,7 +298,9 @@ fn show(file: &EvidenceFile, output: &Output) {
                 fields.extend([("asked for", request(&it.first)), ("and", request(&it.second))]);
             }
             Proof::CeremonyEquivocation(it) => {
-                fields.extend([("said", message(&it.first)), ("and", message(&it.second))]);
+                fields.push(("member", format!("{} of key {}", it.first.index, it.first.key_id)));
+                let said = court::shown(&court::prove(file).data);
+                fields.extend(["said", "and"].into_iter().zip(said.iter().map(ToString::to_string)));
             }
             Proof::BadDealing(it) => {
                 fields.push(("dealt", dealing(&it.dealing)));
@@ -289,10 +335,6 @@ fn asked(asked: &Asked) -> String {
 
 fn request(it: &SignedDutyRequest) -> String {
     duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root)
-}
-
-fn message(it: &SignedMessage) -> String {
-    format!("{} message of member {} of key {}, attempt {}", it.round().name(), it.index, it.key_id, it.attempt)
 }
 
 fn dealing(it: &SignedDealing) -> String {
@@ -338,20 +380,38 @@ fn list(folder: &Path, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(file: PathBuf) -> (Line, [String; 3]) {
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let judged = read_bytes(&file, "evidence", HINT)
+fn line(path: PathBuf) -> (Line, [String; 3]) {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let judged = read_bytes(&path, "evidence", NO_FILE)
         .map_err(|failure| failure.message)
         .and_then(|bytes| EvidenceFile::from_json(&bytes).map_err(|error| error.to_string()))
-        .and_then(|file| file.verify().map_err(|error| error.to_string()));
+        .and_then(|file| file.verify().map(|verified| (file, verified)).map_err(|error| error.to_string()));
     match judged {
-        Ok(verified) => {
-            let row = [name, verified.fault.name().to_owned(), accused(&verified.accused)];
-            (Line { file, finding: Finding::Proves(answer(&verified, None)) }, row)
+        Ok((file, verified)) => {
+            let row = [name, verified.fault.name().to_owned(), claimed(&verified.accused)];
+            (Line { file: path, finding: Finding::Proves(judged_as(&file, answer(&verified, None), false)) }, row)
         }
         Err(problem) => {
             let row = [name, "none".to_owned(), problem.clone()];
-            (Line { file, finding: Finding::No { problem } }, row)
+            (Line { file: path, finding: Finding::No { problem } }, row)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+    use stkr_protocol::state::ProvenBlock;
+
+    use super::*;
+
+    #[test]
+    fn whose_seat_it_is_stays_a_claim_until_the_chain_was_asked() {
+        let holder = Accused::Holder { server_id: 3, signer: Address::repeat_byte(1), root: B256::ZERO };
+        assert!(claimed(&holder).starts_with("claims server 3"), "{}", claimed(&holder));
+        let block = ProvenBlock { number: 5, hash: B256::ZERO, timestamp: 1_700_000_000 };
+        assert_eq!(claimed(&Accused::Silent { server_id: 3, block }), "claims server 3");
+        let signer = Accused::Signer(Address::repeat_byte(1));
+        assert!(claimed(&signer).starts_with("the server that signs"), "a signature proves who signed");
     }
 }

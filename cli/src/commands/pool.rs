@@ -1,7 +1,8 @@
 //! `stkr pool`.
 
+use serde::Serialize;
 use serde_json::{Value, json};
-use stkr_sdk::{ChangeInfo, PoolInfo, PoolState, Signature, amount};
+use stkr_sdk::{ChangeInfo, PoolInfo, PoolPenalties, PoolState, Signature, amount};
 
 use crate::{
     args::PoolCommand,
@@ -20,8 +21,10 @@ pub(crate) async fn run(command: PoolCommand, context: &Context<'_>) -> Result<(
             Ok(())
         }
         PoolCommand::Show { id } => {
-            let pool = context.client().await?.pools().get(id).await?;
-            context.output.show(&pool, show);
+            let client = context.client().await?;
+            let pool = client.pools().get(id).await?;
+            let penalties = client.pools().penalties(id).await?;
+            context.output.show(&Shown { pool, penalties }, show);
             Ok(())
         }
         PoolCommand::Open { threshold, members, withdrawal_key, signing } => {
@@ -207,14 +210,26 @@ fn key(pool: &PoolInfo) -> String {
     if pool.key_id == 0 { "-".to_owned() } else { pool.key_id.to_string() }
 }
 
-fn show(pool: &PoolInfo) -> String {
+/// A pool, and what proven faults of its provider mean for it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    pool: PoolInfo,
+    #[serde(flatten)]
+    penalties: PoolPenalties,
+}
+
+fn show(Shown { pool, penalties }: &Shown) -> String {
+    let fault = if penalties.migration_due { "proven: the pool has to move to another" } else { "none proven" };
     record(&[
         ("pool", pool.id.to_string()),
         ("state", pool.state.to_string()),
         ("provider", pool.provider.to_string()),
+        ("provider's fault", fault.to_owned()),
         ("staked", amount::with_unit(pool.staked)),
         ("room", amount::with_unit(pool.room())),
         ("insurance", amount::with_unit(pool.insurance)),
+        ("owed to stakers", amount::with_unit(penalties.stakers_claim)),
         ("threshold", format!("{} of {}", pool.threshold, pool.members)),
         ("key", key(pool)),
         ("vault", pool.vault.to_string()),

@@ -5,7 +5,7 @@ use alloy::{
     signers::{SignerSync as _, local::PrivateKeySigner},
 };
 use serde_json::Value;
-use stkr_sdk::{ProviderInfo, duty_key_digest};
+use stkr_sdk::{ProviderInfo, amount, duty_key_digest};
 
 use crate::{
     args::{DutyKey, ProviderCommand, Signing},
@@ -57,5 +57,15 @@ fn proven(duty_key: &DutyKey, context: &Context<'_>, signing: &Signing) -> Resul
 fn show(provider: &ProviderInfo) -> String {
     let rows: Vec<Vec<String>> =
         provider.history.iter().rev().map(|entry| vec![entry.duty_key.to_string(), time(entry.since)]).collect();
-    format!("provider {}\n\n{}", provider.provider, table(&["DUTY KEY", "SINCE"], &rows))
+    let keys = table(&["DUTY KEY", "SINCE"], &rows);
+    let penalties: Vec<Vec<String>> = provider
+        .penalties
+        .iter()
+        .map(|it| vec![it.pool_id.to_string(), amount::with_unit(it.penalty), it.transaction.to_string()])
+        .collect();
+    let faults = match penalties.is_empty() {
+        true => "no fault of it was proven".to_owned(),
+        false => table(&["FAULT IN POOL", "PENALTY", "PROVEN BY"], &penalties),
+    };
+    format!("provider {}\n\n{keys}\n\n{faults}", provider.provider)
 }

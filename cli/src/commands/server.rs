@@ -165,7 +165,7 @@ fn signed_text(it: &SignedThing) -> String {
         0 => String::new(),
         target => format!(", epochs {} to {target}", it.source_epoch),
     };
-    format!("{}{slot}{epochs}, root {}", it.what, it.root)
+    format!("{}{slot}{epochs}, {} {}", it.what, it.root_name, it.root)
 }
 
 fn show(server: &ServerInfo) -> String {

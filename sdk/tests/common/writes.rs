@@ -717,6 +717,14 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             assert_eq!(faults.check(file).await.unwrap(), checked, "{fault}: evidence stays evidence");
             assert!(on_record.judgement.charged && on_record.judgement.reporter == reporter, "{fault}: {on_record:?}");
         }
+        // What the provider paid: a tenth is the reporter's, the rest its stakers', and its pool shall have another.
+        let owed = stkr.pools().penalties(pool).await.unwrap();
+        assert_eq!((owed.migration_due, owed.stakers_claim), (true, amount::parse("0.9").unwrap()));
+        let penalties = stkr.providers().get(provider.address()).await.unwrap().penalties;
+        assert_eq!(penalties.len(), 1, "{penalties:?}");
+        assert_eq!((penalties[0].pool_id, penalties[0].reporter), (pool, stranger.address()));
+        assert_eq!((penalties[0].penalty, penalties[0].bounty), (amount::ether(1), amount::parse("0.1").unwrap()));
+
         let culprit = committee[1];
         assert!(stkr.servers().get(culprit).await.unwrap().locked_out);
         assert!(stkr.servers().bounty_of(stranger.address()).await.unwrap() > U256::ZERO);

@@ -125,6 +125,10 @@ contract GasTest is WithdrawalKeyFixture, Snapshots {
         _snap(group, "seatBond");
         servers.UNBONDING_DELAY();
         _snap(group, "UNBONDING_DELAY");
+        servers.SIGNER_CHANGE_DELAY();
+        _snap(group, "SIGNER_CHANGE_DELAY");
+        servers.signerChangedAt(1);
+        _snap(group, "signerChangedAt");
         servers.KEY_REGISTRY();
         _snap(group, "KEY_REGISTRY");
         servers.RESHARING();
