@@ -150,7 +150,7 @@ mod nodes {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "fixtures"))]
 pub mod testing {
     //! Blocks whose state is what a test says.
 
