@@ -457,7 +457,7 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
     let judged: Value = serde_json::from_slice(&compared(&good).stdout).unwrap();
     assert_eq!((&judged["ofDeployment"], &judged["court"]), (&true.into(), &court.into()), "{judged}");
     let mut elsewhere = evidence();
-    elsewhere["court"] = ACCOUNT.into();
+    elsewhere["court"] = "0x0808080808080808080808080808080808080808".into();
     let elsewhere = write("elsewhere.txt", &elsewhere);
     assert_eq!(stkr(&["evidence", "verify", "--offline", &elsewhere]).status.code(), Some(0));
     let error = refused(&["evidence", "verify", "--offline", &elsewhere, "--deployment", &mine], 2);
