@@ -13,8 +13,9 @@ use std::time::Instant;
 
 /// Networks at once. Each takes most of one core while its servers start, and little later.
 const NETWORKS: usize = 3;
-/// End-to-end tests for `--full`: they lie to the checkers of `cargo xtask devnet`, and so test what tests the product.
-const LONG: [&str; 2] = ["e2e: adversary (test)", "e2e: checker (test)"];
+/// End-to-end tests for `--full`. Two lie to the checkers of `cargo xtask devnet`, and so test what tests the product; one kills
+/// every server of a reshare at each of its points, of which `reshare_carried` has some.
+const LONG: [&str; 3] = ["e2e: adversary (test)", "e2e: checker (test)", "e2e: reshare (test)"];
 /// Folder of the end-to-end tests in the workspace.
 const END_TO_END: &str = "tests/e2e";
 

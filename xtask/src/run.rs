@@ -72,6 +72,20 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a prepared command to a good end; what it says comes at its end, in one piece, whatever runs beside it.
+pub(crate) fn in_one_piece(command: &mut Command) -> Result<()> {
+    let text = describe(command);
+    eprintln!("+ {text} (beside the others)");
+    let output = command.output().wrap_err_with(|| format!("start `{text}`; is it installed?"))?;
+    let mut said = std::io::stderr().lock();
+    said.write_all(&output.stdout)?;
+    said.write_all(&output.stderr)?;
+    if !output.status.success() {
+        bail!("`{text}` failed ({})", output.status);
+    }
+    Ok(())
+}
+
 /// Runs a prepared command to any end; one that takes longer than `longest` is ended and an error.
 pub(crate) fn within(command: &mut Command, longest: Duration) -> Result<ExitStatus> {
     let text = describe(command);

@@ -18,13 +18,15 @@ pub(crate) struct Args {
 /// A name for people, and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
+/// Steps that run beside all others: one thread of the compiler for minutes, in folders of their own.
+const BESIDE: [Step; 1] = [("contracts: gas snapshots and budgets", gas)];
+
 pub(crate) fn run(args: &Args) -> Result<()> {
+    run::node_packages_of_tests()?;
     let steps: &[Step] = &[
-        ("npm packages", run::node_packages_of_tests),
         ("binaries", run::build_binaries),
         ("contracts: unit, fuzz, invariants", contracts),
         ("contracts: against vectors that @noble makes in the run", differential),
-        ("contracts: gas snapshots and budgets", gas),
         ("abi/ against the contracts", || run::abi(true)),
         ("fuzz: wrong inputs for every parser", fuzz::short),
         ("lodestar: a validator client whose chain finalises", run::lodestar),
@@ -36,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
-        ("crates: lies to the checkers", crates::long),
+        ("crates: the long end-to-end tests", crates::long),
         ("adversary: every fault on command", run::adversary),
         ("kills: 1,000 at named points", kills::run),
         ("kills: a release has no such points", kills::release),
@@ -45,8 +47,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let chosen: Vec<_> =
         steps.iter().chain(long.iter().filter(|_| args.full)).filter(|(name, _)| wanted(name)).collect();
-    ensure!(!chosen.is_empty(), "no step has such a name; the long ones need --full");
-    let failed: Vec<_> = chosen.into_iter().filter_map(|step| attempt(step).err()).collect();
+    let is_beside = BESIDE.iter().any(|(name, _)| wanted(name));
+    ensure!(!chosen.is_empty() || is_beside, "no step has such a name; the long ones need --full");
+    let failed: Vec<_> = std::thread::scope(|scope| {
+        let beside =
+            scope.spawn(|| BESIDE.iter().filter(|(name, _)| wanted(name)).filter_map(|it| attempt(it).err()).collect());
+        let failed: Vec<_> = chosen.into_iter().filter_map(|step| attempt(step).err()).collect();
+        let beside = beside.join().unwrap_or_else(|_| vec!["a step beside the others panicked".to_owned()]);
+        failed.into_iter().chain(beside).collect()
+    });
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
 }
 
@@ -83,5 +92,5 @@ fn court() -> Result<()> {
 fn gas() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/gas/*"]);
-    run::run_command(command.env("FOUNDRY_PROFILE", "snapshot").env("FORGE_SNAPSHOT_CHECK", "true"))
+    run::in_one_piece(command.env("FOUNDRY_PROFILE", "snapshot").env("FORGE_SNAPSHOT_CHECK", "true"))
 }
