@@ -56,7 +56,14 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     let cancelled = text(&chain, &["pool", "list", "--state", "cancelled"]);
     assert_eq!(cancelled.lines().count(), 5, "{cancelled}");
     let pool = text(&chain, &["pool", "show", "1"]);
-    assert!(pool.contains("state        Active") && pool.contains("staked       32 ETH"), "{pool}");
+    for row in [
+        "state             Active",
+        "staked            32 ETH",
+        "provider's fault  proven: the pool has to move to another",
+        "owed to stakers   0.9 ETH",
+    ] {
+        assert!(pool.contains(row), "{row}: {pool}");
+    }
     let keys = text(&chain, &["key", "list"]);
     assert!(keys.lines().nth(1).unwrap().contains("Live") && keys.contains("Burned") && keys.contains("Retired"));
     let key = text(&chain, &["key", "show", "1"]);
@@ -66,7 +73,9 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 10);
     let provider = done(&chain, &["pool", "show", "1"])["provider"].as_str().unwrap().to_owned();
     let history = text(&chain, &["provider", "show", &provider]);
-    assert!(history.starts_with("provider 0x") && history.lines().count() == 5, "{history}");
+    let (duty_keys, faults) = history.split_once("FAULT IN POOL").unwrap();
+    assert!(duty_keys.starts_with("provider 0x") && duty_keys.trim_end().lines().count() == 5, "{history}");
+    assert!(faults.lines().count() == 2 && faults.contains("1 ETH"), "{history}");
     assert!(text(&chain, &["position", "list", &provider]).contains("nothing to show"));
     let events = text(&chain, &["watch", "--from", "deployment", "--once"]);
     assert!(events.contains("KeyFinalised keyId=1") && events.lines().last().unwrap().starts_with("= "), "{events}");
