@@ -485,10 +485,11 @@ impl ChainView {
         let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
-        let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
         let pool = self.reader.finalized_pool_of_key(key_id).await.map_err(|error| refusal(&error))?;
         let credentials = self.reader.finalized_credentials(pool).await.map_err(|error| refusal(&error))?;
         let ordered = self.reader.is_ordered(key_id, request.signing_root()).await.map_err(|error| refusal(&error))?;
+        // After what all endpoints must agree about: who is lied to hears of that, and not of a block that one of them lacks.
+        let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
         let deployment = self.reader.deployment();
         Ok(Facts {
             state: key.state,
