@@ -19,7 +19,7 @@ use stkr_protocol::messages::Round;
 const VICTIM: usize = 2;
 
 /// Keys of one try to catch the victim in one round: what it is asked meanwhile, by the relayer's looks at all servers, counts too.
-const TRIES: usize = 5;
+const TRIES: usize = 12;
 
 /// `stkr --json`: exit code, what it printed to stdout, and to stderr.
 fn stkr(network: &Network, args: &[&str]) -> Result<(Option<i32>, Value, Value)> {
