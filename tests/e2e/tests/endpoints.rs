@@ -130,6 +130,8 @@ async fn a_server_whose_endpoints_disagree_signs_nothing_says_why_and_signs_when
 
     // The endpoint tells the truth again.
     door.lead_to(&network.anvil.url)?;
+    let signs = || async { Ok(matches!(ask(&network, DIVIDED, &request).await?, SignResponse::Signed(_))) };
+    network.until("it signs once it has seen a finalised block of the true chain", signs).await?;
     let SignResponse::Signed(SignedPartial { partial, index, .. }) = ask(&network, DIVIDED, &request).await? else {
         bail!("refused although the endpoints agree");
     };
