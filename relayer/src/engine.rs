@@ -708,7 +708,7 @@ impl Engine {
                 needed: job.committee.keys().threshold().t().to_string(),
                 ..CollectionStatus::default()
             };
-            tracing::info!(key_id, pool_id, what, "collecting a signature");
+            tracing::info!(key_id, pool_id, kind = what, "collecting a signature");
             let worker = workers::collect(job, status, self.parts.store.clone(), self.parts.pause, self.wake.clone());
             self.collections.insert(step.clone(), Running { of, told: 0, worker });
         }

@@ -317,6 +317,18 @@ impl ChainView {
     /// # Errors
     /// Chain, or the key has none there.
     pub async fn finalised_committees(&self, key_id: u64) -> Result<Arc<KeyCommittees>, ChainError> {
+        match self.committees_seen(key_id).await {
+            // It may have come to be since the block that was looked at last. Who asks only now would otherwise be refused until the
+            // next look, for a deposit whose order is final already.
+            Err(ChainError::NotFound(_)) if self.follow_finalised().await?.is_some() => {
+                self.committees_seen(key_id).await
+            }
+            seen => seen,
+        }
+    }
+
+    /// The same, as the finalised block shows them that was looked at last.
+    async fn committees_seen(&self, key_id: u64) -> Result<Arc<KeyCommittees>, ChainError> {
         if let Some(known) = self.followed().known.get(&key_id) {
             return Ok(Arc::clone(known));
         }

@@ -98,6 +98,15 @@ fn planned(view: &View, head: u64, timestamp: u64) -> Vec<String> {
 }
 
 #[test]
+fn a_key_with_members_without_network_is_not_asked_for() {
+    let mut view = view();
+    lock_out(&mut view, 6);
+    assert_eq!(plan(&view, &clock(30, 100), ON).len(), 1);
+    view.servers.get_mut(&2).unwrap().online = false;
+    assert_eq!(plan(&view, &clock(30, 100), ON), []);
+}
+
+#[test]
 fn a_reshare_is_asked_for_when_a_member_is_lost_by_whatever_cause_and_not_otherwise() {
     type Lose = fn(&mut View);
     let causes: [(&str, Lose); 4] = [
