@@ -71,9 +71,9 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
         let page: Value = http().get(format!("{}/v1/requests", gateway.url)).send().await?.json().await?;
         let rows = page["rows"].as_array().into_iter().flatten();
         let answered = rows.filter(|row| row["envelopes"].as_array().is_some_and(|all| !all.is_empty())).count();
-        Ok((answered != 0).then_some(page))
+        eyre::Ok((answered != 0).then_some(page))
     };
-    network.until("the answers are kept", || async { eyre::Ok(kept().await?.is_some()) }).await?;
+    network.until("the answers are kept", || async { Ok(kept().await?.is_some()) }).await?;
     let honest = kept().await?.ok_or_else(|| eyre!("nothing is kept any more"))?;
     let bought = buy(&network, culprit, &gateway, key_id, &gateway.vote(target, 2)).await?;
     for pages in [[&honest].as_slice(), &[&page(std::slice::from_ref(&bought))]] {
