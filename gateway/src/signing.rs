@@ -378,7 +378,7 @@ fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>, court: 
     };
     let wrong = collector.evidence().iter().map(|evidence| {
         let answer = SignedPartial {
-            partial: evidence.partial,
+            partial: evidence.partial.clone(),
             envelope: evidence.envelope_signature,
             index: evidence.culprit,
             committee_epoch: evidence.envelope.committee_epoch,

@@ -511,7 +511,7 @@ mod tests {
     fn record(key_id: u64, slashable: bool, wrong: &[u32]) -> Record {
         let message = DepositMessage { pubkey: [1; 48], withdrawal_credentials: B256::ZERO, amount_gwei: 1 };
         let index = stkr_core::ShareIndex::new(1).unwrap();
-        let answer = SignedPartial { partial: [7; 256], envelope: [8; 65], index, committee_epoch: 0 };
+        let answer = SignedPartial { partial: vec![7; 256], envelope: [8; 65], index, committee_epoch: 0 };
         let kept = Kept { server_id: "4".to_owned(), answer, evidence: None };
         Record {
             key_id,

@@ -102,8 +102,8 @@ pub struct Evidence {
     pub envelope: Envelope,
     /// Its signature, r ‖ s ‖ v.
     pub envelope_signature: [u8; 65],
-    /// The 256 bytes; not even a point where the culprit sent garbage.
-    pub partial: [u8; 256],
+    /// Bytes of the partial; not even a point, nor 256 of them, where the culprit sent garbage.
+    pub partial: Vec<u8>,
 }
 
 /// An answer that counts if its partial is right.
@@ -378,7 +378,7 @@ impl Collection {
         if recovered == signer { Ok(()) } else { Err(NoAnswer::OtherSigner { recovered, signer }) }
     }
 
-    fn envelope(&self, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
+    fn envelope(&self, index: ShareIndex, partial: &[u8]) -> Envelope {
         self.asked.subject().envelope(self.committee.epoch, index, partial)
     }
 
@@ -391,7 +391,7 @@ impl Collection {
             culprit,
             envelope: self.envelope(culprit, &answer.partial),
             envelope_signature: answer.envelope,
-            partial: answer.partial,
+            partial: answer.partial.clone(),
         };
         self.suspects.insert(culprit);
         self.wrong.insert(culprit, evidence.clone());

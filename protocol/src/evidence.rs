@@ -39,7 +39,7 @@ use crate::{
     leaves::{climb, merkle_proof, pair_hash, share_leaf},
     messages::SignedMessage,
     recover_signer,
-    sign::{SignedPartial, Subject},
+    sign::{MAX_PARTIAL, SignedPartial, Subject},
     state::{ProvenBlock, StateError},
 };
 
@@ -49,8 +49,6 @@ pub const VERSION: u8 = 1;
 pub const MAX_FILE: usize = 64 * 1024;
 /// Siblings of a leaf among as many as a committee can ever have.
 const MAX_PROOF: usize = 8;
-/// Most bytes of what was sent for a partial.
-const MAX_PARTIAL: usize = 1024;
 /// Bytes of a partial (EIP-2537).
 const PARTIAL: usize = 256;
 

@@ -358,7 +358,7 @@ fn take_files(collector: &mut Collector, job: &Job, store: &Store) {
 #[derive(Debug, Default)]
 pub struct AnswerState {
     /// What the server signed and its partial, verified.
-    pub answer: Option<(SignedEnvelope, [u8; 256])>,
+    pub answer: Option<(SignedEnvelope, Vec<u8>)>,
     /// Why there is none, in one sentence.
     pub trouble: Option<String>,
 }
@@ -383,7 +383,7 @@ pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc
             if let Some((_, given)) = given {
                 let envelope = job.request.subject().envelope(job.committee.epoch(), of, &given.partial);
                 *lock(&shared) = AnswerState {
-                    answer: Some((SignedEnvelope::new(&envelope, given.envelope), given.partial)),
+                    answer: Some((SignedEnvelope::new(&envelope, given.envelope), given.partial.clone())),
                     trouble: None,
                 };
                 done.notify_one();
