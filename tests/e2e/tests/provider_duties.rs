@@ -341,7 +341,7 @@ async fn a_server_signs_what_the_provider_in_charge_asks_for_and_never_two_dutie
 /// What a request looks like in evidence.
 fn in_evidence(asked: &Asked) -> Result<SignedDutyRequest> {
     let SignRequest::Duty(duty) = asked.request() else { bail!("no duty") };
-    Ok(signed_request(&asked.subject(), FIRST, duty.signature))
+    Ok(signed_request(asked.subject(), FIRST, duty.signature))
 }
 
 /// A page as a gateway gives it, with these requests.
@@ -408,7 +408,9 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     // A server has both, and so has whoever has the pages of two gateways, one for each key. A stranger's vote between them hides
     // nothing and is nobody's.
     let (old, new) = (in_evidence(&by_old)?, in_evidence(&by_new)?);
-    let stranger = in_evidence(&provider.ask_as(&provider.vote(100, 101, 3)?, FIRST, &SignerKey::random()?)?)?;
+    let by_stranger =
+        |root| in_evidence(&provider.ask_as(&provider.vote(100, 101, root)?, FIRST, &SignerKey::random()?)?);
+    let (stranger, the_same) = (by_stranger(3)?, by_stranger(2)?);
     let [first, second] = [&[stranger.clone(), old.clone()][..], &[stranger.clone(), new.clone()]].map(page);
     for pages in [[&first].as_slice(), &[&second]] {
         let found = find(&network, dir.path(), pages)?;
@@ -431,7 +433,7 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     // Beside its vote a stranger's proves nothing: not to a relayer, and not to a reader of the chain.
     let of = |first: &SignedDutyRequest, second: &SignedDutyRequest| {
         let proof = RequestsProof { first: first.clone(), second: second.clone() };
-        EvidenceFile { proof: Proof::ProviderEquivocation(proof), ..file.clone() }
+        EvidenceFile::new(&network.domain(), network.deployment.court, Proof::ProviderEquivocation(proof))
     };
     for framed in [of(&old, &stranger), of(&stranger, &new)] {
         let (status, answer) = hand_in(&network, &framed).await?;
@@ -452,9 +454,8 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     assert!(verified(&network, dir.path(), &of(&new, &old), &[])?["onRecord"].is_object());
     let (status, answer) = hand_in(&network, &of(&new, &old)).await?;
     assert!(status == 422 && answer.to_string().contains("its provider has paid for it already"), "{answer}");
-    let stranger = in_evidence(&provider.ask_as(&provider.vote(100, 101, 2)?, FIRST, &SignerKey::random()?)?)?;
-    assert_eq!(of(&old, &stranger).verify()?.evidence, file.verify()?.evidence);
-    let error = verified(&network, dir.path(), &of(&old, &stranger), &[]).err();
+    assert_eq!(of(&old, &the_same).verify()?.evidence, file.verify()?.evidence);
+    let error = verified(&network, dir.path(), &of(&old, &the_same), &[]).err();
     let error = error.ok_or_else(|| eyre!("a stranger's signature was taken for what is on record"))?;
     assert!(error.to_string().contains("is and was no duty key of provider"), "{error}");
     Ok(())
