@@ -308,6 +308,8 @@ impl App {
     /// Remembers the id under which the registry knows this server.
     pub fn set_server_id(&self, id: u32) {
         self.server_id.store(id, Ordering::Relaxed);
+        // By it the server knows the seats, too, whose signer keys are gone.
+        self.keys.set_signers(self.keys.signers().of_server(id));
         self.counted.registered.set(1);
     }
 

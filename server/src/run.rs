@@ -332,8 +332,7 @@ impl Following {
         match app.chain().reader().server_of_signer(app.signer()).await {
             Ok(Some(id)) if self.known == Some(id) => {}
             Ok(Some(id)) => {
-                // What it has is then looked through again: by its id it knows the seats, too, whose signer keys are gone.
-                (self.known, self.seen) = (Some(id), None);
+                self.known = Some(id);
                 app.set_server_id(id);
                 tracing::info!(server_id = id, signer = %app.signer(), "found in the server registry");
             }

@@ -56,9 +56,9 @@ impl Keys {
 }
 
 /// Keys that speak for this server, each under the signer by which a leaf or a ceremony names it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SignerKeys {
-    keys: Vec<SignerKey>,
+    keys: Arc<[SignerKey]>,
     us: Us,
 }
 
@@ -67,7 +67,13 @@ impl SignerKeys {
     #[must_use]
     pub fn new(keys: Vec<SignerKey>, server_id: Option<u32>) -> Self {
         let us = Us { server_id, signers: keys.iter().map(SignerKey::address).collect() };
-        Self { keys, us }
+        Self { keys: keys.into(), us }
+    }
+
+    /// The same, of the server with this id.
+    #[must_use]
+    pub fn of_server(&self, server_id: u32) -> Self {
+        Self { keys: Arc::clone(&self.keys), us: Us { server_id: Some(server_id), ..self.us.clone() } }
     }
 
     /// This server, as leaves may name it.

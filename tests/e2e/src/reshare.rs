@@ -39,8 +39,8 @@ impl Network {
         let votes = voters.map(|position| {
             let mut command = Command::new(binary("stkr-server")?);
             let leaf = leaves.iter().find(|(id, _)| *id == self.servers[*position].id);
-            command.args(leaf.iter().flat_map(|(_, signer)| ["--signer".to_owned(), signer.to_string()]));
             command.args(["vote-silent", "--key", &key, "--epoch", &epoch, "--server", &server, "--until", &until]);
+            command.args(leaf.iter().flat_map(|(_, signer)| ["--signer".to_owned(), signer.to_string()]));
             let printed = output(command.arg("--config").arg(&self.servers[*position].config))?;
             Ok(serde_json::from_str(&printed)?)
         });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use alloy::primitives::Address;
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, bail, ensure, eyre};
 use serde_json::Value;
 use stkr_e2e::gateway::{Gateway, init, key_of, network, network_of, start};
 use stkr_e2e::misbehaviour::{buy, corrupt, envelope, find, hand_in, only_file, page, stkr};
@@ -183,12 +183,13 @@ async fn without_its_old_key_a_server_says_what_is_missing_and_what_it_signed_wi
     network
         .until("it says what is missing", || async {
             let reasons = client.readiness().await?.reasons;
-            Ok(reasons.iter().any(|it| it.check == "signer" && it.reason.contains(&old.to_string())))
+            let says = reasons.iter().any(|it| it.check == "signer" && it.reason.contains(&old.to_string()));
+            Ok(says && client.info().await?.server_id.is_some())
         })
         .await?;
     let target = world.gateway.epoch()?;
     let asked = asked(&world, &world.gateway.reveal(target))?;
-    let SignResponse::Refused(refused) = client.sign_one(asked.request()).await? else { panic!("it signed") };
+    let SignResponse::Refused(refused) = client.sign_one(asked.request()).await? else { bail!("it signed") };
     assert!(refused.refusal.reason.contains(&old.to_string()), "{refused:?}");
     assert!(refused.refusal.what_to_do.contains("files.signer_keys"), "{refused:?}");
 
