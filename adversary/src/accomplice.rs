@@ -29,6 +29,8 @@ pub enum Lie {
     WrongShare,
     /// A point of the curve outside the subgroup: whoever checks the curve alone takes it for a signature.
     OutsideSubgroup,
+    /// Its partial without the last byte: whoever reads 256 bytes or nothing takes it for silence.
+    WrongLength,
 }
 
 /// y of the point of G2's curve with x = 2, of which r times is not infinity: c0, c1, each padded to 64 bytes.
@@ -58,7 +60,7 @@ pub async fn serve(config: &Path, key_id: u64, lie: Lie) -> Result<()> {
     let share = match lie {
         // Any scalar below r that is not the share: 0x2a repeated.
         Lie::WrongShare => SecretShare::from_bytes(own.index(), &[0x2a; 32])?,
-        Lie::None | Lie::OutsideSubgroup => own,
+        Lie::None | Lie::OutsideSubgroup | Lie::WrongLength => own,
     };
     let accomplice = Arc::new(Accomplice {
         lie,
@@ -98,9 +100,11 @@ fn outside_the_subgroup() -> Result<[u8; 256]> {
 impl Accomplice {
     fn sign(&self, subject: &Subject) -> SignedPartial {
         let index = self.share.index();
+        let own = self.share.sign(&subject.signing_root().0).signature.to_eip2537();
         let partial = match self.lie {
-            Lie::None | Lie::WrongShare => self.share.sign(&subject.signing_root().0).signature.to_eip2537(),
-            Lie::OutsideSubgroup => self.outside,
+            Lie::None | Lie::WrongShare => own.to_vec(),
+            Lie::OutsideSubgroup => self.outside.to_vec(),
+            Lie::WrongLength => own[..255].to_vec(),
         };
         let envelope = subject.envelope(0, index, &partial).sign(&self.domain, &self.key);
         SignedPartial { partial, envelope, index, committee_epoch: 0 }

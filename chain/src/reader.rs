@@ -478,7 +478,8 @@ impl ChainReader {
         .await
     }
 
-    /// Whether the key's consumer would penalise the provider that `duty_key` stands for in that assignment, if the Court asked now.
+    /// Whether the key's consumer would penalise the provider that `duty_keys` stand for in that assignment, if the Court asked now:
+    /// both must be the provider's.
     ///
     /// # Errors
     /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
@@ -486,16 +487,16 @@ impl ChainReader {
         &self,
         key_id: u64,
         assignment: u64,
-        duty_key: Address,
+        duty_keys: [Address; 2],
     ) -> Result<bool, ChainError> {
         let (consumer, court) = (self.key(key_id).await?.consumer, self.deployment.court);
         if consumer.is_zero() {
             return Ok(false);
         }
         let asked = self
-            .latest(format!("asking whose duty key {duty_key} is"), |provider| async move {
+            .latest(format!("asking whose duty keys {duty_keys:?} are"), |provider| async move {
                 let pools = Micropools::new(consumer, provider);
-                pools.penaliseProvider(U256::from(key_id), assignment, duty_key, court).from(court).call().await
+                pools.penaliseProvider(U256::from(key_id), assignment, duty_keys, court).from(court).call().await
             })
             .await;
         match asked {

@@ -102,8 +102,8 @@ pub struct Evidence {
     pub envelope: Envelope,
     /// Its signature, r ‖ s ‖ v.
     pub envelope_signature: [u8; 65],
-    /// The 256 bytes; not even a point where the culprit sent garbage.
-    pub partial: [u8; 256],
+    /// Bytes of the partial; not even a point, nor 256 of them, where the culprit sent garbage.
+    pub partial: Vec<u8>,
 }
 
 /// An answer that counts if its partial is right.
@@ -247,6 +247,11 @@ impl Collection {
         self.counted.iter().map(|(index, (_, answer))| (*index, answer))
     }
 
+    /// Proofs of the wrong partials found so far, in index order.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.wrong.values()
+    }
+
     /// The committee asked.
     #[must_use]
     pub const fn committee(&self) -> &Committee {
@@ -378,7 +383,7 @@ impl Collection {
         if recovered == signer { Ok(()) } else { Err(NoAnswer::OtherSigner { recovered, signer }) }
     }
 
-    fn envelope(&self, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
+    fn envelope(&self, index: ShareIndex, partial: &[u8]) -> Envelope {
         self.asked.subject().envelope(self.committee.epoch, index, partial)
     }
 
@@ -391,7 +396,7 @@ impl Collection {
             culprit,
             envelope: self.envelope(culprit, &answer.partial),
             envelope_signature: answer.envelope,
-            partial: answer.partial,
+            partial: answer.partial.clone(),
         };
         self.suspects.insert(culprit);
         self.wrong.insert(culprit, evidence.clone());

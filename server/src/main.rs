@@ -60,8 +60,8 @@ enum Command {
         /// Configuration file
         #[arg(long)]
         config: std::path::PathBuf,
-        /// Write a file that convicts its provider, for `stkr evidence submit`, into this folder for every duty key that asked for
-        /// two duties that conflict, and print the names of these files instead
+        /// Write a file that convicts its provider, for `stkr evidence submit`, into this folder for every assignment of a key in which
+        /// two duties that conflict were asked for, and print the names of these files instead
         #[arg(long, value_name = "FOLDER")]
         conflicts: Option<std::path::PathBuf>,
     },

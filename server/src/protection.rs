@@ -140,8 +140,8 @@ pub fn print_evidence(config: &Path) -> eyre::Result<()> {
     store_of(&config)?.duties(|row: &DutyRow| say(row))
 }
 
-/// Writes `provider-KEY-ASSIGNMENT-NUMBER.json` into `folder`, which is made where there is none, for every duty key that asked
-/// for duties that conflict, and prints each name as `{"file":…}`.
+/// Writes `provider-KEY-ASSIGNMENT-NUMBER.json` into `folder`, which is made where there is none, for every assignment in which
+/// duties that conflict were asked for, and prints each name as `{"file":…}`.
 ///
 /// # Errors
 /// With the exit class of the cause.

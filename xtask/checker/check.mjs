@@ -21,6 +21,7 @@ const POP_DST = "BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 const POOL_STATES = { active: 5n, cancelled: 6n };
 const KEY_STATES = { live: 3n, burned: 5n };
 const SERVER_ACTIVE = 2n;
+const [VALIDATOR_KEY, OFFLINE] = [0n, 1n];
 
 // ── points: EIP-2537 bytes <-> noble ─────────────────────────────────────────────────────────────────────────────────
 const field = (bytes) => BigInt(hex(bytes));
@@ -74,6 +75,14 @@ function depositSigningRoot(pubkey, credentials, gwei, forkVersion) {
   return hashPair(depositMessageRoot(pubkey, credentials, gwei), domain);
 }
 
+/** Signing root of a BLSToExecutionChange (consensus specs, capella). */
+function changeSigningRoot(validatorIndex, pubkey, address, forkVersion, validatorsRoot) {
+  const fields = hashPair(padTo(littleEndian64(validatorIndex), 32), pubkeyRoot(pubkey));
+  const message = hashPair(fields, hashPair(padTo(address, 32), new Uint8Array(32)));
+  const domain = concat(Uint8Array.of(10, 0, 0, 0), hashPair(padTo(forkVersion, 32), validatorsRoot).slice(0, 28));
+  return hashPair(message, domain);
+}
+
 /** Root of the deposit contract: a 32-deep tree of deposit data roots, mixed with the count. */
 function depositTreeRoot(leaves) {
   let [level, zero] = [leaves, new Uint8Array(32)];
@@ -108,7 +117,7 @@ function dealingDigest(domain, message) {
 // ── shape of the line ────────────────────────────────────────────────────────────────────────────────────────────────
 const STEPS = [
   "chain", "servers_registered", "processes", "pool_opened", "staked", "committee_drawn", "key_finalised", "predeposited",
-  "foreign_deposit_burns_key", "topped_up", "reshared",
+  "foreign_deposit_burns_key", "withdrawal_key_made", "predeposited_with_0x00", "credentials_changed", "topped_up", "reshared",
 ];
 const GAS = [
   "register_server", "open_pool", "stake", "request_key", "draw", "finalise_key", "order_deposit", "predeposit", "topup",
@@ -118,13 +127,15 @@ const DEPOSIT = {
   deposit_count: "number", total_gwei: "number", genesis_fork_version: "string",
 };
 const RESHARE = { old_epoch: "number", new_epoch: "number", same_pubkey: "boolean", gas: "number" };
+const CHANGE = { signature: "string", pubkey: "string", gas: "number" };
+const CHANGE_MESSAGE = { validator_index: "string", from_bls_pubkey: "string", to_execution_address: "string" };
 const isObject = (value) => value !== null && typeof value === "object";
 
 /** Everything is there, and of its type: what is missing is a lie too, not a failure of the checker. */
 function checkShape(line) {
   must(isObject(line), "the line is no JSON object");
   for (const name of ["steps", "processes", "committees"]) must(Array.isArray(line[name]), `the line has no ${name}`);
-  for (const name of ["gas", "deposit", "reshare"]) must(isObject(line[name]), `the line has no ${name}`);
+  for (const name of ["gas", "deposit", "credential_change", "reshare"]) must(isObject(line[name]), `the line has no ${name}`);
   for (const name of ["rpc", "status_url"]) must(typeof line[name] === "string", `the line has no ${name}`);
   must(line.steps.every(isObject), "a step is no object");
   must(line.processes.every((p) => isObject(p) && typeof p.name === "string"), "a process has no name");
@@ -136,6 +147,14 @@ function checkShape(line) {
   }
   for (const [name, type] of Object.entries(RESHARE)) {
     must(typeof line.reshare[name] === type, `the reshare of the line has no ${name}`);
+  }
+  const { message } = line.credential_change;
+  must(isObject(message), "the credential_change of the line has no message");
+  for (const [name, type] of Object.entries(CHANGE)) {
+    must(typeof line.credential_change[name] === type, `the credential_change of the line has no ${name}`);
+  }
+  for (const [name, type] of Object.entries(CHANGE_MESSAGE)) {
+    must(typeof message[name] === type, `the message of the credential_change has no ${name}`);
   }
 }
 
@@ -372,6 +391,44 @@ async function checkReshare(chain, deployment, printed, key, { threshold, domain
   return [made, { epoch, threshold, shareKeys, domain }];
 }
 
+/**
+ * A pool's withdrawal key signed that withdrawals go to the pool's vault, fewer of its members being online servers than it takes;
+ * and its other 31 ETH waited for that.
+ */
+async function checkCredentialChange(chain, deployment, printed, forkVersion) {
+  const { micropools, keyRegistry, serverRegistry, depositContract } = deployment;
+  const [withdrawalKeys] = await chain.view(micropools, "WITHDRAWAL_KEYS()", ["address"]);
+  const changes = await chain.events(withdrawalKeys, "ChangeShown(uint256,uint256,uint64,bytes)", ["uint64", "bytes"]);
+  must(changes.length === 1, `${changes.length} changes of credentials were shown, not one`);
+  const [{ topics: [poolId, keyId], data: [validatorIndex, signature], tx, block }] = changes;
+  const key = await finalised(chain, deployment, keyId);
+  const pubkey = g1(key.points.slice(128 * key.committee.length)).toBytes(true);
+  const [vault] = await chain.view(micropools, "vaultOf(uint256)", ["address"], poolId);
+  same("gas of the change", printed.gas, await chain.gasUsed(tx));
+  same("signature of the change", printed.signature, hex(signature));
+  same("pubkey of the change", printed.pubkey, hex(pubkey));
+  same("validator_index", printed.message.validator_index, validatorIndex);
+  same("from_bls_pubkey", printed.message.from_bls_pubkey, hex(pubkey));
+  same("to_execution_address", printed.message.to_execution_address, vault);
+  const [validatorsRoot] = await chain.view(withdrawalKeys, "GENESIS_VALIDATORS_ROOT()", ["bytes32"]);
+  const root = changeSigningRoot(validatorIndex, pubkey, unhex(vault), forkVersion, validatorsRoot);
+  must(blsVerify(signature, root, pubkey), "the signature over the change does not verify");
+
+  const state = await chain.view(keyRegistry, "key(uint256)", Array(8).fill("uint256"), keyId);
+  const kinds = await Promise.all(key.committee.map(async (id) =>
+    (await chain.view(serverRegistry, "server(uint32)", Array(7).fill("uint256"), id))[6]));
+  const online = kinds.filter((kind) => kind !== OFFLINE).length;
+  must(online < state[3], `${online} online servers are enough to sign with withdrawal key ${keyId}`);
+
+  const credentials = concat(Uint8Array.of(0), sha256(pubkey).slice(1));
+  const deposits = (await chain.events(depositContract, DEPOSIT_EVENT, Array(5).fill("bytes"))).filter(
+    (e) => hex(e.data[1]) === hex(credentials));
+  const gwei = deposits.reduce((sum, e) => sum + gweiOf(e.data[2]), 0n);
+  must(gwei === 32n * ETHER_GWEI, `${gwei} gwei were deposited with the credentials of withdrawal key ${keyId}, not 32 ETH`);
+  must(deposits.length === 2 && BigInt(deposits[1].block) >= BigInt(block), "31 ETH went before the change was shown");
+  return { poolId, keyId, online, threshold: state[3], members: key.committee.length };
+}
+
 async function checkCommittees(chain, deployment, committees) {
   const drawn = await chain.events(
     deployment.keyRegistry,
@@ -404,9 +461,13 @@ async function checkCommittees(chain, deployment, committees) {
 
 /** The committee that follows from the seed: Fisher-Yates over the snapshot, servers that may not sit passed over. */
 async function drawAgain(before, deployment, { topics: [keyId, consumer], data }, seed) {
-  const [, threshold, members, , snapshot] = data;
-  // At most min(2t - n - 1, n - t) seats for one operator, but always one.
-  const most = [2n * threshold - members - 1n, members - threshold].reduce((a, b) => (a < b ? a : b));
+  const [kind, threshold, members, , snapshot] = data;
+  // At most min(2t - n - 1, n - t) seats for one operator, but always one; of a withdrawal key min(t - 1, n - t).
+  const quorums = kind === VALIDATOR_KEY ? 2n * threshold - members - 1n : threshold - 1n;
+  const most = [quorums, members - threshold].reduce((a, b) => (a < b ? a : b));
+  // All online servers together are one less than sign with a withdrawal key.
+  const online = kind === VALIDATOR_KEY ? members : threshold - 1n;
+  const left = [online, members - online];
   const cap = most < 1n ? 1n : most;
   const [excluded] = await before.view(hex(word(consumer).slice(12)), "excludedOperator(uint256)", ["address"], keyId);
   const [seatBond] = await before.view(deployment.serverRegistry, "seatBond()", ["uint256"]);
@@ -416,12 +477,13 @@ async function drawAgain(before, deployment, { topics: [keyId, consumer], data }
     const chosen = step + Number(BigInt(hex(keccak(seed, word(step)))) % BigInt(ids.length - step));
     const id = ids[chosen];
     ids[chosen] = ids[step];
-    const [, status, lockedOut, , bond, operator, , seats] = await before.view(
+    const [, status, lockedOut, , bond, operator, serverKind, seats] = await before.view(
       deployment.serverRegistry, "server(uint32)",
       ["address", "uint8", "uint256", "uint8", "uint72", "address", "uint8", "uint16"], id);
     const held = BigInt(operators.filter((other) => other === operator).length);
     if (status !== SERVER_ACTIVE || lockedOut !== 0n || (seats + 1n) * seatBond > bond) continue;
-    if (operator === excluded || held >= cap) continue;
+    if (operator === excluded || held >= cap || left[serverKind] === 0n) continue;
+    left[serverKind] -= 1n;
     committee.push(id);
     operators.push(operator);
   }
@@ -578,6 +640,8 @@ async function main() {
     ...pool, ...draws, finaliseTx: key.tx, predepositTx: deposit.predepositTx, topUpTx: deposit.topUpTx,
   });
   say("committees follow from their seeds; the burned key and gas figures are as printed");
+  const changed = await checkCredentialChange(chain, deployment, line.credential_change, deposit.forkVersion);
+  say(`withdrawal key ${changed.keyId} (${changed.threshold} of ${changed.members}, ${changed.online} online) gave pool ${changed.poolId} to its vault`);
   const [made, shares] = await checkReshare(chain, deployment, line.reshare, key, secrets);
   say(`key ${key.keyId} is the same key in the hands of servers ${made.committee.join(", ")}`);
   const { poolId, victim } = await checkRestGoOn(chain, deployment, line, registered);

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     SignerKey,
     envelope::DutyKind,
+    evidence::{EvidenceFile, Fault},
     sign::{DepositRequest, RefusalKind, SignRequest},
 };
 
@@ -60,6 +61,12 @@ impl Setup {
 
     fn answer(&self, i: u8) -> SignResponse {
         SignResponse::Signed(self.partial(i))
+    }
+
+    /// An honestly signed envelope over `partial`, whatever that is.
+    fn garbage(&self, i: u8, partial: &[u8]) -> SignResponse {
+        let envelope = request().subject().envelope(0, index(i), partial).sign(&domain(), &signer(i));
+        SignResponse::Signed(SignedPartial { partial: partial.to_vec(), envelope, index: index(i), committee_epoch: 0 })
     }
 
     fn is_valid(&self, signature: &Signature) -> bool {
@@ -140,7 +147,7 @@ fn a_server_with_another_share_is_named_excluded_and_its_envelope_kept() {
         assert!(setup.is_valid(&done.signature));
         assert_eq!(done.culprits, [index(culprit)]);
         let evidence = &done.evidence[0];
-        assert_eq!(evidence.envelope.partial_hash, keccak256(evidence.partial));
+        assert_eq!(evidence.envelope.partial_hash, keccak256(&evidence.partial));
         let author = evidence.envelope.recover(&domain(), &evidence.envelope_signature).unwrap();
         assert_eq!(author, signer(culprit).address(), "the envelope proves whose partial it is");
     }
@@ -150,17 +157,33 @@ fn a_server_with_another_share_is_named_excluded_and_its_envelope_kept() {
 fn garbage_in_a_valid_envelope_is_evidence_too() {
     let setup = Setup::new(1);
     let mut collection = setup.collection();
-    let garbage = [0xff; 256];
-    let envelope = request().subject().envelope(0, index(2), &garbage).sign(&domain(), &signer(2));
-    let answer = SignedPartial { partial: garbage, envelope, index: index(2), committee_epoch: 0 };
-    let Answer::Wrong(evidence) = collection.on_response(index(2), SignResponse::Signed(answer)) else {
+    let Answer::Wrong(evidence) = collection.on_response(index(2), setup.garbage(2, &[0xff; 256])) else {
         panic!("garbage counted")
     };
-    assert_eq!((evidence.culprit, evidence.partial), (index(2), garbage));
+    assert_eq!((evidence.culprit, evidence.partial), (index(2), vec![0xff; 256]));
     for i in [1, 3, 4] {
         collection.on_response(index(i), setup.answer(i));
     }
     assert_eq!(done(collection.poll()).culprits, [index(2)]);
+}
+
+#[test]
+fn a_partial_of_another_length_in_a_valid_envelope_convicts() {
+    let setup = Setup::new(1);
+    let right = setup.partial(2).partial;
+    for bytes in [&[][..], &right[..255], &[&right[..], &[0]].concat(), &[7; 1024]] {
+        let mut collection = setup.collection();
+        // As it comes from the network.
+        let sent = serde_json::to_vec(&setup.garbage(2, bytes)).unwrap();
+        let Answer::Wrong(evidence) = collection.on_response(index(2), serde_json::from_slice(&sent).unwrap()) else {
+            panic!("{} bytes are no evidence", bytes.len())
+        };
+        let file = EvidenceFile::of_partial(collection.committee(), Address::repeat_byte(9), &evidence).unwrap();
+        let file = EvidenceFile::from_json(&serde_json::to_vec(&file).unwrap()).unwrap();
+        assert_eq!(file.verify().unwrap().fault, Fault::GarbagePartial);
+    }
+    let too_long = serde_json::to_vec(&setup.garbage(2, &[7; 1025])).unwrap();
+    assert!(serde_json::from_slice::<SignResponse>(&too_long).is_err());
 }
 
 #[test]

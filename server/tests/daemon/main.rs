@@ -352,7 +352,8 @@ fn give_share(made: &Made, key_id: i64) {
     let database = rusqlite::Connection::open(&config.files.database).unwrap();
     database
         .execute(
-            "INSERT INTO share VALUES (?1, 0, 1, ?2, ?3, ?4)",
+            "INSERT INTO share (key_id, committee_epoch, attempt, deadline, share_index, share_key, group_key, keystore)
+                VALUES (?1, 0, 0, 0, 1, ?2, ?3, ?4)",
             (key_id, points[0].to_vec(), points[1].to_vec(), keystore),
         )
         .unwrap();

@@ -38,6 +38,10 @@ pub struct OfflineServer {
 /// A program in a network namespace of its own, where there is no interface that is up.
 pub fn without_network(program: &Path) -> Command {
     let mut command = Command::new("unshare");
+    // Whoever is not root may make one only within a user namespace of its own.
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
     command.arg("--net").arg("--").arg(program).env_clear();
     command
 }
@@ -145,6 +149,16 @@ impl Network {
         let path = format!("/v1/offline/{server}/{key}");
         self.until("a request", || async { Ok(self.relayer_json(0, &path).await.is_ok()) }).await?;
         self.relayer_json(0, &path).await
+    }
+
+    /// The request to sign a change of credentials, as soon as the relayer has one.
+    pub async fn change_request(&self, server: u32, key: u64) -> Result<Value> {
+        let due = format!("/v1/offline/{server}");
+        self.until("a change that waits for an offline server", || async {
+            Ok(self.relayer_json(0, &due).await?["keys"] == json!([key.to_string()]))
+        })
+        .await?;
+        self.offline_request(server, key).await
     }
 
     /// Hash of the block that a request names, from this chain and not from the relayer.

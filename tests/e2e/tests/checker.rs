@@ -62,6 +62,11 @@ fn lies(line: &Value) -> Vec<Lie> {
         ("/committees/0/0", plus_one("/committees/0/0"), "committees is"),
         ("/committees/1", json!([]), "committees is"),
         ("/status_url", json!("http://127.0.0.1:9/status"), "http://127.0.0.1:9/v1/ceremonies/"),
+        ("/committees/2/0", plus_one("/committees/2/0"), "committees is"),
+        ("/credential_change", Value::Null, "the line has no credential_change"),
+        ("/credential_change/message", Value::Null, "the credential_change of the line has no message"),
+        ("/credential_change/message/validator_index", json!("7"), "validator_index is"),
+        ("/credential_change/gas", plus_one("/credential_change/gas"), "gas of the change is"),
         ("/reshare", Value::Null, "the line has no reshare"),
         ("/reshare/gas", Value::Null, "the reshare of the line has no gas"),
         ("/reshare/gas", plus_one("/reshare/gas"), "gas of the reshare is"),
@@ -94,6 +99,14 @@ fn lies(line: &Value) -> Vec<Lie> {
         "/deposit/genesis_fork_version",
     ] {
         lies.push((pointer, other_hex(pointer), pointer.replace("/deposit/", "")));
+    }
+    for (pointer, reason) in [
+        ("/credential_change/signature", "signature of the change is"),
+        ("/credential_change/pubkey", "pubkey of the change is"),
+        ("/credential_change/message/from_bls_pubkey", "from_bls_pubkey is"),
+        ("/credential_change/message/to_execution_address", "to_execution_address is"),
+    ] {
+        lies.push((pointer, other_hex(pointer), reason.into()));
     }
     lies.push(("/deposit/pubkey", other_hex("/deposit/pubkey"), "the deposit contract saw 0 deposits of".into()));
     lies
@@ -168,7 +181,7 @@ async fn the_checker_refuses_every_lie_with_its_reason_and_agrees_with_the_true_
     let dir = tempfile::tempdir()?;
     let args = ["--unchecked".into(), "--dir".into(), dir.path().display().to_string()];
     let mut devnet = Process::start("devnet", &binary("devnet")?, &args, dir.path())?;
-    let line: Value = serde_json::from_str(&devnet.line(Duration::from_secs(420), |line| line.starts_with('{'))?)?;
+    let line: Value = serde_json::from_str(&devnet.line(Duration::from_secs(600), |line| line.starts_with('{'))?)?;
     let rpc = line["rpc"].as_str().unwrap_or_default();
     let file = dir.path().canonicalize()?.join("deployment.json");
 

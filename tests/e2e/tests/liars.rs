@@ -27,7 +27,7 @@ async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go
     let mut network = Network::start(options).await?;
     let provider = network.account("10").await?;
     let micropools = network.deployment.micropools;
-    let (pool, id, _liar) = pool_with_a_liar(&mut network, &provider).await?;
+    let (pool, id, _liar) = pool_with_a_liar(&mut network, &provider, "wrong-share").await?;
 
     network.event::<Micropools::DepositSent>(micropools, pool).await?;
     network
@@ -77,19 +77,28 @@ async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go
 /// A full pool whose first member is a liar, in an honest server's place: same certificate, signer key and port. The other
 /// three are exactly t, so the deposit goes out only if the liar's partial is found and thrown out. The pool, the liar's id,
 /// and its process.
-async fn pool_with_a_liar(network: &mut Network, provider: &PrivateKeySigner) -> Result<(u64, u32, Process)> {
+async fn pool_with_a_liar(
+    network: &mut Network,
+    provider: &PrivateKeySigner,
+    lie: &str,
+) -> Result<(u64, u32, Process)> {
     let (pool, _) = network.open_pool(provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
     let (key, finalised) = network.live_key(pool).await?;
+    // The three honest ones sign as soon as the order is final: nobody collects before the liar is there.
+    (0..network.relayers.len()).for_each(|relayer| network.kill_relayer(relayer));
     let liar = network.position_of(finalised.committee[0])?;
     let id = network.servers[liar].id;
     network.kill_server(liar);
     let config = network.servers[liar].config.clone();
     let folder = config.parent().ok_or_else(|| eyre!("the configuration is in no folder"))?.to_owned();
     let (file, key) = (config.display().to_string(), key.to_string());
-    let args = ["accomplice", "--config", &file, "--key-id", &key, "--lie", "wrong-share"].map(str::to_owned);
+    let args = ["accomplice", "--config", &file, "--key-id", &key, "--lie", lie].map(str::to_owned);
     let mut process = Process::start("liar", &binary("stkr-adversary")?, &args, &folder)?;
     process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
+    for relayer in 0..network.relayers.len() {
+        network.start_relayer(relayer)?;
+    }
     Ok((pool, id, process))
 }
 
@@ -100,7 +109,7 @@ async fn a_relayer_that_was_killed_while_its_report_vanished_in_a_reorg_reports_
     let options = Options { servers: 4, block_ms: 500, finality: FINALITY, ..Options::new(dir.path()) };
     let mut network = Network::start(options).await?;
     let provider = network.account("10").await?;
-    let (_, id, _liar) = pool_with_a_liar(&mut network, &provider).await?;
+    let (_, id, _liar) = pool_with_a_liar(&mut network, &provider, "wrong-length").await?;
     let (stkr, rpc) = (network.stkr().await?, network.provider()?);
     let court = network.deployment.court;
     let events = async |signature: B256| -> Result<Vec<u64>> {
@@ -125,6 +134,16 @@ async fn a_relayer_that_was_killed_while_its_report_vanished_in_a_reorg_reports_
     assert_eq!(committed().await?.len(), 1);
     assert_eq!(events(Court::FaultProven::SIGNATURE_HASH).await?.len(), 1);
     assert_eq!(events(Court::FaultRecorded::SIGNATURE_HASH).await?, [0; 0]);
+    // Its partial was a byte too short, which is no silence: it was signed.
+    let history = stkr.faults().history(id).await?;
+    let faults: Vec<_> = history
+        .iter()
+        .filter_map(|entry| match &entry.incident {
+            Incident::Fault { fault, .. } => Some(fault.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(faults, [Fault::GarbagePartial.to_string()]);
     Ok(())
 }
 

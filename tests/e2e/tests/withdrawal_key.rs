@@ -20,17 +20,6 @@ const KEY: (u8, u8) = (5, 6);
 const VALIDATOR: u64 = 1_234_567;
 const CHALLENGE_WINDOW_SECONDS: u64 = 12 * 3600;
 
-/// The request for the change, as soon as the relayer has one.
-async fn change_request(network: &Network, server: &OfflineServer, key: u64) -> Result<Value> {
-    let due = format!("/v1/offline/{}", server.id);
-    network
-        .until("a change that waits for an offline server", || async {
-            Ok(network.relayer_json(0, &due).await?["keys"] == json!([key.to_string()]))
-        })
-        .await?;
-    network.offline_request(server.id, key).await
-}
-
 /// Every online member's machine in hand, and then one without network as well.
 fn the_online_servers_alone_cannot_sign(
     network: &Network,
@@ -108,7 +97,7 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
     let change = stkr.withdrawal_keys().changes(pool).await?.remove(0);
     ensure!(change.to_execution_address == network.deployment.vault_of(pool), "{change:?}");
     let server = &offline[0];
-    let request = change_request(&network, server, key).await?;
+    let request = network.change_request(server.id, key).await?;
     server.bring("change.json", &request.to_string())?;
     let shown = server.json("show", &["change.json"])?;
     ensure!(

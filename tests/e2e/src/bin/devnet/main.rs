@@ -4,6 +4,7 @@
 mod adversary;
 mod pool;
 mod validators;
+mod withdrawal;
 
 use clap::Parser;
 use eyre::Result;

@@ -2,6 +2,7 @@
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::{B256, Bytes, U256};
+use alloy::providers::Provider as _;
 use alloy::rpc::types::TransactionReceipt;
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde::Serialize;
@@ -18,11 +19,11 @@ use stkr_e2e::network::write_secret;
 use stkr_e2e::reshare::TO_HANDOVER;
 use stkr_e2e::{Network, Options};
 
-use crate::{Args, Progress};
+use crate::{Args, Progress, withdrawal};
 
 /// t and n of the devnet's validator keys: the default of the product.
-const THRESHOLD: (u8, u8) = (3, 4);
-const STAKERS: u32 = 64;
+pub(crate) const THRESHOLD: (u8, u8) = (3, 4);
+pub(crate) const STAKERS: u32 = 64;
 const CHALLENGE_WINDOW_SECONDS: u64 = 12 * 3600;
 /// Seconds by which the chain's clock begins behind this machine's: it moves on to the end of the challenge window, and then to a
 /// handover, which servers judge by their own clocks.
@@ -61,9 +62,13 @@ pub(crate) async fn run(args: &Args, dir: &Path) -> Result<()> {
     let key = make_key(&network, pool, &mut progress, &mut gas).await?;
     predeposit(&network, pool, &mut progress, &mut gas).await?;
     let burned = burn_second_pool(&network, &mut progress).await?;
-    let deposit = top_up(&network, pool, &mut progress, &mut gas).await?;
+    let changed = withdrawal::change_credentials(&network, &mut progress).await?;
+    let deposit = top_up(&network, [pool, changed.pool], &mut progress, &mut gas).await?;
     let reshared = reshare(&mut network, pool, &key, &mut progress).await?;
-    let mut line = line(&network, &progress, &gas, &deposit, &[key, burned]).await?;
+    let [withdrawal_key, validator_key] = changed.committees;
+    let committees = [key, burned, withdrawal_key, validator_key];
+    let mut line = line(&network, &progress, &gas, &deposit, &committees).await?;
+    line["credential_change"] = serde_json::to_value(changed.change)?;
     line["reshare"] = serde_json::to_value(reshared)?;
 
     let begin = Instant::now();
@@ -191,7 +196,13 @@ async fn burn_second_pool(network: &Network, progress: &mut Progress) -> Result<
     Ok(finalised.inner.committee.clone())
 }
 
-async fn top_up(network: &Network, pool: u64, progress: &mut Progress, gas: &mut Gas) -> Result<Deposit> {
+/// The figures are those of the first pool; the second one has 0x00 credentials, whose change was shown.
+async fn top_up(
+    network: &Network,
+    [pool, changed]: [u64; 2],
+    progress: &mut Progress,
+    gas: &mut Gas,
+) -> Result<Deposit> {
     let begin = Instant::now();
     let provider = network.provider()?;
     advance_time(&provider, CHALLENGE_WINDOW_SECONDS + 1).await?;
@@ -200,10 +211,13 @@ async fn top_up(network: &Network, pool: u64, progress: &mut Progress, gas: &mut
     let sent = network.events::<Micropools::DepositSent>(micropools, pool, 2).await?;
     let [first, second] = sent.as_slice() else { bail!("the pool sent {} deposits, not 2", sent.len()) };
     gas.topup = network.gas_of(second).await?;
-    let count =
-        IDepositContract::new(network.deployment.deposit_contract, &provider).get_deposit_count().call().await?;
+    network.events::<Micropools::DepositSent>(micropools, changed, 2).await?;
+    let receipt = provider.get_transaction_receipt(second.transaction).await?;
+    let block = receipt.and_then(|receipt| receipt.block_number).ok_or_else(|| eyre!("the top-up is in no block"))?;
+    let deposits = IDepositContract::new(network.deployment.deposit_contract, &provider);
+    let count = deposits.get_deposit_count().block(block.into()).call().await?;
     let count: [u8; 8] = count.as_ref().try_into().wrap_err("get_deposit_count")?;
-    progress.done("topped_up", begin, "12 h passed on the devnet; the other 31 ETH followed");
+    progress.done("topped_up", begin, "12 h passed on the devnet; the other 31 ETH followed, in both pools");
     Ok(Deposit {
         pubkey: first.inner.pubkey.clone(),
         withdrawal_credentials: ordered.withdrawalCredentials,
