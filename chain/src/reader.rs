@@ -346,6 +346,21 @@ impl ChainReader {
         }
     }
 
+    /// Id of the server that signs, or once signed, with `signer`, at the newest finalized block, with the same answer from all
+    /// endpoints; nothing if there is none.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`].
+    pub async fn finalized_server_of_signer(&self, signer: Address) -> Result<Option<u32>, ChainError> {
+        let registry = self.deployment.server_registry;
+        let id = self
+            .agreed(format!("whose signer {signer} is"), |provider, at| async move {
+                ServerRegistry::new(registry, provider).serverOfSigner(signer).block(at).call().await
+            })
+            .await?;
+        Ok((id != 0).then_some(id))
+    }
+
     /// The newest finalized block that every endpoint has; all agree on its hash.
     ///
     /// An endpoint that lags can only hold the others back to an older finalized block, which delays; one that claims
@@ -561,6 +576,20 @@ impl ChainReader {
             })
             .await?;
         Ok((id != 0).then_some(id))
+    }
+
+    /// Unix time (seconds) at which the server last changed its signer; 0 if it never did.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn signer_changed_at(&self, id: u32) -> Result<u64, ChainError> {
+        let registry = self.deployment.server_registry;
+        let time = self
+            .latest(format!("reading when server {id} changed its signer"), |provider| async move {
+                ServerRegistry::new(registry, provider).signerChangedAt(id).call().await
+            })
+            .await?;
+        id_of("the time of a change", time)
     }
 
     /// Servers registered so far; ids are 1 to this number.

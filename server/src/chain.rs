@@ -23,7 +23,7 @@ use stkr_protocol::sign::{ChangeRequest, DepositRequest, Refusal, RefusalKind};
 use crate::ceremony::Drawn;
 use crate::change;
 use crate::duty::DutyFacts;
-use crate::serving::Committees;
+use crate::serving::{Committees, Us};
 use crate::signing::Facts;
 
 /// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
@@ -404,11 +404,11 @@ impl ChainView {
     ///
     /// # Errors
     /// The refusal to answer with: it cannot be known, or this server has no seat in its last two committees.
-    pub async fn duty_facts(&self, key_id: u64, signer: Address) -> Result<DutyFacts, Refusal> {
+    pub async fn duty_facts(&self, key_id: u64, us: &Us) -> Result<DutyFacts, Refusal> {
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
         let is_dealt = key.consumer == Address::ZERO;
-        if self.committees(key_id, is_dealt).await?.newest_seat(signer).is_none() {
+        if self.committees(key_id, is_dealt).await?.newest_seat(us).is_none() {
             return Err(not_a_member(key_id));
         }
         let deployment = self.reader.deployment();
@@ -538,18 +538,13 @@ impl ChainView {
     /// What the chain says about a withdrawal key of which a change of credentials is asked for at `now` (unix seconds).
     ///
     /// # Errors
-    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `signer` has a seat.
-    pub async fn change_facts(
-        &self,
-        request: &ChangeRequest,
-        signer: Address,
-        now: u64,
-    ) -> Result<change::Facts, Refusal> {
+    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `us` have a seat.
+    pub async fn change_facts(&self, request: &ChangeRequest, us: &Us, now: u64) -> Result<change::Facts, Refusal> {
         let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
         let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
-        let seat = committees.seat_by_clock(now, signer)?;
+        let seat = committees.seat_by_clock(now, us)?;
         let pool = self.reader.finalized_pool_of_withdrawal_key(key_id).await.map_err(|error| refusal(&error))?;
         let root = request.change.signing_root();
         let ordered = self.reader.is_ordered(key_id, root).await.map_err(|error| refusal(&error))?;
