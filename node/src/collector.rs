@@ -101,7 +101,10 @@ type Pending = FuturesUnordered<BoxFuture<'static, (ShareIndex, Result<SignRespo
 /// Hears of a wrong partial, with its server's id, the moment it is found and before anything else is done: what it writes down, no crash,
 /// stalling server or ended worker takes away.
 #[derive(Clone)]
-pub struct Witness(Arc<dyn Fn(u32, &Evidence) + Send + Sync>);
+pub struct Witness(Arc<Tell>);
+
+/// Of a server's id and its wrong partial.
+type Tell = dyn Fn(u32, &Evidence) + Send + Sync;
 
 impl Witness {
     /// One that is told by `tell`, which must not wait for long: answers of other servers do.
