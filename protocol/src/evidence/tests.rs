@@ -183,7 +183,7 @@ fn a_collections_finding_becomes_the_file_of_the_fault_it_is() {
             culprit: index(2),
             envelope,
             envelope_signature: envelope.sign(&DOMAIN, &signer(2)),
-            partial: partial.try_into().unwrap(),
+            partial,
         };
         let file = EvidenceFile::of_partial(&setup.committee, COURT, &found).unwrap();
         assert_eq!(file.verify().unwrap().fault, fault);
