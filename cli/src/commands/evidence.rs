@@ -457,7 +457,9 @@ mod tests {
         let said = |duty_keys, on_chain| {
             let accused = accused(duty_keys);
             let fault = Fault::ProviderEquivocation;
-            sentence(&Verified { fault, evidence: B256::ZERO, key_id: 5, committee_epoch: 0, accused }, on_chain)
+            let (evidence, key_id, committee_epoch, withdrawal_key_only) = (B256::ZERO, 5, 0, false);
+            let verified = Verified { fault, evidence, key_id, committee_epoch, accused, withdrawal_key_only };
+            sentence(&verified, on_chain)
         };
         let both =
             format!("provider equivocation with key 5, by the provider with duty keys {one} and {other}, assignment 3");
