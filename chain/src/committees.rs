@@ -24,6 +24,7 @@ use stkr_protocol::{
 
 use crate::{
     bindings::{KeyRegistry, Resharing, ServerRegistry},
+    deployment::Deployment,
     endpoint::{BlockId, Endpoint},
     errors::ChainError,
     keys::{LiveKey, Member},
@@ -239,15 +240,11 @@ impl ChainReader {
             commitment: record.leavesRoot,
             ..key.clone()
         };
-        let (contract, topic) = match committee_epoch {
-            0 => (self.deployment().key_registry, KeyRegistry::KeyFinalised::SIGNATURE_HASH),
-            _ => (self.deployment().resharing(), Resharing::Reshared::SIGNATURE_HASH),
-        };
-        let filter = Filter::new().address(contract).event_signature(topic).topic1(B256::from(U256::from(key.id)));
+        let filter = events_naming(self.deployment(), key.id, committee_epoch);
         let found = self.logs_of_all(&filter, self.deployment().deployed_block, None).await?;
         let found = found.iter().map(|logs| {
             let mut reason = no_event(key.id, committee_epoch);
-            for event in logs.iter().rev().filter_map(|log| finalised(log, committee_epoch)) {
+            for event in logs.iter().rev().filter_map(|log| named_in(log, committee_epoch)) {
                 match LiveKey::from_event(&expected, &event) {
                     Ok(live) => return Ok(live),
                     Err(error) => reason = error.into(),
@@ -360,8 +357,20 @@ async fn read(
     Ok(State { key, reshare, newest, past })
 }
 
-/// `Reshared` in the form of `KeyFinalised`: both say the same of a committee.
-fn finalised(log: &Log, committee_epoch: u32) -> Option<KeyRegistry::KeyFinalised> {
+/// The events that can name committee `committee_epoch` of the key: `KeyFinalised` of the first, `Reshared` of any other.
+#[must_use]
+pub fn events_naming(deployment: &Deployment, key_id: u64, committee_epoch: u32) -> Filter {
+    let (contract, topic) = match committee_epoch {
+        0 => (deployment.key_registry, KeyRegistry::KeyFinalised::SIGNATURE_HASH),
+        _ => (deployment.resharing(), Resharing::Reshared::SIGNATURE_HASH),
+    };
+    Filter::new().address(contract).event_signature(topic).topic1(B256::from(U256::from(key_id)))
+}
+
+/// The committee that such an event names, `Reshared` in the form of `KeyFinalised`: both say the same of a committee. Nothing if
+/// it names another. To be believed only as far as it leads to the root that the chain holds ([`LiveKey::from_event`]).
+#[must_use]
+pub fn named_in(log: &Log, committee_epoch: u32) -> Option<KeyRegistry::KeyFinalised> {
     if committee_epoch == 0 {
         return Some(log.log_decode::<KeyRegistry::KeyFinalised>().ok()?.inner.data);
     }

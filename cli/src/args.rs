@@ -418,7 +418,7 @@ pub(crate) struct OfChallenge {
     pub(crate) key: u64,
     /// Id of the server that is asked
     pub(crate) server: u32,
-    /// What it has to sign; left out, the deposit that the key's pool ordered
+    /// What it has to sign; left out, the deposit that the key's pool ordered, or the one change of credentials
     #[arg(long, value_name = "HEX")]
     pub(crate) root: Option<B256>,
 }

@@ -9,8 +9,8 @@
 //! # What it proves, and what only the chain knows
 //! [`EvidenceFile::verify`] says what the Court would find out by computing: signatures, digests, the leaf and its root, the
 //! pairing, the rules of conflict, the share that an opened secret decrypts, what the Court's storage held after a block. What it cannot
-//! say: that the root is the key's, that a signing root was never ordered, that a key is t of n, whose a signer or duty key is where
-//! no leaf names it, and that a block is one of the chain.
+//! say: that the root is the key's, that a signing root was never ordered, that a key is t of n or a withdrawal key, whose a signer or
+//! duty key is where no leaf names it, and that a block is one of the chain.
 //!
 //! # Warning
 //! A file comes from anybody. Nothing in it is believed; what it claims (server, signer) is what the signatures and the
@@ -173,9 +173,6 @@ pub enum EvidenceError {
     /// No conflict.
     #[error("both may be signed: they do not conflict")]
     NoConflict,
-    /// Needs no order.
-    #[error("nobody has to order duties of kind {0} before they are signed")]
-    NeedsNoOrder(u8),
     /// Not the keys that the dealer encrypted to.
     #[error("the one-time keys hash to {given}, the dealing was made for {signed}")]
     OtherOneTimeKeys {
@@ -293,6 +290,13 @@ impl SignedEnvelope {
             partialHash: self.partial_hash,
         }
         .eip712_signing_hash(&domain.eip712())
+    }
+
+    /// Whether what it names is signed only if the chain ordered it, with any key: `DutyKinds.mustBeOrdered`. Of a withdrawal key
+    /// everything is.
+    #[must_use]
+    pub fn needs_order(&self) -> bool {
+        DutyKind::numbered(self.duty_kind).is_some_and(DutyKind::must_be_ordered)
     }
 
     const fn duty(&self) -> Duty {
@@ -634,6 +638,8 @@ pub struct Verified {
     pub committee_epoch: u32,
     /// Who did it.
     pub accused: Accused,
+    /// Whether it is a fault with a withdrawal key only: a signature over what needs no order of any other key.
+    pub withdrawal_key_only: bool,
 }
 
 /// What `reporter` commits to before it shows `evidence` of the fault with this number; good for one report.
@@ -738,7 +744,9 @@ impl EvidenceFile {
             Proof::MalformedDealing(proof) => dealings::malformed(proof, &domain)?,
             Proof::UnansweredChallenge(proof) => unanswered::unanswered(proof, self.court)?,
         };
-        Ok(Verified { fault, evidence, key_id, committee_epoch, accused })
+        let withdrawal_key_only =
+            matches!(&self.proof, Proof::UnauthorisedSignature(proof) if !proof.envelope.needs_order());
+        Ok(Verified { fault, evidence, key_id, committee_epoch, accused, withdrawal_key_only })
     }
 }
 
@@ -808,9 +816,6 @@ fn unauthorised(it: &EnvelopeProof, domain: &ProtocolDomain) -> Result<Found, Ev
     let envelope = &it.envelope;
     let digest = envelope.digest(domain);
     it.holder.signed(digest, &envelope.signature)?;
-    if !DutyKind::numbered(envelope.duty_kind).is_some_and(DutyKind::must_be_ordered) {
-        return Err(EvidenceError::NeedsNoOrder(envelope.duty_kind));
-    }
     Ok((digest, envelope.key_id, envelope.committee_epoch, it.holder.accused(envelope.index)))
 }
 

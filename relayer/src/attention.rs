@@ -70,7 +70,8 @@ mod tests {
         };
         let phase = KeyPhase::Live(live);
         let (consumer, attempt, requested_in) = (Address::ZERO, 0, 1);
-        view.keys.insert(KEY, Key { consumer, threshold: 3, members: 4, attempt, requested_in, phase });
+        let kind = stkr_chain::types::KeyKind::Validator;
+        view.keys.insert(KEY, Key { consumer, kind, threshold: 3, members: 4, attempt, requested_in, phase });
         let pool = Pool {
             provider: Address::repeat_byte(7),
             threshold: 3,

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
-use stkr_chain::court;
+use stkr_chain::{court, types::KeyKind};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Proof, Verified};
 
 use crate::plan::{Action, Clock};
@@ -194,7 +194,8 @@ fn group(case: &Case) -> Group {
 }
 
 /// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed. A malformed
-/// dealing is judged by its key's t and n, which after a reorganisation may be another's.
+/// dealing is judged by its key's t and n, and a signature that only a withdrawal key may not make by what its key is for: after a
+/// reorganisation that may be another's.
 fn can_be_proven(view: &View, case: &Case) -> bool {
     match case.verified.accused {
         Accused::Signer(_) | Accused::Provider { .. } => return true,
@@ -206,7 +207,11 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
         Accused::Silent { .. } => return false,
         Accused::Holder { .. } => {}
     }
-    match view.keys.get(&case.verified.key_id).map(|key| &key.phase) {
+    let key = view.keys.get(&case.verified.key_id);
+    if case.verified.withdrawal_key_only && key.is_none_or(|key| key.kind != KeyKind::Withdrawal) {
+        return false;
+    }
+    match key.map(|key| &key.phase) {
         Some(KeyPhase::Live(_)) => true,
         Some(KeyPhase::Retired { before, .. }) => matches!(**before, KeyPhase::Live(_)),
         _ => false,
@@ -276,13 +281,16 @@ mod tests {
     use alloy::primitives::Bytes;
     use stkr_core::ShareIndex;
     use stkr_node::database::Database;
-    use stkr_protocol::evidence::{DefectiveDealing, Fault, MessagesProof, Proof, RequestsProof, SignedDutyRequest};
+    use stkr_protocol::evidence::{
+        DefectiveDealing, EnvelopeProof, Fault, Holder, MessagesProof, Proof, RequestsProof, SignedDutyRequest,
+        SignedEnvelope,
+    };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
-    use crate::view::{Fact, PendingDraw, Shown};
+    use crate::view::{Fact, LiveKey, PendingDraw, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
@@ -380,7 +388,10 @@ mod tests {
             let mut view = View::default();
             let (consumer, block) = (Address::ZERO, 1);
             let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
-            view.apply(1, Fact::KeyRequested { key_id: 9, consumer, threshold, members, draw, block });
+            view.apply(
+                1,
+                Fact::KeyRequested { key_id: 9, consumer, kind: KeyKind::Validator, threshold, members, draw, block },
+            );
             view
         };
         assert_eq!(plan(&of_size(3, 4), &clock(10), std::slice::from_ref(&one)), [commit(&one)]);
@@ -389,6 +400,46 @@ mod tests {
             assert_eq!(stage(&view, &one), Stage::TooLate);
             assert_eq!(plan(&view, &clock(10), std::slice::from_ref(&one)), []);
         }
+    }
+
+    #[test]
+    fn a_signature_that_only_a_withdrawal_key_may_not_make_is_reported_while_the_key_is_one() {
+        let signer = SignerKey::from_bytes(&[3; 32]).unwrap();
+        let mut envelope = SignedEnvelope {
+            key_id: 9,
+            committee_epoch: 0,
+            index: ShareIndex::new(2).unwrap(),
+            duty_kind: 2,
+            slot: 40,
+            source_epoch: 1,
+            target_epoch: 2,
+            signing_root: B256::repeat_byte(1),
+            partial_hash: B256::ZERO,
+            signature: [0; 65],
+        };
+        envelope.signature = signer.sign_digest(envelope.digest(&DOMAIN));
+        let holder = Holder { server_id: 3, signer: signer.address(), share_key: [0; 128], proof: Vec::new() };
+        let proof = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
+        let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
+        let verified = file.verify().unwrap();
+        let one = Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified };
+        let of_kind = |kind| {
+            let mut view = View::default();
+            let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
+            let (consumer, threshold, members) = (Address::ZERO, 3, 4);
+            view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
+            let live = LiveKey {
+                committee: vec![1, 3, 4, 5],
+                signers: vec![Address::ZERO; 4],
+                points: Bytes::new(),
+                dealings_digest: B256::ZERO,
+            };
+            view.apply(2, Fact::KeyFinalised { key_id: 9, live });
+            view
+        };
+        assert_eq!(plan(&of_kind(KeyKind::Withdrawal), &clock(10), std::slice::from_ref(&one)), [commit(&one)]);
+        // A reorganisation put a validator key under the number.
+        assert_eq!(stage(&of_kind(KeyKind::Validator), &one), Stage::TooLate);
     }
 
     #[test]

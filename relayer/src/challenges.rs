@@ -306,6 +306,7 @@ pub fn open_by_server(view: &View) -> BTreeMap<u32, usize> {
 mod tests {
     use alloy::primitives::{B256, Bytes, U256};
     use stkr_chain::court::{challenge_id, unanswered};
+    use stkr_chain::types::KeyKind;
     use stkr_core::ShareIndex;
     use stkr_protocol::evidence::SignedEnvelope;
 
@@ -344,7 +345,18 @@ mod tests {
         view.apply(1, Fact::PoolOpened { pool_id: POOL, pool });
         let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };
         let consumer = Address::ZERO;
-        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 });
+        view.apply(
+            10,
+            Fact::KeyRequested {
+                key_id: KEY,
+                consumer,
+                kind: KeyKind::Validator,
+                threshold: 3,
+                members: 4,
+                draw,
+                block: 10,
+            },
+        );
         let live = LiveKey {
             committee: vec![4, 2, 6, 1],
             signers: vec![Address::ZERO; 4],
@@ -531,7 +543,18 @@ mod tests {
         }
         let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };
         let consumer = Address::ZERO;
-        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 });
+        view.apply(
+            10,
+            Fact::KeyRequested {
+                key_id: KEY,
+                consumer,
+                kind: KeyKind::Validator,
+                threshold: 3,
+                members: 4,
+                draw,
+                block: 10,
+            },
+        );
         let ceremony = Ceremony { committee: vec![4, 2, 6, 1], deadline: END, begun_in: 30 };
         view.apply(30, Fact::CommitteeDrawn { key_id: KEY, attempt: 2, ceremony });
         view

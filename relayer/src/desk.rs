@@ -6,7 +6,7 @@
 //! are kept. One file is judged at a time, the rest is told to come back.
 
 use alloy::primitives::Address;
-use stkr_chain::{ChainError, ChainReader};
+use stkr_chain::{ChainError, ChainReader, types::KeyKind};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Fault, Proof, Verified};
 use tokio::sync::Semaphore;
@@ -141,6 +141,15 @@ impl Desk {
     async fn check_order(&self, file: &EvidenceFile, verified: &Verified) -> Result<(), DeskError> {
         let Proof::UnauthorisedSignature(proof) = &file.proof else { return Ok(()) };
         let root = proof.envelope.signing_root;
+        if verified.withdrawal_key_only {
+            let key = self.reader.key(verified.key_id).await.map_err(nothing_there)?;
+            if key.kind != KeyKind::Withdrawal {
+                return Err(DeskError::Chain(format!(
+                    "nobody has to order duties of kind {}, and key {} is no withdrawal key",
+                    proof.envelope.duty_kind, verified.key_id
+                )));
+            }
+        }
         if self.reader.is_ordered_now(verified.key_id, root).await? {
             return Err(DeskError::Chain(format!("the chain ordered key {} to sign {root}", verified.key_id)));
         }

@@ -13,7 +13,7 @@ use stkr_chain::bindings::Resharing::{Committee, ResharingEvents};
 use stkr_chain::bindings::ServerRegistry::ServerRegistryEvents;
 use stkr_chain::bindings::WithdrawalKeys::WithdrawalKeysEvents;
 use stkr_chain::court::answered;
-use stkr_chain::types::{PoolState, ServerKind, ServerStatus};
+use stkr_chain::types::{KeyKind, PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
 use stkr_protocol::reshare::ReshareId;
 
@@ -158,6 +158,7 @@ fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
         KeyRegistryEvents::KeyRequested(event) => Fact::KeyRequested {
             key_id: id(&event.keyId)?,
             consumer: event.consumer,
+            kind: KeyKind::try_from(event.kind).ok()?,
             threshold: event.threshold,
             members: event.members,
             draw: PendingDraw {

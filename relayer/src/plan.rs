@@ -509,6 +509,7 @@ fn plan_free_seats(view: &View, key_id: u64, before: &KeyPhase, window_over: boo
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{U256, address};
+    use stkr_chain::types::KeyKind;
 
     use super::*;
     use crate::view::{ChangeOrder, DepositOrder, Fact, LiveKey, Watch};
@@ -557,7 +558,18 @@ mod tests {
         view.apply(10, Fact::PoolKeyRequested { pool_id: POOL, key_id: KEY });
         let consumer = Address::ZERO;
         let (draw, block) = (draw(), 10);
-        view.apply(10, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block });
+        view.apply(
+            10,
+            Fact::KeyRequested {
+                key_id: KEY,
+                consumer,
+                kind: KeyKind::Validator,
+                threshold: 3,
+                members: 4,
+                draw,
+                block,
+            },
+        );
         view
     }
 
@@ -615,7 +627,18 @@ mod tests {
         let mut view = predeposited();
         view.watch.insert(POOL, Watch { known_before: 10_000, foreign: None });
         let (draw, consumer) = (draw(), Address::ZERO);
-        view.apply(2, Fact::KeyRequested { key_id: WITHDRAWAL, consumer, threshold: 3, members: 4, draw, block: 2 });
+        view.apply(
+            2,
+            Fact::KeyRequested {
+                key_id: WITHDRAWAL,
+                consumer,
+                kind: KeyKind::Withdrawal,
+                threshold: 3,
+                members: 4,
+                draw,
+                block: 2,
+            },
+        );
         view.apply(3, Fact::KeyFinalised { key_id: WITHDRAWAL, live: live() });
         view.apply(4, Fact::WithdrawalKeyUsed { pool_id: POOL, key_id: WITHDRAWAL });
         for validator_index in [7, 8] {

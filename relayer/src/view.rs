@@ -11,7 +11,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use stkr_chain::acknowledgements;
 use stkr_chain::court::{answered_in, challenge_id, unanswered};
-use stkr_chain::types::{PoolState, ServerStatus};
+use stkr_chain::types::{KeyKind, PoolState, ServerStatus};
 
 use stkr_protocol::evidence::{Fault, SignedEnvelope, commitment};
 use stkr_protocol::messages::SignedMessage;
@@ -177,6 +177,8 @@ pub struct Server {
 pub struct Key {
     /// Contract that asked for it.
     pub consumer: Address,
+    /// What it is for.
+    pub kind: KeyKind,
     /// Shares that sign.
     pub threshold: u8,
     /// Shares that exist.
@@ -477,6 +479,8 @@ pub enum Fact {
         key_id: u64,
         /// Who asked.
         consumer: Address,
+        /// What it is for.
+        kind: KeyKind,
         /// t.
         threshold: u8,
         /// n.
@@ -763,9 +767,10 @@ impl View {
     }
 
     fn apply_to_key(&mut self, timestamp: u64, fact: Fact) {
-        if let Fact::KeyRequested { key_id, consumer, threshold, members, draw, block } = fact {
+        if let Fact::KeyRequested { key_id, consumer, kind, threshold, members, draw, block } = fact {
             let phase = KeyPhase::Requested(draw);
-            self.keys.insert(key_id, Key { consumer, threshold, members, attempt: 0, requested_in: block, phase });
+            let (attempt, requested_in) = (0, block);
+            self.keys.insert(key_id, Key { consumer, kind, threshold, members, attempt, requested_in, phase });
             return;
         }
         let (Fact::CeremonyRestarted { key_id, .. }
@@ -900,7 +905,15 @@ mod tests {
 
     fn requested() -> Fact {
         let (draw, consumer) = (draw(vec![]), Address::ZERO);
-        Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 10 }
+        Fact::KeyRequested {
+            key_id: KEY,
+            consumer,
+            kind: KeyKind::Validator,
+            threshold: 3,
+            members: 4,
+            draw,
+            block: 10,
+        }
     }
 
     fn drawn() -> Fact {

@@ -14,15 +14,18 @@ use serde::Serialize;
 use stkr_chain::{
     LiveKey, Member,
     answers::Answer,
-    bindings::{Acknowledgements, Court, KeyRegistry, Micropools},
-    court, unanswered,
+    bindings::{Acknowledgements, Court, Micropools},
+    court,
+    types::{KeyKind, KeyState},
+    unanswered,
 };
 use stkr_core::{ShareIndex, Signature};
 use stkr_duties::DepositMessage;
 use stkr_protocol::{
     evidence::{Asked, AskedAcknowledgement, AskedSignature, EvidenceFile, Fault, Holder, SignedEnvelope},
     json_reason,
-    sign::{DepositRequest, SignedPartial},
+    offline::{ChangeAnswerFile, Changed, from_json, is_kind},
+    sign::{Asked as AskedToSign, Change, ChangeRequest, DepositRequest, SignedPartial, Subject as ToSign},
 };
 
 use crate::{
@@ -31,7 +34,7 @@ use crate::{
     error::{StkrError, call, rpc},
     faults::{Judgement, judged, judgement_in, place},
     scan,
-    servers::unknown_enum,
+    withdrawals::ChangeInfo,
     write::{Write, nothing},
 };
 
@@ -124,6 +127,8 @@ pub struct Question {
     pub member: Member,
     /// Key.
     pub key_id: u64,
+    /// The committee that is asked.
+    pub committee_epoch: u32,
     /// What the member has to sign.
     pub signing_root: B256,
     key: LiveKey,
@@ -188,7 +193,53 @@ impl<'a, P: Provider> Challenges<'a, P> {
         self.list().await?.into_iter().rfind(is_it).ok_or(StkrError::NotFound { what })
     }
 
-    /// The deposit that the pool of the key ordered: the only thing that can be asked for.
+    /// What the chain ordered the key to sign, and therefore can be asked for: the deposit of its pool, or of a withdrawal key a
+    /// change of credentials. Without `signing_root` the one that there is.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`] where nothing was ordered, or not that; [`StkrError::Invalid`] where several were and no root says
+    /// which; [`StkrError::Unsafe`] if the endpoint invents an order; [`StkrError::Rpc`].
+    pub async fn order(&self, key_id: u64, signing_root: Option<B256>) -> Result<AskedToSign, StkrError> {
+        let mut all: Vec<AskedToSign> = match self.0.keys().read(key_id).await?.kind {
+            KeyKind::Validator => vec![self.ordered(key_id).await?.into()],
+            KeyKind::Withdrawal => self.changes(key_id).await?.into_iter().map(AskedToSign::from).collect(),
+        };
+        if let Some(root) = signing_root {
+            all.retain(|it| it.subject().signing_root() == root);
+        }
+        let what = match signing_root {
+            Some(root) => format!("order of the chain that key {key_id} sign {root}"),
+            None => format!("order of the chain that key {key_id} sign anything"),
+        };
+        let one = all.pop().ok_or(StkrError::NotFound { what })?;
+        if all.is_empty() {
+            return Ok(one);
+        }
+        let roots: Vec<String> = all.iter().chain([&one]).map(|it| it.subject().signing_root().to_string()).collect();
+        let reason = format!("key {key_id} was ordered to sign {} changes of credentials", roots.len());
+        Err(StkrError::invalid(reason, format!("say which one with its signing root: {}", roots.join(", "))))
+    }
+
+    /// The changes of credentials that a withdrawal key was ordered to sign.
+    async fn changes(&self, key_id: u64) -> Result<Vec<ChangeRequest>, StkrError> {
+        let (withdrawals, deployment) = (self.0.withdrawal_keys(), self.0.deployment());
+        let pool = withdrawals.get(key_id).await?.pool_id;
+        let request = |it: ChangeInfo| {
+            let unreal = || StkrError::Unsafe { reason: format!("the endpoint invents orders of key {key_id}") };
+            let change = Change {
+                validator_index: it.validator_index,
+                from_bls_pubkey: it.from_bls_pubkey.as_ref().try_into().map_err(|_| unreal())?,
+                to_execution_address: it.to_execution_address,
+                genesis_fork_version: deployment.genesis_fork_version.0,
+                genesis_validators_root: deployment.genesis_validators_root,
+            };
+            let request = ChangeRequest::new(key_id, change);
+            if request.signing_root == it.signing_root { Ok(request) } else { Err(unreal()) }
+        };
+        withdrawals.changes(pool).await?.into_iter().map(request).collect()
+    }
+
+    /// The deposit that the pool of the key ordered: the only thing that can be asked of a validator key.
     ///
     /// # Errors
     /// [`StkrError::NotFound`] where nothing was ordered; [`StkrError::Rpc`].
@@ -210,16 +261,50 @@ impl<'a, P: Provider> Challenges<'a, P> {
         Ok(DepositRequest::new(key_id, &message, deployment.genesis_fork_version.0))
     }
 
-    /// What a challenge to the server needs: its seat, believed because it leads to the root that the registry holds.
+    /// What a challenge to the server needs: its seat in the committee that serves now, believed because it leads to the root that
+    /// the chain holds.
     ///
     /// # Errors
-    /// [`StkrError::NotReady`] for a key that is not Live, or a root that was not ordered; [`StkrError::Invalid`] for a server
-    /// without a share of it; [`StkrError::Unsafe`] if the endpoint invents share keys; [`StkrError::Rpc`].
+    /// [`StkrError::NotReady`] for a key that is not Live; [`StkrError::NotFound`] for a root that was not ordered;
+    /// [`StkrError::Invalid`] for a server without a share of it; [`StkrError::Unsafe`] if the endpoint invents share keys;
+    /// [`StkrError::Rpc`].
     pub async fn question(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<Question, StkrError> {
-        let key = self.live_key(key_id).await?;
+        let state = self.0.keys().read(key_id).await?.state;
+        if state != KeyState::Live {
+            let reason = format!("key {key_id} is {state}, and only the committee of a Live key has to answer");
+            return Err(StkrError::NotReady { reason });
+        }
+        let epoch = self.0.reshares().serving_epoch(key_id).await?;
+        self.question_to((key_id, epoch), server_id, signing_root).await
+    }
+
+    /// The question of the newest challenge to the server to sign `signing_root`, while it is open: to the committee that served when
+    /// it was asked, which may serve no more.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`] where nothing is open; else as [`Challenges::question`].
+    pub async fn asked(&self, key_id: u64, server_id: u32, signing_root: B256) -> Result<Question, StkrError> {
+        let it = self.get(key_id, server_id, signing_root).await?;
+        let open = self.court().challenge(U256::from(key_id), it.index, signing_root).call().await;
+        let open = open.map_err(call("reading a challenge"))?;
+        if open.challenger.is_zero() {
+            let what =
+                format!("open challenge to server {server_id} to sign {signing_root}: the newest is {}", it.state);
+            return Err(StkrError::NotFound { what });
+        }
+        self.question_to((key_id, open.committeeEpoch), server_id, signing_root).await
+    }
+
+    async fn question_to(
+        &self,
+        (key_id, committee_epoch): (u64, u32),
+        server_id: u32,
+        signing_root: B256,
+    ) -> Result<Question, StkrError> {
+        let key = self.0.reshares().public_half(key_id, committee_epoch).await?;
         let member = key.members.iter().find(|member| member.server_id == server_id).copied().ok_or_else(|| {
             let committee: Vec<String> = key.members.iter().map(|member| member.server_id.to_string()).collect();
-            let reason = format!("server {server_id} holds no share of key {key_id}");
+            let reason = format!("server {server_id} holds no share of key {key_id} in committee {committee_epoch}");
             StkrError::invalid(reason, format!("ask one of its committee: {}", committee.join(", ")))
         })?;
         if !self.0.keys().is_ordered(key_id, signing_root).await? {
@@ -234,7 +319,7 @@ impl<'a, P: Provider> Challenges<'a, P> {
             return Err(StkrError::Unsafe { reason: format!("key {key_id} has no share {}", member.index) });
         };
         let holder = Holder { server_id, signer: member.signer, share_key, proof };
-        Ok(Question { holder, member, key_id, signing_root, key })
+        Ok(Question { holder, member, key_id, committee_epoch, signing_root, key })
     }
 
     /// Least fee (wei) of a challenge at the head.
@@ -280,7 +365,8 @@ impl<'a, P: Provider> Challenges<'a, P> {
         Ok(self.0.write_call("asking on the chain", call, deadline_in))
     }
 
-    /// Answers with what the server gave for `POST /v1/sign`; whoever sends it, the fee is the operator's.
+    /// Answers with what the server gave for `POST /v1/sign` of what was `asked` ([`Challenges::order`]), or an offline server in its
+    /// file; whoever sends it, the fee is the operator's.
     ///
     /// # Errors
     /// [`StkrError::Invalid`] for an answer of somebody else or to something else, and for a partial that is wrong: its envelope would
@@ -288,15 +374,19 @@ impl<'a, P: Provider> Challenges<'a, P> {
     pub fn answer(
         &self,
         question: &Question,
-        asked: &DepositRequest,
+        asked: &ToSign,
         given: &SignedPartial,
     ) -> Result<Write<'a, P>, StkrError> {
-        let Question { member, signing_root, key, .. } = question;
+        let Question { member, committee_epoch, signing_root, key, .. } = question;
         let hint = "ask the server again, and give its answer as it is";
-        let envelope = asked.subject().envelope(given.committee_epoch, given.index, &given.partial);
+        let envelope = asked.envelope(given.committee_epoch, given.index, &given.partial);
         let domain = self.0.deployment().protocol_domain();
         let signer = envelope.recover(&domain, &given.envelope);
-        if envelope.signing_root != *signing_root || given.index != member.index || signer != Ok(member.signer) {
+        let seat = (given.committee_epoch, given.index);
+        if envelope.signing_root != *signing_root
+            || seat != (*committee_epoch, member.index)
+            || signer != Ok(member.signer)
+        {
             let reason = format!("this is no answer of server {} to the question", member.server_id);
             return Err(StkrError::invalid(reason, hint));
         }
@@ -354,29 +444,6 @@ impl<'a, P: Provider> Challenges<'a, P> {
     /// Pays the sending account its fees; makes their sum in wei.
     pub fn withdraw_fees(&self) -> Write<'a, P, U256> {
         self.0.write(self.0.deployment().court, "withdrawing the fees", &Court::withdrawFeesCall {}, paid_fees)
-    }
-
-    async fn live_key(&self, key_id: u64) -> Result<LiveKey, StkrError> {
-        let registry = self.0.key_registry();
-        let key = registry.key(U256::from(key_id)).call().await.map_err(call("reading a key"))?;
-        let key = stkr_chain::KeyInfo::from_contract(key_id, &key)
-            .map_err(unknown_enum)?
-            .ok_or_else(|| StkrError::NotFound { what: format!("key {key_id}") })?;
-        if key.state != stkr_chain::types::KeyState::Live {
-            let reason = format!("key {key_id} is {}, and only the committee of a Live key has to answer", key.state);
-            return Err(StkrError::NotReady { reason });
-        }
-        let deployment = self.0.deployment();
-        let filter = Filter::new()
-            .address(deployment.key_registry)
-            .event_signature(KeyRegistry::KeyFinalised::SIGNATURE_HASH)
-            .topic1(U256::from(key_id));
-        let logs = self.logs(&filter, self.0.head_number().await?).await?;
-        let event = logs.last().and_then(|log| log.log_decode::<KeyRegistry::KeyFinalised>().ok());
-        let event = event.ok_or_else(|| StkrError::NotReady {
-            reason: format!("key {key_id} was made by no ceremony: nothing is ordered of it, and nobody can be asked"),
-        })?;
-        LiveKey::from_event(&key, &event.inner.data).map_err(|error| StkrError::Unsafe { reason: error.to_string() })
     }
 
     pub(crate) fn court(&self) -> Court::CourtInstance<&'a P> {
@@ -507,11 +574,21 @@ pub(crate) fn paid_fees(receipt: &TransactionReceipt) -> Option<U256> {
     receipt.decoded_log::<Court::FeesPaid>().map(|event| event.data.amount)
 }
 
-/// The answer of a server, as its `POST /v1/sign` gives it.
+/// The answer of a server to what `asked` says, as its `POST /v1/sign` gives it, or as an offline server writes its answers to
+/// changes of credentials into a file.
 ///
 /// # Errors
-/// [`StkrError::Invalid`] for anything else.
-pub fn answer_from_json(bytes: &[u8]) -> Result<SignedPartial, StkrError> {
+/// [`StkrError::Invalid`] for anything else, and for a file that answers other changes.
+pub fn answer_from_json(bytes: &[u8], asked: &ToSign) -> Result<SignedPartial, StkrError> {
+    if is_kind::<Changed>(bytes) {
+        let hint = "give the file that the offline server wrote for this change";
+        let file: ChangeAnswerFile =
+            from_json::<Changed, _>(bytes).map_err(|error| StkrError::invalid(error.to_string(), hint))?;
+        let answers = |change: &Change| change.signing_root() == asked.signing_root();
+        let found = file.answers.into_iter().find(|it| answers(&it.change)).map(|it| it.signed);
+        let reason = format!("the file has no answer to the change with signing root {}", asked.signing_root());
+        return found.ok_or_else(|| StkrError::invalid(reason, hint));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         StkrError::invalid(
             format!("this is no partial signature with its envelope: {}", json_reason(&error)),

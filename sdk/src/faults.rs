@@ -16,7 +16,7 @@ use stkr_chain::{
     bindings::{Court, Micropools, ServerRegistry},
     court::{self, SignedThing},
     errors::ChainError,
-    types::KeyState,
+    types::{KeyKind, KeyState},
     unanswered,
 };
 use stkr_protocol::{
@@ -190,6 +190,13 @@ impl<'a, P: Provider> Faults<'a, P> {
         };
         if let Proof::UnauthorisedSignature(proof) = &file.proof {
             let root = proof.envelope.signing_root;
+            if verified.withdrawal_key_only && self.0.keys().read(verified.key_id).await?.kind != KeyKind::Withdrawal {
+                let kind = proof.envelope.duty_kind;
+                return Err(no_fault(format!(
+                    "nobody has to order duties of kind {kind}, and key {} is no withdrawal key",
+                    verified.key_id
+                )));
+            }
             if self.0.keys().is_ordered(verified.key_id, root).await? {
                 return Err(no_fault(format!("the chain ordered key {} to sign {root}", verified.key_id)));
             }
@@ -207,16 +214,17 @@ impl<'a, P: Provider> Faults<'a, P> {
 
     async fn check_root(&self, verified: &Verified, root: B256) -> Result<(), StkrError> {
         let (key, epoch) = (verified.key_id, verified.committee_epoch);
-        if epoch != 0 {
-            return Err(no_fault(format!("key {key} has no committee {epoch}")));
+        let known = match self.0.reshares().leaves_root(key, epoch).await {
+            Err(StkrError::NotFound { what }) => return Err(no_fault(format!("there is no {what}"))),
+            known => known?,
+        };
+        // No leaf leads to zero, which stands for no committee.
+        if known == root {
+            return Ok(());
         }
-        let commitment = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
-        if commitment.commitment != root {
-            return Err(no_fault(format!(
-                "the seat of the evidence is not one of key {key}, or the seats of that key are free again"
-            )));
-        }
-        Ok(())
+        Err(no_fault(format!(
+            "the seat of the evidence is not one of key {key} in committee {epoch}, or those seats are free again"
+        )))
     }
 
     /// A dealing is malformed only for the t and n of its key.

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::{primitives::B256, primitives::U256, providers::Provider};
-use stkr_chain::{LiveKey, bindings::KeyRegistry};
+use alloy::{primitives::B256, providers::Provider};
+use stkr_chain::{LiveKey, types::KeyKind};
 use stkr_core::ShareIndex;
 use stkr_protocol::{
     conflicts::Conflicts,
-    envelope::DutyKind,
     evidence::{
         DutiesProof, EnvelopeProof, EvidenceFile, Holder, Proof, RequestsProof, SignedDutyRequest, SignedEnvelope,
     },
@@ -15,10 +14,7 @@ use stkr_protocol::{
     recover_signer,
 };
 
-use crate::{
-    error::{StkrError, call},
-    faults::Faults,
-};
+use crate::{error::StkrError, faults::Faults};
 
 impl<P: Provider> Faults<'_, P> {
     /// Evidence of every fault that what was kept proves on this chain: conflicting duties of a server or of a provider, and
@@ -29,9 +25,15 @@ impl<P: Provider> Faults<'_, P> {
     /// [`StkrError::Rpc`].
     pub async fn find(&self, kept: Kept) -> Result<Vec<EvidenceFile>, StkrError> {
         let mut proofs = self.conflicting_requests(kept.requests).await?;
-        for (key_id, envelopes) in by_key(kept.envelopes) {
-            if let Some(key) = self.finalised(key_id).await? {
-                proofs.extend(self.faults_of(&key, envelopes).await?);
+        for ((key_id, epoch), envelopes) in by_committee(kept.envelopes) {
+            match self.0.reshares().public_half(key_id, epoch).await {
+                Ok(key) => {
+                    let kind = self.0.keys().read(key_id).await?.kind;
+                    proofs.extend(self.faults_of(&key, kind, envelopes).await?);
+                }
+                // Nobody answers for seats that there never were, or that are free again.
+                Err(StkrError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         let mut files = Vec::new();
@@ -69,15 +71,13 @@ impl<P: Provider> Faults<'_, P> {
         Ok(pairs.map(Proof::ProviderEquivocation).collect())
     }
 
-    /// The public half of a key whose seats can still be shown; nothing of any other.
-    async fn finalised(&self, key_id: u64) -> Result<Option<LiveKey>, StkrError> {
-        let key = self.0.key_registry().key(U256::from(key_id)).call().await.map_err(call("reading a key"))?;
-        let Ok(Some(key)) = stkr_chain::KeyInfo::from_contract(key_id, &key) else { return Ok(None) };
-        let event = self.0.keys().last::<KeyRegistry::KeyFinalised>(key_id).await?;
-        Ok(event.and_then(|event| LiveKey::from_event(&key, &event).ok()))
-    }
-
-    async fn faults_of(&self, key: &LiveKey, envelopes: Vec<SignedEnvelope>) -> Result<Vec<Proof>, StkrError> {
+    /// Faults in envelopes of one committee of the key.
+    async fn faults_of(
+        &self,
+        key: &LiveKey,
+        kind: KeyKind,
+        envelopes: Vec<SignedEnvelope>,
+    ) -> Result<Vec<Proof>, StkrError> {
         let domain = self.0.deployment().protocol_domain();
         let mut conflicts = Conflicts::default();
         let mut proofs = Vec::new();
@@ -87,7 +87,9 @@ impl<P: Provider> Faults<'_, P> {
             let by = recover_signer(envelope.digest(&domain), &envelope.signature).ok();
             let Some(holder) = holder(key, envelope.index).filter(|holder| by == Some(holder.signer)) else { continue };
             let (index, root) = (envelope.index, envelope.signing_root);
-            if needs_order(&envelope) && !guilty.contains(&index) && !ordered.contains(&root) {
+            // A withdrawal key has no duties: whatever kind a member names, the chain has to have ordered it.
+            let needs_order = envelope.needs_order() || kind == KeyKind::Withdrawal;
+            if needs_order && !guilty.contains(&index) && !ordered.contains(&root) {
                 if self.0.keys().is_ordered(key.key_id, root).await? {
                     ordered.insert(root);
                 } else {
@@ -96,25 +98,21 @@ impl<P: Provider> Faults<'_, P> {
                     proofs.push(Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder }));
                 }
             }
-            conflicts.add((envelope.committee_epoch, index), envelope);
+            conflicts.add(index, envelope);
         }
-        proofs.extend(conflicts.pairs().filter_map(|((_, index), (first, second))| {
+        proofs.extend(conflicts.pairs().filter_map(|(index, (first, second))| {
             Some(Proof::ConflictingDuties(DutiesProof { first, second, holder: holder(key, index)? }))
         }));
         Ok(proofs)
     }
 }
 
-fn by_key(envelopes: Vec<SignedEnvelope>) -> BTreeMap<u64, Vec<SignedEnvelope>> {
-    let mut keys: BTreeMap<u64, Vec<SignedEnvelope>> = BTreeMap::new();
+fn by_committee(envelopes: Vec<SignedEnvelope>) -> BTreeMap<(u64, u32), Vec<SignedEnvelope>> {
+    let mut committees: BTreeMap<(u64, u32), Vec<SignedEnvelope>> = BTreeMap::new();
     for envelope in envelopes {
-        keys.entry(envelope.key_id).or_default().push(envelope);
+        committees.entry((envelope.key_id, envelope.committee_epoch)).or_default().push(envelope);
     }
-    keys
-}
-
-const fn needs_order(envelope: &SignedEnvelope) -> bool {
-    envelope.duty_kind == DutyKind::Deposit as u8 || envelope.duty_kind == DutyKind::VoluntaryExit as u8
+    committees
 }
 
 fn holder(key: &LiveKey, index: ShareIndex) -> Option<Holder> {

@@ -15,7 +15,7 @@ use stkr_chain::{
     DutyAssignment,
     bindings::{KeyRegistry, Resharing},
     reader::committee_hash,
-    types::{KeyKind, KeyState},
+    types::{KeyKind, KeyState, ServerStatus},
 };
 use stkr_core::PublicKey;
 
@@ -42,24 +42,52 @@ pub struct KeyInfo {
     pub state: KeyState,
     /// What it is for.
     pub kind: KeyKind,
-    /// Shares that sign.
+    /// Shares that sign, of the committee that serves.
     pub threshold: u8,
-    /// Shares that exist.
+    /// Shares that it has.
     pub members: u8,
     /// Ceremony number.
     pub attempt: u16,
     /// Requested: number of the seed block. Otherwise unix seconds, see `IKeyRegistry`.
     pub mark: u64,
-    /// What the chain committed to: active set, committee or share leaves.
+    /// What the chain committed to: active set, committee or the share leaves of the first committee.
     pub commitment: B256,
-    /// Server ids of the committee in index order; empty while none is drawn, also after a restart that draws again.
-    /// Filled by [`Keys::get`] only.
+    /// Committee epoch of the committee that serves: 0 until a first reshare is handed over.
+    pub committee_epoch: u32,
+    /// Server ids of the committee that serves, or that is drawn, in index order; empty while none is drawn, also after a restart
+    /// that draws again. Filled by [`Keys::get`] only.
     pub committee: Vec<u32>,
+    /// The committee that is finalised and takes over at its handover.
+    pub successor: Option<Successor>,
     /// Compressed group key (48 bytes) once the key was finalised. Filled by [`Keys::get`] only.
     pub public_key: Option<Bytes>,
-    /// Members of a Live key's committee that are not locked out, to compare with [`KeyInfo::threshold`]; nothing for other
-    /// keys.
+    /// Members of the committee that serves a Live key which are active and not locked out, to compare with
+    /// [`KeyInfo::threshold`]: `KeyRegistry.healthyShares`. Nothing for other keys.
     pub healthy: Option<usize>,
+}
+
+/// A committee that was finalised and whose turn is still to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Successor {
+    /// Its committee epoch.
+    pub committee_epoch: u32,
+    /// Unix seconds from which it signs.
+    pub handover: u64,
+    /// Shares of it that sign.
+    pub threshold: u8,
+    /// Server ids, index order.
+    pub committee: Vec<u32>,
+    /// Members that are active and not locked out, if the key is Live.
+    pub healthy: Option<usize>,
+}
+
+/// What the events say of a committee.
+struct Named {
+    committee_epoch: u32,
+    /// Unix seconds; 0 of a first committee.
+    handover: u64,
+    servers: Vec<u32>,
 }
 
 /// Reads and writes of the key registry.
@@ -75,28 +103,24 @@ impl<'a, P: Provider> Keys<'a, P> {
         let count = self.0.key_registry().keyCount().call().await.map_err(call("counting the keys"))?;
         let ids = stream::iter(1..=count.saturating_to::<u64>());
         let mut keys: Vec<KeyInfo> = ids.map(|id| self.read(id)).buffered(PARALLEL).try_collect().await?;
-        let deployment = self.0.deployment();
-        let finalised =
-            Filter::new().address(deployment.key_registry).event_signature(KeyRegistry::KeyFinalised::SIGNATURE_HASH);
-        let head = self.0.head_number().await?;
-        let logs = scan::logs(self.0.provider(), &finalised, deployment.deployed_block, head).await?;
-        let events = logs.iter().filter_map(|log| Some(log.log_decode::<KeyRegistry::KeyFinalised>().ok()?.inner.data));
-        let committees: BTreeMap<u64, Vec<u32>> =
-            events.map(|event| (event.keyId.saturating_to(), event.committee)).collect();
-        let members = committees.values().flatten().copied().collect();
-        let locked = self.locked_out(members).await?;
-        for key in keys.iter_mut().filter(|key| key.state == KeyState::Live) {
-            key.healthy = committees.get(&key.id).map(|committee| healthy(committee, &locked));
+        let mut committees = self.committees(None).await?;
+        let active = self.active(committees.values().flatten().flat_map(|it| &it.servers).copied().collect()).await?;
+        let now = self.0.challenges().now().await?.timestamp;
+        for key in &mut keys {
+            let named = committees.remove(&key.id).unwrap_or_default();
+            self.seat(key, named, &active, now).await?;
+            key.committee = Vec::new();
         }
         Ok(keys)
     }
 
-    /// Those of `servers` that are locked out.
-    async fn locked_out(&self, servers: BTreeSet<u32>) -> Result<BTreeSet<u32>, StkrError> {
+    /// Those of `servers` that count as healthy: `IServerRegistry.isActive`.
+    async fn active(&self, servers: BTreeSet<u32>) -> Result<BTreeSet<u32>, StkrError> {
         let rooms = self.0.servers();
         let read: Vec<ServerInfo> =
             stream::iter(servers).map(|id| rooms.read(id)).buffered(PARALLEL).try_collect().await?;
-        Ok(read.into_iter().filter(|server| server.locked_out).map(|server| server.id).collect())
+        let is_active = |server: &ServerInfo| server.status == ServerStatus::Active && !server.locked_out;
+        Ok(read.into_iter().filter(is_active).map(|server| server.id).collect())
     }
 
     /// The key with this id, with its committee and group key from the events.
@@ -107,16 +131,66 @@ impl<'a, P: Provider> Keys<'a, P> {
         let mut info = self.read(id).await?;
         if let Some(finalised) = self.last::<KeyRegistry::KeyFinalised>(id).await? {
             let group_key = group_key_of(id, &finalised.points)?;
-            if info.state == KeyState::Live {
-                let locked = self.locked_out(finalised.committee.iter().copied().collect()).await?;
-                info.healthy = Some(healthy(&finalised.committee, &locked));
-            }
-            info.committee = finalised.committee;
             info.public_key = Some(Bytes::copy_from_slice(&group_key.to_compressed()));
+            let named = self.committees(Some(id)).await?.remove(&id).unwrap_or_default();
+            let active = self.active(named.iter().flat_map(|it| &it.servers).copied().collect()).await?;
+            let now = self.0.challenges().now().await?.timestamp;
+            self.seat(&mut info, named, &active, now).await?;
         } else if let Some(Unfinished::Drawn { committee }) = self.unfinished(&info).await? {
             info.committee = committee;
         }
         Ok(info)
+    }
+
+    /// The committees that each key has and had, oldest first; of one key, or of all.
+    async fn committees(&self, id: Option<u64>) -> Result<BTreeMap<u64, Vec<Named>>, StkrError> {
+        let deployment = self.0.deployment();
+        let events = vec![KeyRegistry::KeyFinalised::SIGNATURE_HASH, Resharing::Reshared::SIGNATURE_HASH];
+        let filter = Filter::new().address(vec![deployment.key_registry, deployment.resharing()]);
+        let filter = filter.event_signature(events);
+        let filter = if let Some(id) = id { filter.topic1(U256::from(id)) } else { filter };
+        let head = self.0.head_number().await?;
+        let mut committees: BTreeMap<u64, Vec<Named>> = BTreeMap::new();
+        for log in scan::logs(self.0.provider(), &filter, deployment.deployed_block, head).await? {
+            if let Some((key, named)) = Named::in_event(&log) {
+                committees.entry(key).or_default().push(named);
+            }
+        }
+        Ok(committees)
+    }
+
+    /// Says of the key which of its committees serves at unix time `now`, and which one is to come, as `IResharing.servingEpoch` does.
+    async fn seat(
+        &self,
+        key: &mut KeyInfo,
+        mut named: Vec<Named>,
+        active: &BTreeSet<u32>,
+        now: u64,
+    ) -> Result<(), StkrError> {
+        let live = key.state == KeyState::Live;
+        let healthy = |servers: &[u32]| live.then(|| servers.iter().filter(|id| active.contains(id)).count());
+        let Some(newest) = named.pop() else { return Ok(()) };
+        let serving = match named.pop() {
+            Some(before) if now < newest.handover => {
+                let (threshold, _) = self.0.reshares().size(key.id, newest.committee_epoch).await?;
+                key.successor = Some(Successor {
+                    committee_epoch: newest.committee_epoch,
+                    handover: newest.handover,
+                    threshold,
+                    healthy: healthy(&newest.servers),
+                    committee: newest.servers,
+                });
+                before
+            }
+            _ => newest,
+        };
+        if serving.committee_epoch != 0 {
+            (key.threshold, key.members) = self.0.reshares().size(key.id, serving.committee_epoch).await?;
+        }
+        key.committee_epoch = serving.committee_epoch;
+        key.healthy = healthy(&serving.servers);
+        key.committee = serving.servers;
+        Ok(())
     }
 
     /// The group key of a finalised key: 128 bytes, EIP-2537, as pools want it.
@@ -365,7 +439,7 @@ impl<'a, P: Provider> Keys<'a, P> {
             .map_err(unknown_enum)?
             .ok_or_else(|| StkrError::NotFound { what: format!("key {id}") })?;
         let stkr_chain::KeyInfo { id, consumer, state, kind, threshold, members, attempt, mark, commitment } = key;
-        let (committee, public_key, healthy) = (Vec::new(), None, None);
+        let (committee_epoch, committee, successor, public_key, healthy) = (0, Vec::new(), None, None, None);
         Ok(KeyInfo {
             id,
             consumer,
@@ -376,7 +450,9 @@ impl<'a, P: Provider> Keys<'a, P> {
             attempt,
             mark,
             commitment,
+            committee_epoch,
             committee,
+            successor,
             public_key,
             healthy,
         })
@@ -444,8 +520,17 @@ impl Unfinished {
     }
 }
 
-fn healthy(committee: &[u32], locked_out: &BTreeSet<u32>) -> usize {
-    committee.iter().filter(|id| !locked_out.contains(id)).count()
+impl Named {
+    /// The key and its committee.
+    fn in_event(log: &Log) -> Option<(u64, Self)> {
+        if let Ok(event) = log.log_decode::<KeyRegistry::KeyFinalised>() {
+            let KeyRegistry::KeyFinalised { keyId, committee: servers, .. } = event.inner.data;
+            return Some((keyId.saturating_to(), Self { committee_epoch: 0, handover: 0, servers }));
+        }
+        let event = log.log_decode::<Resharing::Reshared>().ok()?.inner.data;
+        let (committee_epoch, handover) = (event.committeeEpoch, event.handover.to());
+        Some((event.keyId.saturating_to(), Self { committee_epoch, handover, servers: event.committee.servers }))
+    }
 }
 
 fn imported_id(receipt: &TransactionReceipt) -> Option<u64> {

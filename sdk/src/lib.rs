@@ -72,7 +72,7 @@ pub use contract::{ContractError, moment};
 pub use error::{Class, StkrError};
 pub use event::{Body, Event, PlainEvent};
 pub use faults::{Checked, Faults, HistoryEntry, Incident, Judgement, OnRecord, Report, ReportOptions};
-pub use keys::{KeyInfo, Keys};
+pub use keys::{KeyInfo, Keys, Successor};
 pub use offline::{fetch_offline_request, offline_due, submit_offline_answer};
 pub use pools::{PoolPenalties, Pools};
 pub use positions::{Position, Positions};

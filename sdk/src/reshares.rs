@@ -8,7 +8,9 @@ use alloy::{
 };
 use serde::Serialize;
 use stkr_chain::{
+    LiveKey,
     bindings::{KeyRegistry, Resharing},
+    committees,
     types::{KeyState, ReshareState},
 };
 use stkr_core::PublicKey;
@@ -92,10 +94,8 @@ impl<'a, P: Provider> Reshares<'a, P> {
         let key = Keys(self.0).read(key_id).await?;
         let it = self.read(key_id).await?;
         let committee = self.newest(&key, &it).await?;
-        let now = self.0.challenges().now().await?.timestamp;
-        let contract = self.contract();
-        let record = contract.newest(U256::from(key_id)).call().await.map_err(call("reading the committee"))?.record;
-        let serving = contract.servingEpoch(U256::from(key_id), U256::from(now)).call().await;
+        let record = self.contract().newest(U256::from(key_id)).call().await;
+        let record = record.map_err(call("reading the committee"))?.record;
         let state = ReshareState::try_from(it.state).map_err(unknown_enum)?;
         let next = match state {
             ReshareState::None => None,
@@ -104,7 +104,7 @@ impl<'a, P: Provider> Reshares<'a, P> {
         Ok(ReshareInfo {
             key_id,
             committee_epoch: it.committeeEpoch,
-            serving_epoch: serving.map_err(call("reading whose turn it is"))?,
+            serving_epoch: self.serving_epoch(key_id).await?,
             handover: record.handover.to(),
             threshold: record.threshold,
             committee: committee.servers,
@@ -266,6 +266,66 @@ impl<'a, P: Provider> Reshares<'a, P> {
         found
             .map(|event| event.committee)
             .ok_or_else(|| StkrError::NotFound { what: format!("committee {epoch} of key {key_id}") })
+    }
+
+    /// Merkle root of the share leaves of committee `epoch`, as `IKeyRegistry.isShareLeaf` takes it; zero where there is none, or its
+    /// leaves are forgotten.
+    pub(crate) async fn leaves_root(&self, key_id: u64, epoch: u32) -> Result<B256, StkrError> {
+        Ok(self.shape(key_id, epoch).await?.commitment)
+    }
+
+    /// t and n of committee `epoch`.
+    pub(crate) async fn size(&self, key_id: u64, epoch: u32) -> Result<(u8, u8), StkrError> {
+        let shape = self.shape(key_id, epoch).await?;
+        Ok((shape.threshold, shape.members))
+    }
+
+    /// The committee whose turn it is now.
+    pub(crate) async fn serving_epoch(&self, key_id: u64) -> Result<u32, StkrError> {
+        let now = self.0.challenges().now().await?.timestamp;
+        let serving = self.contract().servingEpoch(U256::from(key_id), U256::from(now)).call().await;
+        serving.map_err(call("reading whose turn it is"))
+    }
+
+    /// Share keys and members of committee `epoch`, of any that the key has or had: believed because they lead to the root that the
+    /// chain holds.
+    ///
+    /// # Errors
+    /// [`StkrError::NotFound`] where there is no such committee, or its leaves are forgotten; [`StkrError::Unsafe`] if the endpoint
+    /// invents share keys; [`StkrError::Rpc`].
+    pub(crate) async fn public_half(&self, key_id: u64, epoch: u32) -> Result<LiveKey, StkrError> {
+        let missing = || StkrError::NotFound { what: format!("committee {epoch} of key {key_id}") };
+        let expected = self.shape(key_id, epoch).await?;
+        if expected.commitment.is_zero() {
+            return Err(missing());
+        }
+        let deployment = self.0.deployment();
+        let filter = committees::events_naming(deployment, key_id, epoch);
+        let head = self.0.head_number().await?;
+        let logs = scan::logs(self.0.provider(), &filter, deployment.deployed_block, head).await?;
+        let mut reason = missing();
+        for event in logs.iter().rev().filter_map(|log| committees::named_in(log, epoch)) {
+            match LiveKey::from_event(&expected, &event) {
+                Ok(found) => return Ok(found),
+                Err(error) => reason = StkrError::Unsafe { reason: error.to_string() },
+            }
+        }
+        Err(reason)
+    }
+
+    /// The key with size and root of committee `epoch` in place of those of its first.
+    async fn shape(&self, key_id: u64, epoch: u32) -> Result<stkr_chain::KeyInfo, StkrError> {
+        let key = self.0.key_registry().key(U256::from(key_id)).call().await.map_err(call("reading a key"))?;
+        let key = stkr_chain::KeyInfo::from_contract(key_id, &key)
+            .map_err(unknown_enum)?
+            .ok_or_else(|| StkrError::NotFound { what: format!("key {key_id}") })?;
+        if epoch == 0 {
+            return Ok(key);
+        }
+        let record = self.contract().committee(U256::from(key_id), epoch).call().await;
+        let Resharing::CommitteeRecord { threshold, members, leavesRoot: commitment, .. } =
+            record.map_err(call("reading a committee"))?;
+        Ok(stkr_chain::KeyInfo { threshold, members, commitment, ..key })
     }
 
     async fn live(&self, key_id: u64) -> Result<(KeyInfo, Resharing::Reshare), StkrError> {

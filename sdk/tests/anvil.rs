@@ -6,8 +6,12 @@ mod common;
 mod dealings;
 #[path = "anvil/reports.rs"]
 mod reports;
+#[path = "anvil/reshared.rs"]
+mod reshared;
 #[path = "anvil/verify.rs"]
 mod verify;
+#[path = "anvil/withdrawals.rs"]
+mod withdrawals;
 #[path = "anvil/writes.rs"]
 mod writes;
 

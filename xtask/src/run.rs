@@ -1,9 +1,10 @@
 //! Running other programs, and what every task needs before it starts.
 
 use eyre::{Context, Result, bail, ensure, eyre};
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Faults that the adversary knows, as `devnet --adversary` names them: told, and refused, before anything is built.
@@ -206,7 +207,7 @@ pub(crate) fn lodestar() -> Result<()> {
     run_command(&mut prepared_devnet(&["--lodestar", "--once"].map(str::to_owned))?)
 }
 
-/// Every fault on command, each in a network of its own, judged by the checker.
+/// Every fault on command, each in a network of its own, judged by the checker; and each without the Court, where none may end well.
 pub(crate) fn adversary() -> Result<()> {
     let once = |fault: &str| ["--adversary", fault, "--once", "--block-ms", "400"].map(str::to_owned);
     let mut listing = prepared_devnet(&once("list"))?;
@@ -216,8 +217,25 @@ pub(crate) fn adversary() -> Result<()> {
     for name in names {
         eprintln!("{name}:");
         run_command(&mut devnet_command(&once(name))?)?;
+        eprintln!("{name}, without the Court:");
+        let mut without = devnet_command(&once(name))?;
+        let output = without.arg("--without-court").stderr(Stdio::inherit()).output().wrap_err("start devnet")?;
+        let line = last_line(&output.stdout)?;
+        ensure!(is_not_ok(&line, name) && !output.status.success(), "{name} without the Court ends in {line}");
     }
     Ok(())
+}
+
+fn last_line(stdout: &[u8]) -> Result<Value> {
+    let text = std::str::from_utf8(stdout).wrap_err("what devnet prints")?;
+    let last = text.lines().last().ok_or_else(|| eyre!("devnet ends without a line"))?;
+    serde_json::from_str(last).wrap_err_with(|| format!("devnet ends in no JSON: {last}"))
+}
+
+/// Whether the line says of this fault that it was not punished, and why.
+fn is_not_ok(line: &Value, fault: &str) -> bool {
+    let reason = line.get("reason").and_then(Value::as_str);
+    line.get("ok") == Some(&json!(false)) && line.get("fault") == Some(&json!(fault)) && reason.is_some()
 }
 
 /// What follows `--adversary`.
@@ -278,6 +296,21 @@ mod tests {
             assert_eq!(fault_of(&args(words)), None);
         }
         assert!(devnet(&args(&["--adversary", "list"])).is_ok());
+    }
+
+    #[test]
+    fn a_run_without_the_court_passes_only_with_a_last_line_that_says_why_it_is_not_ok() {
+        let said = |text: &str| last_line(text.as_bytes()).is_ok_and(|line| is_not_ok(&line, "silence"));
+        assert!(said("first\n{\"ok\":false,\"fault\":\"silence\",\"reason\":\"nothing was proven\"}\n"));
+        for text in [
+            "",
+            "no JSON",
+            "{\"ok\":true,\"fault\":\"silence\",\"reason\":\"nothing was proven\"}",
+            "{\"ok\":false,\"fault\":\"double-vote\",\"reason\":\"nothing was proven\"}",
+            "{\"ok\":false,\"fault\":\"silence\"}",
+        ] {
+            assert!(!said(text), "{text}");
+        }
     }
 
     #[test]

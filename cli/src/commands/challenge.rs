@@ -15,7 +15,7 @@ use stkr_protocol::{
     api::{AdvanceRequest, AdvanceResponse},
     evidence::EvidenceFile,
     json_reason,
-    sign::{DepositRequest, SignRequest, SignResponse, SignedPartial},
+    sign::{Asked, SignResponse, SignedPartial, Subject},
 };
 use stkr_sdk::{Asks, ChallengeInfo, ChallengeState, Judgement, Write, amount, answer_from_json};
 
@@ -153,14 +153,14 @@ async fn sign<'a>(
     answer: Option<&Path>,
     client: &'a Client,
 ) -> Result<Write<'a, DynProvider>, Failure> {
-    let asked = client.challenges().ordered(of.key).await?;
-    let root = of.root.unwrap_or_else(|| asked.signing_root());
-    let question = client.challenges().question(of.key, of.server, root).await?;
+    let asked = client.challenges().order(of.key, of.root).await?;
+    let root = asked.subject().signing_root();
+    let question = client.challenges().asked(of.key, of.server, root).await?;
     let given = match answer {
-        Some(file) => read(file)?,
-        None => ask(of, asked.clone(), client).await?,
+        Some(file) => read(file, asked.subject())?,
+        None => ask(of, &asked, client).await?,
     };
-    Ok(client.challenges().answer(&question, &asked, &given)?)
+    Ok(client.challenges().answer(&question, asked.subject(), &given)?)
 }
 
 async fn acknowledge<'a>(
@@ -187,23 +187,24 @@ async fn acknowledge<'a>(
     Ok(client.challenges().acknowledge(&asked, &said)?)
 }
 
-/// The root that was given, or that of the one deposit that the key's pool ordered.
+/// The root that was given, or that of the one message that the chain ordered the key to sign.
 async fn root_of(of: &OfChallenge, client: &Client) -> Result<B256, Failure> {
     match of.root {
         Some(root) => Ok(root),
-        None => Ok(client.challenges().ordered(of.key).await?.signing_root()),
+        None => Ok(client.challenges().order(of.key, None).await?.subject().signing_root()),
     }
 }
 
-fn read(file: &Path) -> Result<SignedPartial, Failure> {
-    let bytes = read_bytes(file, "an answer of a server", "give what its POST /v1/sign answered")?;
-    Ok(answer_from_json(&bytes)?)
+fn read(file: &Path, asked: &Subject) -> Result<SignedPartial, Failure> {
+    let hint = "give what its POST /v1/sign answered, or the file that an offline server wrote";
+    let bytes = read_bytes(file, "an answer of a server", hint)?;
+    Ok(answer_from_json(&bytes, asked)?)
 }
 
 /// Asks the server itself, over the endpoint and the certificate that it registered.
-async fn ask(of: &OfChallenge, asked: DepositRequest, client: &Client) -> Result<SignedPartial, Failure> {
+async fn ask(of: &OfChallenge, asked: &Asked, client: &Client) -> Result<SignedPartial, Failure> {
     let server = server(of, client).await?;
-    let answer = server.sign_one(&SignRequest::Deposit(asked)).await;
+    let answer = server.sign_one(asked.request()).await;
     match answer.map_err(|error| silent(of, &error.to_string()))? {
         SignResponse::Signed(given) => Ok(given),
         SignResponse::Refused(refused) => Err(silent(of, &refused.refusal.to_string())),

@@ -165,6 +165,7 @@ fn answer(verified: &Verified, server_id: Option<u32>, on_chain: bool) -> Value 
         "keyId": verified.key_id.to_string(),
         "committeeEpoch": verified.committee_epoch.to_string(),
         "evidence": verified.evidence,
+        "withdrawalKeyOnly": verified.withdrawal_key_only,
         "onChain": on_chain,
     });
     let accused = match verified.accused {
@@ -247,6 +248,9 @@ fn sentence(verified: &Verified, on_chain: bool) -> String {
             moment(block.timestamp),
             block.hash
         ),
+        Accused::Holder { .. } if verified.withdrawal_key_only => {
+            "\na fault only if the key is a withdrawal key, which signs nothing without an order: only the chain can say whether it is, whether that seat is one of it, and what was ordered: verify without --offline"
+        }
         Accused::Holder { .. } => {
             "\nonly the chain can say whether that seat is one of the key, and what was ordered: verify without --offline"
         }
@@ -453,7 +457,9 @@ mod tests {
         let said = |duty_keys, on_chain| {
             let accused = accused(duty_keys);
             let fault = Fault::ProviderEquivocation;
-            sentence(&Verified { fault, evidence: B256::ZERO, key_id: 5, committee_epoch: 0, accused }, on_chain)
+            let (evidence, key_id, committee_epoch, withdrawal_key_only) = (B256::ZERO, 5, 0, false);
+            let verified = Verified { fault, evidence, key_id, committee_epoch, accused, withdrawal_key_only };
+            sentence(&verified, on_chain)
         };
         let both =
             format!("provider equivocation with key 5, by the provider with duty keys {one} and {other}, assignment 3");

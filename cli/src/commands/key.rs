@@ -5,7 +5,7 @@ use std::path::Path;
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stkr_sdk::{KeyInfo, KeyState, PublicKey, WithdrawalKeyInfo};
+use stkr_sdk::{KeyInfo, KeyState, PublicKey, Successor, WithdrawalKeyInfo};
 
 use crate::{
     args::KeyCommand,
@@ -158,19 +158,20 @@ fn list(keys: &[KeyInfo]) -> String {
                 key.state.to_string(),
                 key.kind.to_string(),
                 format!("{} of {}", key.threshold, key.members),
-                healthy(key),
+                healthy(key.healthy, key.threshold),
+                key.committee_epoch.to_string(),
                 key.attempt.to_string(),
                 key.consumer.to_string(),
             ]
         })
         .collect();
-    table(&["ID", "STATE", "KIND", "SHARES", "HEALTHY", "ATTEMPT", "CONSUMER"], &rows)
+    table(&["ID", "STATE", "KIND", "SHARES", "HEALTHY", "EPOCH", "ATTEMPT", "CONSUMER"], &rows)
 }
 
-/// Shares of members that are not locked out, against what a signature needs.
-fn healthy(key: &KeyInfo) -> String {
-    match key.healthy {
-        Some(healthy) if healthy < usize::from(key.threshold) => format!("{healthy}, too few"),
+/// Shares of members that are active and not locked out, against what a signature needs.
+fn healthy(healthy: Option<usize>, threshold: u8) -> String {
+    match healthy {
+        Some(healthy) if healthy < usize::from(threshold) => format!("{healthy}, too few"),
         Some(healthy) => healthy.to_string(),
         None => "-".to_owned(),
     }
@@ -187,6 +188,18 @@ fn show_withdrawal(key: &WithdrawalKeyInfo) -> String {
     ])
 }
 
+fn successor(it: &Successor) -> String {
+    let servers: Vec<String> = it.committee.iter().map(ToString::to_string).collect();
+    format!(
+        "{} of committee epoch {} from {} on, {} of them to sign, {} healthy",
+        servers.join(", "),
+        it.committee_epoch,
+        time(it.handover),
+        it.threshold,
+        healthy(it.healthy, it.threshold)
+    )
+}
+
 fn show(key: &KeyInfo) -> String {
     let committee: Vec<String> = key.committee.iter().map(ToString::to_string).collect();
     let mark = match key.state {
@@ -200,9 +213,11 @@ fn show(key: &KeyInfo) -> String {
         ("state", key.state.to_string()),
         ("kind", key.kind.to_string()),
         ("shares", format!("{} of {}", key.threshold, key.members)),
-        ("healthy", healthy(key)),
+        ("healthy", healthy(key.healthy, key.threshold)),
         ("attempt", key.attempt.to_string()),
+        ("committee epoch", key.committee_epoch.to_string()),
         ("committee", if committee.is_empty() { "-".into() } else { committee.join(", ") }),
+        ("next committee", key.successor.as_ref().map_or_else(|| "-".to_owned(), successor)),
         ("public key", key.public_key.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
         mark,
         ("consumer", key.consumer.to_string()),

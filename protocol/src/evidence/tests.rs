@@ -339,13 +339,16 @@ fn only_votes_and_proposals_that_are_slashable_conflict() {
 }
 
 #[test]
-fn a_duty_that_nobody_orders_is_no_unauthorised_signature() {
+fn a_duty_that_nobody_orders_is_an_unauthorised_signature_of_a_withdrawal_key_only() {
     let setup = Setup::new();
     for kind in 0..=u8::MAX {
         let envelope = signed(2, |it| it.duty_kind = kind);
         let verified = verify(Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder: setup.holder(2) }));
-        assert_eq!(verified.is_ok(), [1, 7, 12].contains(&kind), "{kind}");
+        assert_eq!(verified.unwrap().withdrawal_key_only, ![1, 7, 12].contains(&kind), "{kind}");
     }
+    let (first, second) = (signed(2, |_| ()), signed(2, |it| it.signing_root = B256::repeat_byte(9)));
+    let other = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) }));
+    assert!(!other.unwrap().withdrawal_key_only, "other faults are faults with any key");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use alloy::primitives::{Address, B256};
+use stkr_chain::types::KeyKind;
 
 use super::*;
 use crate::plan;
@@ -46,7 +47,18 @@ fn with_consumer(consumer: Address) -> View {
         view.apply(1, Fact::ServerRegistered { id, server });
     }
     let draw = PendingDraw { seed_block: 2, active_set: Bytes::new(), kept: Vec::new() };
-    view.apply(1, Fact::KeyRequested { key_id: KEY, consumer, threshold: 3, members: 4, draw, block: 1 });
+    view.apply(
+        1,
+        Fact::KeyRequested {
+            key_id: KEY,
+            consumer,
+            kind: KeyKind::Validator,
+            threshold: 3,
+            members: 4,
+            draw,
+            block: 1,
+        },
+    );
     let ceremony = Ceremony { committee: FIRST.to_vec(), deadline: 500, begun_in: 3 };
     view.apply(3, Fact::CommitteeDrawn { key_id: KEY, attempt: 0, ceremony });
     view.apply(4, Fact::KeyFinalised { key_id: KEY, live: live(&FIRST) });

@@ -112,23 +112,62 @@ impl Accused<'_> {
         EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
     }
 
+    /// The same accusations of the second member in another committee of the key than its first: a wrong partial, a double vote, an
+    /// exit that nobody ordered.
+    pub(crate) fn of_committee(&self, deployment: &Deployment, epoch: u32) -> [EvidenceFile; 3] {
+        let (mut partial, mut duties) = (self.wrong_partial(deployment, false, 1), self.conflicting(deployment));
+        let mut exit = self.unauthorised(deployment);
+        let domain = domain(deployment);
+        let again = |envelope: &mut SignedEnvelope| {
+            envelope.committee_epoch = epoch;
+            envelope.signature = signer_key(&self.signers[1]).sign_digest(envelope.digest(&domain));
+        };
+        if let Proof::InvalidPartial(proof) = &mut partial.proof {
+            again(&mut proof.envelope);
+        }
+        if let Proof::ConflictingDuties(proof) = &mut duties.proof {
+            again(&mut proof.first);
+            again(&mut proof.second);
+        }
+        if let Proof::UnauthorisedSignature(proof) = &mut exit.proof {
+            again(&mut proof.envelope);
+        }
+        [partial, duties, exit]
+    }
+
     /// The second member's answer to the request for a deposit, right or with the partial of another member.
     pub(crate) fn answer(&self, deployment: &Deployment, asked: &DepositRequest, right: bool) -> SignedPartial {
+        self.answer_in(deployment, 0, asked, right)
+    }
+
+    /// The same of a member of committee `epoch`.
+    pub(crate) fn answer_in(
+        &self,
+        deployment: &Deployment,
+        epoch: u32,
+        asked: &DepositRequest,
+        right: bool,
+    ) -> SignedPartial {
         let share = &self.dealer.shares[if right { 1 } else { 0 }];
         let index = ShareIndex::new(2).unwrap();
         let partial = PartialSignature { index, ..share.sign(&asked.signing_root().0) };
-        SignedPartial::new(&asked.subject(), &domain(deployment), &signer_key(&self.signers[1]), 0, &partial)
+        SignedPartial::new(&asked.subject(), &domain(deployment), &signer_key(&self.signers[1]), epoch, &partial)
     }
 
-    /// A deposit that the chain ordered, called unauthorised.
-    pub(crate) fn ordered(&self, deployment: &Deployment, signing_root: B256) -> EvidenceFile {
+    /// A signature of the second member over `root`, named after the duty of this kind, called unauthorised.
+    pub(crate) fn unordered(&self, deployment: &Deployment, kind: u8, root: B256) -> EvidenceFile {
         let domain = domain(deployment);
-        let envelope = self.envelope(&domain, |it| (it.duty_kind, it.signing_root) = (DEPOSIT, signing_root));
+        let envelope = self.envelope(&domain, |it| (it.duty_kind, it.signing_root) = (kind, root));
         let proof = EnvelopeProof { holder: self.holder(domain, envelope.index), envelope };
         EvidenceFile::new(&domain, deployment.court, Proof::UnauthorisedSignature(proof))
     }
 
-    fn equivocating(&self, deployment: &Deployment) -> EvidenceFile {
+    /// A deposit that the chain ordered, called unauthorised.
+    pub(crate) fn ordered(&self, deployment: &Deployment, signing_root: B256) -> EvidenceFile {
+        self.unordered(deployment, DEPOSIT, signing_root)
+    }
+
+    pub(crate) fn equivocating(&self, deployment: &Deployment) -> EvidenceFile {
         let domain = domain(deployment);
         let say = |byte| {
             let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });

@@ -6,7 +6,8 @@
 
 pub(crate) mod ceremony;
 pub(crate) mod evidence;
-mod reshares;
+pub(crate) mod reshares;
+pub(crate) mod withdrawals;
 pub(crate) mod writes;
 
 use std::{

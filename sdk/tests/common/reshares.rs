@@ -1,19 +1,23 @@
 //! The part of the walk in which a key moves to other committees.
 
+use std::{collections::BTreeMap, path::Path};
+
 use alloy::{
     eips::BlockId,
     primitives::{Address, B256, Bytes, U256, keccak256},
-    providers::Provider as _,
+    providers::{Provider as _, ProviderBuilder},
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol,
     sol_types::{SolStruct as _, SolValue as _},
 };
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_protocol::{SignerKey, silence::SilenceVote};
-use stkr_sdk::{KeyState, ReshareInfo, ReshareState};
+use stkr_sdk::{KeyState, ReshareInfo, ReshareState, amount};
 
 use super::{
-    evidence::domain,
+    Chain,
+    evidence::{Accused, domain},
+    wallet,
     writes::{DAY, Step, Walk},
 };
 
@@ -128,7 +132,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
     }
 
     /// The same secret on another polynomial, acknowledged by the real members.
-    async fn finalise_reshare(&mut self, drawn: &ReshareInfo, dealer: &TrustedDealer) {
+    async fn finalise_reshare(&mut self, drawn: &ReshareInfo, dealer: &TrustedDealer) -> TrustedDealer {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let (key, next) = (drawn.key_id, drawn.next.as_ref().unwrap());
         let moved = dealer.reshare(Threshold::new(3, 4).unwrap(), [0x5e; 32]);
@@ -156,5 +160,69 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let write = stkr.reshares().finalise(key, share_keys, group_key, digest, &acknowledgements).await.unwrap();
         let arguments = format!("reshare finalise {key} --transcript {}", file.display());
         self.step(&chain.account().await, write.unsigned(), &arguments).await;
+        moved
+    }
+}
+
+/// A committee of a key, and the signer keys and shares of its members in index order.
+pub(crate) struct Term {
+    pub(crate) epoch: u32,
+    pub(crate) servers: Vec<u32>,
+    pub(crate) signers: Vec<PrivateKeySigner>,
+    pub(crate) dealer: TrustedDealer,
+}
+
+/// A 3-of-4 key of a pool whose deposit is ordered. Its second member was voted silent, and committee 1 is finalised: another server
+/// has that seat from the handover on, which [`ResharedKey::hand_over`] waits for.
+pub(crate) struct ResharedKey {
+    pub(crate) key: u64,
+    pub(crate) pool: u64,
+    /// Committees 0 and 1.
+    pub(crate) terms: [Term; 2],
+    /// Accounts of the servers' operators, by id.
+    pub(crate) operators: BTreeMap<u32, PrivateKeySigner>,
+}
+
+impl ResharedKey {
+    /// On a new chain.
+    pub(crate) async fn make(chain: &Chain, folder: &Path) -> Self {
+        let stkr = chain.stkr().await;
+        let send = async |step: &Step| {
+            let provider = ProviderBuilder::new().wallet(wallet(&step.signer)).connect_http(chain.url.parse().unwrap());
+            *provider.send_transaction(step.unsigned.clone()).await.unwrap().tx_hash()
+        };
+        let mut walk = Walk::begin(chain, folder, send);
+        walk.servers().await;
+        let provider = walk.provider().await;
+        let pool = walk.open(&provider).await;
+        walk.stake(pool, &chain.account().await, amount::POOL_SIZE).await;
+        let key = walk.request_key(pool).await;
+        walk.draw(key).await;
+        let dealer = walk.finalise(key).await;
+        walk.order_deposit(pool).await;
+
+        let before = stkr.reshares().get(key).await.unwrap();
+        walk.vote(&before, before.committee[1]).await;
+        walk.request(key).await;
+        walk.draw_reshare(key).await;
+        let drawn = stkr.reshares().get(key).await.unwrap();
+        let moved = walk.finalise_reshare(&drawn, &dealer).await;
+        let term = |epoch, servers: Vec<u32>, dealer| {
+            let signers = servers.iter().map(|id| walk.signers[id].clone()).collect();
+            Term { epoch, servers, signers, dealer }
+        };
+        let terms = [term(0, before.committee, dealer), term(1, drawn.next.unwrap().seats, moved)];
+        Self { key, pool, terms, operators: walk.operators }
+    }
+
+    /// Lets the time pass until committee 1 serves.
+    pub(crate) async fn hand_over(&self, chain: &Chain) {
+        chain.pass(3 * DAY).await;
+        assert_eq!(chain.stkr().await.reshares().get(self.key).await.unwrap().serving_epoch, 1);
+    }
+
+    pub(crate) fn accused(&self, epoch: usize) -> Accused<'_> {
+        let Term { servers, signers, dealer, .. } = &self.terms[epoch];
+        Accused { key: self.key, dealer, committee: servers.clone(), signers: signers.clone() }
     }
 }

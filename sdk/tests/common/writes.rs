@@ -80,7 +80,7 @@ pub(crate) struct Walk<'a, F> {
     /// Signer keys of the servers, by id.
     pub(super) signers: BTreeMap<u32, PrivateKeySigner>,
     /// Accounts that registered the servers, by id.
-    operators: BTreeMap<u32, PrivateKeySigner>,
+    pub(super) operators: BTreeMap<u32, PrivateKeySigner>,
     /// The provider's duty key.
     /// The provider's, in the order in which it named them.
     duty_keys: Vec<PrivateKeySigner>,
@@ -92,15 +92,7 @@ pub(crate) async fn walk(
     folder: &Path,
     send: impl AsyncFn(&Step) -> B256,
 ) -> BTreeSet<(Address, [u8; 4])> {
-    let mut walk = Walk {
-        chain,
-        folder,
-        send,
-        done: BTreeSet::new(),
-        signers: BTreeMap::new(),
-        operators: BTreeMap::new(),
-        duty_keys: Vec::new(),
-    };
+    let mut walk = Walk::begin(chain, folder, send);
     walk.servers().await;
     let provider = walk.provider().await;
     walk.positions(&provider).await;
@@ -114,7 +106,19 @@ pub(crate) async fn walk(
     walk.done
 }
 
-impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
+impl<'a, F: AsyncFn(&Step) -> B256> Walk<'a, F> {
+    pub(super) const fn begin(chain: &'a Chain, folder: &'a Path, send: F) -> Self {
+        Self {
+            chain,
+            folder,
+            send,
+            done: BTreeSet::new(),
+            signers: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            duty_keys: Vec::new(),
+        }
+    }
+
     pub(super) async fn step(&mut self, signer: &PrivateKeySigner, unsigned: TransactionRequest, arguments: &str) {
         let to = *unsigned.to.unwrap().to().unwrap();
         let selector: [u8; 4] = unsigned.input.input().unwrap()[..4].try_into().unwrap();
@@ -131,7 +135,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         self.done.insert((to, selector));
     }
 
-    async fn servers(&mut self) {
+    pub(super) async fn servers(&mut self) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let governor = chain.governor.clone();
         let bond = stkr.servers().min_bond().await.unwrap();
@@ -181,7 +185,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         );
     }
 
-    async fn provider(&mut self) -> PrivateKeySigner {
+    pub(super) async fn provider(&mut self) -> PrivateKeySigner {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let provider = chain.account().await;
         for (command, first) in [("register", true), ("set-duty-key", false)] {
@@ -201,14 +205,14 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         provider
     }
 
-    async fn open(&mut self, provider: &PrivateKeySigner) -> u64 {
+    pub(super) async fn open(&mut self, provider: &PrivateKeySigner) -> u64 {
         let stkr = self.chain.stkr().await;
         let write = stkr.pools().open(3, 4).unwrap();
         self.step(provider, write.unsigned(), "pool open --threshold 3 --members 4").await;
         u64::try_from(stkr.pools().list().await.unwrap().len()).unwrap()
     }
 
-    async fn stake(&mut self, pool: u64, staker: &PrivateKeySigner, wei: U256) {
+    pub(super) async fn stake(&mut self, pool: u64, staker: &PrivateKeySigner, wei: U256) {
         let stkr = self.chain.stkr().await;
         let write = stkr.pools().stake(pool, wei).unwrap();
         self.step(staker, write.unsigned(), &format!("pool stake {pool} {wei}wei")).await;
@@ -247,7 +251,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Full);
     }
 
-    async fn request_key(&mut self, pool: u64) -> u64 {
+    pub(super) async fn request_key(&mut self, pool: u64) -> u64 {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let anyone = chain.account().await;
         let write = stkr.pools().request_key(pool);
@@ -255,7 +259,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         stkr.pools().get(pool).await.unwrap().key_id
     }
 
-    async fn draw(&mut self, key: u64) {
+    pub(super) async fn draw(&mut self, key: u64) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         chain.mine(3).await;
         let write = stkr.keys().draw(key).await.unwrap();
@@ -265,7 +269,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
     }
 
     /// A ceremony whose outcome one dealer made, acknowledged by the real members.
-    async fn finalise(&mut self, key: u64) -> TrustedDealer {
+    pub(super) async fn finalise(&mut self, key: u64) -> TrustedDealer {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let info = stkr.keys().get(key).await.unwrap();
         let seed = B256::from(U256::from(key)).0;
@@ -339,7 +343,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.keys().get(id).await.unwrap().state, KeyState::Retired);
     }
 
-    async fn order_deposit(&mut self, pool: u64) {
+    pub(super) async fn order_deposit(&mut self, pool: u64) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let write = stkr.pools().order_deposit(pool).await.unwrap();
         self.step(&chain.account().await, write.unsigned(), &format!("pool order-deposit {pool}")).await;
@@ -426,15 +430,15 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert!(early.to_string().starts_with("the server may still answer, up to block"), "{early}");
 
         let wrong = member.answer(&chain.deployment, &asked, false);
-        let error = challenges.answer(&question, &asked, &wrong).unwrap_err();
+        let error = challenges.answer(&question, &asked.subject(), &wrong).unwrap_err();
         assert!(error.to_string().contains("would convict the server"), "{error}");
         let right = member.answer(&chain.deployment, &asked, true);
         let other = challenges.question(key, committee[2], root).await.unwrap();
-        let error = challenges.answer(&other, &asked, &right).unwrap_err();
+        let error = challenges.answer(&other, &asked.subject(), &right).unwrap_err();
         assert!(error.to_string().contains("no answer of server"), "{error}");
         let path = self.folder.join("answer.json");
         std::fs::write(&path, serde_json::to_vec(&right).unwrap()).unwrap();
-        let write = challenges.answer(&question, &asked, &right).unwrap();
+        let write = challenges.answer(&question, &asked.subject(), &right).unwrap();
         let arguments = format!("challenge answer {key} {id} --answer {}", path.display());
         self.step(&chain.account().await, write.unsigned(), &arguments).await;
         assert_eq!(challenges.get(key, id, root).await.unwrap().state, ChallengeState::Answered);
@@ -450,7 +454,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             chain.mine(554).await;
         }
         self.evidence_of_silence(&challenges.get(key, id, root).await.unwrap()).await;
-        let write = challenges.answer(&question, &asked, &right).unwrap();
+        let write = challenges.answer(&question, &asked.subject(), &right).unwrap();
         let late = write.dry_run(operator.address()).await.unwrap_err();
         assert!(late.to_string().starts_with("the last moment for an answer was block"), "{late}");
         let write = challenges.prove((key, 2, root));
@@ -870,7 +874,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         assert_eq!(stkr.pools().state(pool).await.unwrap(), PoolState::Cancelled);
     }
 
-    async fn offline_server(&mut self) {
+    pub(super) async fn offline_server(&mut self) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let (signer, operator) = (PrivateKeySigner::random(), chain.account().await);
         let mut with = chain.registration_of(&signer, operator.address(), amount::ether(10));
@@ -891,7 +895,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
     }
 
     /// A Predeposited pool with 0x00 credentials, its withdrawal key, and who dealt that.
-    async fn bls_pool(&mut self, provider: &PrivateKeySigner) -> (u64, u64, TrustedDealer) {
+    pub(super) async fn bls_pool(&mut self, provider: &PrivateKeySigner) -> (u64, u64, TrustedDealer) {
         let (chain, stkr) = (self.chain, self.chain.stkr().await);
         let withdrawal = self.request_withdrawal(provider).await;
         self.draw(withdrawal).await;

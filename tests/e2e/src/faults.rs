@@ -104,6 +104,9 @@ pub struct Outcome {
     pub ok: bool,
     /// What went wrong.
     pub fault: Fault,
+    /// Why it went no further, where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// From the fault to the evidence, milliseconds.
     pub detected_ms: u128,
     /// Blocks from the fault to the lock-out; for a provider to the flag that its pool has to move.
@@ -122,10 +125,33 @@ pub struct Outcome {
     pub pool_id: Option<String>,
     /// The two transactions of the report.
     pub transactions: Vec<B256>,
-    /// The file that convicts.
-    pub evidence_file: PathBuf,
+    /// The file that convicts; null where there is none.
+    pub evidence_file: Option<PathBuf>,
     /// The signature.
     pub next: Option<NextSignature>,
+}
+
+impl Outcome {
+    /// Before anything happened.
+    #[must_use]
+    pub fn of(fault: Fault) -> Self {
+        Self {
+            ok: false,
+            fault,
+            reason: None,
+            detected_ms: 0,
+            blocks_to_lockout: 0,
+            gas: 0,
+            slashed_wei: "0".to_owned(),
+            bounty_wei: "0".to_owned(),
+            next_signature_ok: false,
+            server_id: None,
+            pool_id: None,
+            transactions: Vec::new(),
+            evidence_file: None,
+            next: None,
+        }
+    }
 }
 
 /// How it is run.
@@ -180,7 +206,10 @@ struct Scene {
     dir: PathBuf,
 }
 
-/// Commits `fault` and follows it. `say` gets one line for each thing that happened.
+/// Commits `fault` and follows it. `say` gets one line for each thing that happened. Where it goes no further, the outcome says why.
+///
+/// # Errors
+/// There is no network to commit it in.
 pub async fn play(fault: Fault, play: &Play, say: &mut dyn FnMut(&str, Duration, &str)) -> Result<Played> {
     let begin = Instant::now();
     let mut scene = if fault.is_of_a_ceremony() { before_ceremony(play).await? } else { with_key(play).await? };
@@ -189,64 +218,15 @@ pub async fn play(fault: Fault, play: &Play, say: &mut dyn FnMut(&str, Duration,
         begin.elapsed(),
         &format!("{SERVERS} servers, a relayer, pool {}, key {}", scene.pool, scene.key_id),
     );
-    if play.without_court {
-        say("court", Duration::ZERO, "switched off: no report can reach it");
-        // Programs start on no chain without it; in a ceremony the relayer has yet to start.
-        if !fault.is_of_a_ceremony() {
-            scene.switch_court_off().await?;
+    let mut outcome = Outcome::of(fault);
+    match scene.follow(play, &mut outcome, say).await {
+        Ok(()) => outcome.ok = outcome.next_signature_ok,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            say("ended", begin.elapsed(), &reason);
+            outcome.reason = Some(reason);
         }
     }
-
-    let (begin, block) = (Instant::now(), scene.network.provider()?.get_block_number().await?);
-    let found = scene.commit(fault, play).await?;
-    let evidence_file = scene.keep(fault, &found.file)?;
-    say("detected", found.detected, &evidence_file.display().to_string());
-
-    let mut outcome = Outcome {
-        ok: false,
-        fault,
-        detected_ms: found.detected.as_millis(),
-        blocks_to_lockout: 0,
-        gas: 0,
-        slashed_wei: "0".to_owned(),
-        bounty_wei: "0".to_owned(),
-        next_signature_ok: false,
-        server_id: None,
-        pool_id: None,
-        transactions: Vec::new(),
-        evidence_file,
-        next: None,
-    };
-    let Some(judged) = scene.judged(&found, play).await? else {
-        say("judged", begin.elapsed(), "NOTHING WAS PROVEN");
-        return Ok(Played { network: scene.network, gateway: scene.gateway, outcome });
-    };
-    outcome.server_id = judged.server_id;
-    outcome.pool_id = judged.server_id.is_none().then(|| scene.pool.to_string());
-    outcome.blocks_to_lockout = judged.block.saturating_sub(block);
-    (outcome.slashed_wei, outcome.bounty_wei) = (judged.slashed.to_string(), judged.bounty.to_string());
-    outcome.transactions = scene.report(&found, &judged).await?;
-    for transaction in &outcome.transactions {
-        let receipt = scene.network.provider()?.get_transaction_receipt(*transaction).await?;
-        outcome.gas += receipt.ok_or_else(|| eyre!("no receipt of {transaction}"))?.gas_used;
-    }
-    let detail = format!(
-        "{} slashed {} wei, {} of them for {}",
-        judged.server_id.map_or_else(|| "the provider".to_owned(), |id| format!("server {id}")),
-        judged.slashed,
-        judged.bounty,
-        judged.reporter
-    );
-    say("judged", begin.elapsed(), &detail);
-    scene.locked_out(judged.server_id).await?;
-    say("locked_out", begin.elapsed(), &format!("{} blocks after the fault", outcome.blocks_to_lockout));
-
-    let begin = Instant::now();
-    let next = scene.sign_without_culprit(fault, judged.server_id).await?;
-    outcome.next_signature_ok = true;
-    say("next_signature", begin.elapsed(), &format!("key {} signed without it", next.key_id));
-    outcome.next = Some(next);
-    outcome.ok = true;
     Ok(Played { network: scene.network, gateway: scene.gateway, outcome })
 }
 
@@ -295,6 +275,57 @@ async fn before_ceremony(play: &Play) -> Result<Scene> {
 // ------------------------------------------------------------------------------------------------------------- faults
 
 impl Scene {
+    /// From the fault to the signature without the culprit, as far as it goes.
+    async fn follow(
+        &mut self,
+        play: &Play,
+        outcome: &mut Outcome,
+        say: &mut dyn FnMut(&str, Duration, &str),
+    ) -> Result<()> {
+        let fault = outcome.fault;
+        if play.without_court {
+            say("court", Duration::ZERO, "switched off: no report can reach it");
+            // Programs start on no chain without it; in a ceremony the relayer has yet to start.
+            if !fault.is_of_a_ceremony() {
+                self.switch_court_off().await?;
+            }
+        }
+
+        let (begin, block) = (Instant::now(), self.network.provider()?.get_block_number().await?);
+        let found = self.commit(fault, play).await?;
+        outcome.detected_ms = found.detected.as_millis();
+        let file = outcome.evidence_file.insert(self.keep(fault, &found.file)?);
+        say("detected", found.detected, &file.display().to_string());
+
+        let judged = self.judged(&found, play).await?.ok_or_else(|| eyre!("nothing was proven"))?;
+        outcome.server_id = judged.server_id;
+        outcome.pool_id = judged.server_id.is_none().then(|| self.pool.to_string());
+        outcome.blocks_to_lockout = judged.block.saturating_sub(block);
+        (outcome.slashed_wei, outcome.bounty_wei) = (judged.slashed.to_string(), judged.bounty.to_string());
+        outcome.transactions = self.report(&found, &judged).await?;
+        for transaction in &outcome.transactions {
+            let receipt = self.network.provider()?.get_transaction_receipt(*transaction).await?;
+            outcome.gas += receipt.ok_or_else(|| eyre!("no receipt of {transaction}"))?.gas_used;
+        }
+        let detail = format!(
+            "{} slashed {} wei, {} of them for {}",
+            judged.server_id.map_or_else(|| "the provider".to_owned(), |id| format!("server {id}")),
+            judged.slashed,
+            judged.bounty,
+            judged.reporter
+        );
+        say("judged", begin.elapsed(), &detail);
+        self.locked_out(judged.server_id).await?;
+        say("locked_out", begin.elapsed(), &format!("{} blocks after the fault", outcome.blocks_to_lockout));
+
+        let begin = Instant::now();
+        let next = self.sign_without_culprit(fault, judged.server_id).await?;
+        outcome.next_signature_ok = true;
+        say("next_signature", begin.elapsed(), &format!("key {} signed without it", next.key_id));
+        outcome.next = Some(next);
+        Ok(())
+    }
+
     fn gateway(&self) -> Result<&Gateway> {
         self.gateway.as_ref().ok_or_else(|| eyre!("this network has no gateway"))
     }

@@ -75,21 +75,36 @@ async fn a_provider_that_asks_for_two_votes_pays_its_stakers_and_its_pool_has_to
     Ok(())
 }
 
-#[test]
-fn without_the_court_the_same_command_ends_in_not_ok() -> Result<()> {
+/// The last line of the command with the Court switched off.
+fn without_court(fault: &str) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let mut command = Command::new(binary("devnet")?);
-    command.args(["--adversary", "dealing-equivocation", "--once", "--without-court", "--block-ms", "400", "--dir"]);
+    command.args(["--adversary", fault, "--once", "--without-court", "--block-ms", "400", "--dir"]);
     let output = command.arg(dir.path()).output()?;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout)?;
     let line: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;
     assert_eq!(
-        (&line["ok"], &line["next_signature_ok"], &line["slashed_wei"]),
-        (&json!(false), &json!(false), &json!("0"))
+        (&line["ok"], &line["fault"], &line["next_signature_ok"], &line["slashed_wei"]),
+        (&json!(false), &json!(fault), &json!(false), &json!("0"))
     );
+    Ok(line)
+}
+
+#[test]
+fn without_the_court_the_same_command_ends_in_not_ok() -> Result<()> {
+    let line = without_court("dealing-equivocation")?;
+    assert_eq!(line["reason"], "nothing was proven");
     // It was noticed all the same, and the file convicts.
     assert!(line["detected_ms"].as_u64() > Some(0) && line["evidence_file"].is_string(), "{line}");
+    Ok(())
+}
+
+#[test]
+fn without_the_court_nobody_can_be_asked_on_the_chain_and_the_last_line_says_so() -> Result<()> {
+    let line = without_court("silence")?;
+    assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
+    assert_eq!(line["evidence_file"], Value::Null);
     Ok(())
 }
 

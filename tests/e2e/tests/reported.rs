@@ -123,6 +123,14 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     let (status, answer) = hand_in(&network, &accusation).await?;
     assert!(status == 422 && answer.to_string().contains("the chain ordered key"), "{answer}");
 
+    // Nor is a vote that nobody has to order, with a key that is no withdrawal key.
+    let Proof::ConflictingDuties(votes) = &file.proof else { bail!("another fault") };
+    let (envelope, holder) = (votes.first.clone(), votes.holder.clone());
+    let accusation = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
+    let accusation = EvidenceFile::new(&network.domain(), network.deployment.court, accusation);
+    let (status, answer) = hand_in(&network, &accusation).await?;
+    assert!(status == 422 && answer.to_string().contains("is no withdrawal key"), "{answer}");
+
     // Whose server errs all day fills no relayer.
     let mut kept = Vec::new();
     for root in 3..40 {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use stkr_e2e::Network;
 use stkr_e2e::checker::Checker;
-use stkr_e2e::faults::{Fault, Play, play};
+use stkr_e2e::faults::{Fault, Outcome, Play, play};
 
 /// Prints what can go wrong, one name per line.
 pub(crate) fn list() -> Result<()> {
@@ -32,7 +32,13 @@ pub(crate) fn named(name: &str) -> Result<Fault> {
 pub(crate) async fn run(args: &Args, fault: Fault, dir: &Path) -> Result<()> {
     let mut progress = Progress::default();
     let how = Play { dir: dir.to_path_buf(), block_ms: args.block_ms, without_court: args.without_court };
-    let played = play(fault, &how, &mut |name, took, detail| progress.took(name, took, detail)).await?;
+    let played = match play(fault, &how, &mut |name, took, detail| progress.took(name, took, detail)).await {
+        Ok(played) => played,
+        Err(error) => {
+            println!("{}", json!(Outcome { reason: Some(format!("{error:#}")), ..Outcome::of(fault) }));
+            return Err(error);
+        }
+    };
     let mut line = serde_json::to_value(&played.outcome)?;
     if played.outcome.ok {
         let agreed = check(&played.network, &line)?;
