@@ -179,12 +179,8 @@ fn a_collections_finding_becomes_the_file_of_the_fault_it_is() {
             signing_root: B256::repeat_byte(1),
             partial_hash: keccak256(&partial),
         };
-        let found = Evidence {
-            culprit: index(2),
-            envelope,
-            envelope_signature: envelope.sign(&DOMAIN, &signer(2)),
-            partial,
-        };
+        let found =
+            Evidence { culprit: index(2), envelope, envelope_signature: envelope.sign(&DOMAIN, &signer(2)), partial };
         let file = EvidenceFile::of_partial(&setup.committee, COURT, &found).unwrap();
         assert_eq!(file.verify().unwrap().fault, fault);
     }
