@@ -346,6 +346,21 @@ impl ChainReader {
         }
     }
 
+    /// Id of the server that signs, or once signed, with `signer`, at the newest finalized block, with the same answer from all
+    /// endpoints; nothing if there is none.
+    ///
+    /// # Errors
+    /// As [`ChainReader::is_ordered`].
+    pub async fn finalized_server_of_signer(&self, signer: Address) -> Result<Option<u32>, ChainError> {
+        let registry = self.deployment.server_registry;
+        let id = self
+            .agreed(format!("whose signer {signer} is"), |provider, at| async move {
+                ServerRegistry::new(registry, provider).serverOfSigner(signer).block(at).call().await
+            })
+            .await?;
+        Ok((id != 0).then_some(id))
+    }
+
     /// The newest finalized block that every endpoint has; all agree on its hash.
     ///
     /// An endpoint that lags can only hold the others back to an older finalized block, which delays; one that claims
@@ -463,7 +478,8 @@ impl ChainReader {
         .await
     }
 
-    /// Whether the key's consumer would penalise the provider that `duty_key` stands for in that assignment, if the Court asked now.
+    /// Whether the key's consumer would penalise the provider that `duty_keys` stand for in that assignment, if the Court asked now:
+    /// both must be the provider's.
     ///
     /// # Errors
     /// [`ChainError::NotFound`] if there is no such key; that of the last endpoint if none answers.
@@ -471,16 +487,16 @@ impl ChainReader {
         &self,
         key_id: u64,
         assignment: u64,
-        duty_key: Address,
+        duty_keys: [Address; 2],
     ) -> Result<bool, ChainError> {
         let (consumer, court) = (self.key(key_id).await?.consumer, self.deployment.court);
         if consumer.is_zero() {
             return Ok(false);
         }
         let asked = self
-            .latest(format!("asking whose duty key {duty_key} is"), |provider| async move {
+            .latest(format!("asking whose duty keys {duty_keys:?} are"), |provider| async move {
                 let pools = Micropools::new(consumer, provider);
-                pools.penaliseProvider(U256::from(key_id), assignment, duty_key, court).from(court).call().await
+                pools.penaliseProvider(U256::from(key_id), assignment, duty_keys, court).from(court).call().await
             })
             .await;
         match asked {
@@ -560,6 +576,20 @@ impl ChainReader {
             })
             .await?;
         Ok((id != 0).then_some(id))
+    }
+
+    /// Unix time (seconds) at which the server last changed its signer; 0 if it never did.
+    ///
+    /// # Errors
+    /// That of the last endpoint if none answers.
+    pub async fn signer_changed_at(&self, id: u32) -> Result<u64, ChainError> {
+        let registry = self.deployment.server_registry;
+        let time = self
+            .latest(format!("reading when server {id} changed its signer"), |provider| async move {
+                ServerRegistry::new(registry, provider).signerChangedAt(id).call().await
+            })
+            .await?;
+        id_of("the time of a change", time)
     }
 
     /// Servers registered so far; ids are 1 to this number.

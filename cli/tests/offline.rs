@@ -413,11 +413,16 @@ fn planted_secrets_appear_in_no_output_whatever_goes_wrong() {
 
 /// Two requests of one duty key for votes with one target.
 fn evidence() -> Value {
+    evidence_by([7, 7])
+}
+
+/// Two requests for votes with one target, each by the duty key of that secret.
+fn evidence_by(secrets: [u8; 2]) -> Value {
     use alloy::primitives::{Address, B256};
     use stkr_protocol::evidence::{EvidenceFile, Proof, RequestsProof, SignedDutyRequest};
     let domain = stkr_protocol::ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(4) };
-    let key = stkr_protocol::SignerKey::from_bytes(&[7; 32]).unwrap();
-    let ask = |root| {
+    let ask = |root, secret| {
+        let key = stkr_protocol::SignerKey::from_bytes(&[secret; 32]).unwrap();
         let mut request = SignedDutyRequest {
             key_id: 5,
             assignment: 3,
@@ -431,7 +436,7 @@ fn evidence() -> Value {
         request.signature = key.sign_digest(request.digest(&domain));
         request
     };
-    let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(2) });
+    let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1, secrets[0]), second: ask(2, secrets[1]) });
     serde_json::to_value(EvidenceFile::new(&domain, Address::repeat_byte(7), proof)).unwrap()
 }
 
@@ -466,6 +471,21 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
 
     let shown = text(&stkr(&["evidence", "show", &good]).stdout);
     assert!(shown.contains("attestation with key 5, slot 40, epochs 1 to 2"), "{shown}");
+
+    // Of two duty keys only the chain can say whether they are one provider's: a judgement without it says so.
+    let two_keys = write("two-keys.json", &evidence_by([7, 8]));
+    let judged = text(&stkr(&["evidence", "verify", "--offline", &two_keys]).stdout);
+    assert!(judged.starts_with("proves, if both duty keys are of one provider: provider equivocation"), "{judged}");
+    assert!(judged.contains("if the two are of different providers it proves nothing"), "{judged}");
+    let judged = stkr(&["evidence", "verify", "--offline", &two_keys, "--json"]);
+    let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
+    let duty_keys: Vec<String> = [7, 8]
+        .map(|secret| stkr_protocol::SignerKey::from_bytes(&[secret; 32]).unwrap().address().to_string().to_lowercase())
+        .to_vec();
+    assert_eq!((&judged["onChain"], &judged["accused"]["dutyKeys"]), (&false.into(), &duty_keys.clone().into()));
+    let shown = text(&stkr(&["evidence", "show", &two_keys]).stdout).to_lowercase();
+    assert!(duty_keys.iter().all(|key| shown.contains(&format!("signed by duty key {key}"))), "{shown}");
+    fs::remove_file(&two_keys).unwrap();
 
     let mut twice = evidence();
     twice["proof"]["second"] = twice["proof"]["first"].clone();

@@ -223,10 +223,10 @@ contract Court is ICourt {
         DutyRequest calldata second,
         bytes calldata secondSignature
     ) external {
-        (address dutyKey, bytes32 evidence) =
+        (address[2] memory dutyKeys, bytes32 evidence) =
             _conflictingRequests(first, firstSignature, second, secondSignature);
         _useCommitment(Fault.ProviderEquivocation, evidence);
-        _penaliseProvider(first.keyId, first.assignment, dutyKey, evidence);
+        _penaliseProvider(first.keyId, first.assignment, dutyKeys, evidence);
     }
 
     // ---------------------------------------------------------------------------------------------- challenges
@@ -419,18 +419,19 @@ contract Court is ICourt {
         evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
     }
 
-    /// @dev Who signed two requests of one assignment that conflict.
+    /// @dev Who signed each of two requests of one assignment that conflict. Whether both are one provider's is not known here.
     function _conflictingRequests(
         DutyRequest calldata first,
         bytes calldata firstSignature,
         DutyRequest calldata second,
         bytes calldata secondSignature
-    ) private view returns (address dutyKey, bytes32 evidence) {
+    ) private view returns (address[2] memory dutyKeys, bytes32 evidence) {
         require(first.keyId == second.keyId && first.assignment == second.assignment, DifferentSubjects());
         bytes32 domain = _domain();
         bytes32 firstDigest = first.digest(domain);
         bytes32 secondDigest = second.digest(domain);
-        dutyKey = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
+        dutyKeys[0] = Evidence.recover(firstDigest, firstSignature);
+        dutyKeys[1] = Evidence.recover(secondDigest, secondSignature);
         ConflictingDuties.judge(_duty(first), _duty(second));
         evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
     }
@@ -491,14 +492,16 @@ contract Court is ICourt {
         delete committedAt[commitment];
     }
 
-    function _penaliseProvider(uint256 keyId, uint64 assignment, address dutyKey, bytes32 evidence) private {
+    function _penaliseProvider(uint256 keyId, uint64 assignment, address[2] memory dutyKeys, bytes32 evidence)
+        private
+    {
         address consumer = KEYS.key(keyId).consumer;
         require(consumer != address(0), NoProvider(keyId));
         // The consumer is a contract that governance admitted, and there is nothing here to re-enter for.
         // slither-disable-next-line reentrancy-events
         (uint256 penalty, uint256 bounty) =
-            IKeyConsumer(consumer).penaliseProvider(keyId, assignment, dutyKey, msg.sender);
-        emit ProviderFaultProven(keyId, assignment, dutyKey, evidence, msg.sender, penalty, bounty);
+            IKeyConsumer(consumer).penaliseProvider(keyId, assignment, dutyKeys, msg.sender);
+        emit ProviderFaultProven(keyId, assignment, dutyKeys, evidence, msg.sender, penalty, bounty);
     }
 
     function _sentence(Upheld memory it) private {

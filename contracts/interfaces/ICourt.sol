@@ -155,11 +155,12 @@ interface ICourt {
         bytes32 evidence,
         address reporter
     );
-    /// @notice Emitted when a fault of the provider with `dutyKey` is upheld.
+    /// @notice Emitted when a fault of the provider that held `assignment` is upheld. `dutyKeys` are its keys that signed the
+    /// first and the second request, mostly the same.
     event ProviderFaultProven(
         uint256 indexed keyId,
         uint64 indexed assignment,
-        address indexed dutyKey,
+        address[2] dutyKeys,
         bytes32 evidence,
         address reporter,
         uint256 penalty,
@@ -353,10 +354,11 @@ interface ICourt {
         uint8 position
     ) external;
 
-    /// @notice Two requests by one duty key in one assignment that no two signatures may answer.
-    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. The key's consumer knows whose duty
-    /// key it is and pays (`IKeyConsumer.penaliseProvider`), once per assignment. Raised: `DifferentSubjects`, `DifferentSigners`,
-    /// `NoConflict`, `NoProvider`, and what the consumer raises.
+    /// @notice Two requests by one provider in one assignment that no two signatures may answer, each by whichever of its duty keys.
+    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. A provider can name another duty key between
+    /// the two, and a duty key is one provider's for ever: the key's consumer knows whose both are, refuses one that is not the
+    /// accused's, and pays (`IKeyConsumer.penaliseProvider`), once per assignment. Raised: `DifferentSubjects`, `NoConflict`,
+    /// `NoProvider`, and what the consumer raises.
     function proveProviderEquivocation(
         DutyRequest calldata first,
         bytes calldata firstSignature,

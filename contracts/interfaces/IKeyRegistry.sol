@@ -69,10 +69,11 @@ interface IKeyConsumer {
     /// @dev As `IKeyRegistry.dutyAssignment`, which asks it for Live keys only. It must not revert.
     function dutyAssignment(uint256 keyId) external view returns (address dutyKey, uint64 number);
 
-    /// @notice Court only: the provider that held assignment `number` of `keyId` and once named `dutyKey` asked for duties that
-    /// conflict. Takes its fixed penalty, once per assignment; at most a tenth of it is `reporter`'s.
-    /// @dev It reverts where that was not the provider's key, there was no such assignment, or it paid already.
-    function penaliseProvider(uint256 keyId, uint64 number, address dutyKey, address reporter)
+    /// @notice Court only: two duties of `keyId` that conflict were asked for in assignment `number`, one by each of `dutyKeys`,
+    /// which may be the same. Takes the fixed penalty of the provider that held the assignment and once named both, once per
+    /// assignment; at most a tenth of it is `reporter`'s.
+    /// @dev It reverts where one of them was never that provider's, there was no such assignment, or it paid already.
+    function penaliseProvider(uint256 keyId, uint64 number, address[2] calldata dutyKeys, address reporter)
         external
         returns (uint256 penalty, uint256 bounty);
 }

@@ -430,7 +430,7 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
     // ----------------------------------------------------------------------------------------- faults of providers
 
     /// @inheritdoc IKeyConsumer
-    function penaliseProvider(uint256 keyId, uint64 number, address dutyKey, address reporter)
+    function penaliseProvider(uint256 keyId, uint64 number, address[2] calldata dutyKeys, address reporter)
         external
         override
         nonReentrant
@@ -445,13 +445,11 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
             p.state == PoolState.Predeposited || p.state == PoolState.Active, WrongPoolState(poolId, p.state)
         );
         require(number == p.assignment, WrongAssignment(poolId, number, p.assignment));
-        require(penalties[poolId].assignment != number, AlreadyPenalised(poolId, number));
         address provider = p.provider;
-        // A duty key belongs to one provider for ever, so an old one convicts too.
-        require(
-            IProviderRegistry(PROVIDER_REGISTRY).providerOfDutyKey(dutyKey) == provider,
-            NotDutyKey(dutyKey, provider)
-        );
+        // Both: beside a request of the provider's anybody can put one that conflicts, by a key of its own.
+        _requireDutyKey(dutyKeys[0], provider);
+        _requireDutyKey(dutyKeys[1], provider);
+        require(penalties[poolId].assignment != number, AlreadyPenalised(poolId, number));
 
         penalty = PROVIDER_PENALTY;
         bounty = penalty / BOUNTY_DIVISOR;
@@ -460,6 +458,14 @@ contract Micropools is IMicropools, IKeyConsumer, ERC6909, ReentrancyGuardTransi
         penalties[poolId].stakersClaim += uint128(penalty - bounty);
         bountyOf[reporter] += bounty;
         emit ProviderPenalised(poolId, number, provider, penalty, bounty, reporter);
+    }
+
+    /// @dev A duty key belongs to one provider for ever, so one that it replaced convicts too.
+    function _requireDutyKey(address dutyKey, address provider) private view {
+        require(
+            IProviderRegistry(PROVIDER_REGISTRY).providerOfDutyKey(dutyKey) == provider,
+            NotDutyKey(dutyKey, provider)
+        );
     }
 
     /// @inheritdoc IMicropools

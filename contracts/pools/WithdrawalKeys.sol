@@ -174,7 +174,7 @@ contract WithdrawalKeys is IWithdrawalKeys {
 
     /// @inheritdoc IKeyConsumer
     /// @dev Never: nobody can ask for duties of a withdrawal key, so nobody can ask for conflicting ones.
-    function penaliseProvider(uint256 keyId, uint64, address, address)
+    function penaliseProvider(uint256 keyId, uint64, address[2] calldata, address)
         external
         pure
         override

@@ -311,7 +311,7 @@ impl Quiet {
 }
 
 /// What a person does about a key that is stopped.
-pub const WHAT_TO_DO: &str = "find the other gateway with this duty key and stop it, or give this one a duty key of its own; then restart this one";
+pub const WHAT_TO_DO: &str = "find the other gateway with this duty key and stop it, or give this one the duty key of another provider; then restart this one";
 
 /// Asks the servers of keys that wait how far they have signed.
 #[derive(Debug)]

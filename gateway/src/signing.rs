@@ -8,9 +8,9 @@ use alloy_primitives::{Address, B256};
 use stkr_core::{ShareIndex, Signature};
 use stkr_duties::{DecodeError, Duty, DutyError, DutyKind, ForkSchedule, SigningRequest, Slashable};
 use stkr_kill_points::kill_point;
-use stkr_node::collector::{Collector, MemberTrouble, Trouble};
+use stkr_node::collector::{Collector, MemberTrouble, Trouble, Witness};
 use stkr_protection::{Attestation, Block, Pubkey, Request, Verdict};
-use stkr_protocol::collection::{Collection, Progress};
+use stkr_protocol::collection::{Collection, Committee, Evidence, Progress};
 use stkr_protocol::evidence::EvidenceFile;
 use stkr_protocol::handover::NotServing;
 use stkr_protocol::sign::{AskError, Asked, RefusalKind, SignedPartial};
@@ -249,9 +249,11 @@ impl Signing {
         kill_point!("gateway.duty_key_signed");
         let suspects = self.suspects_of(&seated);
         let collection = Collection::new(asked, seated.committee, suspects);
-        let mut collector = Collector::new(collection, seated.seats);
+        let witness = self.witness(&key, &collection);
+        let mut collector = Collector::new(collection, seated.seats).telling(witness);
         let outcome = collect(&mut collector, &self.verifier).await;
         kill_point!("gateway.collected");
+        self.keep_unordered(&key, &collector);
         self.finish(key, wanted, collector);
         outcome
     }
@@ -307,6 +309,21 @@ impl Signing {
     fn suspects_of(&self, seated: &Seated) -> Vec<ShareIndex> {
         let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
         seated.seats.iter().filter(|seat| suspects.contains(&seat.server_id)).map(|seat| seat.index).collect()
+    }
+
+    /// Writes wrong partials down before anything else is done about them, the signature handed out included.
+    fn witness(&self, key: &ServedKey, collection: &Collection) -> Witness {
+        let (keeper, court, key_id) = (self.keeper.clone(), self.court, key.key_id);
+        let (committee, request) = (collection.committee().clone(), collection.request().clone());
+        Witness::new(move |server_id, evidence| {
+            keeper.keep_wrong(key_id, &request, server_id, &wrong(&committee, court, server_id, evidence));
+        })
+    }
+
+    fn keep_unordered(&self, key: &ServedKey, collector: &Collector<Line>) {
+        for (server_id, answer) in unordered(collector, self.court) {
+            self.keeper.keep_wrong(key.key_id, collector.collection().request(), server_id, &answer);
+        }
     }
 
     /// Off the hot path: waits for late answers, so that wrong ones are found even if they were not needed, and keeps all.
@@ -377,34 +394,40 @@ fn record(key: &ServedKey, wanted: &Wanted, collector: &Collector<Line>, court: 
         evidence: None,
     };
     let wrong = collector.evidence().iter().map(|evidence| {
-        let answer = SignedPartial {
-            partial: evidence.partial.clone(),
-            envelope: evidence.envelope_signature,
-            index: evidence.culprit,
-            committee_epoch: evidence.envelope.committee_epoch,
-        };
-        let file = EvidenceFile::of_partial(collector.collection().committee(), court, evidence);
-        (server(evidence.culprit), Kept { evidence: file, ..kept(evidence.culprit, &answer) })
-    });
-    let unordered = unordered(collector).map(|(index, answer)| {
-        let subject = collector.collection().asked().subject();
-        let file = EvidenceFile::of_unordered(collector.collection().committee(), court, subject, answer);
-        (server(index), Kept { evidence: file, ..kept(index, answer) })
+        let server_id = server(evidence.culprit);
+        (server_id, wrong(collector.collection().committee(), court, server_id, evidence))
     });
     Record {
         key_id: key.key_id,
         request: Arc::new(collector.collection().request().clone()),
         answers: collector.collection().answers().map(|(index, answer)| kept(index, answer)).collect(),
-        wrong: wrong.chain(unordered).collect(),
+        wrong: wrong.chain(unordered(collector, court)).collect(),
         slashable: wanted.request.duty.slashable().map(|slashable| (key.pubkey, slashable)),
     }
 }
 
-/// Answers to an exit. The chain orders none, so every server has to refuse, and one that signs is at fault.
-fn unordered(collector: &Collector<Line>) -> impl Iterator<Item = (ShareIndex, &SignedPartial)> {
+/// A wrong partial as it is kept.
+fn wrong(committee: &Committee, court: Address, server_id: u32, evidence: &Evidence) -> Kept {
+    let answer = SignedPartial {
+        partial: evidence.partial.clone(),
+        envelope: evidence.envelope_signature,
+        index: evidence.culprit,
+        committee_epoch: evidence.envelope.committee_epoch,
+    };
+    let file = EvidenceFile::of_partial(committee, court, evidence);
+    Kept { server_id: server_id.to_string(), answer, evidence: file }
+}
+
+/// Answers to an exit, with who gave them. The chain orders none, so every server has to refuse, and one that signs is at fault.
+fn unordered(collector: &Collector<Line>, court: Address) -> impl Iterator<Item = (u32, Kept)> {
     let collection = collector.collection();
-    let is_exit = collection.asked().subject().duty_kind() == envelope::DutyKind::VoluntaryExit;
-    collection.answers().filter(move |_| is_exit)
+    let subject = collection.asked().subject();
+    let is_exit = subject.duty_kind() == envelope::DutyKind::VoluntaryExit;
+    collection.answers().filter(move |_| is_exit).map(move |(index, answer)| {
+        let evidence = EvidenceFile::of_unordered(collection.committee(), court, subject, answer);
+        let server_id = collector.server_at(index).unwrap_or_default();
+        (server_id, Kept { server_id: server_id.to_string(), answer: answer.clone(), evidence })
+    })
 }
 
 const fn word(trouble: &Trouble) -> &'static str {

@@ -363,6 +363,21 @@ impl Store {
         })
     }
 
+    /// Writes down what a server did wrong; nothing where it is there already.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it was not written.
+    pub fn keep_wrong(
+        &self,
+        key_id: u64,
+        request: &SignRequest,
+        server_id: u32,
+        wrong: &Kept,
+    ) -> Result<(), StoreError> {
+        let request = text(request)?;
+        self.database.write(|transaction| insert_wrong(transaction, key_id, &request, server_id, wrong))
+    }
+
     /// Writes records in one transaction and drops the oldest beyond the bounds.
     ///
     /// # Errors
@@ -379,11 +394,8 @@ impl Store {
                         params![at, key, request, text(&record.answers)?],
                     )?;
                 }
-                for (server, wrong) in &record.wrong {
-                    transaction.execute(
-                        "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (?1, ?2, ?3, ?4, ?5)",
-                        params![at, key, server, request, text(&[wrong])?],
-                    )?;
+                for (server_id, wrong) in &record.wrong {
+                    insert_wrong(transaction, record.key_id, &request, *server_id, wrong)?;
                 }
             }
             transaction.execute(
@@ -417,6 +429,23 @@ fn note_signed(
     upsert.execute(params![pubkey.0, slot, target]).map(drop)
 }
 
+/// What a server did wrong is written the moment it is found, and once more with all that its request got.
+fn insert_wrong(
+    transaction: &rusqlite::Transaction<'_>,
+    key_id: u64,
+    request: &str,
+    server_id: u32,
+    wrong: &Kept,
+) -> Result<(), StoreError> {
+    let (at, key_id, envelopes) = (number(unix_seconds()), number(key_id), text(&[wrong])?);
+    transaction.execute(
+        "INSERT INTO evidence (at, key_id, server_id, request, envelopes) SELECT ?1, ?2, ?3, ?4, ?5
+         WHERE NOT EXISTS (SELECT 1 FROM evidence WHERE key_id = ?2 AND server_id = ?3 AND envelopes = ?5)",
+        params![at, key_id, server_id, request, envelopes],
+    )?;
+    Ok(())
+}
+
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Row(error.to_string()))
 }
@@ -434,6 +463,7 @@ enum Errand {
 /// Writes records in the background. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Keeper {
+    store: Store,
     errands: SyncSender<Errand>,
     not_kept: Counter,
 }
@@ -445,11 +475,22 @@ impl Keeper {
     /// When the system has no thread to give.
     pub fn start(store: Store, most_requests: u32, not_kept: Counter) -> std::io::Result<Self> {
         let (errands, waiting) = sync_channel(WAITING);
-        let lost = not_kept.clone();
+        let (lost, writer) = (not_kept.clone(), store.clone());
         std::thread::Builder::new()
             .name("keeper".to_owned())
-            .spawn(move || write(&store, most_requests, &waiting, &lost))?;
-        Ok(Self { errands, not_kept })
+            .spawn(move || write(&writer, most_requests, &waiting, &lost))?;
+        Ok(Self { store, errands, not_kept })
+    }
+
+    /// Writes down what a server did wrong, before this returns: no crash, and no other server that stalls, takes it away then. Rare:
+    /// whoever makes it slow pays for that with its bond.
+    pub fn keep_wrong(&self, key_id: u64, request: &SignRequest, server_id: u32, wrong: &Kept) {
+        kill_point!("gateway.evidence_unwritten");
+        if let Err(error) = self.store.keep_wrong(key_id, request, server_id, wrong) {
+            self.not_kept.inc();
+            tracing::error!(error = %error, key_id, server_id, "evidence could not be kept when it was found");
+        }
+        kill_point!("gateway.evidence_written");
     }
 
     /// Keeps a record, unless too many wait already.

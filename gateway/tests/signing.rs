@@ -192,6 +192,27 @@ async fn a_wrong_partial_names_its_server_is_kept_and_the_rest_signs() {
 }
 
 #[tokio::test]
+async fn a_wrong_partial_is_written_down_before_the_signature_leaves_whoever_stalls() {
+    let gateway = Gateway::start();
+    // Verified first, as whoever was caught before: its partial is known to be wrong while nobody needs it.
+    gateway.app.signing.suspects.lock().unwrap().insert(102);
+    gateway.servers[1].behave(Behaviour::OtherShare);
+    gateway.servers[3].hold();
+    let vote = gateway.vote(EPOCH - 3, EPOCH - 2, 1);
+    let signing = gateway.sign(&vote);
+    let stalling = async {
+        until("the evidence is kept", async || gateway.get("/v1/evidence").await.1.contains("\"serverId\":\"102\""))
+            .await;
+        gateway.servers[3].release();
+    };
+    let (answer, ()) = futures::join!(signing, stalling);
+    gateway.assert_signed(&vote, &answer);
+    until("the request is kept", async || gateway.get("/v1/requests").await.1.contains("\"serverId\":\"104\"")).await;
+    let rows: Value = serde_json::from_str(&gateway.get("/v1/evidence").await.1).unwrap();
+    assert_eq!(rows["rows"].as_array().unwrap().len(), 1, "one piece of evidence is kept once");
+}
+
+#[tokio::test]
 async fn refusals_of_too_many_servers_have_the_status_of_their_kind() {
     let gateway = Gateway::start();
     for (kind, expected) in [(RefusalKind::Slashable, 412), (RefusalKind::Denied, 403), (RefusalKind::Unavailable, 503)]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{
     AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
-    SignReplies, View, WatermarksReplies, WatermarksReply, WatermarksRequest,
+    SignReplies, Signers, View, WatermarksReplies, WatermarksReply, WatermarksRequest,
 };
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
@@ -313,6 +313,14 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two.
     pub async fn info(&self) -> Result<Info, ClientError> {
         self.get("/v1/info").await
+    }
+
+    /// `GET /v1/signers`: the server's signers, and what still names each.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two; 503 while the server has not looked yet.
+    pub async fn signers(&self) -> Result<Signers, ClientError> {
+        self.get("/v1/signers").await
     }
 
     /// `GET /v1/view`: the server's clock and what it sees of the chain.

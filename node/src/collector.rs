@@ -98,6 +98,28 @@ impl fmt::Display for MemberTrouble {
 
 type Pending = FuturesUnordered<BoxFuture<'static, (ShareIndex, Result<SignResponse, ClientError>)>>;
 
+/// Hears of a wrong partial, with its server's id, the moment it is found and before anything else is done: what it writes down, no crash,
+/// stalling server or ended worker takes away.
+#[derive(Clone)]
+pub struct Witness(Arc<Tell>);
+
+/// Of a server's id and its wrong partial.
+type Tell = dyn Fn(u32, &Evidence) + Send + Sync;
+
+impl Witness {
+    /// One that is told by `tell`, which must not wait for long: answers of other servers do.
+    #[must_use]
+    pub fn new(tell: impl Fn(u32, &Evidence) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Witness")
+    }
+}
+
 /// One signature on its way, with the servers it comes from.
 #[derive(Debug)]
 pub struct Collector<C = ServerClient> {
@@ -108,6 +130,7 @@ pub struct Collector<C = ServerClient> {
     pending: Pending,
     troubles: BTreeMap<ShareIndex, Trouble>,
     evidence: Vec<Evidence>,
+    witness: Option<Witness>,
 }
 
 impl<C: Ask> Collector<C> {
@@ -122,7 +145,15 @@ impl<C: Ask> Collector<C> {
             pending: Pending::new(),
             troubles: BTreeMap::new(),
             evidence: Vec::new(),
+            witness: None,
         }
+    }
+
+    /// The same collector, which tells `witness` of every wrong partial.
+    #[must_use]
+    pub fn telling(mut self, witness: Witness) -> Self {
+        self.witness = Some(witness);
+        self
     }
 
     /// Asks everybody who has not answered, all at once, and returns as soon as there is a verified signature or nobody
@@ -238,10 +269,7 @@ impl<C: Ask> Collector<C> {
             Answer::Counted | Answer::Repeated => None,
             Answer::Refused(refusal) => Some(Trouble::Refused(refusal)),
             Answer::NoAnswer(reason) => Some(Trouble::NoAnswer(reason)),
-            Answer::Wrong(evidence) => {
-                self.evidence.push(*evidence);
-                Some(Trouble::Wrong)
-            }
+            Answer::Wrong(evidence) => return self.convict(*evidence),
         };
         match trouble {
             Some(trouble) => self.troubles.insert(index, trouble),
@@ -249,27 +277,25 @@ impl<C: Ask> Collector<C> {
         };
     }
 
-    /// Combines what there is; culprits found by combining become troubles with evidence.
+    /// Combines what there is; culprits found by combining become troubles with evidence, also where the others are too few.
     fn poll(&mut self) -> Progress {
         let progress = self.collection.poll();
-        if let Progress::Done(done) = &progress {
-            for evidence in &done.evidence {
-                self.convict(evidence.clone());
-            }
-        }
-        if let Progress::Waiting { culprits, .. } = &progress {
-            for culprit in culprits {
-                self.troubles.insert(*culprit, Trouble::Wrong);
-            }
+        let found: Vec<Evidence> = self.collection.evidence().cloned().collect();
+        for evidence in found {
+            self.convict(evidence);
         }
         progress
     }
 
     fn convict(&mut self, evidence: Evidence) {
         self.troubles.insert(evidence.culprit, Trouble::Wrong);
-        if !self.evidence.contains(&evidence) {
-            self.evidence.push(evidence);
+        if self.evidence.contains(&evidence) {
+            return;
         }
+        if let (Some(Witness(tell)), Some(server_id)) = (&self.witness, self.server_at(evidence.culprit)) {
+            tell(server_id, &evidence);
+        }
+        self.evidence.push(evidence);
     }
 
     fn missing(&mut self) -> Vec<ShareIndex> {
@@ -497,6 +523,26 @@ mod tests {
         let signer = evidence.envelope.recover(&DOMAIN, &evidence.envelope_signature).unwrap();
         assert_eq!(signer, cluster.servers[1].signer.address());
         assert!(sentences(&collector).iter().any(|said| said.contains("server 102") && said.contains("wrong")));
+    }
+
+    #[tokio::test]
+    async fn a_witness_hears_of_a_wrong_partial_while_another_server_stalls_and_before_there_is_a_signature() {
+        let cluster = cluster();
+        cluster.servers[0].start(Behaviour::Honest);
+        cluster.servers[1].start(Behaviour::OtherShare);
+        cluster.servers[2].start(Behaviour::Honest);
+        cluster.servers[3].start(Behaviour::Hangs);
+        let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+        let witness = Witness::new(move |server_id, evidence| {
+            heard.send((server_id, evidence.culprit)).unwrap();
+        });
+        let mut collector = cluster.collector().telling(witness);
+        // Two good ones are no three: the round waits for the server that stalls.
+        let round = tokio::spawn(async move { collector.round().await });
+        assert_eq!(hearing.recv().await, Some((102, index(2))));
+        assert!(!round.is_finished(), "the round does not wait for the server that stalls");
+        round.abort();
+        assert_eq!(hearing.recv().await, None, "one wrong partial is told once");
     }
 
     #[tokio::test]

@@ -158,6 +158,13 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), SecretError> {
     sync_folder(path)
 }
 
+/// Moves a secret file over another, which is gone then: on disk, or not moved at all.
+pub fn rename(from: &Path, to: &Path) -> Result<(), SecretError> {
+    fs::rename(from, to).map_err(io_error("replace", to))?;
+    sync_folder(to)?;
+    sync_folder(from)
+}
+
 /// Writes 32 secret bytes as `0x` hex to a new file.
 pub fn write_hex32(path: &Path, secret: &[u8; 32]) -> Result<(), SecretError> {
     let mut text = Zeroizing::new([0_u8; 67]);

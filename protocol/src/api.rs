@@ -236,6 +236,58 @@ pub struct Info {
     pub registry: Address,
 }
 
+/// Most signers in a [`Signers`]: a signer can be changed once in 30 days.
+pub const MAX_SIGNERS: usize = 256;
+
+/// `GET /v1/signers`: the signers of a server, and what still names each. As good as the connection it comes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signers {
+    /// Oldest first; those whose keys wait for the registry last.
+    #[serde(deserialize_with = "json::ListOf::<MAX_SIGNERS>::deserialize")]
+    #[schema(max_items = 256)]
+    pub signers: Vec<SignerUse>,
+}
+
+/// One signer of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignerUse {
+    /// Address of the key.
+    #[schema(value_type = schema::Account)]
+    pub signer: Address,
+    /// How it stands to the registry, and to the server's files.
+    pub standing: SignerStanding,
+    /// Shares of this server, of keys that are not retired, whose leaf names this signer: what is signed with them is signed with its
+    /// key.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub shares: u64,
+    /// The first of their keys.
+    #[serde(with = "json::DecimalsOf::<MAX_BATCH>")]
+    #[schema(value_type = Vec<schema::U64>, max_items = 256)]
+    pub key_ids: Vec<u64>,
+    /// Unix time (seconds) until which ceremonies, reshares and challenges of before the last change may still ask for an earlier
+    /// signer; 0 for any other.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub keep_until: u64,
+}
+
+/// How a signer stands to the registry, and to the server's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SignerStanding {
+    /// The registry names it, and its key is here.
+    Current,
+    /// The registry named it before, and its key is here.
+    Earlier,
+    /// Its key is here, and finalised blocks do not name it.
+    Waiting,
+    /// It was this server's or is named by a share, and its key is not here.
+    Missing,
+}
+
 /// Most reasons in a [`Readiness`]: each of the few checks has at most one per RPC endpoint.
 pub const MAX_REASONS: usize = 32;
 
@@ -255,7 +307,7 @@ pub struct Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Unready {
-    /// `rpc`, `database`, `protection`, `clock`, `registered` or `certificate`.
+    /// `rpc`, `database`, `protection`, `clock`, `registered`, `signer` or `certificate`.
     #[serde(with = "json::text")]
     pub check: String,
     /// In words.

@@ -247,6 +247,11 @@ impl Collection {
         self.counted.iter().map(|(index, (_, answer))| (*index, answer))
     }
 
+    /// Proofs of the wrong partials found so far, in index order.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.wrong.values()
+    }
+
     /// The committee asked.
     #[must_use]
     pub const fn committee(&self) -> &Committee {

@@ -1,6 +1,6 @@
 //! Two signatures of one author over duties that no honest one signs both: found in what was kept.
 //!
-//! An author is whoever answers for both: the holder of a share for envelopes, a duty key in one assignment for requests.
+//! An author is whoever answers for both: the holder of a share for envelopes, a provider in one assignment for requests.
 //! The Court charges each once, so the first pair of an author is enough.
 
 use std::collections::BTreeMap;

@@ -64,7 +64,7 @@ pub enum Fault {
     ConflictingDuties = 3,
     /// An envelope over what the chain never ordered.
     UnauthorisedSignature = 4,
-    /// Two requests of one duty key that no two signatures may answer.
+    /// Two requests of one provider in one assignment that no two signatures may answer.
     ProviderEquivocation = 5,
     /// A dealing whose share for a member is not what it commits to.
     BadDealing = 6,
@@ -467,7 +467,7 @@ pub struct EnvelopeProof {
     pub holder: Holder,
 }
 
-/// Two requests of one duty key.
+/// Two requests of one assignment, by duty keys of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestsProof {
@@ -604,10 +604,11 @@ pub enum Accused {
         /// n.
         members: u8,
     },
-    /// The provider whose duty key this is in that assignment.
-    DutyKey {
-        /// The key.
-        duty_key: Address,
+    /// The provider of that assignment, if it ever named both duty keys. Anybody can put a request of its own beside one of somebody
+    /// else, so that two keys that differ accuse nobody before the chain says whose they are.
+    Provider {
+        /// Who signed the first and the second request; mostly the same.
+        duty_keys: [Address; 2],
         /// Number of the assignment.
         assignment: u64,
     },
@@ -819,9 +820,14 @@ fn requests(it: &RequestsProof, domain: &ProtocolDomain) -> Result<Found, Eviden
         return Err(EvidenceError::DifferentSubjects("key and assignment"));
     }
     let digests = (first.digest(domain), second.digest(domain));
-    let duty_key = one_signer(digests, (&first.signature, &second.signature))?;
+    let duty_keys = [recover_signer(digests.0, &first.signature)?, recover_signer(digests.1, &second.signature)?];
     first.duty().must_conflict(&second.duty())?;
-    Ok((pair_hash(digests.0, digests.1), first.key_id, 0, Accused::DutyKey { duty_key, assignment: first.assignment }))
+    Ok((
+        pair_hash(digests.0, digests.1),
+        first.key_id,
+        0,
+        Accused::Provider { duty_keys, assignment: first.assignment },
+    ))
 }
 
 fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {

@@ -157,7 +157,7 @@ pub fn stage(view: &View, case: &Case) -> Stage {
     if faults.shown.contains_key(&name(case)) {
         return Stage::OnRecord;
     }
-    if let Accused::DutyKey { assignment, .. } = case.verified.accused {
+    if let Accused::Provider { assignment, .. } = case.verified.accused {
         if faults.of_assignment.contains(&(case.verified.key_id, assignment)) {
             return Stage::Spared;
         }
@@ -242,7 +242,7 @@ fn group(case: &Case) -> Group {
 /// dealing is judged by its key's t and n, which after a reorganisation may be another's.
 fn can_be_proven(view: &View, case: &Case) -> bool {
     match case.verified.accused {
-        Accused::Signer(_) | Accused::DutyKey { .. } => return true,
+        Accused::Signer(_) | Accused::Provider { .. } => return true,
         Accused::Dealer { threshold, members, .. } => {
             let key = view.keys.get(&case.verified.key_id);
             return key.is_some_and(|key| (key.threshold, key.members) == (threshold, members));

@@ -116,11 +116,15 @@ impl Desk {
                 }
                 self.server_of(signer).await
             }
-            Accused::DutyKey { duty_key, assignment } => {
-                match self.reader.can_penalise_provider(key, assignment, duty_key).await.map_err(nothing_there)? {
-                    true => Ok(PROVIDER),
-                    false => Err(DeskError::Chain(format!(
-                        "{duty_key} is no duty key of assignment {assignment} of key {key}, or has paid for it already"
+            Accused::Provider { duty_keys, assignment } => {
+                let upheld = self.reader.can_penalise_provider(key, assignment, duty_keys).await;
+                match (upheld.map_err(nothing_there)?, duty_keys) {
+                    (true, _) => Ok(PROVIDER),
+                    (false, [one, other]) if one == other => Err(DeskError::Chain(format!(
+                        "{one} is no duty key of assignment {assignment} of key {key}, or has paid for it already"
+                    ))),
+                    (false, [one, other]) => Err(DeskError::Chain(format!(
+                        "{one} and {other} are not both duty keys of assignment {assignment} of key {key}, or its provider has paid for it already"
                     ))),
                 }
             }

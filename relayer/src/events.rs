@@ -61,6 +61,7 @@ fn server_fact(event: &ServerRegistryEvents) -> Option<Fact> {
             tls_fingerprint: event.tlsFingerprint,
             endpoint: event.endpoint.clone(),
         },
+        ServerRegistryEvents::SignerChanged(event) => Fact::SignerChanged { id: event.id, signer: event.signer },
         ServerRegistryEvents::ServerStatusChanged(event) => {
             Fact::StatusChanged { id: event.id, status: ServerStatus::try_from(event.status).ok()? }
         }

@@ -103,7 +103,7 @@ async fn identify(domain: ProtocolDomain, signer: Address, client: &ServerClient
     }
     if info.signer != signer {
         return Err(format!(
-            "it signs as {}, but {signer} is registered; its operator has mixed up two folders",
+            "it signs as {}, but {signer} is registered; its operator has mixed up two folders, or changed its signer and not given it the new key",
             info.signer
         ));
     }

@@ -391,6 +391,13 @@ pub enum Fact {
         /// New endpoint.
         endpoint: String,
     },
+    /// `SignerChanged`: what begins from now on names this one.
+    SignerChanged {
+        /// Id.
+        id: u32,
+        /// Its new signer.
+        signer: Address,
+    },
     /// `ServerStatusChanged`.
     StatusChanged {
         /// Id.
@@ -623,6 +630,11 @@ impl View {
                 if let Some(server) = self.servers.get_mut(&id) {
                     server.tls_fingerprint = tls_fingerprint;
                     server.endpoint = endpoint;
+                }
+            }
+            Fact::SignerChanged { id, signer } => {
+                if let Some(server) = self.servers.get_mut(&id) {
+                    server.signer = signer;
                 }
             }
             Fact::StatusChanged { id, status } => {
@@ -927,10 +939,13 @@ mod tests {
                 tls_fingerprint: B256::repeat_byte(2),
                 endpoint: "https://new:2".to_owned(),
             },
+            Fact::SignerChanged { id: 3, signer: Address::repeat_byte(7) },
+            Fact::SignerChanged { id: 4, signer: Address::repeat_byte(8) },
             Fact::StatusChanged { id: 4, status: ServerStatus::Active },
         ]);
         let expected = Server {
             status: ServerStatus::Active,
+            signer: Address::repeat_byte(7),
             tls_fingerprint: B256::repeat_byte(2),
             endpoint: "https://new:2".to_owned(),
             ..server

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use stkr_core::{ShareIndex, Signature};
-use stkr_node::collector::{Collector, Seat};
+use stkr_node::collector::{Collector, Seat, Witness};
 use stkr_protocol::ceremony::Transcript;
-use stkr_protocol::collection::{Collection, Committee, Progress};
+use stkr_protocol::collection::{Collection, Committee, Evidence, Progress};
 use stkr_protocol::evidence::{EvidenceFile, SignedEnvelope};
 use stkr_protocol::messages::Round;
 use stkr_protocol::sign::{Asked, SignResponse};
@@ -26,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const VISITS_AFTER_FAILURE: u32 = 12;
 /// Pause before members whose partials were wrong are asked once more because nobody else is left.
 const SECOND_CHANCE: Duration = Duration::from_secs(30);
+/// Tries to write evidence down after its signature is there; what never was is lost with this program.
+const TRIES_TO_KEEP: u32 = 120;
 
 /// A task with its state; ends with the handle.
 #[derive(Debug)]
@@ -286,9 +288,14 @@ pub struct Job {
 }
 
 impl Job {
-    fn collector(&self) -> Collector {
+    /// A collector whose wrong partials are in `store` before anything else is done about them.
+    fn collector(&self, store: &Store) -> Collector {
         let collection = Collection::new(self.request.clone(), self.committee.clone(), self.suspects.iter().copied());
-        Collector::new(collection, self.seats.clone())
+        let (committee, court, store) = (self.committee.clone(), self.court, store.clone());
+        let witness = Witness::new(move |server_id, evidence| {
+            keep(&store, (&committee, court), server_id, evidence);
+        });
+        Collector::new(collection, self.seats.clone()).telling(witness)
     }
 }
 
@@ -308,7 +315,7 @@ pub fn collect(
     }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
-        let mut collector = job.collector();
+        let mut collector = job.collector(&store);
         let mut wait = pause;
         loop {
             take_files(&mut collector, &job, &store);
@@ -322,7 +329,7 @@ pub fn collect(
                     // nobody whose partial was wrong before it is verified.
                     tokio::time::sleep(SECOND_CHANCE).await;
                     job.suspects.extend(culprits);
-                    collector = job.collector();
+                    collector = job.collector(&store);
                 }
                 Progress::Waiting { .. } => {
                     tokio::time::sleep(wait).await;
@@ -331,12 +338,22 @@ pub fn collect(
             }
         }
         done.notify_one();
-        // Nothing depends on this any more: who answers late and wrongly is still found.
-        let progress = collector.check_late().await;
-        keep_evidence(&collector, &job, &store);
-        note(&collector, &shared, &progress);
+        // Nothing depends on this any more, and this worker ends with its step: who answers late and wrongly is found all the same.
+        tokio::spawn(check_late(collector, job, store, shared));
     });
     Worker { state, task }
+}
+
+/// Waits for those who had not answered when the signature was there, and until all evidence is written down.
+async fn check_late(mut collector: Collector, job: Job, store: Store, shared: Arc<Mutex<CollectionState>>) {
+    let progress = collector.check_late().await;
+    note(&collector, &shared, &progress);
+    for _ in 0..TRIES_TO_KEEP {
+        if keep_evidence(&collector, &job, &store) {
+            return;
+        }
+        tokio::time::sleep(SECOND_CHANCE).await;
+    }
 }
 
 /// What people handed in for members without network ([`crate::offline`]).
@@ -375,7 +392,7 @@ pub fn answer(job: Job, of: ShareIndex, store: Store, pause: Duration, done: Arc
             Job { suspects: vec![of], seats: job.seats.into_iter().filter(|seat| seat.index == of).collect(), ..job };
         let mut wait = pause;
         loop {
-            let mut collector = job.collector();
+            let mut collector = job.collector(&store);
             take_files(&mut collector, &job, &store);
             collector.round().await;
             keep_evidence(&collector, &job, &store);
@@ -472,27 +489,28 @@ fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progre
     state.status.waiting_for = troubles;
 }
 
-/// Before anything else is done with what a collection found: what is written down a crash cannot take away.
-fn keep_evidence(collector: &Collector, job: &Job, store: &Store) {
-    for evidence in collector.evidence() {
-        let Some(server) = collector.server_at(evidence.culprit) else {
-            continue;
-        };
-        let Some(file) = EvidenceFile::of_partial(&job.committee, job.court, evidence) else {
-            continue;
-        };
-        let (key_id, culprit) = (evidence.envelope.key_id, evidence.culprit.get());
-        match store.keep_evidence(server, &file) {
-            Ok(true) => tracing::warn!(
-                key_id,
-                culprit,
-                server_id = server,
-                "a server signed an envelope over a wrong partial; kept as evidence"
-            ),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(key_id, culprit, error = %error, "evidence could not be kept")
-            }
+/// Once more, for what the database did not take when it was found; whether all is there now.
+fn keep_evidence(collector: &Collector, job: &Job, store: &Store) -> bool {
+    let found = collector.evidence().iter().filter_map(|it| Some((collector.server_at(it.culprit)?, it)));
+    found.fold(true, |all, (server_id, it)| keep(store, (&job.committee, job.court), server_id, it) && all)
+}
+
+/// Before anything else is done with what a collection found: what is written down a crash cannot take away. Whether it is there.
+fn keep(store: &Store, (committee, court): (&Committee, Address), server_id: u32, evidence: &Evidence) -> bool {
+    let Some(file) = EvidenceFile::of_partial(committee, court, evidence) else { return true };
+    let (key_id, culprit) = (evidence.envelope.key_id, evidence.culprit.get());
+    match store.keep_evidence(server_id, &file) {
+        Ok(true) => tracing::warn!(
+            key_id,
+            culprit,
+            server_id,
+            "a server signed an envelope over a wrong partial; kept as evidence"
+        ),
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(key_id, culprit, error = %error, "evidence could not be kept");
+            return false;
         }
     }
+    true
 }

@@ -248,6 +248,7 @@ impl ContractError {
             Self::NoFees(e) => format!("{} has no fees of challenges to withdraw", e.account),
             Self::NoProvider(e) => format!("key {} has no provider who could be at fault", e.keyId),
             Self::NoServer(e) => format!("{} is and was no server's signer", e.signer),
+            Self::NotDutyKey(e) => format!("{} is and was no duty key of provider {}", e.dutyKey, e.provider),
             Self::AlreadyPenalised(_) => "the provider was penalised in this assignment already".to_owned(),
             Self::NoBounty(e) => format!("{} has no bounty to withdraw", e.reporter),
             Self::AccessManagedUnauthorized(e) => format!("{} is not governance and may not do this", e.caller),
@@ -316,6 +317,7 @@ impl ContractError {
                     .into()
             }
             Self::AlreadyCommitted(_) => "go on with `stkr evidence prove` from the same account".into(),
+            Self::NotDutyKey(_) => "the Court would refuse it; report nothing".into(),
             Self::NoBounty(_) => "`stkr bounty show ACCOUNT` says who has something to withdraw, and where".into(),
             Self::NoFees(_) => "`stkr challenge fees ACCOUNT` says who has something to withdraw, and where".into(),
             Self::NoChallenge(_) => "look at `stkr challenge show` again after the next block".into(),

@@ -174,9 +174,9 @@ impl<'a, P: Provider> Faults<'a, P> {
                 let id = self.0.servers().id_of_signer(signer).await?;
                 Some(id.ok_or_else(|| no_fault(format!("{signer}, who signed it, is and was no server's signer")))?)
             }
-            Accused::DutyKey { duty_key, assignment } => {
+            Accused::Provider { duty_keys, assignment } => {
                 if self.on_record(&verified).await?.is_none() {
-                    self.check_provider(verified.key_id, assignment, duty_key).await?;
+                    self.check_provider(verified.key_id, assignment, duty_keys).await?;
                 }
                 None
             }
@@ -228,17 +228,17 @@ impl<'a, P: Provider> Faults<'a, P> {
         Err(no_fault(format!("there is no key {key} of which {threshold} of {members} shares sign")))
     }
 
-    /// Asks the key's consumer what it would answer to the Court: whose duty key it is, in which assignment, and whether there is
-    /// anything to take.
-    async fn check_provider(&self, key: u64, assignment: u64, duty_key: Address) -> Result<(), StkrError> {
+    /// Asks the key's consumer what it would answer to the Court: whether both duty keys are of the provider of this assignment, and
+    /// whether there is anything to take.
+    async fn check_provider(&self, key: u64, assignment: u64, duty_keys: [Address; 2]) -> Result<(), StkrError> {
         let registered = self.0.key_registry().key(U256::from(key)).call().await.map_err(call("reading a key"))?;
         if registered.consumer.is_zero() {
             return Err(no_fault(format!("key {key} has no provider who could be at fault")));
         }
         let court = self.0.deployment().court;
         let consumer = Micropools::new(registered.consumer, self.0.provider());
-        let penalise = consumer.penaliseProvider(U256::from(key), assignment, duty_key, court).from(court);
-        penalise.call().await.map(drop).map_err(call("asking whose duty key it is"))
+        let penalise = consumer.penaliseProvider(U256::from(key), assignment, duty_keys, court).from(court);
+        penalise.call().await.map(drop).map_err(call("asking whose duty keys they are"))
     }
 
     async fn check_block(&self, it: ProvenBlock) -> Result<(), StkrError> {
@@ -322,7 +322,7 @@ impl<'a, P: Provider> Faults<'a, P> {
         let filter = Filter::new().address(self.0.deployment().court).event_signature(events);
         let key = U256::from(verified.key_id);
         let server = match verified.accused {
-            Accused::DutyKey { .. } => None,
+            Accused::Provider { .. } => None,
             Accused::Holder { server_id, .. } | Accused::Silent { server_id, .. } => Some(server_id),
             Accused::Signer(signer) | Accused::Dealer { signer, .. } => {
                 let Some(id) = self.0.servers().id_of_signer(signer).await? else { return Ok(None) };
@@ -335,12 +335,30 @@ impl<'a, P: Provider> Faults<'a, P> {
         };
         for log in self.logs(&filter).await? {
             let Some((evidence, judgement)) = judged(&log) else { continue };
-            if evidence == verified.evidence {
+            if evidence == verified.evidence && self.accuses(&log, &verified.accused).await? {
                 let (transaction, block) = place(&log)?;
                 return Ok(Some(OnRecord { judgement, transaction, block }));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a record accuses the same provider as the file. Its evidence is what was asked for and not who signed that, and others can
+    /// sign the same.
+    async fn accuses(&self, record: &Log, accused: &Accused) -> Result<bool, StkrError> {
+        let Accused::Provider { duty_keys, .. } = accused else { return Ok(true) };
+        let Ok(proven) = record.log_decode::<Court::ProviderFaultProven>() else { return Ok(false) };
+        let proven = proven.inner.data.dutyKeys;
+        if proven == *duty_keys {
+            return Ok(true);
+        }
+        let provider = self.0.providers().of_duty_key(proven[0]).await?;
+        for duty_key in duty_keys {
+            if self.0.providers().of_duty_key(*duty_key).await? != provider {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reports the evidence from the account of `wallet`: commits, waits for the next block, tries the proof, sends it and

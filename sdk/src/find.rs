@@ -22,13 +22,13 @@ use crate::{
 
 impl<P: Provider> Faults<'_, P> {
     /// Evidence of every fault that what was kept proves on this chain: conflicting duties of a server or of a provider, and
-    /// signatures of servers over what was never ordered. One file for each share or duty key, for the Court charges one. What
-    /// nobody of this chain signed is passed over.
+    /// signatures of servers over what was never ordered. One file for each share, or assignment of a provider, for the Court charges
+    /// one. What nobody of this chain signed is passed over.
     ///
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn find(&self, kept: Kept) -> Result<Vec<EvidenceFile>, StkrError> {
-        let mut proofs = conflicting_requests(&self.0.deployment().protocol_domain(), kept.requests);
+        let mut proofs = self.conflicting_requests(kept.requests).await?;
         for (key_id, envelopes) in by_key(kept.envelopes) {
             if let Some(key) = self.finalised(key_id).await? {
                 proofs.extend(self.faults_of(&key, envelopes).await?);
@@ -46,6 +46,27 @@ impl<P: Provider> Faults<'_, P> {
             }
         }
         Ok(files)
+    }
+
+    /// By key, assignment and provider, whichever of its duty keys it signed with. The chain says whose each duty key is: without that
+    /// a request that somebody else made up would stand in the way of the provider's, or beside it.
+    async fn conflicting_requests(&self, requests: Vec<SignedDutyRequest>) -> Result<Vec<Proof>, StkrError> {
+        let domain = self.0.deployment().protocol_domain();
+        let mut conflicts = Conflicts::default();
+        let mut providers = BTreeMap::new();
+        for request in requests {
+            let Ok(duty_key) = recover_signer(request.digest(&domain), &request.signature) else { continue };
+            let provider = match providers.get(&duty_key) {
+                Some(known) => *known,
+                None => self.0.providers().of_duty_key(duty_key).await?,
+            };
+            providers.insert(duty_key, provider);
+            if let Some(provider) = provider {
+                conflicts.add((request.key_id, request.assignment, provider), request);
+            }
+        }
+        let pairs = conflicts.pairs().map(|(_, (first, second))| RequestsProof { first, second });
+        Ok(pairs.map(Proof::ProviderEquivocation).collect())
     }
 
     /// The public half of a key whose seats can still be shown; nothing of any other.
@@ -90,17 +111,6 @@ fn by_key(envelopes: Vec<SignedEnvelope>) -> BTreeMap<u64, Vec<SignedEnvelope>> 
         keys.entry(envelope.key_id).or_default().push(envelope);
     }
     keys
-}
-
-fn conflicting_requests(domain: &stkr_protocol::ProtocolDomain, requests: Vec<SignedDutyRequest>) -> Vec<Proof> {
-    let mut conflicts = Conflicts::default();
-    for request in requests {
-        if let Ok(duty_key) = recover_signer(request.digest(domain), &request.signature) {
-            conflicts.add((request.key_id, request.assignment, duty_key), request);
-        }
-    }
-    let pairs = conflicts.pairs().map(|(_, (first, second))| RequestsProof { first, second });
-    pairs.map(Proof::ProviderEquivocation).collect()
 }
 
 const fn needs_order(envelope: &SignedEnvelope) -> bool {

@@ -113,6 +113,16 @@ impl<'a, P: Provider> Providers<'a, P> {
         Ok(ProviderInfo { provider, duty_key, history, penalties })
     }
 
+    /// The provider that ever named `duty_key`, which is one for ever; nothing if nobody did.
+    ///
+    /// # Errors
+    /// [`StkrError::Rpc`].
+    pub async fn of_duty_key(&self, duty_key: Address) -> Result<Option<Address>, StkrError> {
+        let asked = self.0.provider_registry().providerOfDutyKey(duty_key).call().await;
+        let provider = asked.map_err(call("asking whose duty key it is"))?;
+        Ok((!provider.is_zero()).then_some(provider))
+    }
+
     /// From events: the contract keeps only the last assignment of each pool that was penalised.
     async fn penalties(&self, provider: Address) -> Result<Vec<ProviderPenalty>, StkrError> {
         let deployment = self.0.deployment();

@@ -13,7 +13,7 @@ use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{
     AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
-    SignReplies, Unready, View, WatermarksReplies, WatermarksRequest,
+    SignReplies, Signers, Unready, View, WatermarksReplies, WatermarksRequest,
 };
 use utoipa::OpenApi;
 
@@ -27,7 +27,7 @@ use crate::reshare::may_end_at;
         title = "stkr-server",
         description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
     ),
-    paths(advance, advance_reshare, sign, watermarks, info, view, livez, readyz, metrics, openapi)
+    paths(advance, advance_reshare, sign, watermarks, info, signers, view, livez, readyz, metrics, openapi)
 )]
 pub struct Api;
 
@@ -47,6 +47,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
         .route("/v1/sign", post(sign))
         .route("/v1/watermarks", post(watermarks))
         .route("/v1/info", get(info))
+        .route("/v1/signers", get(signers))
         .route("/v1/view", get(view))
         .layer(from_fn_with_state(app.clone(), rate_limit));
     let router = limited
@@ -169,6 +170,20 @@ async fn info(State(app): State<Arc<App>>) -> axum::Json<Info> {
     axum::Json(app.info())
 }
 
+/// This server's signers, and what still names each
+#[utoipa::path(
+    get,
+    path = "/v1/signers",
+    responses(
+        (status = 200, description = "Each signer whose key is here or that a share names", body = Signers),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "The server has not looked through its shares yet; call again", body = ProblemBody),
+    )
+)]
+async fn signers(State(app): State<Arc<App>>) -> Result<axum::Json<Signers>, Problem> {
+    Ok(axum::Json(app.signers()?))
+}
+
 /// What this server takes for the time and for the chain
 #[utoipa::path(
     get,
@@ -249,6 +264,7 @@ mod tests {
             "/v1/info",
             "/v1/reshares/advance",
             "/v1/sign",
+            "/v1/signers",
             "/v1/view",
             "/v1/watermarks",
         ];
@@ -261,6 +277,7 @@ mod tests {
             "SignBatch",
             "SignReplies",
             "Info",
+            "Signers",
             "ProblemBody",
         ] {
             assert!(json["components"]["schemas"][schema].is_object(), "{schema}");

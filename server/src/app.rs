@@ -1,16 +1,18 @@
 //! The server without its sockets: what it does for each request.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::Address;
 use axum::http::StatusCode;
 use futures::StreamExt as _;
 use stkr_chain::endpoint::BlockId;
 use stkr_core::PublicKey;
-use stkr_core::keystore::{Keystore, StoreKey};
+use stkr_core::keystore::Keystore;
 use stkr_node::clock::Clock;
 use stkr_node::http::Problem;
 use stkr_node::metrics::Metrics;
@@ -18,8 +20,9 @@ use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_ENDPOINTS, ReshareAdvanceRequest, ReshareAdvanceResponse,
-    SeenBlock, SignBatch, SignReplies, View, Watermarks, WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_BATCH, MAX_ENDPOINTS, MAX_SIGNERS, ReshareAdvanceRequest,
+    ReshareAdvanceResponse, SeenBlock, SignBatch, SignReplies, SignerStanding, SignerUse, Signers, View, Watermarks,
+    WatermarksReplies, WatermarksReply,
 };
 use stkr_protocol::ceremony::Phase;
 use stkr_protocol::reshare::Phase as ResharePhase;
@@ -33,9 +36,12 @@ use crate::change;
 use crate::dealt;
 use crate::duties::{Duties, Parts};
 use crate::erasure;
+use crate::leaves::{self, Leaves};
 use crate::metrics::{KindLabel, PhaseLabel, ServerMetrics};
 use crate::reshare::{ReshareError, Reshares};
 use crate::seal::Sealer;
+use crate::serving::Us;
+use crate::signers::{Keys, SignerKeys};
 use crate::signing::{self, Facts};
 use crate::store::{Store, StoreError};
 use crate::watermarks;
@@ -51,15 +57,6 @@ const ADVANCES: usize = 16;
 const READINESS_LASTS: Duration = Duration::from_secs(1);
 /// Chain reads for one batch that run at once.
 const PARALLEL_READS: usize = 8;
-
-/// Secrets a server holds while it runs.
-#[derive(Debug)]
-pub struct Keys {
-    /// Speaks for the server.
-    pub signer: SignerKey,
-    /// Opens and seals shares.
-    pub store_key: StoreKey,
-}
 
 /// A server: database, keys, chain.
 pub struct App {
@@ -85,11 +82,31 @@ pub struct App {
     server_id: AtomicU32,
     /// Whether the registry names another certificate than the one this server presents.
     other_certificate: AtomicBool,
+    standing: Mutex<Standing>,
+    /// `None` until all shares were looked through.
+    leaves: Mutex<Option<Leaves>>,
+}
+
+/// Seconds after a change of the signer for which the one before may be asked for: the longest ceremony or reshare that began under it (7
+/// days), and the day in which a challenge is answered.
+const KEEP_EARLIER: u64 = 8 * 86_400;
+
+/// How this server's signers stand to the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The signer that the registry names, if its key lies here; before there is one, that of `files.signer_key`.
+    pub current: Address,
+    /// What is wrong with the signer keys, in words.
+    pub trouble: Option<String>,
+    /// Signers whose keys lie here, and that finalised blocks do not name.
+    pub waiting: Vec<Address>,
+    /// Unix time (seconds) of the last change in the registry; 0 if there was none, nothing if nobody has looked.
+    pub changed_at: Option<u64>,
 }
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("signer", &self.keys.signer.address()).finish_non_exhaustive()
+        f.debug_struct("App").field("signer", &self.signer()).finish_non_exhaustive()
     }
 }
 
@@ -132,6 +149,7 @@ impl App {
             Mutex::new(RateLimit::new(burst, per_second, RATE_LIMIT_CLIENTS))
         };
         let sealer = Sealer::new(&keys.store_key);
+        let current = keys.signers().all().first().map(SignerKey::address).unwrap_or_default();
         Arc::new(Self {
             store,
             keys: Arc::new(keys),
@@ -150,6 +168,8 @@ impl App {
             clock,
             server_id: AtomicU32::new(0),
             other_certificate: AtomicBool::new(false),
+            standing: Mutex::new(Standing { current, ..Standing::default() }),
+            leaves: Mutex::default(),
         })
     }
 
@@ -168,9 +188,100 @@ impl App {
         &self.chain
     }
 
-    /// Address of the signer key.
-    pub fn signer(&self) -> alloy::primitives::Address {
-        self.keys.signer.address()
+    /// The signer that the registry names, if its key lies here.
+    pub fn signer(&self) -> Address {
+        self.standing().current
+    }
+
+    /// How this server's signers stand to the registry, as of the last look.
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers how they stand now.
+    pub fn set_standing(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// Looks through the shares for the signers that their leaves name.
+    pub async fn look_at_leaves(&self) {
+        match leaves::look(&self.store, &self.chain).await {
+            Ok(leaves) => {
+                let current = self.signer();
+                let earlier = leaves.iter().filter(|(signer, _)| **signer != current).map(|(_, shares)| shares.len());
+                self.counted.earlier_signer_shares.set(i64::try_from(earlier.sum::<usize>()).unwrap_or(i64::MAX));
+                *self.leaves.lock().unwrap_or_else(PoisonError::into_inner) = Some(leaves);
+            }
+            Err(error) => tracing::warn!(error = %error, "the leaves of shares could not be read; tried again"),
+        }
+    }
+
+    /// `GET /v1/signers`.
+    ///
+    /// # Errors
+    /// Unavailable before all shares were looked through.
+    pub fn signers(&self) -> Result<Signers, Problem> {
+        let not_yet = || {
+            let reason = "this server has not looked through its shares yet";
+            Problem::unavailable(StatusCode::SERVICE_UNAVAILABLE, reason, "call again in a minute")
+        };
+        let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(not_yet)?;
+        let rows = self.store.signers().map_err(|error| internal(&error))?;
+        let standing = self.standing();
+        // Of an earlier one that nothing names, and whose file was deleted, there is nothing to say.
+        let own = rows.iter().filter(|row| row.own).map(|row| row.signer);
+        let mut all: Vec<Address> = own.filter(|signer| self.holds(*signer)).collect();
+        let changed_at = match standing.changed_at {
+            None if all.len() > 1 => return Err(not_yet()),
+            changed_at => changed_at.unwrap_or_default(),
+        };
+        for signer in leaves.keys().chain(&standing.waiting) {
+            if !all.contains(signer) {
+                all.push(*signer);
+            }
+        }
+        let none = BTreeSet::new();
+        let describe = |signer: Address| {
+            let shares = leaves.get(&signer).unwrap_or(&none);
+            let is_here = self.holds(signer) || standing.waiting.contains(&signer);
+            let how = match () {
+                () if !is_here => SignerStanding::Missing,
+                () if signer == standing.current => SignerStanding::Current,
+                () if standing.waiting.contains(&signer) => SignerStanding::Waiting,
+                () => SignerStanding::Earlier,
+            };
+            let is_over = how == SignerStanding::Earlier;
+            let mut key_ids: Vec<u64> = shares.iter().map(|(key_id, _)| *key_id).take(MAX_BATCH).collect();
+            key_ids.dedup();
+            SignerUse {
+                signer,
+                standing: how,
+                shares: u64::try_from(shares.len()).unwrap_or(u64::MAX),
+                key_ids,
+                keep_until: if is_over { changed_at.saturating_add(KEEP_EARLIER) } else { 0 },
+            }
+        };
+        Ok(Signers { signers: all.into_iter().map(describe).take(MAX_SIGNERS).collect() })
+    }
+
+    /// Whether the key of this signer is here, and this server's.
+    pub fn holds(&self, signer: Address) -> bool {
+        self.keys.signers().key(signer).is_some()
+    }
+
+    /// The database.
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Goes on with these signer keys; what is under way ends with those that it began with.
+    pub fn set_signers(&self, signers: SignerKeys) {
+        self.keys.set_signers(signers);
+    }
+
+    /// This server, as leaves may name it.
+    fn us(&self) -> Us {
+        self.keys.signers().us().clone()
     }
 
     /// Opens every stored share once and compares it with its share key.
@@ -197,6 +308,8 @@ impl App {
     /// Remembers the id under which the registry knows this server.
     pub fn set_server_id(&self, id: u32) {
         self.server_id.store(id, Ordering::Relaxed);
+        // By it the server knows the seats, too, whose signer keys are gone.
+        self.keys.set_signers(self.keys.signers().of_server(id));
         self.counted.registered.set(1);
     }
 
@@ -275,8 +388,9 @@ impl App {
     pub async fn advance(self: &Arc<Self>, request: AdvanceRequest) -> Result<AdvanceResponse, Problem> {
         let _place = self.advances.try_acquire().map_err(|_| Problem::busy())?;
         let AdvanceRequest { key_id, attempt, messages } = request;
-        let born = self.store.born().map_err(|error| internal(&error))?;
-        let drawn = self.chain.ceremony(key_id, attempt, born > 0).await.map_err(|error| no_ceremony(&error))?;
+        let signers = self.store.signers().map_err(|error| internal(&error))?;
+        let with_begun = signers.iter().any(|row| row.own && row.born > 0);
+        let drawn = self.chain.ceremony(key_id, attempt, with_begun).await.map_err(|error| no_ceremony(&error))?;
         let app = Arc::clone(self);
         let registering = Arc::clone(self);
         let turn = Arc::clone(&self.ceremony).lock_owned().await;
@@ -285,7 +399,7 @@ impl App {
             let _turn = turn;
             let ceremonies = Ceremonies {
                 store: &app.store,
-                signer: &app.keys.signer,
+                signers: &app.keys.signers(),
                 sealer: &app.sealer,
                 store_key: &app.keys.store_key,
             };
@@ -299,6 +413,7 @@ impl App {
                 error.to_string(),
                 "ask the servers that the CommitteeDrawn event names",
             ),
+            error @ CeremonyError::NoSignerKey { .. } => no_signer_key(&error),
             error => internal(&error),
         })?;
         self.counted.ceremony_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
@@ -333,7 +448,7 @@ impl App {
             let _turn = turn;
             let reshares = Reshares {
                 store: &app.store,
-                signer: &app.keys.signer,
+                signers: &app.keys.signers(),
                 sealer: &app.sealer,
                 store_key: &app.keys.store_key,
             };
@@ -346,6 +461,7 @@ impl App {
                 error.to_string(),
                 "ask the dealers and the new members that the ReshareDrawn event names",
             ),
+            error @ ReshareError::NoSignerKey { .. } => no_signer_key(&error),
             error => internal(&error),
         })?;
         self.counted.reshare_answers.get_or_create(&PhaseLabel { phase: answer.phase.name() }).inc();
@@ -374,6 +490,7 @@ impl App {
                     }
                 }
                 self.count_shares();
+                self.look_at_leaves().await;
             }
             Err(error) => tracing::warn!(error = %error, "finalised blocks could not be followed; tried again"),
         }
@@ -397,7 +514,7 @@ impl App {
 
     /// Finds out which dealt keys the chain knows by now; to be called with every new block.
     pub async fn adopt_dealt_shares(&self) {
-        if let Err(error) = self.adoption.look(&self.store, &self.chain, self.signer()).await {
+        if let Err(error) = self.adoption.look(&self.store, &self.chain, &self.us()).await {
             tracing::warn!(error = %error, "shares of dealt keys could not be looked up; tried again with the next block");
         }
     }
@@ -425,8 +542,9 @@ impl App {
     /// A server that knows no beacon chain signs no duties.
     async fn watermarks_of_nothing(&self, key_id: u64) -> Result<Watermarks, Refusal> {
         signing::known_key(&self.store, key_id)?;
-        let facts = self.chain.duty_facts(key_id, self.signer()).await?;
-        let seat = self.chain.committees(key_id, facts.is_dealt).await?.newest_seat(self.signer());
+        let us = self.us();
+        let facts = self.chain.duty_facts(key_id, &us).await?;
+        let seat = self.chain.committees(key_id, facts.is_dealt).await?.newest_seat(&us);
         let index =
             seat.ok_or_else(|| Refusal::unavailable("the committee of the key just changed", "Ask again."))?.index;
         let assignment = self.chain.duty_assignment(key_id).await?;
@@ -515,7 +633,7 @@ impl App {
     async fn sign_change(self: &Arc<Self>, request: ChangeRequest) -> Result<SignedPartial, Refusal> {
         // Before the chain is asked, as for deposits.
         signing::known_key(&self.store, request.key_id)?;
-        let facts = self.chain.change_facts(&request, self.signer(), unix_seconds()).await?;
+        let facts = self.chain.change_facts(&request, &self.us(), unix_seconds()).await?;
         let app = Arc::clone(self);
         let signed = tokio::task::spawn_blocking(move || app.make_change(&request, &facts)).await;
         signed.unwrap_or_else(|_| {
@@ -527,9 +645,9 @@ impl App {
         let seat = change::judge(request, facts)?;
         let rows = self.store.shares(request.key_id).map_err(|error| signing::database_refusal(&error))?;
         let share = signing::open_share(&rows, request.key_id, (seat.index, seat.share_key), &self.keys.store_key)?;
-        let subject = request.subject();
-        let domain = self.chain.domain();
-        let partial = signing::answer(&subject, &share, &domain, &self.keys.signer, seat.committee_epoch);
+        let (subject, signers) = (request.subject(), self.keys.signers());
+        let signer = signers.of_leaf(seat.signer, request.key_id)?;
+        let partial = signing::answer(&subject, &share, &self.chain.domain(), signer, seat.committee_epoch);
         let (key_id, validator) = (request.key_id, request.change.validator_index);
         tracing::info!(key_id, validator, vault = %facts.vault, index = seat.index.get(), "change of credentials signed");
         Ok(partial)
@@ -609,7 +727,7 @@ impl App {
 
     fn make(&self, deposit: &DepositRequest, facts: &Facts) -> Result<SignedPartial, Refusal> {
         let schedule = self.duties.as_ref().map(Duties::schedule);
-        let seat = signing::judge(deposit, facts, self.signer(), (schedule, unix_seconds()))?;
+        let seat = signing::judge(deposit, facts, &self.us(), (schedule, unix_seconds()))?;
         let rows = self.store.shares(deposit.key_id).map_err(|error| {
             tracing::error!(error = %error, "database failed while signing");
             Refusal::unavailable("this server's database failed", "Ask again.")
@@ -617,8 +735,9 @@ impl App {
         let share = signing::open_share(&rows, deposit.key_id, (seat.index, seat.share_key), &self.keys.store_key)?;
         let subject = deposit.subject();
         let root = subject.signing_root();
-        let epoch = seat.committee_epoch;
-        let partial = signing::answer(&subject, &share, &self.chain.domain(), &self.keys.signer, epoch);
+        let (epoch, signers) = (seat.committee_epoch, self.keys.signers());
+        let signer = signers.of_leaf(seat.signer, deposit.key_id)?;
+        let partial = signing::answer(&subject, &share, &self.chain.domain(), signer, epoch);
         let (key_id, index) = (deposit.key_id, seat.index.get());
         tracing::info!(key_id, committee_epoch = epoch, signing_root = %root, index, "deposit signed");
         Ok(partial)
@@ -636,6 +755,17 @@ impl App {
         let reasons = self.look_for_reasons().await;
         *last = Some((Instant::now(), reasons.clone()));
         reasons
+    }
+
+    /// Shares with which nothing can be signed, because the signer key that their leaf names is not here.
+    fn lost_signer(&self) -> Option<String> {
+        let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (signer, shares) = leaves.iter().find(|(signer, _)| !self.holds(**signer))?;
+        Some(format!(
+            "{} of its shares are signed for with signer {signer}, whose key is not here; put its file back beside the others \
+             (files.signer_keys)",
+            shares.len()
+        ))
     }
 
     /// An endpoint is named by its number: anybody may ask, and which provider an operator uses is nobody's business. The
@@ -666,6 +796,8 @@ impl App {
         if self.server_id.load(Ordering::Relaxed) == 0 {
             reasons.push(("registered", format!("no server with signer {} is registered", self.signer())));
         }
+        let trouble = self.standing().trouble.or_else(|| self.lost_signer());
+        reasons.extend(trouble.map(|trouble| ("signer", trouble)));
         if self.other_certificate.load(Ordering::Relaxed) {
             reasons.push(("certificate", "the registry names another certificate, so nobody connects".to_owned()));
         }
@@ -684,6 +816,16 @@ enum Decision {
     Again(SignedPartial),
     Refuse(Refusal),
     Judge(DepositRequest, Box<Facts>),
+}
+
+fn no_signer_key(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(error = %error, "a signer key is not here");
+    Problem::unavailable(
+        StatusCode::SERVICE_UNAVAILABLE,
+        error.to_string(),
+        "the operator has to put the file of that signer key beside the others (files.signer_keys); of a signer that the registry was told \
+         of just now it is used once that block is finalised: call again",
+    )
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Problem {

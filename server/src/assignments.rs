@@ -17,6 +17,7 @@ use stkr_protocol::sign::Refusal;
 
 use crate::chain::{ChainView, Changed};
 use crate::duty::{Askers, DutyFacts};
+use crate::serving::Us;
 
 /// How long an answer of the chain is believed: five slots. Until then a provider that was just replaced may still be served,
 /// which slashing protection and the quorum bound make safe; it is liable for what it asks.
@@ -71,9 +72,9 @@ impl Assignments {
     ///
     /// # Errors
     /// The refusal to answer with if it cannot be known, or if this server has no seat.
-    pub async fn read(&self, key_id: u64, chain: &ChainView, signer: Address) -> Result<(DutyFacts, Askers), Refusal> {
+    pub async fn read(&self, key_id: u64, chain: &ChainView, us: &Us) -> Result<(DutyFacts, Askers), Refusal> {
         let (now, looks) = (Instant::now(), self.lock().looks);
-        let facts = chain.duty_facts(key_id, signer).await?;
+        let facts = chain.duty_facts(key_id, us).await?;
         let current = chain.duty_assignment(key_id).await?;
         Ok(self.lock().insert(key_id, facts, current, (now, looks)))
     }

@@ -5,7 +5,7 @@
 //! normal case and not a special one. The committee comes from the chain alone ([`Drawn`]); a relayer only carries
 //! messages.
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use stkr_core::dkg::{OneTimeSecret, Outcome};
 use stkr_core::keystore::{KeystoreError, StoreKey};
 use stkr_core::{RandomnessError, ShareIndex};
@@ -17,6 +17,8 @@ use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::messages::SignedMessage;
 
 use crate::seal::{SealError, Sealer};
+use crate::serving::Us;
+use crate::signers::SignerKeys;
 use crate::store::{CeremonyRow, Complaint, ShareRow, Step, Store, StoreError};
 
 /// A ceremony as the chain has it now.
@@ -56,6 +58,14 @@ pub enum CeremonyError {
     /// The state machine.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The key with which this server began the ceremony, or as which the chain names it there, is not here.
+    #[error("this server takes part in the ceremony of key {key_id} as signer {signer}, whose key it does not have")]
+    NoSignerKey {
+        /// Key.
+        key_id: u64,
+        /// The signer.
+        signer: Address,
+    },
     /// The stored signers are no committee's.
     #[error("the database holds signers that cannot be this committee's: {0}")]
     Signers(#[from] ContextError),
@@ -68,8 +78,8 @@ pub enum CeremonyError {
 pub struct Ceremonies<'a> {
     /// Database.
     pub store: &'a Store,
-    /// Signs messages.
-    pub signer: &'a SignerKey,
+    /// Sign messages: in each ceremony the key that it began with.
+    pub signers: &'a SignerKeys,
     /// Seals one-time secrets.
     pub sealer: &'a Sealer,
     /// Seals shares.
@@ -78,7 +88,7 @@ pub struct Ceremonies<'a> {
 
 impl std::fmt::Debug for Ceremonies<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ceremonies").field("signer", &self.signer.address()).finish_non_exhaustive()
+        f.debug_struct("Ceremonies").field("signers", &self.signers.us().signers).finish_non_exhaustive()
     }
 }
 
@@ -108,7 +118,7 @@ impl Ceremonies<'_> {
         }
         let before = member.phase();
         let received = take(&mut member, messages);
-        let step = member.step(self.signer)?;
+        let step = member.step(self.key(&member)?)?;
         let share = step.outcome.as_ref().map(|outcome| self.share_row(attempt, outcome)).transpose()?;
         let complaint = member.complaint().zip(member.failure().map(|it| (it.reason(), it.what_to_do())));
         // Before the secret in it is shown: from here on this attempt never gets an acknowledgement of this server, and its
@@ -129,11 +139,11 @@ impl Ceremonies<'_> {
     fn row(&self, drawn: &Drawn) -> Result<CeremonyRow, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
         let rows = self.store.ceremonies(key_id, attempt)?;
-        // A database is one signer's, so the seat is its own, whoever the chain names there by now.
+        // A database is one server's, so the seat is its own, whoever the chain names there by now.
         if let Some(row) = rows.iter().find(|row| row.committee == drawn.committee) {
             return Ok(row.clone());
         }
-        let me = drawn.context.index_of(self.signer.address()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
+        let me = seat(&drawn.context, self.signers.us()).ok_or(CeremonyError::NotMember { key_id, attempt })?;
         let sits_out = self.reason_to_sit_out(drawn, me)?;
         let sealed = match (&sits_out, rows.iter().find(|row| row.index == me && row.sealed.is_some())) {
             (Some(_), _) => None,
@@ -158,10 +168,14 @@ impl Ceremonies<'_> {
 
     fn reason_to_sit_out(&self, drawn: &Drawn, me: ShareIndex) -> Result<Option<(String, String)>, CeremonyError> {
         let (key_id, attempt) = (drawn.context.key_id(), drawn.context.attempt());
-        let born = self.store.born()?;
+        let signer = signer_of(&drawn.context, me);
+        if self.signers.key(signer).is_none() {
+            return Err(CeremonyError::NoSignerKey { key_id, signer });
+        }
+        let born = self.store.born(signer)?;
         if drawn.begun <= born {
             let reason = format!(
-                "this server's database was created at block {born}, after this ceremony began at block {}; an earlier, lost database may have taken part",
+                "this server's database was created at block {born}, or has had signer {signer} since then only, after this ceremony began at block {}; an earlier, lost database may have taken part",
                 drawn.begun
             );
             let what_to_do = "restart the ceremony after its deadline; the operator should look for the lost database";
@@ -176,6 +190,12 @@ impl Ceremonies<'_> {
         Ok(None)
     }
 
+    /// The key as which this server speaks in a ceremony, from its beginning to its end.
+    fn key(&self, member: &Member) -> Result<&SignerKey, CeremonyError> {
+        let (key_id, signer) = (member.context().key_id(), signer_of(member.context(), member.me()));
+        self.signers.key(signer).ok_or(CeremonyError::NoSignerKey { key_id, signer })
+    }
+
     fn share_row(&self, attempt: u16, outcome: &Outcome) -> Result<ShareRow, CeremonyError> {
         Ok(ShareRow {
             origin: ShareOrigin { committee_epoch: 0, attempt, deadline: 0 },
@@ -185,6 +205,16 @@ impl Ceremonies<'_> {
             keystore: self.store_key.seal_share(&outcome.share)?.to_json()?,
         })
     }
+}
+
+/// The index of this server in a committee.
+pub(crate) fn seat(context: &Context, us: &Us) -> Option<ShareIndex> {
+    let mut seats = context.threshold().indices().zip(context.members());
+    seats.find(|(_, member)| us.is(member)).map(|(index, _)| index)
+}
+
+fn signer_of(context: &Context, index: ShareIndex) -> Address {
+    context.member(index).map_or(Address::ZERO, |member| member.signer)
 }
 
 /// Gives the member every message; returns those that have to be stored.
@@ -256,7 +286,6 @@ fn log_progress(member: &Member, before: Phase) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::primitives::Address;
     use alloy::primitives::keccak256;
     use std::collections::BTreeSet;
     use stkr_core::Threshold;
@@ -284,6 +313,11 @@ mod tests {
             }
         }
 
+        /// Made anew, as from its file.
+        fn signers(&self) -> SignerKeys {
+            SignerKeys::new(vec![SignerKey::from_bytes(&self.signer.to_bytes()).unwrap()], None)
+        }
+
         fn store(&self, born: u64) -> Store {
             let owner = crate::store::Owner {
                 signer: self.signer.address(),
@@ -296,7 +330,7 @@ mod tests {
         fn advance(&self, drawn: &Drawn, messages: Vec<SignedMessage>) -> Result<AdvanceResponse, CeremonyError> {
             let (store, sealer) = (self.store(9), Sealer::new(&self.store_key));
             let ceremonies =
-                Ceremonies { store: &store, signer: &self.signer, sealer: &sealer, store_key: &self.store_key };
+                Ceremonies { store: &store, signers: &self.signers(), sealer: &sealer, store_key: &self.store_key };
             ceremonies.advance(drawn, messages)
         }
     }
@@ -515,7 +549,7 @@ mod tests {
         drop(born_late);
         let answer = disks[0].advance(&drawn, Vec::new()).unwrap();
         assert!(answer.phase == Phase::Failed && answer.messages.is_empty());
-        assert!(answer.failure.unwrap().reason.contains("database was created at block 10"));
+        assert!(answer.failure.unwrap().reason.contains("database was created at block 10, or has had signer"));
         assert_eq!(disks[0].advance(&drawn, Vec::new()).unwrap().phase, Phase::Failed, "and stays out");
     }
 
@@ -596,6 +630,47 @@ mod tests {
             "its own messages are unknown to it"
         );
         assert_eq!(disks[1].store(9).ceremonies(KEY, 0).unwrap()[0].signers, signers);
+    }
+
+    #[test]
+    fn who_changed_its_signer_ends_a_ceremony_with_the_old_key_begins_one_with_the_new_and_none_that_is_older() {
+        let (disks, drawn) = committee();
+        let messages: Vec<_> = revealed(&disks, &drawn).messages().cloned().collect();
+        let new = SignerKey::random().unwrap().to_bytes();
+        let key = || SignerKey::from_bytes(&new).unwrap();
+        let old = || SignerKey::from_bytes(&disks[0].signer.to_bytes()).unwrap();
+        let advance = |keys: Vec<SignerKey>, drawn: &Drawn, messages| {
+            let (store, sealer) = (disks[0].store(9), Sealer::new(&disks[0].store_key));
+            let signers = SignerKeys::new(keys, Some(1));
+            let it = Ceremonies { store: &store, signers: &signers, sealer: &sealer, store_key: &disks[0].store_key };
+            it.advance(drawn, messages)
+        };
+        // The registry names the new one; it came to this database at block 20.
+        disks[0].store(9).own_signer(key().address(), 20).unwrap();
+        let mut signers = drawn.context.signers();
+        signers[0] = key().address();
+        let renamed = drawn.context.with_signers(&signers).unwrap();
+        let missing = advance(vec![key()], &Drawn { context: renamed.clone(), ..drawn.clone() }, messages.clone());
+        let expected = disks[0].signer.address();
+        assert!(matches!(missing, Err(CeremonyError::NoSignerKey { signer, .. }) if signer == expected), "{missing:?}");
+        let answer = advance(vec![key(), old()], &Drawn { context: renamed, ..drawn.clone() }, messages).unwrap();
+        assert_eq!(answer.phase, Phase::Acknowledged, "{:?}", answer.failure);
+        let by = |message: &SignedMessage| message.recover(drawn.context.domain()).unwrap();
+        assert!(answer.messages.iter().all(|message| by(message) == expected));
+
+        // The next ones: of before it came here, and of after.
+        let (domain, threshold) = (*drawn.context.domain(), drawn.context.threshold());
+        for (attempt, begun, speaks) in [(1, 20, false), (2, 21, true)] {
+            let members = drawn.context.with_signers(&signers).unwrap().members().to_vec();
+            let context = Context::new(domain, KEY, attempt, threshold, members).unwrap();
+            let next = Drawn { committee: context.committee_hash(), context, begun };
+            // The old key alone has no say in it, and the seat is this server's all the same.
+            let alone = advance(vec![old()], &next, Vec::new());
+            assert!(matches!(alone, Err(CeremonyError::NoSignerKey { .. })), "{alone:?}");
+            let answer = advance(vec![old(), key()], &next, Vec::new()).unwrap();
+            assert_eq!(answer.messages.iter().map(by).collect::<Vec<_>>(), vec![key().address(); usize::from(speaks)]);
+            assert_eq!(answer.phase == Phase::Failed, !speaks, "{:?}", answer.failure);
+        }
     }
 
     #[test]

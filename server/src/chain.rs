@@ -23,7 +23,7 @@ use stkr_protocol::sign::{ChangeRequest, DepositRequest, Refusal, RefusalKind};
 use crate::ceremony::Drawn;
 use crate::change;
 use crate::duty::DutyFacts;
-use crate::serving::Committees;
+use crate::serving::{Committees, Us};
 use crate::signing::Facts;
 
 /// Entries a cache may have. All of it can be read again, so a full one is simply emptied.
@@ -126,18 +126,34 @@ pub enum NoReshare {
     },
 }
 
+/// Committees with the time (unix seconds) of the block at which the contracts' state said so.
+#[derive(Debug)]
+struct Known {
+    read_at: u64,
+    committees: Arc<KeyCommittees>,
+}
+
+impl Known {
+    /// Whether it still holds at unix time `now` although an event that says otherwise may have been kept from this server, by endpoints
+    /// that lie or whose index of logs lags. A committee that is drawn after the state was read takes over no earlier than a ceremony
+    /// window later; whoever looks twice in that time sees the draw before.
+    const fn is_fresh(&self, now: u64, window: u64) -> bool {
+        now.saturating_sub(self.read_at) <= window / 2
+    }
+}
+
 /// The committees of keys at the newest finalised block that was looked at.
 #[derive(Debug, Default)]
 struct Followed {
     /// The block, and the shortest ceremony window as it shows it.
     at: Option<(BlockId, u64)>,
-    known: HashMap<u64, Arc<KeyCommittees>>,
+    known: HashMap<u64, Known>,
     /// Keys of which the Resharing contract ever said anything.
     reshared: BTreeSet<u64>,
 }
 
 impl Followed {
-    /// Goes on to `block`: what did not change is as it was, at a later time.
+    /// Goes on to `block`: what did not change is as it was, at a later time, but not for ever: events are not the state.
     fn advance(&mut self, (block, window): (BlockId, u64), changed: &[u64]) {
         if self.at.is_some_and(|(seen, _)| seen.number >= block.number) {
             return;
@@ -145,8 +161,9 @@ impl Followed {
         for key_id in changed {
             self.known.remove(key_id);
         }
-        for committees in self.known.values_mut() {
-            let committees = Arc::make_mut(committees);
+        self.known.retain(|_, known| known.is_fresh(block.timestamp, window));
+        for known in self.known.values_mut() {
+            let committees = Arc::make_mut(&mut known.committees);
             (committees.block, committees.window) = (block, window);
         }
         self.reshared.extend(changed);
@@ -162,7 +179,8 @@ impl Followed {
         if self.known.len() >= FOLLOWED_KEYS {
             self.known.clear();
         }
-        self.known.insert(committees.key.id, Arc::clone(committees));
+        let known = Known { read_at: block.timestamp, committees: Arc::clone(committees) };
+        self.known.insert(committees.key.id, known);
     }
 }
 
@@ -330,7 +348,7 @@ impl ChainView {
     /// The same, as the finalised block shows them that was looked at last.
     async fn committees_seen(&self, key_id: u64) -> Result<Arc<KeyCommittees>, ChainError> {
         if let Some(known) = self.followed().known.get(&key_id) {
-            return Ok(Arc::clone(known));
+            return Ok(Arc::clone(&known.committees));
         }
         if self.followed().at.is_none() {
             self.follow_finalised().await?;
@@ -386,11 +404,11 @@ impl ChainView {
     ///
     /// # Errors
     /// The refusal to answer with: it cannot be known, or this server has no seat in its last two committees.
-    pub async fn duty_facts(&self, key_id: u64, signer: Address) -> Result<DutyFacts, Refusal> {
+    pub async fn duty_facts(&self, key_id: u64, us: &Us) -> Result<DutyFacts, Refusal> {
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
         let is_dealt = key.consumer == Address::ZERO;
-        if self.committees(key_id, is_dealt).await?.newest_seat(signer).is_none() {
+        if self.committees(key_id, is_dealt).await?.newest_seat(us).is_none() {
             return Err(not_a_member(key_id));
         }
         let deployment = self.reader.deployment();
@@ -520,18 +538,13 @@ impl ChainView {
     /// What the chain says about a withdrawal key of which a change of credentials is asked for at `now` (unix seconds).
     ///
     /// # Errors
-    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `signer` has a seat.
-    pub async fn change_facts(
-        &self,
-        request: &ChangeRequest,
-        signer: Address,
-        now: u64,
-    ) -> Result<change::Facts, Refusal> {
+    /// The refusal to answer with if it cannot be known, or if it is not the turn of a committee in which `us` have a seat.
+    pub async fn change_facts(&self, request: &ChangeRequest, us: &Us, now: u64) -> Result<change::Facts, Refusal> {
         let key_id = request.key_id;
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
         let committees = self.committees(key_id, key.consumer == Address::ZERO).await?;
-        let seat = committees.seat_by_clock(now, signer)?;
+        let seat = committees.seat_by_clock(now, us)?;
         let pool = self.reader.finalized_pool_of_withdrawal_key(key_id).await.map_err(|error| refusal(&error))?;
         let root = request.change.signing_root();
         let ordered = self.reader.is_ordered(key_id, root).await.map_err(|error| refusal(&error))?;
@@ -640,7 +653,7 @@ mod tests {
             followed.keep(&at(1), &of(key_id));
         }
         followed.advance((at(2), 600), &[8]);
-        let known = &followed.known[&7];
+        let known = &followed.known[&7].committees;
         assert_eq!((known.block.timestamp, known.window, followed.known.len()), (1_002, 600, 1));
         // Read before the look that saw the change, and answered after it.
         followed.keep(&at(1), &of(8));
@@ -649,8 +662,36 @@ mod tests {
         assert!(followed.known.contains_key(&8));
         // An endpoint that is behind takes nothing back.
         followed.advance((at(1), 3_600), &[7, 8]);
-        assert_eq!((followed.known.len(), followed.known[&7].block.number), (2, 2));
+        assert_eq!((followed.known.len(), followed.known[&7].committees.block.number), (2, 2));
         assert_eq!(followed.reshared, [3, 8].into());
+    }
+
+    #[test]
+    fn an_event_that_is_kept_from_a_server_is_found_in_the_state_before_the_handover_that_it_announces() {
+        let at = |number: u64| BlockId {
+            number,
+            hash: B256::from(U256::from(number)),
+            parent: B256::ZERO,
+            timestamp: number,
+        };
+        let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
+        let known = Arc::new(shown(1_000, vec![(0, committee(0, &dealt, &[1, 2, 3, 4]))]));
+        let key_id = known.key.id;
+        let (mut followed, window) = (Followed::default(), 600);
+        followed.advance((at(1_000), window), &[]);
+        followed.keep(&at(1_000), &known);
+        // Each look says that nothing happened.
+        for time in (1_012..=1_300).step_by(12) {
+            followed.advance((at(time), window), &[]);
+            assert!(followed.known.contains_key(&key_id), "read again after {} s", time - 1_000);
+        }
+        // A draw in the block after the one that was read hands over at 1,000 + 600 and three beacon epochs at the earliest.
+        followed.advance((at(1_312), window), &[]);
+        assert!(!followed.known.contains_key(&key_id), "taken from events alone for more than half a window");
+        // A shorter window that governance schedules counts at once.
+        followed.keep(&at(1_312), &known);
+        followed.advance((at(1_324), 20), &[]);
+        assert!(!followed.known.contains_key(&key_id));
     }
 
     #[test]

@@ -113,7 +113,12 @@ mod tests {
             consumer: Address::repeat_byte(5),
             withdrawal_keys: Address::repeat_byte(5),
             group_key: dealt.keys.group_key(),
-            seat: Some(Seat { committee_epoch: 0, index, share_key: *dealt.keys.share_key(index).unwrap() }),
+            seat: Some(Seat {
+                committee_epoch: 0,
+                index,
+                share_key: *dealt.keys.share_key(index).unwrap(),
+                signer: Address::repeat_byte(2),
+            }),
             vault: Address::repeat_byte(6),
             genesis_fork_version: *b"Stkr",
             genesis_validators_root: B256::repeat_byte(9),

@@ -10,6 +10,8 @@ use stkr_node::config::{
 };
 use stkr_node::{secrets, tls};
 
+use crate::signers;
+
 /// Everything a server is told by its operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -54,6 +56,8 @@ pub struct FilesConfig {
     pub protection: PathBuf,
     /// Signer key, secp256k1, 32 bytes in hex.
     pub signer_key: PathBuf,
+    /// Folder with more of them: earlier signers' and the next one's.
+    pub signer_keys: PathBuf,
     /// EIP-2335 keystore that wraps the store key.
     pub store_keystore: PathBuf,
     /// Password of that keystore.
@@ -70,6 +74,7 @@ impl Default for FilesConfig {
             database: "server.db".into(),
             protection: "protection.db".into(),
             signer_key: "secrets/signer.key".into(),
+            signer_keys: "secrets/signers".into(),
             store_keystore: "secrets/store-key.json".into(),
             store_password: "secrets/store-key.password".into(),
             tls_certificate: "tls.crt".into(),
@@ -81,8 +86,9 @@ impl Default for FilesConfig {
 impl FilesConfig {
     fn check_databases(&self) -> Result<(), ConfigError> {
         let databases: [Named<'_>; 2] = [("files.database", &self.database), ("files.protection", &self.protection)];
-        let others: [Named<'_>; 5] = [
+        let others: [Named<'_>; 6] = [
             ("files.signer_key", &self.signer_key),
+            ("files.signer_keys", &self.signer_keys),
             ("files.store_keystore", &self.store_keystore),
             ("files.store_password", &self.store_password),
             ("files.tls_certificate", &self.tls_certificate),
@@ -122,11 +128,12 @@ impl FilesConfig {
         ConfigError::value("files.store_keystore", reason)
     }
 
-    fn all(&mut self) -> [&mut PathBuf; 7] {
+    fn all(&mut self) -> [&mut PathBuf; 8] {
         [
             &mut self.database,
             &mut self.protection,
             &mut self.signer_key,
+            &mut self.signer_keys,
             &mut self.store_keystore,
             &mut self.store_password,
             &mut self.tls_certificate,
@@ -199,6 +206,10 @@ impl ProgramConfig for ServerConfig {
                 "files.signer_key",
                 "Signer key (secp256k1, hex, mode 0600). Speaks for this server on-chain; losing it means registering again.",
             ),
+            Doc::new(
+                "files.signer_keys",
+                "Folder of more signer keys: earlier ones, which shares still name, and the next one (`stkr-server new-signer`). A\nrunning server sees what is put there.",
+            ),
             Doc::new("files.store_keystore", "EIP-2335 keystore that wraps the key under which shares are stored."),
             Doc::new("files.store_password", "Password of that keystore, mode 0600."),
             Doc::new(
@@ -251,6 +262,7 @@ impl ProgramConfig for ServerConfig {
         self.files.check_databases()?;
         self.schedule()?;
         secrets::read_hex32(&self.files.signer_key)?;
+        signers::read(&self.files).map_err(|error| ConfigError::value("files.signer_keys", error.to_string()))?;
         secrets::read_text(&self.files.store_password)?;
         self.files.store_keystore()?;
         let identity = tls::Identity::load(&self.files.tls_certificate, &self.files.tls_key)

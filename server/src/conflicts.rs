@@ -1,6 +1,6 @@
-//! Requests of one duty key that no two signatures may answer: what convicts a provider, from the requests that were kept.
+//! Requests of one provider that no two signatures may answer: what convicts it, from the requests that were kept.
 //!
-//! One pair per key, assignment and duty key is enough, for the Court charges a provider once per assignment.
+//! One pair per key and assignment is enough, for the Court charges a provider once per assignment.
 
 use alloy::primitives::Address;
 use stkr_protocol::ProtocolDomain;
@@ -9,8 +9,9 @@ use stkr_protocol::evidence::{EvidenceFile, Proof, RequestsProof, SignedDutyRequ
 
 use crate::store::DutyRow;
 
-/// Key, assignment and the duty key that asked. The store keeps nothing whose signature was not recovered to that key.
-type Asker = (u64, u64, Address);
+/// Key and assignment, which is one provider's. Its duty key is not in it: a provider could change that between two requests. The
+/// store keeps nothing but what was signed with the duty key that the chain named for this assignment, or named before within it.
+type Asker = (u64, u64);
 
 /// Requests as they come, by who asked.
 #[derive(Debug, Default)]
@@ -19,10 +20,10 @@ pub struct Conflicts(Pairs<Asker, SignedDutyRequest>);
 impl Conflicts {
     /// Takes a kept request.
     pub fn add(&mut self, row: &DutyRow) {
-        self.0.add((row.key_id, row.assignment, row.duty_key), request(row));
+        self.0.add((row.key_id, row.assignment), request(row));
     }
 
-    /// A file for every duty key that asked for two duties that conflict.
+    /// A file for every assignment in which two duties that conflict were asked for.
     #[must_use]
     pub fn files(self, domain: &ProtocolDomain, court: Address) -> Vec<EvidenceFile> {
         let proofs = self.0.pairs().map(|(_, (first, second))| RequestsProof { first, second });
@@ -54,12 +55,21 @@ mod tests {
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const COURT: Address = Address::repeat_byte(9);
 
-    fn key() -> SignerKey {
-        SignerKey::from_bytes(&[7; 32]).unwrap()
+    fn key(byte: u8) -> SignerKey {
+        SignerKey::from_bytes(&[byte; 32]).unwrap()
     }
 
     /// A request of `assignment`: kind, slot, source, target, root.
-    fn row(assignment: u64, (duty_kind, slot, source_epoch, target_epoch): (u8, u64, u64, u64), root: u8) -> DutyRow {
+    fn row(assignment: u64, duty: (u8, u64, u64, u64), root: u8) -> DutyRow {
+        row_of(&key(7), assignment, duty, root)
+    }
+
+    fn row_of(
+        duty_key: &SignerKey,
+        assignment: u64,
+        (duty_kind, slot, source_epoch, target_epoch): (u8, u64, u64, u64),
+        root: u8,
+    ) -> DutyRow {
         let mut row = DutyRow {
             key_id: 5,
             assignment,
@@ -68,7 +78,7 @@ mod tests {
             source_epoch,
             target_epoch,
             signing_root: B256::repeat_byte(root),
-            duty_key: key().address(),
+            duty_key: duty_key.address(),
             request: [0; 65],
             envelope: None,
             partial_hash: None,
@@ -76,22 +86,27 @@ mod tests {
             committee_epoch: 0,
             at: 0,
         };
-        row.request = key().sign_digest(request(&row).digest(&DOMAIN));
+        row.request = duty_key.sign_digest(request(&row).digest(&DOMAIN));
         row
     }
 
+    /// Assignments that the files are of.
     fn convicted(rows: &[DutyRow]) -> Vec<u64> {
+        accused(rows).into_iter().map(|(assignment, _)| assignment).collect()
+    }
+
+    fn accused(rows: &[DutyRow]) -> Vec<(u64, [Address; 2])> {
         let mut conflicts = Conflicts::default();
         rows.iter().for_each(|row| conflicts.add(row));
-        let assignment = |file: EvidenceFile| {
+        let accused = |file: EvidenceFile| {
             let verified = file.verify().unwrap();
             assert_eq!((verified.fault, verified.key_id), (Fault::ProviderEquivocation, 5));
             match verified.accused {
-                Accused::DutyKey { duty_key, assignment } if duty_key == key().address() => assignment,
+                Accused::Provider { duty_keys, assignment } => (assignment, duty_keys),
                 other => panic!("{other:?}"),
             }
         };
-        conflicts.files(&DOMAIN, COURT).into_iter().map(assignment).collect()
+        conflicts.files(&DOMAIN, COURT).into_iter().map(accused).collect()
     }
 
     #[test]
@@ -112,6 +127,23 @@ mod tests {
         }
         let twice = [row(1, block(9), 1), row(1, block(9), 2), row(1, block(8), 1), row(1, block(8), 2)];
         assert_eq!(convicted(&twice), [1], "one charge, one file");
+    }
+
+    #[test]
+    fn a_duty_key_that_is_changed_in_between_hides_no_conflict() {
+        let vote = |source, target| (2, target * 32, source, target);
+        let [old, new] = [7, 8].map(key);
+        let both = [old.address(), new.address()];
+        let double = [row_of(&old, 1, vote(1, 2), 1), row_of(&new, 1, vote(1, 2), 2)];
+        let surround = [row_of(&old, 1, vote(1, 9), 1), row_of(&new, 1, vote(3, 4), 2)];
+        let blocks = [row_of(&old, 1, (3, 9, 0, 0), 1), row_of(&new, 1, (3, 9, 0, 0), 2)];
+        for rows in [double, surround, blocks] {
+            assert_eq!(accused(&rows), [(1, both)], "{rows:?}");
+        }
+        let again = [row_of(&old, 1, vote(1, 2), 1), row_of(&new, 1, vote(1, 2), 1), row_of(&new, 1, vote(2, 3), 2)];
+        assert_eq!(convicted(&again), [0; 0], "one duty, asked for with both keys");
+        let assigned_anew = [row_of(&old, 1, vote(1, 2), 1), row_of(&new, 2, vote(1, 2), 2)];
+        assert_eq!(convicted(&assigned_anew), [0; 0], "another assignment may be another provider's");
     }
 
     #[test]

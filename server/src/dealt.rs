@@ -21,14 +21,16 @@ use stkr_core::{PublicKey, SecretShare};
 use stkr_node::config;
 use stkr_node::exit::Failure;
 use stkr_protection::{Protection, Pubkey};
+use stkr_protocol::ProtocolDomain;
 use stkr_protocol::dealt::{CheckedDealtKey, DealtAcknowledgement, DealtShare, ImportKey};
 use stkr_protocol::handover::ShareOrigin;
-use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::chain::ChainView;
 use crate::config::ServerConfig;
 use crate::protection::{Stopped, store_failure};
-use crate::setup::{load_keys, load_signer};
+use crate::serving::Us;
+use crate::setup::store_key;
+use crate::signers::{self, SignerKeys};
 use crate::store::{ShareRow, Store};
 use stkr_node::history::{Memory as _, import_failure};
 
@@ -51,15 +53,15 @@ pub struct ImportShareArgs {
     pub slashing_history: PathBuf,
 }
 
-/// The import key of the server with this configuration, signed with its signer key.
+/// The import key of the server with this configuration, signed with its signer key; of several with that of `signer`.
 ///
 /// # Errors
 /// Anything wrong with configuration or files.
-pub fn import_key(config: &Path) -> eyre::Result<ImportKey> {
+pub fn import_key(config: &Path, signer: Option<Address>) -> eyre::Result<ImportKey> {
     let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
     let domain = domain_of(&config)?;
-    let keys = load_keys(&config.files)?;
-    Ok(ImportKey::sign(&domain, &keys.signer, import_secret(&keys.store_key)?.public_key()))
+    let signer = signers::one(&config.files, signer, "the one that the registry names now: stkr server show ID")?;
+    Ok(ImportKey::sign(&domain, &signer, import_secret(&store_key(&config.files)?)?.public_key()))
 }
 
 /// Derived from the store key: what a backup of the server's files has anyway.
@@ -81,17 +83,17 @@ fn domain_of(config: &ServerConfig) -> eyre::Result<ProtocolDomain> {
 /// contradicts itself, and for a second share of one key. Then nothing of the shares is kept.
 pub fn import_shares(args: &ImportShareArgs) -> eyre::Result<Vec<DealtAcknowledgement>> {
     let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
-    let signer = load_signer(&config.files)?.address();
+    let signers = SignerKeys::new(signers::read(&config.files)?, None);
     let history = read(&args.slashing_history, MAX_HISTORY)?;
     let mut given = Vec::with_capacity(args.shares.len());
     for path in &args.shares {
-        given.push(read_share(path, &domain_of(&config)?, signer, keccak256(&history))?);
+        given.push(read_share(path, &domain_of(&config)?, signers.us(), keccak256(&history))?);
     }
-    let keys = load_keys(&config.files)?;
-    let import = import_secret(&keys.store_key)?;
+    let store_key = store_key(&config.files)?;
+    let import = import_secret(&store_key)?;
     let rows: Vec<_> = given
         .iter()
-        .map(|share| row_of(&share.open(&import)?, share.file.key.group_key, &keys.store_key))
+        .map(|share| row_of(&share.open(&import)?, share.file.key.group_key, &store_key))
         .collect::<eyre::Result<_>>()?;
 
     let stopped = Stopped::of(&config)?;
@@ -101,22 +103,27 @@ pub fn import_shares(args: &ImportShareArgs) -> eyre::Result<Vec<DealtAcknowledg
     for row in &rows {
         stopped.store.keep_dealt(row).map_err(|error| store_failure(&error))?;
     }
-    Ok(given.iter().map(|share| share.acknowledge(&keys.signer)).collect())
+    given.iter().map(|share| share.acknowledge(&signers)).collect()
 }
 
 /// A share's file that is for this server and whose public half is its dealer's.
 struct GivenShare {
     file: DealtShare,
     checked: CheckedDealtKey,
+    /// Under which its dealer knows this server.
+    signer: Address,
 }
 
-fn read_share(path: &Path, domain: &ProtocolDomain, signer: Address, history: B256) -> eyre::Result<GivenShare> {
+fn read_share(path: &Path, domain: &ProtocolDomain, us: &Us, history: B256) -> eyre::Result<GivenShare> {
     let file: DealtShare = parse(&read(path, MAX_SHARE_FILE)?, path)?;
     let checked = file.key.check(domain).map_err(Failure::usage)?;
-    if file.key.index_of(signer) != Some(file.index) {
-        let sentence = format!("{} is not for this server, whose signer is {signer}", path.display());
-        return Err(Failure::usage(sentence).into());
-    }
+    let mine = us.signers.iter().find(|signer| file.key.index_of(**signer) == Some(file.index));
+    let Some(signer) = mine.copied() else {
+        let signers = us.signers.iter().map(Address::to_string).collect::<Vec<_>>().join(" or ");
+        return Err(
+            Failure::usage(format!("{} is not for this server, whose signer is {signers}", path.display())).into()
+        );
+    };
     // Every member imports the bytes that the group key signed for: none of them knows less than another.
     if file.key.history_hash != history {
         let sentence = format!(
@@ -125,7 +132,7 @@ fn read_share(path: &Path, domain: &ProtocolDomain, signer: Address, history: B2
         );
         return Err(Failure::not_safe(sentence).into());
     }
-    Ok(GivenShare { file, checked })
+    Ok(GivenShare { file, checked, signer })
 }
 
 impl GivenShare {
@@ -135,8 +142,9 @@ impl GivenShare {
         Ok(opened.map_err(Failure::usage)?)
     }
 
-    fn acknowledge(&self, signer: &SignerKey) -> DealtAcknowledgement {
-        DealtAcknowledgement::sign(signer, self.file.index, self.checked.digest)
+    fn acknowledge(&self, signers: &SignerKeys) -> eyre::Result<DealtAcknowledgement> {
+        let signer = signers.key(self.signer).ok_or_else(|| Failure::usage("the signer key went away"))?;
+        Ok(DealtAcknowledgement::sign(signer, self.file.index, self.checked.digest))
     }
 }
 
@@ -227,7 +235,7 @@ impl Adoption {
     ///
     /// # Errors
     /// Chain or database; what was adopted stays, and the next call looks again.
-    pub async fn look(&self, store: &Store, chain: &ChainView, signer: Address) -> eyre::Result<()> {
+    pub async fn look(&self, store: &Store, chain: &ChainView, us: &Us) -> eyre::Result<()> {
         let shares = store.dealt_shares()?;
         if shares.is_empty() {
             return Ok(());
@@ -243,7 +251,7 @@ impl Adoption {
         let known = store.all_shares()?.into_iter().filter(|(key_id, _)| *key_id != 0);
         let known: HashSet<[u8; 48]> = known.map(|(_, share)| share.group_key).collect();
         let wanted = shares.into_iter().filter(|share| all || !known.contains(&share.group_key));
-        let adopt = |share| async move { adopt(store, chain, signer, &share).await };
+        let adopt = |share| async move { adopt(store, chain, us, &share).await };
         let mut adopted = futures::stream::iter(wanted).map(adopt).buffer_unordered(PARALLEL_READS);
         let mut settled = true;
         while let Some(done) = adopted.next().await {
@@ -255,7 +263,7 @@ impl Adoption {
 }
 
 /// Whether there is nothing to wait for: the chain does not know the key, or its public half could be read.
-async fn adopt(store: &Store, chain: &ChainView, signer: Address, share: &ShareRow) -> eyre::Result<bool> {
+async fn adopt(store: &Store, chain: &ChainView, us: &Us, share: &ShareRow) -> eyre::Result<bool> {
     let group_key = PublicKey::from_compressed(&share.group_key)?;
     let hash = keccak256(group_key.to_eip2537());
     let Some(key_id) = chain.reader().key_of_group_key(hash).await? else { return Ok(true) };
@@ -267,7 +275,7 @@ async fn adopt(store: &Store, chain: &ChainView, signer: Address, share: &ShareR
         Err(ChainError::NotFound(_)) => return Ok(false),
         live => live?,
     };
-    let seat = live.member_of_signer(signer).map(|member| member.index);
+    let seat = us.signers.iter().find_map(|signer| live.member_of_signer(*signer)).map(|member| member.index);
     let is_ours = seat == Some(share.index)
         && live.keys.share_key(share.index).is_some_and(|key| key.to_compressed() == share.share_key);
     if is_ours {
@@ -355,7 +363,7 @@ mod tests {
 
         fn share_of(&self, secret: &[u8; 32], history: &[u8]) -> DealtShare {
             let domain = domain_of(&self.config()).unwrap();
-            let import = import_key(&self.config).unwrap();
+            let import = import_key(&self.config, None).unwrap();
             let us = import.signer(&domain).unwrap();
             let splitter = Splitter::split(secret, Threshold::new(3, 4).unwrap()).unwrap();
             let signers = [Address::repeat_byte(1), us, Address::repeat_byte(3), Address::repeat_byte(4)];

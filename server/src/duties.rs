@@ -21,7 +21,6 @@ use stkr_protocol::api::Watermarks;
 use stkr_protocol::envelope::DutyKind;
 use stkr_protocol::sign::{DutyRequest, Refusal, SignResponse, SignedPartial};
 
-use crate::app::Keys;
 use crate::assignments::Assignments;
 use crate::chain::ChainView;
 use crate::desk::Desk;
@@ -29,6 +28,7 @@ use crate::duty::{self, Askers, DutyFacts, Judged, Policy};
 use crate::evidence::Evidence;
 use crate::metrics::{DutyLabel, ServerMetrics};
 use crate::serving::{Committees, Seat};
+use crate::signers::Keys;
 use crate::signing;
 use crate::store::{DutyRow, Store};
 use crate::watermarks;
@@ -105,8 +105,8 @@ impl Duties {
             tracing::error!(error = %error, "slashing protection could not be read");
             Refusal::unavailable("this server's slashing protection cannot be read", "Ask again.")
         })?;
-        let signer = parts.keys.signer.address();
-        let seat = parts.chain.committees(key_id, facts.is_dealt).await?.newest_seat(signer);
+        let signers = parts.keys.signers();
+        let seat = parts.chain.committees(key_id, facts.is_dealt).await?.newest_seat(signers.us());
         let index =
             seat.ok_or_else(|| Refusal::unavailable("the committee of the key just changed", "Ask again."))?.index;
         Ok(watermarks::of(key_id, (&facts, index), state, askers.current))
@@ -157,7 +157,7 @@ impl Duties {
             Some(known) => Ok(known),
             None => {
                 signing::known_key(parts.store, key_id)?;
-                self.assignments.read(key_id, parts.chain, parts.keys.signer.address()).await
+                self.assignments.read(key_id, parts.chain, parts.keys.signers().us()).await
             }
         }
     }
@@ -172,11 +172,13 @@ impl Duties {
         let (policy, shares) = (Arc::clone(&self.policy), Arc::clone(&self.shares));
         let (store, keys, domain) = (Arc::clone(parts.store), Arc::clone(parts.keys), parts.chain.domain());
         let work = move || {
+            let signers = keys.signers();
             let judge = |known: Result<Known, Refusal>| {
                 let (request, facts, committees, askers) = known?;
-                let me = (&committees, keys.signer.address());
+                let me = (&committees, signers.us());
                 let judged = duty::judge(&request, &facts, me, &askers, &policy, &domain, now)?;
                 // Before anything is recorded: what cannot be signed must not look signed.
+                signers.of_leaf(judged.seat.signer, request.key_id)?;
                 let share = open_share(&shares, &store, &keys, request.key_id, judged.seat)?;
                 Ok((judged, share))
             };
@@ -272,6 +274,7 @@ async fn sign(
     let work = move || {
         // From Electra on the attestations of a slot have one root, and a hash to the curve costs half as much as the rest.
         let mut hashed: HashMap<B256, HashedRoot> = HashMap::new();
+        let signers = keys.signers();
         let sign = |(judged, ready): (Option<Judged>, Result<Ready, Refusal>)| {
             let kind = judged.map(|judged| judged.subject.duty_kind());
             let answer = match ready {
@@ -279,8 +282,17 @@ async fn sign(
                     let root = judged.subject.signing_root();
                     let partial = share.sign_hashed(hashed.entry(root).or_insert_with(|| HashedRoot::new(&root.0)));
                     kill_point!("server.before_envelope");
-                    let epoch = judged.seat.committee_epoch;
-                    SignResponse::Signed(SignedPartial::new(&judged.subject, &domain, &keys.signer, epoch, &partial))
+                    let Seat { committee_epoch, signer, .. } = judged.seat;
+                    match signers.of_leaf(signer, judged.subject.key_id()) {
+                        Ok(signer) => SignResponse::Signed(SignedPartial::new(
+                            &judged.subject,
+                            &domain,
+                            signer,
+                            committee_epoch,
+                            &partial,
+                        )),
+                        Err(refusal) => SignResponse::refused(refusal),
+                    }
                 }
                 Err(refusal) => SignResponse::refused(refusal),
             };

@@ -21,7 +21,7 @@ use stkr_protocol::ProtocolDomain;
 use stkr_protocol::handover::Moment;
 use stkr_protocol::sign::{CheckedDuty, DutyRequest, Refusal, RefusalKind, Subject};
 
-use crate::serving::{Committees, Seat};
+use crate::serving::{Committees, Seat, Us};
 
 /// Seconds by which the clocks of honest machines may differ: a duty of the slot that begins so soon is one of the present.
 /// (`MAXIMUM_GOSSIP_CLOCK_DISPARITY` is half a second; slots begin at whole ones.)
@@ -97,7 +97,7 @@ pub struct Judged {
 pub fn judge(
     request: &DutyRequest,
     facts: &DutyFacts,
-    (committees, signer): (&Committees, Address),
+    (committees, us): (&Committees, &Us),
     askers: &Askers,
     policy: &Policy,
     domain: &ProtocolDomain,
@@ -108,7 +108,7 @@ pub fn judge(
     check_kind(&checked, facts, policy, unix_seconds)?;
     check_clock(&checked.request.duty, policy, unix_seconds)?;
     let moment = Moment::of(&checked.request.duty, &policy.schedule, unix_seconds);
-    let seat = committees.seat_at(moment, &policy.schedule, signer)?;
+    let seat = committees.seat_at(moment, &policy.schedule, us)?;
     Ok(Judged {
         subject: *checked.subject(),
         assignment: checked.assignment(),
@@ -264,10 +264,10 @@ pub fn refusal_of(verdict: &Verdict, signing_root: B256) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::tests::{committee, shown};
+    use crate::serving::tests::{committee, shown, us};
     use serde_json::{Value, json};
     use sha2::{Digest as _, Sha256};
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
     use stkr_duties::SigningRequest;
@@ -318,8 +318,9 @@ mod tests {
         Committees::Finalised(Arc::new(shown(NOW, vec![(0, committee(0, &dealt(), &[1, 2, 3, 4]))])))
     }
 
-    const fn me(committees: &Committees) -> (&Committees, Address) {
-        (committees, Address::repeat_byte(2))
+    fn me(committees: &Committees) -> (&Committees, &Us) {
+        static US: LazyLock<Us> = LazyLock::new(|| us(2));
+        (committees, &US)
     }
 
     fn askers() -> Askers {
@@ -417,7 +418,8 @@ mod tests {
         let both = vec![(0, committee(0, &dealt(), &[1, 2, 3, 4])), (handover, committee(1, &dealt(), &[5, 2, 3, 1]))];
         let both = Committees::Finalised(Arc::new(shown(handover, both)));
         let of = |server: u8, json: &Value| {
-            let me = (&both, Address::repeat_byte(server));
+            let us = us(server);
+            let me = (&both, &us);
             judge(&asked(json), &facts(), me, &askers(), &policy(), &domain(), NOW).map(|it| it.seat.committee_epoch)
         };
         let denied = |server: u8, json: &Value, reason: &str| {

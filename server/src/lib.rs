@@ -2,7 +2,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`], [`setup`] | `server.toml`; `init` and `register-args` |
+//! | [`config`], [`setup`] | `server.toml`; `init`, `register-args`, `new-signer` |
+//! | [`signers`], [`leaves`], [`rotation`] | the signer keys and whose they are; which shares name which; `signers`, `delete-signer` |
 //! | [`store`], [`seal`] | what must never be forgotten; one-time secrets at rest |
 //! | [`chain`] | the server's own look at the chain |
 //! | [`ceremony`], [`reshare`] | one call of a key ceremony; of a reshare |
@@ -35,14 +36,17 @@ pub mod duties;
 pub mod duty;
 pub mod erasure;
 pub mod evidence;
+pub mod leaves;
 pub mod metrics;
 pub mod offline;
 pub mod protection;
 pub mod reshare;
+pub mod rotation;
 pub mod run;
 pub mod seal;
 pub mod serving;
 pub mod setup;
+pub mod signers;
 pub mod signing;
 pub mod store;
 pub mod watermarks;

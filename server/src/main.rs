@@ -12,9 +12,10 @@ use stkr_server::config::ServerConfig;
 use stkr_server::dealt::ImportShareArgs;
 use stkr_server::offline::OfflineCommand;
 use stkr_server::protection::{self, ProtectionCommand};
+use stkr_server::rotation::DeleteSignerArgs;
 use stkr_server::run::RunArgs;
-use stkr_server::setup::{InitArgs, VoteSilentArgs};
-use stkr_server::{api, dealt, run, setup};
+use stkr_server::setup::{InitArgs, NewSignerArgs, VoteSilentArgs};
+use stkr_server::{api, dealt, rotation, run, setup};
 
 /// A Stkr threshold server
 ///
@@ -39,6 +40,16 @@ enum Command {
         #[arg(long)]
         operator: Address,
     },
+    /// Make this server's next signer key and print what tells the registry of it, as JSON; the server may run
+    NewSigner(NewSignerArgs),
+    /// Print this server's signers, which shares each still signs for, and until when it is to be kept, as JSON; the server has to run
+    Signers {
+        /// Configuration file
+        #[arg(long)]
+        config: std::path::PathBuf,
+    },
+    /// Delete the key of an earlier signer, if nothing needs it any more; the server has to run
+    DeleteSigner(DeleteSignerArgs),
     /// Serve
     Run(RunArgs),
     /// Slashing protection; stop the server first
@@ -49,8 +60,8 @@ enum Command {
         /// Configuration file
         #[arg(long)]
         config: std::path::PathBuf,
-        /// Write a file that convicts its provider, for `stkr evidence submit`, into this folder for every duty key that asked for
-        /// two duties that conflict, and print the names of these files instead
+        /// Write a file that convicts its provider, for `stkr evidence submit`, into this folder for every assignment of a key in which
+        /// two duties that conflict were asked for, and print the names of these files instead
         #[arg(long, value_name = "FOLDER")]
         conflicts: Option<std::path::PathBuf>,
     },
@@ -61,6 +72,9 @@ enum Command {
         /// Configuration file
         #[arg(long)]
         config: std::path::PathBuf,
+        /// Signer that signs it, where the server has keys of several: the one that the registry names now
+        #[arg(long)]
+        signer: Option<Address>,
     },
     /// Import the share of a dealt key with its slashing history; prints the acknowledgement. Stop the server first
     ImportShare(ImportShareArgs),
@@ -97,15 +111,15 @@ fn execute(command: Command) -> eyre::Result<()> {
     match command {
         Command::Init(args) => print(&setup::init(&args)?),
         Command::RegisterArgs { config, operator } => print(&setup::register_args(&config, operator)?),
-        Command::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run::run(&args))
-        }
+        Command::NewSigner(args) => print(&setup::new_signer(&args)?),
+        Command::Signers { config } => print(&runtime()?.block_on(rotation::signers(&config))?),
+        Command::DeleteSigner(args) => print(&runtime()?.block_on(rotation::delete_signer(&args))?),
+        Command::Run(args) => runtime()?.block_on(run::run(&args)),
         Command::Protection(command) => command.run(),
         Command::Evidence { config, conflicts: None } => protection::print_evidence(&config),
         Command::Evidence { config, conflicts: Some(folder) } => protection::write_conflicts(&config, &folder),
         Command::VoteSilent(args) => print(&setup::vote_silent(&args)?),
-        Command::ImportKey { config } => print(&dealt::import_key(&config)?),
+        Command::ImportKey { config, signer } => print(&dealt::import_key(&config, signer)?),
         Command::ImportShare(args) => dealt::import_shares(&args)?.iter().try_for_each(print),
         Command::Offline(command) => command.run(),
         Command::Config(command) => command.run::<ServerConfig>(),
@@ -117,6 +131,10 @@ fn execute(command: Command) -> eyre::Result<()> {
             Ok(std::io::stdout().lock().write_all(&script)?)
         }
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn print(value: &impl serde::Serialize) -> eyre::Result<()> {

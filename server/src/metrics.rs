@@ -58,6 +58,8 @@ pub struct ServerMetrics {
     pub registered: Gauge,
     /// Shares in the database.
     pub shares: Gauge,
+    /// Of these the ones whose leaf names another signer than the registry by now.
+    pub earlier_signer_shares: Gauge,
 }
 
 impl ServerMetrics {
@@ -117,6 +119,11 @@ impl ServerMetrics {
                 Gauge::default(),
             ),
             shares: metrics.register("shares", "Shares in the database", Gauge::default()),
+            earlier_signer_shares: metrics.register(
+                "earlier_signer_shares",
+                "Shares that are signed for with an earlier signer key, until their keys are reshared",
+                Gauge::default(),
+            ),
         }
     }
 }

@@ -20,18 +20,18 @@ use stkr_core::{ShareIndex, Threshold};
 use stkr_node::exit::Failure;
 use stkr_node::qr::Qr;
 use stkr_node::secrets;
-use stkr_protocol::ProtocolDomain;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Board, Context, MemberId};
 use stkr_protocol::messages::{Round, SignedMessage};
 use stkr_protocol::offline::{About, AnswerFile, MAX_FILE, Request, RequestFile, ToChange, from_json, is_kind};
 use stkr_protocol::registration;
+use stkr_protocol::{ProtocolDomain, SignerKey};
 
-use crate::app::Keys;
-use crate::ceremony::{Ceremonies, Drawn};
+use crate::ceremony::{Ceremonies, Drawn, seat};
 use crate::config::FilesConfig;
 use crate::seal::Sealer;
-use crate::setup::{RegisterArgs, load_keys, load_signer, make_offline_secrets};
+use crate::setup::{NewSigner, RegisterArgs, found_signer, make_offline_secrets, make_signer, store_key};
+use crate::signers::{self, Keys, SignerKeys};
 use crate::store::{Confirmed, Owner, Store};
 
 /// A request as this program reads it.
@@ -53,6 +53,18 @@ pub enum OfflineCommand {
         /// Deployment file of the contracts; compare its addresses with a source of yours first
         #[arg(long)]
         deployment: PathBuf,
+    },
+    /// Make this server's next signer key and print what tells the registry of it, as JSON
+    NewSigner {
+        /// Folder of the server
+        #[arg(long)]
+        dir: PathBuf,
+        /// Account that will send the change: the operator's, as the registry knows it
+        #[arg(long)]
+        operator: Address,
+        /// Make no new key, and print again what this one needs, which was made before
+        #[arg(long)]
+        signer: Option<Address>,
     },
     /// Print the arguments with which an operator registers this server, as JSON
     RegisterArgs {
@@ -130,7 +142,8 @@ struct CeremonyLine {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
-    signer: Address,
+    /// Whose keys it has, that of `signer.key` first.
+    signers: Vec<Address>,
     chain_id: u64,
     key_registry: Address,
     ceremonies: Vec<CeremonyLine>,
@@ -166,6 +179,7 @@ impl OfflineCommand {
     pub fn run(self) -> eyre::Result<()> {
         match self {
             Self::Init { dir, deployment } => print(&init(&dir, &deployment)?),
+            Self::NewSigner { dir, operator, signer } => print(&new_signer(&dir, operator, signer)?),
             Self::RegisterArgs { dir, operator } => print(&register_args(&dir, operator)?),
             Self::Status { dir } => print(&Machine::open(&dir)?.status()?),
             Self::Show { dir, file } => {
@@ -223,7 +237,7 @@ fn deployment_of(dir: &Path) -> Result<Deployment, Failure> {
 
 fn register_args(dir: &Path, operator: Address) -> eyre::Result<RegisterArgs> {
     let deployment = deployment_of(dir)?;
-    let signer = load_signer(&files(dir))?;
+    let signer = signers::read_key(&files(dir).signer_key)?;
     let proof = registration::signer_proof(&signer, deployment.chain_id, deployment.server_registry, operator);
     Ok(RegisterArgs {
         signer: signer.address(),
@@ -232,6 +246,18 @@ fn register_args(dir: &Path, operator: Address) -> eyre::Result<RegisterArgs> {
         endpoint: ENDPOINT.to_owned(),
         signer_proof: format!("0x{}", hex::encode(proof)),
     })
+}
+
+/// The key is this server's because it was made here: it has never said anything, so it may speak in what is drawn from now on and in
+/// what was drawn before.
+fn new_signer(dir: &Path, operator: Address, signer: Option<Address>) -> eyre::Result<NewSigner> {
+    let files = files(&std::path::absolute(dir)?);
+    let machine = Machine::open(dir)?;
+    let (file, signer) = match signer {
+        Some(signer) => found_signer(&files, signer)?,
+        None => make_signer(&files, |signer| Ok(machine.store.own_signer(signer, 0)?))?,
+    };
+    Ok(NewSigner::of(&signer, file, &machine.deployment, operator))
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -273,7 +299,7 @@ struct Plan {
 impl Machine {
     fn open(dir: &Path) -> eyre::Result<Self> {
         let (deployment, files) = (deployment_of(dir)?, files(dir));
-        let keys = load_keys(&files)?;
+        let (found, store_key) = (signers::read(&files)?, store_key(&files)?);
         // Opening makes a new database where none is; a server that forgot what it signed must not start as a new one.
         if !files.database.is_file() {
             let reason = format!(
@@ -282,8 +308,12 @@ impl Machine {
             );
             return Err(Failure::not_safe(reason).into());
         }
-        let owner = owner(keys.signer.address(), &deployment);
-        let store = Store::open(&files.database, &owner, 0).map_err(Failure::not_safe)?;
+        let first = found.first().map(SignerKey::address).unwrap_or_default();
+        let store = Store::open(&files.database, &owner(first, &deployment), 0).map_err(Failure::not_safe)?;
+        // No chain says here whose a key is: only what was made here speaks.
+        let rows = store.signers()?;
+        let is_own = |key: &SignerKey| rows.iter().any(|row| row.own && row.signer == key.address());
+        let keys = Keys::new(SignerKeys::new(found.into_iter().filter(is_own).collect(), None), store_key);
         Ok(Self { deployment, keys, store })
     }
 
@@ -307,7 +337,7 @@ impl Machine {
             });
         }
         Ok(Status {
-            signer: self.keys.signer.address(),
+            signers: self.keys.signers().us().signers.clone(),
             chain_id: self.deployment.chain_id,
             key_registry: self.deployment.key_registry,
             ceremonies,
@@ -393,8 +423,8 @@ impl Machine {
     }
 
     fn seat(&self, context: &Context, server: u32) -> Result<ShareIndex, Failure> {
-        let signer = self.keys.signer.address();
-        let me = context.index_of(signer);
+        let signers = self.keys.signers();
+        let me = seat(context, signers.us());
         let mine = me.and_then(|index| context.member(index)).map(|member| member.server_id);
         match (me, mine) {
             (Some(me), Some(id)) if id == server => Ok(me),
@@ -402,11 +432,17 @@ impl Machine {
                 "the request is for server {server}, and this is server {id}; carry it to the other machine"
             ))),
             _ => Err(Failure::refused(format!(
-                "this server (signer {signer}) is no member of the committee of key {}; the request is for server {server}",
+                "this server (signer {}) is no member of the committee of key {}; the request is for server {server}",
+                spoken(&signers),
                 context.key_id()
             ))),
         }
     }
+}
+
+/// The signers, as a sentence names them.
+fn spoken(signers: &SignerKeys) -> String {
+    signers.us().signers.iter().map(Address::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 /// Messages of each round, and the rounds for which this member would sign now.
@@ -592,7 +628,7 @@ fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     }
     let response = machine.advance(&plan)?;
     let (phase, failure) = (response.phase.name(), response.failure.clone());
-    let file = AnswerFile::sign(plan.about, response, &machine.keys.signer)?;
+    let file = machine.sign_answer(&plan, response)?;
     hand_out(args, &file)?;
     let answer = Some(args.out.clone());
     print(&Answered { phase: Some(phase), failure, answer, confirmed: true, ..plan.answered() })
@@ -613,11 +649,19 @@ impl Machine {
         let sealer = Sealer::new(&self.keys.store_key);
         let ceremonies = Ceremonies {
             store: &self.store,
-            signer: &self.keys.signer,
+            signers: &self.keys.signers(),
             sealer: &sealer,
             store_key: &self.keys.store_key,
         };
         Ok(ceremonies.advance(&plan.drawn, plan.messages.clone())?)
+    }
+
+    /// As the member that the committee names, like everything in it.
+    fn sign_answer(&self, plan: &Plan, response: AdvanceResponse) -> eyre::Result<AnswerFile> {
+        let (signers, context) = (self.keys.signers(), &plan.drawn.context);
+        let signer = context.member(plan.me).and_then(|member| signers.key(member.signer));
+        let signer = signer.ok_or_else(|| Failure::refused("the committee names a signer whose key is not here"))?;
+        Ok(AnswerFile::sign(plan.about, response, signer)?)
     }
 }
 
@@ -654,7 +698,6 @@ mod tests {
     use stkr_chain::types::KeyState;
     use stkr_core::keystore::StoreKey;
     use stkr_node::exit::Exit;
-    use stkr_protocol::SignerKey;
     use stkr_protocol::messages::{Body, OneTimeKeyBody};
     use stkr_protocol::offline::{Mark, VERSION};
 
@@ -768,8 +811,9 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let keys = Keys { signer: SignerKey::random().unwrap(), store_key: StoreKey::random().unwrap() };
-            let owner = owner(keys.signer.address(), &deployment());
+            let signer = SignerKey::random().unwrap();
+            let owner = owner(signer.address(), &deployment());
+            let keys = Keys::new(SignerKeys::new(vec![signer], None), StoreKey::random().unwrap());
             let store = Store::open(&folder.path().join("server.db"), &owner, 0).unwrap();
             Self { machine: Machine { deployment: deployment(), keys, store }, _folder: folder }
         }
@@ -783,7 +827,7 @@ mod tests {
                 attempt: ask.attempt,
                 committee: committee_hash(&COMMITTEE),
             };
-            let facts = facts(ask, self.machine.keys.signer.address());
+            let facts = facts(ask, self.machine.keys.signers().us().signers[0]);
             Asked { r#type: Mark::new(), version: VERSION, about, messages, facts }
         }
 
@@ -863,5 +907,24 @@ mod tests {
         };
         assert!(rig.machine.plan(&rig.request(&ASK, vec![say(4, 1), say(9, 2)])).is_ok());
         rig.refuses(&rig.request(&ASK, vec![say(4, 1), say(4, 2)]), Exit::Refused, "is not authentic");
+    }
+
+    #[test]
+    fn only_signer_keys_that_were_made_here_speak() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, file) = (folder.path().join("offline"), folder.path().join("deployment.json"));
+        std::fs::write(&file, serde_json::to_string(&deployment()).unwrap()).unwrap();
+        let first = init(&dir, &file).unwrap().signer;
+        let operator = Address::repeat_byte(9);
+        let made = new_signer(&dir, operator, None).unwrap();
+        let again = new_signer(&dir, operator, Some(made.signer)).unwrap();
+        assert_eq!((again.signer, again.signer_proof), (made.signer, made.signer_proof));
+        // As copied from another machine.
+        let (keys, foreign) = (files(&dir).signer_keys, other(7));
+        secrets::write_hex32(&signers::file_of(&keys, foreign.address()), &foreign.to_bytes()).unwrap();
+        let machine = Machine::open(&dir).unwrap();
+        assert_eq!(machine.status().unwrap().signers, [first, made.signer]);
+        assert_eq!(machine.store.born(made.signer).unwrap(), 0, "it is new");
+        assert!(new_signer(&dir, operator, Some(operator)).is_err(), "no key of that signer");
     }
 }

@@ -18,7 +18,7 @@ use stkr_protocol::evidence::Proof;
 use crate::config::ServerConfig;
 use crate::conflicts::Conflicts;
 use crate::duty::Policy;
-use crate::setup::load_signer;
+use crate::signers;
 use crate::store::{DutyRow, Owner, Store, StoreError};
 
 /// `stkr-server protection …`.
@@ -35,6 +35,7 @@ pub enum ProtectionCommand {
 pub(crate) struct Stopped {
     path: PathBuf,
     schedule: ForkSchedule,
+    /// Its first signer, which backups are named after whatever came later.
     signer: Address,
     pub(crate) store: Store,
 }
@@ -65,15 +66,17 @@ impl Stopped {
     pub(crate) fn of(config: &ServerConfig) -> eyre::Result<Self> {
         let no_chain = || Failure::usage("this server knows no beacon chain; set beacon.schedule first");
         let schedule = config.schedule().map_err(Failure::usage)?.ok_or_else(no_chain)?;
-        let signer = load_signer(&config.files)?.address();
-        Ok(Self { path: config.files.protection.clone(), schedule, signer, store: store_of(config)? })
+        let store = store_of(config)?;
+        let signers = store.signers().map_err(|error| store_failure(&error))?;
+        let signer = signers.iter().find(|row| row.own).map(|row| row.signer).unwrap_or_default();
+        Ok(Self { path: config.files.protection.clone(), schedule, signer, store })
     }
 }
 
 /// Opens the database of the server with this configuration.
 fn store_of(config: &ServerConfig) -> eyre::Result<Store> {
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
-    let signer = load_signer(&config.files)?.address();
+    let signer = signers::read_key(&config.files.signer_key)?.address();
     let owner = Owner { signer, chain_id: deployment.chain_id, key_registry: deployment.key_registry };
     if !config.files.database.exists() {
         let file = config.files.database.display();
@@ -137,8 +140,8 @@ pub fn print_evidence(config: &Path) -> eyre::Result<()> {
     store_of(&config)?.duties(|row: &DutyRow| say(row))
 }
 
-/// Writes `provider-KEY-ASSIGNMENT-NUMBER.json` into `folder`, which is made where there is none, for every duty key that asked
-/// for duties that conflict, and prints each name as `{"file":…}`.
+/// Writes `provider-KEY-ASSIGNMENT-NUMBER.json` into `folder`, which is made where there is none, for every assignment in which
+/// duties that conflict were asked for, and prints each name as `{"file":…}`.
 ///
 /// # Errors
 /// With the exit class of the cause.

@@ -9,7 +9,6 @@ use stkr_chain::{DrawnReshare, KeyCommittees};
 use stkr_core::keystore::{KeystoreError, StoreKey};
 use stkr_core::reshare::{Outcome, RecipientSecrets};
 use stkr_core::{RandomnessError, SecretShare};
-use stkr_protocol::SignerKey;
 use stkr_protocol::api::{Part, ReshareAdvanceResponse, ReshareFailureReport};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::handover::ShareOrigin;
@@ -19,6 +18,8 @@ use stkr_protocol::reshare::{
 };
 
 use crate::seal::{SealError, Sealer};
+use crate::serving::Us;
+use crate::signers::SignerKeys;
 use crate::signing;
 use crate::store::{ReshareRow, ReshareStep, ShareRow, Store, StoreError};
 
@@ -31,6 +32,14 @@ pub enum ReshareError {
     /// It neither deals nor gets a share.
     #[error("this server has no part in {0}")]
     NoPart(ReshareId),
+    /// A key as which the chain names this server there is not here.
+    #[error("this server takes part in {id} as signer {signer}, whose key it does not have")]
+    NoSignerKey {
+        /// Which one.
+        id: ReshareId,
+        /// The signer.
+        signer: Address,
+    },
     /// The committees are none.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -55,8 +64,8 @@ pub enum ReshareError {
 pub struct Reshares<'a> {
     /// Database.
     pub store: &'a Store,
-    /// Signs messages.
-    pub signer: &'a SignerKey,
+    /// Sign messages: of a dealer the key that the leaf of its old share names, of a new member the one that it began with.
+    pub signers: &'a SignerKeys,
     /// Seals one-time secrets.
     pub sealer: &'a Sealer,
     /// Seals shares.
@@ -65,7 +74,7 @@ pub struct Reshares<'a> {
 
 impl std::fmt::Debug for Reshares<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reshares").field("signer", &self.signer.address()).finish_non_exhaustive()
+        f.debug_struct("Reshares").field("signers", &self.signers.us().signers).finish_non_exhaustive()
     }
 }
 
@@ -89,7 +98,7 @@ impl Reshares<'_> {
             return Ok(shown_otherwise());
         }
         let plan = plan(shown, drawn, &row.signers)?;
-        let me = server_id(&plan, self.signer.address()).ok_or(ReshareError::NoPart(drawn.id))?;
+        let me = server_id(&plan, self.signers.us()).ok_or(ReshareError::NoPart(drawn.id))?;
         // None once they are erased: then the participant remembers what it saw, and gets no share any more.
         let secrets = row.sealed.as_ref().map(|sealed| self.sealer.open_reshare(drawn.id, plan.reshare(), sealed));
         let stored = Stored {
@@ -105,7 +114,7 @@ impl Reshares<'_> {
         let received = take(&mut it, messages);
         let said: Vec<ReshareMessage> = it.published().into_iter().cloned().collect();
         let share = self.dealers_share(&it, me)?;
-        let keys = std::slice::from_ref(self.signer);
+        let keys = self.signers.all();
         let step = match it.step(Hands { keys, share: share.as_ref(), now }) {
             Ok(step) => step,
             Err(error) => {
@@ -132,8 +141,8 @@ impl Reshares<'_> {
         }
         let signers: Vec<Address> = drawn.members.iter().map(|member| member.signer).collect();
         let plan = plan(shown, drawn, &signers)?;
-        let me = server_id(&plan, self.signer.address()).ok_or(ReshareError::NoPart(drawn.id))?;
-        let sits_out = self.reason_to_sit_out(drawn)?;
+        let me = server_id(&plan, self.signers.us()).ok_or(ReshareError::NoPart(drawn.id))?;
+        let sits_out = self.reason_to_sit_out(drawn, &plan, me)?;
         let sealed = match (&sits_out, plan.member_of(me)) {
             (None, Some(_)) => Some(self.sealer.seal_reshare(drawn.id, &RecipientSecrets::random(plan.reshare())?)?),
             _ => None,
@@ -147,13 +156,26 @@ impl Reshares<'_> {
         Ok(row)
     }
 
-    fn reason_to_sit_out(&self, drawn: &DrawnReshare) -> Result<Option<(String, String)>, ReshareError> {
-        let born = self.store.born()?;
+    fn reason_to_sit_out(
+        &self,
+        drawn: &DrawnReshare,
+        plan: &Plan,
+        me: u32,
+    ) -> Result<Option<(String, String)>, ReshareError> {
+        let parts = [plan.dealer_of(me).map(Sender::Dealer), plan.member_of(me).map(Sender::Member)];
+        let mut born = 0;
+        for signer in parts.into_iter().flatten().filter_map(|part| plan.signer(part)) {
+            // Once its key comes, what the database knows of it may be another reason.
+            if self.signers.key(signer).is_none() {
+                return Err(ReshareError::NoSignerKey { id: drawn.id, signer });
+            }
+            born = born.max(self.store.born(signer)?);
+        }
         if drawn.drawn_at > born {
             return Ok(None);
         }
         let reason = format!(
-            "this server's database was created at block {born}, after this reshare was drawn at block {}; an earlier, lost database may have taken part",
+            "this server's database was created at block {born}, or has had a signer since then only, after this reshare was drawn at block {}; an earlier, lost database may have taken part",
             drawn.drawn_at
         );
         let what_to_do = "restart the reshare after its deadline; the operator should look for the lost database";
@@ -224,10 +246,10 @@ fn plan(shown: &KeyCommittees, drawn: &DrawnReshare, signers: &[Address]) -> Res
     Ok(Plan::new(drawn.id, old.clone(), drawn.dealers.clone(), (drawn.threshold, members), drawn.deadline)?)
 }
 
-/// The server that signs with `signer`, if it deals or gets a share.
-fn server_id(plan: &Plan, signer: Address) -> Option<u32> {
+/// The id of this server, if it deals or gets a share.
+fn server_id(plan: &Plan, us: &Us) -> Option<u32> {
     let mut all = plan.members().iter().chain(plan.old().members());
-    let id = all.find(|member| member.signer == signer)?.server_id;
+    let id = all.find(|member| us.is(member))?.server_id;
     (plan.dealer_of(id).is_some() || plan.member_of(id).is_some()).then_some(id)
 }
 
@@ -313,7 +335,7 @@ fn unable(it: &Participant, me: u32, said: Vec<ReshareMessage>, error: &StepErro
             "The operator has to restore the database with this share, else the reshare has to be restarted after its deadline."
         }
         StepError::NoSignerKey { .. } => {
-            "The server changed its signer in the middle: restart the reshare after its deadline."
+            "The operator has to put the file of that signer key back beside the others (files.signer_keys), else the reshare has to be restarted after its deadline."
         }
         StepError::Deal(_) => "Restart the reshare after its deadline.",
     };

@@ -3,11 +3,12 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::Address;
 use eyre::WrapErr as _;
-use stkr_chain::{ChainError, ChainReader, Deployment, Endpoint, Trust};
+use stkr_chain::{ChainError, ChainReader, Deployment, Endpoint, ServerInfo, Trust};
 use stkr_node::clock::Dates;
 use stkr_node::config::{self, rpc_host};
 use stkr_node::exit::{Exit, Failure};
@@ -16,22 +17,30 @@ use stkr_node::http::{Limits, print_ready, serve_tls};
 use stkr_node::logs::{self, LogFormat};
 use stkr_node::shutdown::Shutdown;
 use stkr_node::tls::{self, Identity};
+use stkr_protocol::SignerKey;
 
 use url::Url;
 
 use crate::api;
-use crate::app::App;
+use crate::app::{App, Standing};
 use crate::chain::ChainView;
-use crate::config::ServerConfig;
+use crate::config::{FilesConfig, ServerConfig};
 use crate::desk::Desk;
 use crate::duties::Duties;
 use crate::duty::Policy;
 use crate::evidence::Evidence;
-use crate::setup::load_keys;
+use crate::setup::store_key;
+use crate::signers::{self, Keys, SignerKeys};
 use crate::store::{Owner, Store, StoreError};
 
 /// Pause between two looks at the clocks of RPC endpoints, which may cost the operator something.
 const CLOCK_PAUSE: Duration = Duration::from_secs(300);
+
+/// Pause between two looks at this server's own record in the registry.
+const REGISTRATION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Pause between two questions to the chain about a signer key that it does not know yet, or as another server's.
+const SIGNER_PAUSE: Duration = Duration::from_secs(10);
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -83,6 +92,7 @@ async fn serve(config: &ServerConfig, shutdown: Shutdown) -> eyre::Result<()> {
     let router = api::router(app.clone(), Duration::from_secs(config.limits.request_seconds));
     let registration = tokio::spawn(follow_registration(
         app.clone(),
+        config.files.clone(),
         identity.fingerprint(),
         Duration::from_millis(config.chain.poll_ms),
     ));
@@ -109,10 +119,12 @@ async fn build(config: &ServerConfig) -> eyre::Result<Arc<App>> {
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
     let reader = connect(config, deployment.clone()).await?;
     let files = config.files.clone();
-    let keys = tokio::task::spawn_blocking(move || load_keys(&files)).await??;
-    let owner =
-        Owner { signer: keys.signer.address(), chain_id: deployment.chain_id, key_registry: deployment.key_registry };
-    let born = if config.files.database.exists() { 0 } else { newest_block(&reader).await? };
+    let (found, store_key) =
+        tokio::task::spawn_blocking(move || Ok::<_, Failure>((signers::read(&files)?, store_key(&files)?))).await??;
+    let signer = found.first().map(SignerKey::address).unwrap_or_default();
+    let owner = Owner { signer, chain_id: deployment.chain_id, key_registry: deployment.key_registry };
+    let newest = async || signers::newest_block(&reader).await.map_err(Failure::unavailable);
+    let born = if config.files.database.exists() { 0 } else { newest().await? };
     if born > 0 {
         tracing::warn!(
             file = %config.files.database.display(),
@@ -121,10 +133,43 @@ async fn build(config: &ServerConfig) -> eyre::Result<Arc<App>> {
             "no database found, made a new one; ceremonies drawn before this block are sat out"
         );
     }
-    let store = Arc::new(Store::open(&config.files.database, &owner, born).map_err(store_failure)?);
+    let store = match Store::open(&config.files.database, &owner, born) {
+        Err(StoreError::OtherSigner { stored, .. }) => open_after(config, &owner, stored, &reader).await?,
+        opened => opened.map_err(store_failure)?,
+    };
+    let store = Arc::new(store);
+    let keys = Keys::new(own_signers(&store, &reader, found).await?, store_key);
     let duties = build_duties(config, &store)?;
     let limits = (config.limits.requests_per_second, config.limits.burst);
     Ok(App::new(store, keys, ChainView::new(reader), duties, limits))
+}
+
+/// The database of a server whose signer is another by now, if the chain says of both that they are, or were, this server's.
+async fn open_after(
+    config: &ServerConfig,
+    owner: &Owner,
+    stored: Vec<Address>,
+    reader: &ChainReader,
+) -> eyre::Result<Store> {
+    let all = stored.iter().chain([&owner.signer]).copied();
+    let registered = signers::registered(reader, all).await.map_err(Failure::unavailable)?;
+    let is_same =
+        |before: &&Address| registered.get(*before).is_some_and(|id| registered.get(&owner.signer) == Some(id));
+    let Some(before) = stored.iter().find(is_same).copied() else {
+        return Err(store_failure(StoreError::OtherSigner { stored, configured: owner.signer }).into());
+    };
+    let born = signers::newest_block(reader).await.map_err(Failure::unavailable)?;
+    tracing::info!(signer = %owner.signer, "the registry says that this database's signer was changed");
+    Ok(Store::open_after(&config.files.database, owner, before, born).map_err(store_failure)?)
+}
+
+/// The keys that are this server's. One of another server is a folder mixed up: nothing is done with it.
+async fn own_signers(store: &Store, reader: &ChainReader, found: Vec<SignerKey>) -> eyre::Result<SignerKeys> {
+    let sorted = signers::take_up(store, reader, found, None).await.map_err(Failure::unavailable)?;
+    match sorted.trouble() {
+        Some(trouble) => Err(Failure::not_safe(trouble).into()),
+        None => Ok(sorted.ours),
+    }
 }
 
 /// Without its slashing protection a server that knows a beacon chain does not start at all.
@@ -176,15 +221,6 @@ async fn clocks_of_endpoints(dates: Dates, urls: Vec<Url>, reader: ChainReader) 
     futures::future::join_all(looks).await.into_iter().flatten().collect()
 }
 
-async fn newest_block(reader: &ChainReader) -> eyre::Result<u64> {
-    let mut newest = 0;
-    for endpoint in reader.endpoints() {
-        let block = endpoint.block(BlockNumberOrTag::Latest).await.map_err(Failure::unavailable)?;
-        newest = newest.max(block.map_or(0, |block| block.number));
-    }
-    Ok(newest)
-}
-
 fn store_failure(error: StoreError) -> Failure {
     let exit = match &error {
         StoreError::Database(error) => error.exit(),
@@ -217,20 +253,91 @@ async fn follow_finalised(app: Arc<App>, pause: Duration) {
     }
 }
 
-/// Finds the server's own id, and says so when what is registered is not what it presents.
-async fn follow_registration(app: Arc<App>, fingerprint: tls::Fingerprint, pause: Duration) {
-    let mut known = None;
-    let mut told = false;
+/// Finds the server's own id and signers, and says so when what is registered is not what it has.
+async fn follow_registration(app: Arc<App>, files: FilesConfig, fingerprint: tls::Fingerprint, pause: Duration) {
+    let mut following =
+        Following { files, known: None, told: false, seen: None, sorted: None, waiting: Vec::new(), wrong: None };
+    let mut looked: Option<Instant> = None;
     loop {
+        let changed = following.look_at_files(&app).await;
+        // While nobody registered the server, or its next signer, every moment counts; afterwards nothing changes for weeks.
+        if following.known.is_none() || changed || looked.is_none_or(|at| at.elapsed() >= REGISTRATION_PAUSE) {
+            following.look_at_registry(&app, fingerprint).await;
+            looked = Some(Instant::now());
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is known of this server's registration and signer keys.
+struct Following {
+    files: FilesConfig,
+    known: Option<u32>,
+    told: bool,
+    /// Files of signer keys at the last look.
+    seen: Option<Vec<PathBuf>>,
+    /// When they were sorted last.
+    sorted: Option<Instant>,
+    /// Signers whose keys lie here and that finalised blocks do not name yet.
+    waiting: Vec<Address>,
+    /// What is wrong with the files.
+    wrong: Option<String>,
+}
+
+impl Following {
+    /// Takes up keys that came and forgets those that went; whether there was anything to look at.
+    async fn look_at_files(&mut self, app: &App) -> bool {
+        let listed = match signers::files_in(&self.files.signer_keys) {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.wrong = Some(error.to_string());
+                return true;
+            }
+        };
+        let is_new = self.seen.as_ref() != Some(&listed);
+        let is_open = !self.waiting.is_empty() || self.wrong.is_some();
+        let is_due = is_open && self.sorted.is_none_or(|at| at.elapsed() >= SIGNER_PAUSE);
+        if !is_new && !is_due {
+            return false;
+        }
+        self.sorted = Some(Instant::now());
+        match self.sort(app).await {
+            Ok(sorted) => {
+                for signer in sorted.waiting.iter().filter(|signer| !self.waiting.contains(signer)) {
+                    tracing::info!(
+                        signer = %signer,
+                        what_to_do = "send setSigner (stkr server set-signer), or take the key away",
+                        "found a signer key that waits for the registry"
+                    );
+                }
+                let trouble = sorted.trouble();
+                if let Some(trouble) = trouble.as_ref().filter(|trouble| self.wrong.as_ref() != Some(trouble)) {
+                    tracing::error!(reason = %trouble, "a signer key is not this server's");
+                }
+                (self.seen, self.waiting, self.wrong) = (Some(listed), sorted.waiting, trouble);
+                app.set_signers(sorted.ours);
+            }
+            Err(error) => tracing::warn!(error = %error, "signer keys could not be taken up; tried again"),
+        }
+        true
+    }
+
+    async fn sort(&self, app: &App) -> eyre::Result<signers::Sorted> {
+        let files = self.files.clone();
+        let found = tokio::task::spawn_blocking(move || signers::read(&files)).await??;
+        signers::take_up(app.store(), app.chain().reader(), found, self.known).await
+    }
+
+    async fn look_at_registry(&mut self, app: &App, fingerprint: tls::Fingerprint) {
         match app.chain().reader().server_of_signer(app.signer()).await {
-            Ok(Some(id)) if known == Some(id) => {}
+            Ok(Some(id)) if self.known == Some(id) => {}
             Ok(Some(id)) => {
-                known = Some(id);
+                self.known = Some(id);
                 app.set_server_id(id);
                 tracing::info!(server_id = id, signer = %app.signer(), "found in the server registry");
             }
-            Ok(None) if !told => {
-                told = true;
+            Ok(None) if !self.told => {
+                self.told = true;
                 tracing::info!(
                     signer = %app.signer(),
                     what_to_do = "register it with what `stkr-server register-args` prints",
@@ -240,25 +347,45 @@ async fn follow_registration(app: Arc<App>, fingerprint: tls::Fingerprint, pause
             Ok(None) => {}
             Err(error) => tracing::warn!(error = %error, "server registry could not be read"),
         }
-        if let Some(id) = known {
-            compare_fingerprint(&app, id, fingerprint).await;
-            tokio::time::sleep(pause.max(Duration::from_secs(60))).await;
-        } else {
-            tokio::time::sleep(pause).await;
+        let Some(id) = self.known else { return };
+        let read = futures::join!(app.chain().reader().server(id), app.chain().reader().signer_changed_at(id));
+        match read {
+            (Ok(server), Ok(changed_at)) => {
+                self.compare_signer(app, server.signer, changed_at);
+                compare_fingerprint(app, &server, fingerprint);
+            }
+            (Err(error), _) | (_, Err(error)) => tracing::debug!(error = %error, "server could not be read"),
         }
+    }
+
+    /// The registry's signer speaks in everything that begins from now on.
+    fn compare_signer(&self, app: &App, registered: Address, changed_at: u64) {
+        let before = app.standing();
+        let is_here = app.holds(registered) || self.waiting.contains(&registered);
+        let missing = (!is_here).then(|| {
+            format!(
+                "the registry names signer {registered}, whose key is not here; put its file beside the others (files.signer_keys)"
+            )
+        });
+        let current = if is_here { registered } else { before.current };
+        if current != before.current {
+            tracing::info!(signer = %current, "the registry names this signer now; shares of before keep theirs");
+        }
+        if let Some(reason) = missing.as_ref().filter(|it| before.trouble.as_ref() != Some(it)) {
+            tracing::error!(reason = %reason, "the signer key is not the registered one");
+        }
+        let (trouble, waiting) = (missing.or_else(|| self.wrong.clone()), self.waiting.clone());
+        app.set_standing(Standing { current, trouble, waiting, changed_at: Some(changed_at) });
     }
 }
 
-async fn compare_fingerprint(app: &App, id: u32, fingerprint: tls::Fingerprint) {
-    let registered = match app.chain().reader().server(id).await {
-        Ok(server) => server.tls_fingerprint,
-        Err(error) => return tracing::debug!(error = %error, "server could not be read"),
-    };
+fn compare_fingerprint(app: &App, server: &ServerInfo, fingerprint: tls::Fingerprint) {
+    let registered = server.tls_fingerprint;
     let other = registered.0 != fingerprint.0;
     app.set_other_certificate(other);
     if other {
         tracing::error!(
-            server_id = id,
+            server_id = server.id,
             fingerprint = %fingerprint,
             error = %format!("the registry says {registered}"),
             what_to_do = "register the new certificate with setEndpoint, or bring the old one back: nobody can connect",

@@ -10,6 +10,7 @@ use alloy::primitives::Address;
 use stkr_chain::KeyCommittees;
 use stkr_core::{PublicKey, ShareIndex};
 use stkr_duties::ForkSchedule;
+use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::collection::Committee;
 use stkr_protocol::handover::{Moment, NotServing, View, ViewError};
 use stkr_protocol::sign::{Refusal, RefusalKind};
@@ -23,6 +24,24 @@ pub struct Seat {
     pub index: ShareIndex,
     /// Share key of the leaf.
     pub share_key: PublicKey,
+    /// Signer of the leaf: what is signed with this seat is signed with its key, whatever signer the registry names by now.
+    pub signer: Address,
+}
+
+/// This server, as the leaf of a share may name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Us {
+    /// Its id, once the registry knows it.
+    pub server_id: Option<u32>,
+    /// The signers whose keys it holds.
+    pub signers: Vec<Address>,
+}
+
+impl Us {
+    /// By the id as well: of a seat whose signer key is gone the server knows at least that it is its own.
+    pub(crate) fn is(&self, member: &MemberId) -> bool {
+        self.signers.contains(&member.signer) || self.server_id == Some(member.server_id)
+    }
 }
 
 /// The committees of a key.
@@ -35,16 +54,16 @@ pub enum Committees {
 }
 
 impl Committees {
-    /// The seat with which `signer` signs at `moment`.
+    /// The seat with which `us` signs at `moment`.
     ///
     /// # Errors
-    /// The refusal to answer with: nobody signs it, or another committee does, in which `signer` has no seat.
-    pub fn seat_at(&self, moment: Moment, schedule: &ForkSchedule, signer: Address) -> Result<Seat, Refusal> {
+    /// The refusal to answer with: nobody signs it, or another committee does, in which `us` has no seat.
+    pub fn seat_at(&self, moment: Moment, schedule: &ForkSchedule, us: &Us) -> Result<Seat, Refusal> {
         match self {
-            Self::Dealt(committee) => seat_in(committee, signer).ok_or_else(|| not_a_member(committee.epoch())),
+            Self::Dealt(committee) => seat_in(committee, us).ok_or_else(|| not_a_member(committee.epoch())),
             Self::Finalised(it) => {
                 let epoch = view_of(it)?.serving(moment, schedule).map_err(|error| not_serving(&error))?;
-                self.seat_of(epoch, signer)
+                self.seat_of(epoch, us)
             }
         }
     }
@@ -53,32 +72,32 @@ impl Committees {
     ///
     /// # Errors
     /// As [`Self::seat_at`].
-    pub fn seat_by_clock(&self, now: u64, signer: Address) -> Result<Seat, Refusal> {
+    pub fn seat_by_clock(&self, now: u64, us: &Us) -> Result<Seat, Refusal> {
         match self {
-            Self::Dealt(committee) => seat_in(committee, signer).ok_or_else(|| not_a_member(committee.epoch())),
+            Self::Dealt(committee) => seat_in(committee, us).ok_or_else(|| not_a_member(committee.epoch())),
             Self::Finalised(it) => {
                 let undecided = || {
                     let reason = "finalised blocks do not show yet which committee of the key signs at this time";
                     Refusal::unavailable(reason, "Ask again once more blocks are finalised.")
                 };
-                self.seat_of(view_of(it)?.serving_at(now).ok_or_else(undecided)?, signer)
+                self.seat_of(view_of(it)?.serving_at(now).ok_or_else(undecided)?, us)
             }
         }
     }
 
-    /// The newest seat that `signer` has.
+    /// The newest seat of `us`.
     #[must_use]
-    pub fn newest_seat(&self, signer: Address) -> Option<Seat> {
+    pub fn newest_seat(&self, us: &Us) -> Option<Seat> {
         match self {
-            Self::Dealt(committee) => seat_in(committee, signer),
-            Self::Finalised(it) => it.terms.iter().rev().find_map(|term| seat_in(&term.committee, signer)),
+            Self::Dealt(committee) => seat_in(committee, us),
+            Self::Finalised(it) => it.terms.iter().rev().find_map(|term| seat_in(&term.committee, us)),
         }
     }
 
-    fn seat_of(&self, committee_epoch: u32, signer: Address) -> Result<Seat, Refusal> {
+    fn seat_of(&self, committee_epoch: u32, us: &Us) -> Result<Seat, Refusal> {
         let Self::Finalised(it) = self else { return Err(not_a_member(committee_epoch)) };
-        let seat = it.committee(committee_epoch).and_then(|committee| seat_in(committee, signer));
-        seat.ok_or_else(|| match self.newest_seat(signer) {
+        let seat = it.committee(committee_epoch).and_then(|committee| seat_in(committee, us));
+        seat.ok_or_else(|| match self.newest_seat(us) {
             Some(other) => {
                 let (key_id, other) = (it.key.id, other.committee_epoch);
                 Refusal::denied(
@@ -104,11 +123,13 @@ fn view_of(it: &KeyCommittees) -> Result<View, Refusal> {
     })
 }
 
-fn seat_in(committee: &Committee, signer: Address) -> Option<Seat> {
-    let seats = committee.keys().threshold().indices().zip(committee.members());
-    let index = seats.into_iter().find(|(_, member)| member.signer == signer).map(|(index, _)| index)?;
+/// The seat of `us` in this committee.
+#[must_use]
+pub fn seat_in(committee: &Committee, us: &Us) -> Option<Seat> {
+    let mut seats = committee.keys().threshold().indices().zip(committee.members());
+    let (index, member) = seats.find(|(_, member)| us.is(member))?;
     let share_key = *committee.keys().share_key(index)?;
-    Some(Seat { committee_epoch: committee.epoch(), index, share_key })
+    Some(Seat { committee_epoch: committee.epoch(), index, share_key, signer: member.signer })
 }
 
 fn not_a_member(committee_epoch: u32) -> Refusal {
@@ -142,7 +163,6 @@ pub(crate) mod tests {
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
     use stkr_protocol::ProtocolDomain;
-    use stkr_protocol::ceremony::MemberId;
     use stkr_protocol::handover::HANDOVER_DELAY;
     use stkr_protocol::reshare::ReshareId;
 
@@ -176,6 +196,11 @@ pub(crate) mod tests {
         KeyCommittees { block, window: 3_600, key, terms: committees.into_iter().map(term).collect(), drawn: None }
     }
 
+    /// The server whose signer repeats its number; nothing is registered.
+    pub(crate) fn us(number: u8) -> Us {
+        Us { server_id: None, signers: vec![Address::repeat_byte(number)] }
+    }
+
     fn dealt(seed: u8) -> TrustedDealer {
         TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [seed; 32])
     }
@@ -203,7 +228,7 @@ pub(crate) mod tests {
     fn who_left_signs_until_the_handover_who_came_from_then_on_and_who_stayed_with_the_share_of_each() {
         let it = handed_over(99);
         let seat = |epoch, server| {
-            let seat = it.seat_at(at(epoch), &schedule(), Address::repeat_byte(server));
+            let seat = it.seat_at(at(epoch), &schedule(), &us(server));
             seat.map(|seat| (seat.committee_epoch, seat.index.get()))
         };
         assert_eq!((seat(99, 4).unwrap(), seat(100, 5).unwrap()), ((0, 4), (1, 1)));
@@ -217,12 +242,12 @@ pub(crate) mod tests {
             assert_eq!(refusal.reason, expected);
         }
         assert_eq!(seat(99, 9).unwrap_err().kind, RefusalKind::UnknownKey);
-        let by_clock = |time, server| it.seat_by_clock(time, Address::repeat_byte(server));
+        let by_clock = |time, server| it.seat_by_clock(time, &us(server));
         assert_eq!(by_clock(start(100) - 1, 4).unwrap().committee_epoch, 0);
         assert_eq!(by_clock(start(100), 5).unwrap().committee_epoch, 1);
         assert!(by_clock(start(100), 4).is_err() && by_clock(start(100) - 1, 5).is_err());
-        assert_eq!(it.newest_seat(Address::repeat_byte(4)).unwrap().committee_epoch, 0);
-        assert_eq!(it.newest_seat(Address::repeat_byte(1)).unwrap().committee_epoch, 1);
+        assert_eq!(it.newest_seat(&us(4)).unwrap().committee_epoch, 0);
+        assert_eq!(it.newest_seat(&us(1)).unwrap().committee_epoch, 1);
     }
 
     #[test]
@@ -239,7 +264,7 @@ pub(crate) mod tests {
             commitment: B256::ZERO,
             drawn_at: 1,
         });
-        let me = Address::repeat_byte(1);
+        let me = &us(1);
         let refused = |it: &KeyCommittees| {
             let it = Committees::Finalised(Arc::new(it.clone()));
             assert!(it.seat_at(at(99), &schedule(), me).is_ok());
@@ -258,19 +283,48 @@ pub(crate) mod tests {
     fn blocks_that_are_too_old_show_nothing() {
         let it = handed_over(101);
         let late = start(101) + 3_600 + HANDOVER_DELAY;
-        let refusal = it.seat_at(at(120), &schedule(), Address::repeat_byte(1)).unwrap_err();
+        let refusal = it.seat_at(at(120), &schedule(), &us(1)).unwrap_err();
         assert!(refusal.kind == RefusalKind::Unavailable && refusal.reason.contains("finalised blocks end at"));
-        assert!(it.seat_by_clock(late, Address::repeat_byte(1)).is_err());
-        assert!(it.seat_by_clock(late - 1, Address::repeat_byte(1)).is_ok());
+        assert!(it.seat_by_clock(late, &us(1)).is_err());
+        assert!(it.seat_by_clock(late - 1, &us(1)).is_ok());
+    }
+
+    #[test]
+    fn who_changed_its_signer_has_the_seat_of_each_committee_under_the_signer_of_its_leaf() {
+        let of = |servers: &[u8; 4], signer: u8| {
+            let members = servers.iter().map(|it| {
+                let signer = Address::repeat_byte(if *it == 1 { signer } else { *it });
+                MemberId { server_id: u32::from(*it), signer }
+            });
+            let domain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(2) };
+            (domain, members.collect())
+        };
+        let committee =
+            |epoch, seed, (domain, members)| Committee::new(domain, epoch, dealt(seed).keys, members).unwrap();
+        let (old, new) = (committee(0, 3, of(&[1, 2, 3, 4], 0xaa)), committee(1, 4, of(&[5, 2, 3, 1], 0xbb)));
+        let it = Committees::Finalised(Arc::new(shown(start(100), vec![(0, old), (start(100), new)])));
+        let seat = |epoch, us: &Us| {
+            let seat = it.seat_at(at(epoch), &schedule(), us).unwrap();
+            (seat.committee_epoch, seat.index.get(), seat.signer)
+        };
+        let both = Us { server_id: None, signers: vec![Address::repeat_byte(0xbb), Address::repeat_byte(0xaa)] };
+        // Of which the old key is gone.
+        let new_only = Us { server_id: Some(1), signers: vec![Address::repeat_byte(0xbb)] };
+        for us in [both, new_only] {
+            assert_eq!(seat(99, &us), (0, 1, Address::repeat_byte(0xaa)));
+            assert_eq!(seat(100, &us), (1, 4, Address::repeat_byte(0xbb)));
+        }
+        let stranger = Us { server_id: Some(9), signers: vec![Address::repeat_byte(0xbb)] };
+        assert!(it.seat_at(at(99), &schedule(), &stranger).is_err(), "without the old key it is nobody there");
     }
 
     #[test]
     fn a_dealt_key_has_one_committee_whatever_the_time() {
         let it = Committees::Dealt(Arc::new(committee(0, &dealt(3), &[1, 2, 3, 4])));
         for epoch in [0, 100, 1_000_000] {
-            assert_eq!(it.seat_at(at(epoch), &schedule(), Address::repeat_byte(2)).unwrap().index.get(), 2);
+            assert_eq!(it.seat_at(at(epoch), &schedule(), &us(2)).unwrap().index.get(), 2);
         }
-        assert_eq!(it.seat_by_clock(u64::MAX, Address::repeat_byte(2)).unwrap().committee_epoch, 0);
-        assert_eq!(it.seat_at(at(1), &schedule(), Address::repeat_byte(9)).unwrap_err().kind, RefusalKind::UnknownKey);
+        assert_eq!(it.seat_by_clock(u64::MAX, &us(2)).unwrap().committee_epoch, 0);
+        assert_eq!(it.seat_at(at(1), &schedule(), &us(9)).unwrap_err().kind, RefusalKind::UnknownKey);
     }
 }

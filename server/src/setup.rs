@@ -17,8 +17,8 @@ use stkr_protocol::silence::{SignedSilenceVote, SilenceVote};
 use stkr_protocol::{SignerKey, registration};
 use url::Url;
 
-use crate::app::Keys;
 use crate::config::{FilesConfig, ServerConfig};
+use crate::signers;
 use crate::store::{Owner, Store};
 
 /// `IResharing.MAX_VOTE`, seconds.
@@ -59,6 +59,20 @@ pub struct InitArgs {
     pub min_endpoints: u8,
 }
 
+/// Arguments of `new-signer`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NewSignerArgs {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Account that will send the change: the operator's, as the registry knows it
+    #[arg(long)]
+    pub operator: Address,
+    /// Make no new key, and print again what this one needs, which was made before
+    #[arg(long)]
+    pub signer: Option<Address>,
+}
+
 /// Arguments of `vote-silent`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VoteSilentArgs {
@@ -77,6 +91,9 @@ pub struct VoteSilentArgs {
     /// Unix time (seconds) until which the vote holds, at most 30 days from now; all members must name the same
     #[arg(long)]
     pub until: u64,
+    /// Signer to vote as, where the server has keys of several: the one of its share in that committee
+    #[arg(long)]
+    pub signer: Option<Address>,
 }
 
 /// What `init` prints.
@@ -111,6 +128,20 @@ pub struct RegisterArgs {
     pub endpoint: String,
     /// 65 bytes.
     pub signer_proof: String,
+}
+
+/// What `new-signer` prints: the arguments of `IServerRegistry.setSigner` after the server's id.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewSigner {
+    /// Address of the key.
+    pub signer: Address,
+    /// Its file.
+    pub file: PathBuf,
+    /// 65 bytes.
+    pub signer_proof: String,
+    /// The command with which the operator tells the registry.
+    pub next: String,
 }
 
 /// Makes keys, certificate, database and configuration of a new server.
@@ -213,23 +244,15 @@ fn write_config(path: &Path, config: &ServerConfig, args: &InitArgs) -> eyre::Re
     Ok(())
 }
 
-/// Reads the keys of a server: one scrypt, about a second.
+/// Reads the key under which shares are stored: one scrypt, about a second.
 ///
 /// # Errors
 /// Files that are missing, too open, or do not fit.
-pub fn load_keys(files: &FilesConfig) -> eyre::Result<Keys> {
-    let signer = load_signer(files)?;
-    let store_key = files.store_key().map_err(|error| match error {
+pub fn store_key(files: &FilesConfig) -> Result<StoreKey, Failure> {
+    files.store_key().map_err(|error| match error {
         error @ ConfigError::Value { .. } => Failure::not_safe(error),
         error => Failure::usage(error),
-    })?;
-    Ok(Keys { signer, store_key })
-}
-
-pub(crate) fn load_signer(files: &FilesConfig) -> eyre::Result<SignerKey> {
-    let bytes = secrets::read_hex32(&files.signer_key).map_err(Failure::usage)?;
-    Ok(SignerKey::from_bytes(&bytes)
-        .map_err(|error| Failure::usage(format!("signer key {}: {error}", files.signer_key.display())))?)
+    })
 }
 
 /// Signs that another member is silent. It needs no chain: the contract refuses a vote of another committee or time.
@@ -246,7 +269,52 @@ pub fn vote_silent(args: &VoteSilentArgs) -> eyre::Result<SignedSilenceVote> {
         return Err(Failure::usage(reason).into());
     }
     let vote = SilenceVote { key_id: args.key, committee_epoch: args.epoch, server: args.server, until: args.until };
-    Ok(vote.sign(&deployment.protocol_domain(), &load_signer(&config.files)?))
+    let which = "the one of this server's share in that committee: stkr key show KEY";
+    Ok(vote.sign(&deployment.protocol_domain(), &signers::one(&config.files, args.signer, which)?))
+}
+
+/// Makes the server's next signer key, or finds one that was made before, and proves to the registry that it agrees.
+///
+/// The key says nothing until the chain names it as a signer of this server, and those before it stay.
+///
+/// # Errors
+/// Anything wrong with configuration or files.
+pub fn new_signer(args: &NewSignerArgs) -> eyre::Result<NewSigner> {
+    let config = config::load::<ServerConfig>(&args.config).map_err(Failure::usage)?;
+    let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
+    let (file, signer) = match args.signer {
+        Some(signer) => found_signer(&config.files, signer)?,
+        None => make_signer(&config.files, |_| Ok(()))?,
+    };
+    Ok(NewSigner::of(&signer, file, &deployment, args.operator))
+}
+
+/// The file of the key of `signer`, which was made before.
+pub(crate) fn found_signer(files: &FilesConfig, signer: Address) -> Result<(PathBuf, SignerKey), Failure> {
+    let file = signers::file_of(&files.signer_keys, signer);
+    Ok((file, signers::one(files, Some(signer), "")?))
+}
+
+/// Makes a key in a file of its own beside the others; `remember` is called before there is a file.
+pub(crate) fn make_signer(
+    files: &FilesConfig,
+    remember: impl FnOnce(Address) -> eyre::Result<()>,
+) -> eyre::Result<(PathBuf, SignerKey)> {
+    let signer = SignerKey::random()?;
+    secrets::create_private_folder(&files.signer_keys)?;
+    remember(signer.address())?;
+    let file = signers::file_of(&files.signer_keys, signer.address());
+    secrets::write_hex32(&file, &signer.to_bytes())?;
+    Ok((file, signer))
+}
+
+impl NewSigner {
+    pub(crate) fn of(signer: &SignerKey, file: PathBuf, deployment: &Deployment, operator: Address) -> Self {
+        let proof = registration::signer_proof(signer, deployment.chain_id, deployment.server_registry, operator);
+        let (signer, proof) = (signer.address(), format!("0x{}", hex::encode(proof)));
+        let next = format!("stkr server set-signer <server id> --signer {signer} --proof {proof}");
+        Self { signer, file, signer_proof: proof, next }
+    }
 }
 
 /// The arguments with which `operator` registers the server of this configuration.
@@ -256,7 +324,7 @@ pub fn vote_silent(args: &VoteSilentArgs) -> eyre::Result<SignedSilenceVote> {
 pub fn register_args(config: &Path, operator: Address) -> eyre::Result<RegisterArgs> {
     let config = config::load::<ServerConfig>(config).map_err(Failure::usage)?;
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
-    let signer = load_signer(&config.files)?;
+    let signer = signers::read_key(&config.files.signer_key)?;
     let identity = Identity::load(&config.files.tls_certificate, &config.files.tls_key).map_err(Failure::usage)?;
     let proof = registration::signer_proof(&signer, deployment.chain_id, deployment.server_registry, operator);
     Ok(RegisterArgs {

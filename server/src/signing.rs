@@ -13,7 +13,7 @@ use stkr_protocol::handover::Moment;
 use stkr_protocol::sign::{DepositRequest, Refusal, RefusalKind, SignedPartial, Subject};
 use stkr_protocol::{ProtocolDomain, SignerKey};
 
-use crate::serving::{Committees, Seat};
+use crate::serving::{Committees, Seat, Us};
 use crate::store::{DepositRow, ShareRow, Store, StoreError};
 
 /// The one deposit that a pool ever asks its key for: 1 ETH. Everything else follows as a top-up, which nobody signs.
@@ -41,7 +41,7 @@ pub struct Facts {
     pub ordered: bool,
 }
 
-/// Whether this deposit may be signed, and with which seat: that which `signer` has in the committee whose turn it is at `now` (unix
+/// Whether this deposit may be signed, and with which seat: that which `us` have in the committee whose turn it is at `now` (unix
 /// seconds), by the epochs of the beacon chain if it is known.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub struct Facts {
 pub fn judge(
     request: &DepositRequest,
     facts: &Facts,
-    signer: Address,
+    us: &Us,
     (schedule, now): (Option<&ForkSchedule>, u64),
 ) -> Result<Seat, Refusal> {
     let key_id = request.key_id;
@@ -60,8 +60,8 @@ pub fn judge(
         ));
     }
     let seat = match schedule {
-        Some(schedule) => facts.committees.seat_at(Moment::at_clock(schedule, now), schedule, signer)?,
-        None => facts.committees.seat_by_clock(now, signer)?,
+        Some(schedule) => facts.committees.seat_at(Moment::at_clock(schedule, now), schedule, us)?,
+        None => facts.committees.seat_by_clock(now, us)?,
     };
     if facts.consumer != facts.micropools {
         return Err(Refusal::denied(
@@ -236,7 +236,7 @@ pub fn database_refusal(error: &StoreError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::tests::{committee, shown};
+    use crate::serving::tests::{committee, shown, us};
     use std::sync::Arc;
     use stkr_core::Threshold;
     use stkr_core::testing::TrustedDealer;
@@ -244,7 +244,10 @@ mod tests {
 
     const FORK: [u8; 4] = *b"Stkr";
 
-    const ME: Address = Address::repeat_byte(2);
+    fn me() -> Us {
+        us(2)
+    }
+
     const NOW: u64 = 1_000;
 
     fn dealt() -> TrustedDealer {
@@ -279,7 +282,7 @@ mod tests {
     }
 
     fn refused(request: &DepositRequest, facts: &Facts) -> Refusal {
-        let refusal = judge(request, facts, ME, (None, NOW)).unwrap_err();
+        let refusal = judge(request, facts, &me(), (None, NOW)).unwrap_err();
         assert!(!refusal.what_to_do.is_empty());
         refusal
     }
@@ -288,16 +291,16 @@ mod tests {
     fn the_ordered_deposit_of_a_live_key_is_signed() {
         let facts = facts();
         let asked = request(&message(&facts));
-        let seat = judge(&asked, &facts, ME, (None, NOW)).unwrap();
+        let seat = judge(&asked, &facts, &me(), (None, NOW)).unwrap();
         assert_eq!((seat.committee_epoch, seat.index.get()), (0, 2));
         // With a beacon chain it is the epochs that count.
         let schedule = ForkSchedule::mainnet();
         let late =
             shown(schedule.genesis_time(), vec![(schedule.genesis_time() + 1, committee(1, &dealt(), &[1, 2, 3, 4]))]);
         let handed_over = Facts { committees: Committees::Finalised(Arc::new(late)), ..facts };
-        assert!(judge(&asked, &handed_over, ME, (Some(&schedule), schedule.genesis_time() + 383)).is_err());
-        judge(&asked, &handed_over, ME, (None, schedule.genesis_time() + 383)).unwrap();
-        judge(&asked, &handed_over, ME, (Some(&schedule), schedule.genesis_time() + 384)).unwrap();
+        assert!(judge(&asked, &handed_over, &me(), (Some(&schedule), schedule.genesis_time() + 383)).is_err());
+        judge(&asked, &handed_over, &me(), (None, schedule.genesis_time() + 383)).unwrap();
+        judge(&asked, &handed_over, &me(), (Some(&schedule), schedule.genesis_time() + 384)).unwrap();
     }
 
     #[test]
@@ -345,7 +348,7 @@ mod tests {
         for state in [KeyState::None, KeyState::Requested, KeyState::Drawn, KeyState::Retired, KeyState::Burned] {
             assert_eq!(refused(&asked, &Facts { state, ..good.clone() }).kind, RefusalKind::Denied);
         }
-        let stranger = judge(&asked, &good, Address::repeat_byte(9), (None, NOW)).unwrap_err();
+        let stranger = judge(&asked, &good, &us(9), (None, NOW)).unwrap_err();
         assert_eq!(stranger.kind, RefusalKind::UnknownKey);
         let consumer = Address::repeat_byte(8);
         assert_eq!(refused(&asked, &Facts { consumer, ..good.clone() }).kind, RefusalKind::Denied);

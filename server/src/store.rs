@@ -32,6 +32,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("schema/4.sql"),
         include_str!("schema/5.sql"),
         include_str!("schema/6.sql"),
+        include_str!("schema/7.sql"),
     ],
 };
 
@@ -58,6 +59,17 @@ pub enum StoreError {
         stored: String,
         /// In the configuration.
         configured: String,
+    },
+    /// The file belongs to a server whose signer the configured key never was, as far as anybody showed.
+    #[error(
+        "the database belongs to signer {}, and files.signer_key is {configured}, which the chain does not know as a signer of the same server; every server needs its own database, check files.database and files.signer_key",
+        list(.stored)
+    )]
+    OtherSigner {
+        /// Signers of the database, oldest first.
+        stored: Vec<Address>,
+        /// Signer of the configuration.
+        configured: Address,
     },
     /// A row that this program cannot have written.
     #[error("the database holds {0}; it is damaged or was edited, restore it from a backup")]
@@ -101,12 +113,23 @@ pub enum StoreError {
 /// Whom a database belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Address of the signer key.
+    /// Address of the configured signer key: that of a new database, one of the signers of any other.
     pub signer: Address,
     /// Chain id.
     pub chain_id: u64,
     /// The KeyRegistry.
     pub key_registry: Address,
+}
+
+/// A signer that a database knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignerRow {
+    /// Address of the key.
+    pub signer: Address,
+    /// Whether it is, or was, a signer of this server. The key of any other is never signed with.
+    pub own: bool,
+    /// Block up to which an earlier database may have signed with it.
+    pub born: u64,
 }
 
 /// One ceremony as stored.
@@ -296,11 +319,25 @@ impl Store {
     /// `born` is the block from which on a *new* database may take part in ceremonies: 0 where the signer key is new too.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] for a database of another server or deployment.
+    /// [`StoreError::Foreign`] for a database of another deployment, [`StoreError::OtherSigner`] for one of another server.
     pub fn open(path: &Path, owner: &Owner, born: u64) -> Result<Self, StoreError> {
+        Self::open_as(path, owner, None, born)
+    }
+
+    /// Opens the database of the server whose signer was `before`, and is `owner`'s as well: the chain said so.
+    ///
+    /// `born` is the newest block: with the new signer an earlier database may have spoken up to it.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; also if `before` is no signer of this database.
+    pub fn open_after(path: &Path, owner: &Owner, before: Address, born: u64) -> Result<Self, StoreError> {
+        Self::open_as(path, owner, Some(before), born)
+    }
+
+    fn open_as(path: &Path, owner: &Owner, before: Option<Address>, born: u64) -> Result<Self, StoreError> {
         let database = Database::open(path, &SCHEMA)?;
         let store = Self { database };
-        store.database.write(|transaction| claim(transaction, owner, born))?;
+        store.database.write(|transaction| claim(transaction, owner, before, born))?;
         // After a SIGKILL the log may still hold what was erased.
         store.empty_log();
         Ok(store)
@@ -314,13 +351,47 @@ impl Store {
         Ok(self.database.check_writable()?)
     }
 
-    /// Ceremonies drawn at or before this block may have been taken part in with a database that is lost.
+    /// In ceremonies drawn at or before this block somebody may have spoken with this signer from a database that is lost: in all, for
+    /// a signer that is not this server's.
     ///
     /// # Errors
     /// That of SQLite.
-    pub fn born(&self) -> Result<u64, StoreError> {
-        let born: i64 = self.database.lock().query_row("SELECT born FROM owner", [], |row| row.get(0))?;
-        u64::try_from(born).map_err(|_| StoreError::Nonsense("a negative block number"))
+    pub fn born(&self, signer: Address) -> Result<u64, StoreError> {
+        let row = self.signers()?.into_iter().find(|row| row.own && row.signer == signer);
+        Ok(row.map_or(u64::MAX, |row| row.born))
+    }
+
+    /// All signers that this database knows, oldest first.
+    ///
+    /// # Errors
+    /// That of SQLite, nonsense.
+    pub fn signers(&self) -> Result<Vec<SignerRow>, StoreError> {
+        signers(&self.database.lock())
+    }
+
+    /// Remembers the newest block at which a key was found beside this server's whose turn has not come: what is drawn later nobody
+    /// can have taken part in with it from an earlier database. A second time changes nothing.
+    ///
+    /// # Errors
+    /// That of SQLite.
+    pub fn see_signer(&self, signer: Address, block: u64) -> Result<(), StoreError> {
+        self.write_signer("DO NOTHING", (signer, false, block))
+    }
+
+    /// Takes a signer for this server's own. Only for what the chain says of both, or for a key that was made a moment ago (block 0).
+    ///
+    /// # Errors
+    /// That of SQLite.
+    pub fn own_signer(&self, signer: Address, block: u64) -> Result<(), StoreError> {
+        self.write_signer("(signer) DO UPDATE SET own = 1", (signer, true, block))
+    }
+
+    fn write_signer(&self, conflict: &str, (signer, own, block): (Address, bool, u64)) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            let insert = format!("INSERT INTO signer (signer, own, born) VALUES (?1, ?2, ?3) ON CONFLICT {conflict}");
+            transaction.execute(&insert, params![signer.0.0, own, sql(block)?])?;
+            Ok(())
+        })
     }
 
     /// The ceremony rows of one attempt, one per committee that was ever drawn for it.
@@ -890,25 +961,55 @@ fn index(value: u8) -> Result<ShareIndex, StoreError> {
     ShareIndex::new(value).map_err(|_| StoreError::Nonsense("share index 0"))
 }
 
-fn claim(transaction: &Transaction<'_>, owner: &Owner, born: u64) -> Result<(), StoreError> {
+fn claim(transaction: &Transaction<'_>, owner: &Owner, before: Option<Address>, born: u64) -> Result<(), StoreError> {
     let stored = transaction
-        .query_row("SELECT signer, chain_id, key_registry FROM owner", [], |row| {
-            Ok((row.get::<_, [u8; 20]>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 20]>(2)?))
+        .query_row("SELECT chain_id, key_registry FROM owner", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 20]>(1)?))
         })
         .optional()?;
-    let Some((signer, chain_id, registry)) = stored else {
+    let keep = |transaction: &Transaction<'_>| {
         transaction.execute(
-            "INSERT INTO owner (only, signer, chain_id, key_registry, born) VALUES (1, ?1, ?2, ?3, ?4)",
-            params![owner.signer.0.0, sql(owner.chain_id)?, owner.key_registry.0.0, sql(born)?],
+            "INSERT INTO signer (signer, own, born) VALUES (?1, 1, ?2) ON CONFLICT (signer) DO UPDATE SET own = 1",
+            params![owner.signer.0.0, sql(born)?],
+        )
+    };
+    let Some((chain_id, registry)) = stored else {
+        transaction.execute(
+            "INSERT INTO owner (only, chain_id, key_registry) VALUES (1, ?1, ?2)",
+            params![sql(owner.chain_id)?, owner.key_registry.0.0],
         )?;
+        keep(transaction)?;
         return Ok(());
     };
     let differs = |what, stored: String, configured: String| {
         if stored == configured { Ok(()) } else { Err(StoreError::Foreign { what, stored, configured }) }
     };
-    differs("signer", Address::from(signer).to_string(), owner.signer.to_string())?;
     differs("chain", chain_id.to_string(), owner.chain_id.to_string())?;
-    differs("key registry", Address::from(registry).to_string(), owner.key_registry.to_string())
+    differs("key registry", Address::from(registry).to_string(), owner.key_registry.to_string())?;
+    let own: Vec<Address> = signers(transaction)?.iter().filter(|row| row.own).map(|row| row.signer).collect();
+    if own.contains(&owner.signer) {
+        return Ok(());
+    }
+    if before.is_some_and(|before| own.contains(&before)) {
+        keep(transaction)?;
+        return Ok(());
+    }
+    Err(StoreError::OtherSigner { stored: own, configured: owner.signer })
+}
+
+fn signers(connection: &rusqlite::Connection) -> Result<Vec<SignerRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT signer, own, born FROM signer ORDER BY rowid")?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let born = u64::try_from(row.get::<_, i64>(2)?).map_err(|_| StoreError::Nonsense("a negative block number"))?;
+        all.push(SignerRow { signer: Address::from(row.get::<_, [u8; 20]>(0)?), own: row.get(1)?, born });
+    }
+    Ok(all)
+}
+
+fn list(signers: &[Address]) -> String {
+    signers.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn insert_message(
@@ -1109,17 +1210,66 @@ mod tests {
     #[test]
     fn a_database_of_another_server_or_deployment_is_refused() {
         let (folder, store) = open();
-        assert_eq!(store.born().unwrap(), 9);
+        assert_eq!(store.born(owner().signer).unwrap(), 9);
         drop(store);
         let path = folder.path().join("server.db");
-        for other in [
-            Owner { signer: Address::ZERO, ..owner() },
-            Owner { chain_id: 1, ..owner() },
-            Owner { key_registry: Address::ZERO, ..owner() },
-        ] {
+        for other in [Owner { chain_id: 1, ..owner() }, Owner { key_registry: Address::ZERO, ..owner() }] {
             assert!(matches!(Store::open(&path, &other, 0), Err(StoreError::Foreign { .. })));
         }
-        assert_eq!(Store::open(&path, &owner(), 77).unwrap().born().unwrap(), 9, "born once");
+        let store = Store::open(&path, &owner(), 77).unwrap();
+        assert_eq!(store.born(owner().signer).unwrap(), 9, "born once");
+    }
+
+    #[test]
+    fn a_database_goes_from_signer_to_signer_only_where_somebody_showed_that_both_are_of_one_server() {
+        let (folder, store) = open();
+        let (first, second, foreign) = (owner().signer, Address::repeat_byte(7), Address::repeat_byte(8));
+        // Lying beside the others makes no key this server's.
+        store.see_signer(second, 20).unwrap();
+        store.see_signer(second, 30).unwrap();
+        assert_eq!(store.born(second).unwrap(), u64::MAX, "it says nothing");
+        drop(store);
+        let path = folder.path().join("server.db");
+        let of = |signer| Owner { signer, ..owner() };
+        for signer in [second, foreign] {
+            let refused = Store::open(&path, &of(signer), 0).unwrap_err();
+            assert!(
+                matches!(&refused, StoreError::OtherSigner { stored, configured } if *stored == [first] && *configured == signer),
+                "{refused}"
+            );
+            assert!(Store::open_after(&path, &of(signer), foreign, 40).is_err(), "after a signer that it never had");
+        }
+        let after = Store::open_after(&path, &of(second), first, 40).unwrap();
+        assert_eq!(after.born(second).unwrap(), 20, "since it was seen here first");
+        drop(after);
+        let (third, fourth) = (Address::repeat_byte(9), Address::repeat_byte(10));
+        let store = Store::open(&path, &of(second), 0).unwrap();
+        store.own_signer(third, 50).unwrap();
+        store.own_signer(third, 60).unwrap();
+        drop(store);
+        drop(Store::open_after(&path, &of(fourth), third, 70).unwrap());
+        let store = Store::open(&path, &owner(), 0).unwrap();
+        let borns: Vec<_> = store.signers().unwrap().iter().map(|row| (row.signer, row.own, row.born)).collect();
+        assert_eq!(borns, [(first, true, 9), (second, true, 20), (third, true, 50), (fourth, true, 70)]);
+    }
+
+    #[test]
+    fn a_database_with_one_signer_keeps_it_and_the_block_from_which_it_speaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.db");
+        {
+            let old = rusqlite::Connection::open(&path).unwrap();
+            SCHEMA.migrations[..6].iter().for_each(|step| old.execute_batch(step).unwrap());
+            old.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+            old.pragma_update(None, "user_version", 6).unwrap();
+            let Owner { signer, chain_id, key_registry } = owner();
+            let chain_id = i64::try_from(chain_id).unwrap();
+            let values = params![signer.0.0, chain_id, key_registry.0.0];
+            old.execute("INSERT INTO owner VALUES (1, ?1, ?2, ?3, 123)", values).unwrap();
+        }
+        let other = Owner { signer: Address::ZERO, ..owner() };
+        assert!(matches!(Store::open(&path, &other, 0), Err(StoreError::OtherSigner { .. })));
+        assert_eq!(Store::open(&path, &owner(), 0).unwrap().born(owner().signer).unwrap(), 123);
     }
 
     #[test]

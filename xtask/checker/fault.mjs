@@ -15,7 +15,7 @@ const FAULTS = {
   "unauthorised-exit": 4n, "provider-equivocation": 5n, "bad-dealing": 6n, "dealing-equivocation": 8n, silence: 9n,
 };
 const PROVEN = "FaultProven(uint8,uint32,uint256,uint32,bytes32,address,uint256,uint256)";
-const PROVIDER_PROVEN = "ProviderFaultProven(uint256,uint64,address,bytes32,address,uint256,uint256)";
+const PROVIDER_PROVEN = "ProviderFaultProven(uint256,uint64,address[2],bytes32,address,uint256,uint256)";
 /** Words of IServerRegistry.Server. */
 const SERVER = Array(10).fill("uint256");
 const [LOCKED_OUT, BOND] = [2, 4];
@@ -47,7 +47,8 @@ async function verdict(chain, { court }, line) {
   const logs = receipts[1].logs.filter((log) => log.address.toLowerCase() === court.toLowerCase() && log.topics[0] === name);
   must(logs.length === 1, `the Court upheld ${logs.length} faults in the second transaction`);
   const topics = logs[0].topics.slice(1).map(BigInt);
-  const types = ofProvider ? ["bytes32", "address", "uint256", "uint256"] : ["uint32", "bytes32", "address", "uint256", "uint256"];
+  // Two duty keys in place.
+  const types = ofProvider ? ["address", "address", "bytes32", "address", "uint256", "uint256"] : ["uint32", "bytes32", "address", "uint256", "uint256"];
   const [reporter, slashed, bounty] = decode(types, unhex(logs[0].data)).slice(-3);
   return { ofProvider, topics, reporter, slashed, bounty, block: BigInt(receipts[1].blockNumber) };
 }

@@ -25,11 +25,20 @@ enum Network {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Keys made and reshared among 4, 7, 10 and 13 servers: time, CPU per server, bytes, gas.
+    #[command(disable_help_flag = true)]
+    Ceremonies {
+        /// See `cargo xtask bench ceremonies --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(Network::Duties { args }) = &args.network {
-        return run::load(args);
+    match &args.network {
+        Some(Network::Duties { args }) => return run::load("load", &["stkr-server", "stkr-gateway"], args),
+        Some(Network::Ceremonies { args }) => return run::load("ceremonies", &["stkr-server", "stkr-relayer"], args),
+        None => {}
     }
     if args.gas {
         run::node_packages()?;

@@ -249,14 +249,16 @@ fn devnet_command(args: &[String]) -> Result<Command> {
     Ok(devnet)
 }
 
-/// The same for `bench duties`, with everything compiled as it is released.
-pub(crate) fn load(args: &[String]) -> Result<()> {
+/// The same for a bench of a whole network, `program` with the `programs` that it starts, compiled as they are released.
+pub(crate) fn load(program: &str, programs: &[&str], args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     node_packages()?;
     // Only what runs: linking a released binary takes a minute and more.
-    build(&["--release", "--bin", "stkr-server", "--bin", "stkr-gateway", "--bin", "leash", "--bin", "load"])?;
+    let wanted = ["leash", program].into_iter().chain(programs.iter().copied());
+    let options: Vec<&str> = ["--release"].into_iter().chain(wanted.flat_map(|name| ["--bin", name])).collect();
+    build(&options)?;
     build_contracts()?;
-    let load = root().join("target/release/load");
+    let load = root().join("target/release").join(program);
     Err(command(&load.to_string_lossy())?.args(args).exec()).wrap_err_with(|| format!("start {}", load.display()))
 }
 

@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stkr_chain::court::{self, duty_words};
 use stkr_protocol::{
+    ProtocolDomain,
     evidence::{Accused, Asked, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
     kept::{Kept, MAX_PAGE},
+    recover_signer,
 };
 use stkr_sdk::{Judgement, Report, ReportOptions, amount, moment};
 
@@ -43,7 +45,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
                 ours.map_err(|error| Failure::usage(error.to_string(), hint))?;
             }
             let verified = verified(&file)?;
-            context.output.show(&judged_as(&file, answer(&verified, None), deployment.is_some()), |_| {
+            context.output.show(&judged_as(&file, answer(&verified, None, false), deployment.is_some()), |_| {
                 sentence(&verified, false) + &deployment.as_ref().map_or_else(|| believed(&file), |_| String::new())
             });
             Ok(())
@@ -53,7 +55,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             let client = context.client().await?;
             let checked = client.faults().check(&file).await?;
             let on_record = client.faults().on_record(&checked.verified).await?;
-            let mut answer = judged_as(&file, answer(&checked.verified, checked.server_id), true);
+            let mut answer = judged_as(&file, answer(&checked.verified, checked.server_id, true), true);
             if let Value::Object(fields) = &mut answer {
                 fields.insert("onRecord".into(), json!(on_record));
             }
@@ -125,7 +127,11 @@ async fn find(pages: &[PathBuf], out: &Path, context: &Context<'_>) -> Result<()
         let verified = verified(file)?;
         let path = out.join(format!("{}-{}.json", verified.fault.name(), hex::encode(&verified.evidence[..8])));
         std::fs::write(&path, json!(file).to_string()).map_err(unwritable)?;
-        lines.push((path.clone(), Line { file: path, finding: Finding::Proves(answer(&verified, None)) }, verified));
+        lines.push((
+            path.clone(),
+            Line { file: path, finding: Finding::Proves(answer(&verified, None, true)) },
+            verified,
+        ));
     }
     let found: Vec<&Line> = lines.iter().map(|(_, line, _)| line).collect();
     context.output.show(&json!({ "requests": requests, "envelopes": envelopes, "found": found }), |_| {
@@ -152,13 +158,14 @@ fn verified(file: &EvidenceFile) -> Result<Verified, Failure> {
     })
 }
 
-fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
+/// `on_chain`: whether the chain was asked for what only it knows.
+fn answer(verified: &Verified, server_id: Option<u32>, on_chain: bool) -> Value {
     let mut answer = json!({
         "fault": verified.fault.name(),
         "keyId": verified.key_id.to_string(),
         "committeeEpoch": verified.committee_epoch.to_string(),
         "evidence": verified.evidence,
-        "onChain": server_id.is_some() || matches!(verified.accused, Accused::DutyKey { .. }),
+        "onChain": on_chain,
     });
     let accused = match verified.accused {
         Accused::Holder { server_id, signer, root } => {
@@ -171,7 +178,9 @@ fn answer(verified: &Verified, server_id: Option<u32>) -> Value {
             "threshold": threshold.to_string(),
             "members": members.to_string(),
         }),
-        Accused::DutyKey { duty_key, assignment } => json!({"dutyKey": duty_key, "assignment": assignment.to_string()}),
+        Accused::Provider { duty_keys, assignment } => {
+            json!({"dutyKeys": duty_keys, "assignment": assignment.to_string()})
+        }
         Accused::Silent { server_id, block } => json!({
             "serverId": server_id.to_string(),
             "block": block.number.to_string(),
@@ -208,7 +217,8 @@ fn believed(file: &EvidenceFile) -> String {
 fn claimed(it: &Accused) -> String {
     match it {
         Accused::Holder { .. } | Accused::Silent { .. } => format!("claims {}", accused(it)),
-        Accused::Signer(_) | Accused::Dealer { .. } | Accused::DutyKey { .. } => accused(it),
+        Accused::Provider { duty_keys: [one, other], .. } if one != other => format!("claims {}", accused(it)),
+        Accused::Signer(_) | Accused::Dealer { .. } | Accused::Provider { .. } => accused(it),
     }
 }
 
@@ -218,8 +228,11 @@ fn accused(accused: &Accused) -> String {
         Accused::Signer(signer) | Accused::Dealer { signer, .. } => {
             format!("the server that signs or signed with {signer}")
         }
-        Accused::DutyKey { duty_key, assignment } => {
-            format!("the provider with duty key {duty_key}, assignment {assignment}")
+        Accused::Provider { duty_keys: [one, other], assignment } if one == other => {
+            format!("the provider with duty key {one}, assignment {assignment}")
+        }
+        Accused::Provider { duty_keys: [one, other], assignment } => {
+            format!("the provider with duty keys {one} and {other}, assignment {assignment}")
         }
         Accused::Silent { server_id, .. } => format!("server {server_id}"),
     }
@@ -240,10 +253,20 @@ fn sentence(verified: &Verified, on_chain: bool) -> String {
         Accused::Dealer { .. } => {
             "\nonly the chain can say whose that key is, and of how many shares: verify without --offline"
         }
+        Accused::Provider { duty_keys: [one, other], .. } if one != other => {
+            "\nif the two are of different providers it proves nothing, for anybody can ask for a duty that conflicts with another's: only \
+             the chain can say whose they are, so verify without --offline"
+        }
         _ => "\nonly the chain can say whose that key is: verify without --offline",
     };
     let (fault, key) = (verified.fault.name().replace('_', " "), verified.key_id);
-    format!("proves: {fault} with key {key}, by {}{rest}", accused(&verified.accused))
+    let proves = match verified.accused {
+        Accused::Provider { duty_keys: [one, other], .. } if !on_chain && one != other => {
+            "proves, if both duty keys are of one provider"
+        }
+        _ => "proves",
+    };
+    format!("{proves}: {fault} with key {key}, by {}{rest}", accused(&verified.accused))
 }
 
 fn submitted(report: &Report, no_wait: bool) -> String {
@@ -295,7 +318,8 @@ fn show(file: &EvidenceFile, output: &Output) {
             }
             Proof::ProviderEquivocation(it) => {
                 fields.push(("assignment", it.first.assignment.to_string()));
-                fields.extend([("asked for", request(&it.first)), ("and", request(&it.second))]);
+                let domain = file.domain();
+                fields.extend([("asked for", request(&it.first, &domain)), ("and", request(&it.second, &domain))]);
             }
             Proof::CeremonyEquivocation(it) => {
                 fields.push(("member", format!("{} of key {}", it.first.index, it.first.key_id)));
@@ -333,8 +357,12 @@ fn asked(asked: &Asked) -> String {
     }
 }
 
-fn request(it: &SignedDutyRequest) -> String {
-    duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root)
+/// With the duty key that signed it: the two of a file may be of two.
+fn request(it: &SignedDutyRequest, domain: &ProtocolDomain) -> String {
+    let signer = recover_signer(it.digest(domain), &it.signature);
+    let by = signer.map_or_else(|_| "nobody".to_owned(), |duty_key| format!("duty key {duty_key}"));
+    let duty = duty(it.key_id, it.duty_kind, it.slot, (it.source_epoch, it.target_epoch), it.signing_root);
+    format!("{duty}, signed by {by}")
 }
 
 fn dealing(it: &SignedDealing) -> String {
@@ -389,7 +417,10 @@ fn line(path: PathBuf) -> (Line, [String; 3]) {
     match judged {
         Ok((file, verified)) => {
             let row = [name, verified.fault.name().to_owned(), claimed(&verified.accused)];
-            (Line { file: path, finding: Finding::Proves(judged_as(&file, answer(&verified, None), false)) }, row)
+            (
+                Line { file: path, finding: Finding::Proves(judged_as(&file, answer(&verified, None, false), false)) },
+                row,
+            )
         }
         Err(problem) => {
             let row = [name, "none".to_owned(), problem.clone()];
@@ -401,7 +432,7 @@ fn line(path: PathBuf) -> (Line, [String; 3]) {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{Address, B256};
-    use stkr_protocol::state::ProvenBlock;
+    use stkr_protocol::{evidence::Fault, state::ProvenBlock};
 
     use super::*;
 
@@ -413,5 +444,31 @@ mod tests {
         assert_eq!(claimed(&Accused::Silent { server_id: 3, block }), "claims server 3");
         let signer = Accused::Signer(Address::repeat_byte(1));
         assert!(claimed(&signer).starts_with("the server that signs"), "a signature proves who signed");
+    }
+
+    #[test]
+    fn two_duty_keys_are_one_provider_only_once_the_chain_said_so() {
+        let [one, other] = [1, 2].map(Address::repeat_byte);
+        let accused = |duty_keys| Accused::Provider { duty_keys, assignment: 3 };
+        let said = |duty_keys, on_chain| {
+            let accused = accused(duty_keys);
+            let fault = Fault::ProviderEquivocation;
+            sentence(&Verified { fault, evidence: B256::ZERO, key_id: 5, committee_epoch: 0, accused }, on_chain)
+        };
+        let both =
+            format!("provider equivocation with key 5, by the provider with duty keys {one} and {other}, assignment 3");
+        let offline = said([one, other], false);
+        assert!(offline.starts_with(&format!("proves, if both duty keys are of one provider: {both}\n")), "{offline}");
+        assert!(offline.contains("if the two are of different providers it proves nothing"), "{offline}");
+        assert_eq!(said([one, other], true), format!("proves: {both}"));
+        let same =
+            format!("proves: provider equivocation with key 5, by the provider with duty key {one}, assignment 3");
+        assert_eq!(said([one, one], true), same);
+        assert_eq!(
+            said([one, one], false),
+            format!("{same}\nonly the chain can say whose that key is: verify without --offline")
+        );
+        assert!(claimed(&accused([one, other])).starts_with("claims the provider"));
+        assert!(claimed(&accused([one, one])).starts_with("the provider"));
     }
 }

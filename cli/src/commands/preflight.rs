@@ -248,7 +248,7 @@ fn identity_of(info: &Info, server: &ServerInfo, ours: &Ours) -> Option<Trouble>
         return Some(Trouble::new(
             "identity",
             reason,
-            "its operator has mixed up two folders, or has to register the signer",
+            "its operator has mixed up two folders, or has to register the signer, or changed it and did not give the server the new key",
         ));
     }
     None

@@ -66,12 +66,7 @@ impl Setup {
     /// An honestly signed envelope over `partial`, whatever that is.
     fn garbage(&self, i: u8, partial: &[u8]) -> SignResponse {
         let envelope = request().subject().envelope(0, index(i), partial).sign(&domain(), &signer(i));
-        SignResponse::Signed(SignedPartial {
-            partial: partial.to_vec(),
-            envelope,
-            index: index(i),
-            committee_epoch: 0,
-        })
+        SignResponse::Signed(SignedPartial { partial: partial.to_vec(), envelope, index: index(i), committee_epoch: 0 })
     }
 
     fn is_valid(&self, signature: &Signature) -> bool {

@@ -148,7 +148,7 @@ fn every_fault_is_proven_by_its_file_and_names_who_did_it() {
         let fault = proof.fault();
         let verified = verify(proof).unwrap();
         let accused = match fault {
-            Fault::ProviderEquivocation => Accused::DutyKey { duty_key: signer(9).address(), assignment: 3 },
+            Fault::ProviderEquivocation => Accused::Provider { duty_keys: [signer(9).address(); 2], assignment: 3 },
             Fault::CeremonyEquivocation | Fault::BadDealing => Accused::Signer(signer(2).address()),
             Fault::MalformedDealing => Accused::Dealer { signer: signer(2).address(), threshold: 3, members: 4 },
             Fault::UnansweredChallenge => unanswered::tests::accused(),
@@ -183,7 +183,7 @@ fn a_collections_finding_becomes_the_file_of_the_fault_it_is() {
             culprit: index(2),
             envelope,
             envelope_signature: envelope.sign(&DOMAIN, &signer(2)),
-            partial: partial.try_into().unwrap(),
+            partial,
         };
         let file = EvidenceFile::of_partial(&setup.committee, COURT, &found).unwrap();
         assert_eq!(file.verify().unwrap().fault, fault);
@@ -234,7 +234,13 @@ fn who_signed_is_recomputed_and_never_taken_from_the_file() {
             }
             Proof::ConflictingDuties(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
             Proof::UnauthorisedSignature(it) => it.holder = setup.holder(3),
-            Proof::ProviderEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
+            // The chain says whose the keys are.
+            Proof::ProviderEquivocation(it) => {
+                it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN));
+                let accused = Accused::Provider { duty_keys: [9, 3].map(|it| signer(it).address()), assignment: 3 };
+                assert_eq!(verify(proof).unwrap().accused, accused);
+                continue;
+            }
             Proof::CeremonyEquivocation(it) => it.second.signature = signer(3).sign_digest(it.second.digest(&DOMAIN)),
             // Nobody signed anything: the chain names who was asked.
             Proof::UnansweredChallenge(_) => continue,
@@ -256,6 +262,28 @@ fn who_signed_is_recomputed_and_never_taken_from_the_file() {
     let mut other_chain = file(every_fault(&setup).swap_remove(0));
     other_chain.chain_id = 1;
     assert!(matches!(other_chain.verify(), Err(EvidenceError::OtherSigner { .. } | EvidenceError::Signature(_))));
+}
+
+#[test]
+fn a_provider_that_changes_its_duty_key_between_two_requests_is_accused_with_both() {
+    let prove = |keys: [u8; 2], change: fn(&mut SignedDutyRequest)| {
+        let mut requests = [request(|_| ()), request(change)];
+        for (request, key) in requests.iter_mut().zip(keys) {
+            request.signature = signer(key).sign_digest(request.digest(&DOMAIN));
+        }
+        let [first, second] = requests;
+        verify(Proof::ProviderEquivocation(RequestsProof { first, second }))
+    };
+    let other: fn(&mut SignedDutyRequest) = |it| it.signing_root = B256::repeat_byte(8);
+    for keys in [[9, 9], [9, 3], [3, 9]] {
+        let verified = prove(keys, other).unwrap();
+        let duty_keys = keys.map(|it| signer(it).address());
+        assert_eq!(verified.accused, Accused::Provider { duty_keys, assignment: 3 }, "in the order of the file");
+        assert_eq!(verified.evidence, prove([9, 9], other).unwrap().evidence, "whoever signed, it is one fault");
+    }
+    assert_eq!(prove([9, 3], |_| ()), Err(EvidenceError::NoConflict), "one duty, asked for with both keys");
+    let elsewhere: fn(&mut SignedDutyRequest) = |it| (it.signing_root, it.assignment) = (B256::repeat_byte(8), 4);
+    assert!(matches!(prove([9, 3], elsewhere), Err(EvidenceError::DifferentSubjects(_))));
 }
 
 #[test]

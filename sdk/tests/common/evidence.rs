@@ -197,15 +197,15 @@ impl Accused<'_> {
         ]
     }
 
-    /// The provider asks for two votes with one target.
+    /// The provider asks for two votes with one target, each with one of these duty keys.
     pub(crate) fn equivocating_provider(
         &self,
         deployment: &Deployment,
-        duty_key: &PrivateKeySigner,
+        duty_keys: [&PrivateKeySigner; 2],
         assignment: u64,
     ) -> EvidenceFile {
         let domain = domain(deployment);
-        let ask = |root| {
+        let ask = |root, duty_key| {
             let mut request = SignedDutyRequest {
                 key_id: self.key,
                 assignment,
@@ -219,7 +219,8 @@ impl Accused<'_> {
             request.signature = signer_key(duty_key).sign_digest(request.digest(&domain));
             request
         };
-        let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(2) });
+        let proof =
+            Proof::ProviderEquivocation(RequestsProof { first: ask(1, duty_keys[0]), second: ask(2, duty_keys[1]) });
         EvidenceFile::new(&domain, deployment.court, proof)
     }
 }

@@ -82,7 +82,8 @@ pub(crate) struct Walk<'a, F> {
     /// Accounts that registered the servers, by id.
     operators: BTreeMap<u32, PrivateKeySigner>,
     /// The provider's duty key.
-    duty_key: Option<PrivateKeySigner>,
+    /// The provider's, in the order in which it named them.
+    duty_keys: Vec<PrivateKeySigner>,
 }
 
 /// What every write of the walk called.
@@ -98,7 +99,7 @@ pub(crate) async fn walk(
         done: BTreeSet::new(),
         signers: BTreeMap::new(),
         operators: BTreeMap::new(),
-        duty_key: None,
+        duty_keys: Vec::new(),
     };
     walk.servers().await;
     let provider = walk.provider().await;
@@ -194,7 +195,7 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let arguments = format!("provider {command} --duty-key {key} --proof {proof}");
             self.step(&provider, write.unwrap().unsigned(), &arguments).await;
             assert_eq!(stkr.providers().get(provider.address()).await.unwrap().duty_key, key);
-            self.duty_key = Some(duty_key);
+            self.duty_keys.push(duty_key);
             chain.pass(60).await;
         }
         provider
@@ -684,22 +685,27 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
         let signers = committee.iter().map(|id| self.signers[id].clone()).collect();
         let accused = Accused { key, dealer, committee: committee.clone(), signers };
         let stranger = chain.account().await;
-        let duty_key = self.duty_key.clone().unwrap();
+        let duty_keys = self.duty_keys.clone();
+        let [old, new] = duty_keys.as_slice() else { panic!("the provider has two duty keys") };
         let assignment = stkr.keys().duty_assignment(key).await.unwrap().unwrap().number;
         let mut proofs = accused.every_fault(&chain.deployment);
-        proofs.push(accused.equivocating_provider(&chain.deployment, &duty_key, assignment));
+        let by = |duty_keys: [&PrivateKeySigner; 2], assignment| {
+            accused.equivocating_provider(&chain.deployment, duty_keys, assignment)
+        };
+        // It changed its duty key between the two.
+        proofs.push(by([old, new], assignment));
         let faults = stkr.faults();
         let pool = stkr.pools().of_key(key).await.unwrap().unwrap();
         let root = self.signing_root(dealer, chain.deployment.withdrawal_credentials(pool)).await;
         let honest = faults.check(&accused.ordered(&chain.deployment, root)).await.unwrap_err();
         assert!(honest.to_string().contains("the chain ordered key"), "{honest}");
-        // The pool says whose duty key it is before anybody pays for a commitment.
-        let elsewhere = accused.equivocating_provider(&chain.deployment, &duty_key, assignment + 1);
-        let error = faults.check(&elsewhere).await.unwrap_err();
+        // The pool says whose duty keys they are before anybody pays for a commitment.
+        let error = faults.check(&by([new, new], assignment + 1)).await.unwrap_err();
         assert!(matches!(error, StkrError::Contract(ContractError::WrongAssignment(_))), "{error}");
-        let nobody = accused.equivocating_provider(&chain.deployment, &stranger, assignment);
-        let error = faults.check(&nobody).await.unwrap_err();
-        assert!(matches!(error, StkrError::Contract(ContractError::NotDutyKey(_))), "{error}");
+        for framed in [[&stranger, &stranger], [new, &stranger], [&stranger, new]] {
+            let error = faults.check(&by(framed, assignment)).await.unwrap_err();
+            assert!(matches!(error, StkrError::Contract(ContractError::NotDutyKey(_))), "{error}");
+        }
         for file in &proofs {
             let fault = file.proof.fault();
             let path = self.folder.join(format!("{fault}.json"));
@@ -716,6 +722,12 @@ impl<F: AsyncFn(&Step) -> B256> Walk<'_, F> {
             let on_record = faults.on_record(&checked.verified).await.unwrap().unwrap();
             assert_eq!(faults.check(file).await.unwrap(), checked, "{fault}: evidence stays evidence");
             assert!(on_record.judgement.charged && on_record.judgement.reporter == reporter, "{fault}: {on_record:?}");
+        }
+        // The same two requests are the same evidence whoever signs them, and on record only for the provider's own signatures.
+        for (duty_keys, known) in [([new, new], true), ([new, old], true), ([old, &stranger], false)] {
+            let file = by(duty_keys, assignment);
+            assert_eq!(faults.on_record(&file.verify().unwrap()).await.unwrap().is_some(), known);
+            assert_eq!(faults.check(&file).await.is_ok(), known);
         }
         // What the provider paid: a tenth is the reporter's, the rest its stakers', and its pool shall have another.
         let owed = stkr.pools().penalties(pool).await.unwrap();

@@ -13,7 +13,7 @@ use stkr_protocol::offline::{
 };
 use stkr_protocol::sign::{Change, ChangeRequest};
 
-use super::{AnswerArgs, Machine, compare_block, consent, date, hand_out, refused, say};
+use super::{AnswerArgs, Machine, compare_block, consent, date, hand_out, refused, say, spoken};
 use crate::change::{self, Facts};
 use crate::serving::Seat;
 use crate::signing;
@@ -80,16 +80,19 @@ impl Machine {
         let roots: Vec<B256> = asked.changes.iter().map(Change::signing_root).collect();
         let proven = asked.facts.verify(&self.deployment, about.key_id, &roots).map_err(Failure::refused)?;
         Self::check_block(&proven.block, &self.store.confirmed().map_err(Failure::not_safe)?)?;
-        let signer = self.keys.signer.address();
-        let member = proven.live.member_of_signer(signer).filter(|member| member.server_id == about.server);
+        let signers = self.keys.signers();
+        let mut members = signers.us().signers.iter().filter_map(|signer| proven.live.member_of_signer(*signer));
+        let member = members.find(|member| member.server_id == about.server);
         let member = member.ok_or_else(|| {
             Failure::refused(format!(
-                "the request is for server {} and key {}, whose committee has no such member with this server's signer {signer}; carry it \
+                "the request is for server {} and key {}, whose committee has no such member with this server's signer {}; carry it \
                  to the other machine",
-                about.server, about.key_id
+                about.server,
+                about.key_id,
+                spoken(&signers)
             ))
         })?;
-        let (me, keys) = (member.index, &proven.live.keys);
+        let (me, signer, keys) = (member.index, member.signer, &proven.live.keys);
         let facts = Facts {
             state: proven.key.state,
             kind: proven.key.kind,
@@ -97,7 +100,7 @@ impl Machine {
             withdrawal_keys: self.deployment.withdrawal_keys(),
             group_key: keys.group_key(),
             // Reshares are not carried to machines without network yet: the first committee is the only one.
-            seat: keys.share_key(me).map(|it| Seat { committee_epoch: 0, index: me, share_key: *it }),
+            seat: keys.share_key(me).map(|it| Seat { committee_epoch: 0, index: me, share_key: *it, signer }),
             vault: self.deployment.vault_of(proven.pool_id),
             genesis_fork_version: self.deployment.genesis_fork_version.0,
             genesis_validators_root: self.deployment.genesis_validators_root,
@@ -117,10 +120,11 @@ impl Machine {
         let seat = plan.facts.seat.ok_or_else(|| Failure::refused("the request names no share key of this server"))?;
         let share = signing::open_share(&rows, key_id, (seat.index, seat.share_key), &self.keys.store_key)
             .map_err(|refusal| Failure::not_safe(refusal.reason))?;
-        let domain = self.deployment.protocol_domain();
+        let (domain, signers) = (self.deployment.protocol_domain(), self.keys.signers());
+        let signer = signers.of_leaf(seat.signer, key_id).map_err(|refusal| Failure::not_safe(refusal.reason))?;
         let sign = |change: &Change| {
             let subject = ChangeRequest::new(key_id, *change).subject();
-            let signed = signing::answer(&subject, &share, &domain, &self.keys.signer, seat.committee_epoch);
+            let signed = signing::answer(&subject, &share, &domain, signer, seat.committee_epoch);
             ChangePartial { change: *change, signed }
         };
         let answers = plan.changes.iter().map(sign).collect();

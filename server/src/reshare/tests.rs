@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use stkr_chain::{BlockId, CommitteeTerm};
 use stkr_core::testing::TrustedDealer;
 use stkr_core::{PartialSignature, ShareIndex, Threshold, verify};
-use stkr_protocol::ProtocolDomain;
 use stkr_protocol::api::Role;
 use stkr_protocol::collection::Committee;
 use stkr_protocol::handover::{HANDOVER_DELAY, KEEP_PAST_SHARES};
 use stkr_protocol::reshare::evidence::{Proof, ReshareEvidence};
 use stkr_protocol::reshare::{Board, Body, Transcript};
+use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use super::*;
 use crate::erasure::is_over;
@@ -26,6 +26,8 @@ const DUTY: [u8; 32] = [9; 32];
 struct Disk {
     folder: tempfile::TempDir,
     signer: SignerKey,
+    /// That of the registry, if it was changed since the old committee was made.
+    next: Option<SignerKey>,
     store_key: StoreKey,
 }
 
@@ -34,8 +36,15 @@ impl Disk {
         Self {
             folder: tempfile::tempdir().unwrap(),
             signer: SignerKey::random().unwrap(),
+            next: None,
             store_key: StoreKey::random().unwrap(),
         }
+    }
+
+    /// Made anew, as from its file.
+    fn signers(&self) -> SignerKeys {
+        let anew = |key: &SignerKey| SignerKey::from_bytes(&key.to_bytes()).unwrap();
+        SignerKeys::new([&self.signer].into_iter().chain(&self.next).map(anew).collect(), None)
     }
 
     fn file(&self) -> PathBuf {
@@ -73,7 +82,8 @@ impl Disk {
         now: u64,
     ) -> Result<ReshareAdvanceResponse, ReshareError> {
         let (store, sealer) = (self.store(), Sealer::new(&self.store_key));
-        let reshares = Reshares { store: &store, signer: &self.signer, sealer: &sealer, store_key: &self.store_key };
+        let reshares =
+            Reshares { store: &store, signers: &self.signers(), sealer: &sealer, store_key: &self.store_key };
         reshares.advance(shown, messages, now)
     }
 
@@ -218,6 +228,39 @@ fn a_key_goes_to_another_committee_with_every_server_started_anew_for_every_call
 fn transcript_index(world: &World, server: usize) -> ShareIndex {
     let mut seats = world.drawn().threshold.indices().zip(&world.drawn().members);
     seats.find(|(_, it)| **it == member(&world.disks, server)).unwrap().0
+}
+
+#[test]
+fn a_server_that_changed_its_signer_deals_under_the_old_one_and_gets_its_share_under_the_new_one() {
+    let mut world = world();
+    let new = SignerKey::random().unwrap();
+    let (old, next) = (world.disks[1].signer.address(), new.address());
+    world.shown.drawn.as_mut().unwrap().members[1].signer = next;
+    // Without the new key it has no part to begin, and one that came after the draw may have spoken before.
+    let lacking = world.disks[1].advance_at(&world.shown, Vec::new(), NOW).unwrap_err();
+    assert!(matches!(lacking, ReshareError::NoSignerKey { signer, .. } if signer == next), "{lacking}");
+    world.disks[1].next = Some(new);
+    for (born, sits_out) in [(DRAWN_AT - 1, false), (DRAWN_AT, true)] {
+        let disk = Disk::new();
+        let disk = Disk { signer: SignerKey::from_bytes(&world.disks[1].signer.to_bytes()).unwrap(), ..disk };
+        let key = world.disks[1].next.as_ref().unwrap().to_bytes();
+        let disk = Disk { next: Some(SignerKey::from_bytes(&key).unwrap()), ..disk };
+        disk.store().own_signer(next, born).unwrap();
+        assert_eq!(disk.advance(&world.shown, Vec::new()).phase == Phase::Failed, sits_out);
+    }
+    world.disks[1].store().own_signer(next, DRAWN_AT - 1).unwrap();
+    let mut board = world.board();
+    world.relay(&mut board, &[1, 2, 3, 4]);
+    let two = ShareIndex::new(2).unwrap();
+    let by = |round, sender| {
+        let message = board.message(round, sender).unwrap();
+        message.recover(board.plan().domain()).unwrap()
+    };
+    assert_eq!(by(Round::Dealing, Sender::Dealer(two)), old);
+    for round in [Round::Keys, Round::Acknowledgement] {
+        assert_eq!(by(round, Sender::Member(two)), next);
+    }
+    assert_eq!(Transcript::assemble(&board).unwrap().keys().group_key(), world.dealt.keys.group_key());
 }
 
 #[test]

@@ -344,10 +344,10 @@ fn a_share_or_history_that_is_a_pipe_is_refused_and_not_waited_for() {
 /// Puts a share of key `key_id` into the database of a server that does not run.
 fn give_share(made: &Made, key_id: i64) {
     let config = stkr_node::config::load::<ServerConfig>(std::path::Path::new(&made.config())).unwrap();
-    let keys = stkr_server::setup::load_keys(&config.files).unwrap();
+    let store_key = stkr_server::setup::store_key(&config.files).unwrap();
     let dealt = TrustedDealer::deal(Threshold::new(3, 4).unwrap(), [3; 32]);
     let share = &dealt.shares[0];
-    let keystore = keys.store_key.seal_share(share).unwrap().to_json().unwrap();
+    let keystore = store_key.seal_share(share).unwrap().to_json().unwrap();
     let points = [share.public_key().to_compressed(), dealt.keys.group_key().to_compressed()];
     let database = rusqlite::Connection::open(&config.files.database).unwrap();
     database

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
 import {DutyRequest, Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
 import {DealtImport} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {IMicropools, PoolState} from "../../../contracts/interfaces/IMicropools.sol";
@@ -31,12 +33,20 @@ contract ProvidersTest is PoolFixture {
     }
 
     function _commit(DutyRequest memory a, DutyRequest memory b) private {
+        d.court.commit(keccak256(abi.encode(reporter, Fault.ProviderEquivocation, _evidence(a, b))));
+        vm.roll(block.number + 1);
+    }
+
+    function _evidence(DutyRequest memory a, DutyRequest memory b) private view returns (bytes32) {
         address registry = address(d.keyRegistry);
         bytes32 x = requestDigest(registry, a);
         bytes32 y = requestDigest(registry, b);
-        bytes32 evidence = keccak256(x < y ? bytes.concat(x, y) : bytes.concat(y, x));
-        d.court.commit(keccak256(abi.encode(reporter, Fault.ProviderEquivocation, evidence)));
-        vm.roll(block.number + 1);
+        return keccak256(x < y ? bytes.concat(x, y) : bytes.concat(y, x));
+    }
+
+    /// The same key for both requests.
+    function _twice(address dutyKey) private pure returns (address[2] memory) {
+        return [dutyKey, dutyKey];
     }
 
     function _call(DutyRequest memory a, bytes memory aSig, DutyRequest memory b, bytes memory bSig)
@@ -113,13 +123,107 @@ contract ProvidersTest is PoolFixture {
 
     function test_ProveProviderEquivocation_AnOldDutyKeyConvictsToo() public {
         (uint256 id,) = _active();
-        bytes memory proof = _dutyKeyProof(0xbeef, provider);
-        skip(1);
-        vm.prank(provider);
-        d.providerRegistry.setDutyKey(vm.addr(0xbeef), proof);
+        _rename(0xbeef);
         (bool success,) = _report(1, dutySecret);
         assertTrue(success);
         assertTrue(pools.isMigrationDue(id));
+    }
+
+    /// It names another duty key between the two requests, which changes nothing: both are its own.
+    function test_ProveProviderEquivocation_AnotherDutyKeyForTheSecondIsNoWayOut() public {
+        (uint256 id,) = _active();
+        _rename(0xbeef);
+        DutyRequest memory a = _request(1, 2, 320, ROOT);
+        DutyRequest memory b = _request(1, 2, 320, ROOT2);
+        bytes memory aSig = _sign(dutySecret, a);
+        bytes memory bSig = _sign(0xbeef, b);
+        // Whichever comes first; a third key in between makes both old ones.
+        uint256 snapshot = vm.snapshotState();
+        _convicts(id, a, aSig, b, bSig);
+        vm.revertToState(snapshot);
+        _convicts(id, b, bSig, a, aSig);
+        vm.revertToState(snapshot);
+        _rename(0xcafe);
+        _convicts(id, a, aSig, b, bSig);
+
+        // The same pair the other way round, and by the keys the other way round: all that is one assignment.
+        _refuse(IMicropools.AlreadyPenalised.selector, b, bSig, a, aSig);
+        _refuse(IMicropools.AlreadyPenalised.selector, a, _sign(0xbeef, a), b, _sign(dutySecret, b));
+        assertEq(_pool(id).insurance, 1 ether);
+        assertEq(pools.bountyOf(reporter), 0.1 ether);
+    }
+
+    /// Both keys must be the accused's, whichever of the two requests is whose.
+    function test_ProveProviderEquivocation_TwoKeysOfTwoFrameNobody() public {
+        (uint256 id,) = _active();
+        DutyRequest memory a = _request(1, 3, 77, ROOT);
+        DutyRequest memory b = _request(1, 3, 77, ROOT2);
+        bytes memory good = _sign(dutySecret, a);
+        // A stranger's key that nobody named, and one of another provider.
+        _refuseKey(0xbad, a, good, b);
+        uint256 other = _otherProvider();
+        _refuseKey(other, a, good, b);
+        // Nor does the accused's next key make the stranger's its own.
+        _rename(0xbeef);
+        _refuseKey(other, a, _sign(0xbeef, a), b);
+        // A signature of the accused over one request is nobody's over the other.
+        _refuse(IMicropools.NotDutyKey.selector, a, good, b, _sign(0xbeef, a));
+        // Two keys, one duty.
+        _refuse(ICourt.NoConflict.selector, a, good, a, _sign(0xbeef, a));
+        assertEq(_pool(id).insurance, 2 ether);
+        assertFalse(pools.isMigrationDue(id));
+    }
+
+    function _refuseKey(uint256 foreign, DutyRequest memory a, bytes memory good, DutyRequest memory b)
+        private
+    {
+        bytes memory added = _sign(foreign, b);
+        bytes memory reason =
+            abi.encodeWithSelector(IMicropools.NotDutyKey.selector, vm.addr(foreign), provider);
+        uint256 snapshot = vm.snapshotState();
+        (bool success, bytes memory answer) = _call(a, good, b, added);
+        assertFalse(success);
+        assertEq(answer, reason);
+        vm.revertToState(snapshot);
+        (success, answer) = _call(b, added, a, good);
+        assertFalse(success);
+        assertEq(answer, reason);
+        vm.revertToState(snapshot);
+    }
+
+    function _convicts(
+        uint256 id,
+        DutyRequest memory a,
+        bytes memory aSig,
+        DutyRequest memory b,
+        bytes memory bSig
+    ) private {
+        _commit(a, b);
+        bytes32 evidence = _evidence(a, b);
+        address registry = address(d.keyRegistry);
+        address[2] memory dutyKeys = [
+            ECDSA.recover(requestDigest(registry, a), aSig), ECDSA.recover(requestDigest(registry, b), bSig)
+        ];
+        vm.expectEmit(address(d.court));
+        emit ICourt.ProviderFaultProven(1, 1, dutyKeys, evidence, reporter, 1 ether, 0.1 ether);
+        vm.prank(reporter);
+        d.court.proveProviderEquivocation(a, aSig, b, bSig);
+        assertEq(_pool(id).insurance, 1 ether);
+        assertTrue(pools.isMigrationDue(id));
+    }
+
+    /// The provider names the key of this secret.
+    function _rename(uint256 secret) private {
+        bytes memory proof = _dutyKeyProof(secret, provider);
+        skip(1);
+        vm.prank(provider);
+        d.providerRegistry.setDutyKey(vm.addr(secret), proof);
+    }
+
+    /// Registers another provider; returns the secret of its duty key.
+    function _otherProvider() private returns (uint256) {
+        _registerProvider(makeAddr("other provider"));
+        return uint256(keccak256(abi.encode("duty key", makeAddr("other provider")))) >> 1;
     }
 
     /// A redundant client whose gateway let the second request pass unsigned, a stranger, and another provider.
@@ -128,12 +232,11 @@ contract ProvidersTest is PoolFixture {
         DutyRequest memory a = _request(1, 3, 77, ROOT);
         DutyRequest memory b = _request(1, 3, 77, ROOT2);
         bytes memory good = _sign(dutySecret, a);
-        _refuse(ICourt.DifferentSigners.selector, a, good, b, good);
-        _refuse(ICourt.DifferentSigners.selector, a, good, b, _sign(0xbad, b));
+        _refuse(IMicropools.NotDutyKey.selector, a, good, b, good);
         _refuse(ICourt.BadEvidenceSignature.selector, a, new bytes(65), b, new bytes(65));
+        _refuse(ICourt.BadEvidenceSignature.selector, a, good, b, new bytes(65));
         _refuse(IMicropools.NotDutyKey.selector, a, _sign(0xbad, a), b, _sign(0xbad, b));
-        _registerProvider(makeAddr("other provider"));
-        uint256 other = uint256(keccak256(abi.encode("duty key", makeAddr("other provider")))) >> 1;
+        uint256 other = _otherProvider();
         _refuse(IMicropools.NotDutyKey.selector, a, _sign(other, a), b, _sign(other, b));
         // Requests of the same duty again, of the next slot, of two assignments and of two keys.
         _refuse(ICourt.NoConflict.selector, a, good, a, good);
@@ -171,7 +274,7 @@ contract ProvidersTest is PoolFixture {
     function test_PenaliseProvider_IsTheCourtsAlone() public {
         _active();
         vm.expectRevert(abi.encodeWithSelector(IMicropools.NotCourt.selector, address(this)));
-        pools.penaliseProvider(1, 1, vm.addr(dutySecret), reporter);
+        pools.penaliseProvider(1, 1, _twice(vm.addr(dutySecret)), reporter);
     }
 
     function testFuzz_ProveProviderEquivocation_ExactlyForConflicts(
@@ -197,17 +300,24 @@ contract ProvidersTest is PoolFixture {
     function testFuzz_PenaliseProvider_OnlyTheProvidersOwnKeyAndAssignment(
         uint256 keyId,
         uint64 number,
-        address dutyKey,
+        address[2] memory dutyKeys,
+        uint8 own,
         address who
     ) public {
         (uint256 id,) = _active();
-        bool right = keyId == 1 && number == 1 && dutyKey == vm.addr(dutySecret);
+        _rename(0xbeef);
+        if (own & 1 != 0) dutyKeys[0] = vm.addr(0xbeef);
+        if (own & 2 != 0) dutyKeys[1] = vm.addr(dutySecret);
+        if (own & 4 != 0) (keyId, number) = (1, 1);
+        bool right = keyId == 1 && number == 1 && own & 3 == 3;
+        uint256 snapshot = vm.snapshotState();
         vm.prank(address(d.court));
         (bool success,) =
-            address(pools).call(abi.encodeCall(pools.penaliseProvider, (keyId, number, dutyKey, who)));
+            address(pools).call(abi.encodeCall(pools.penaliseProvider, (keyId, number, dutyKeys, who)));
         assertEq(success, right);
+        vm.revertToState(snapshot);
         vm.prank(address(d.court));
-        pools.penaliseProvider(1, 1, vm.addr(dutySecret), who);
+        pools.penaliseProvider(1, 1, _twice(vm.addr(dutySecret)), who);
         assertEq(pools.bountyOf(who), 0.1 ether);
         assertTrue(pools.isMigrationDue(id));
     }

@@ -146,6 +146,22 @@ contract CourtProviderGasTest is PoolFixture, Snapshots {
 
     function test_CourtOfProviders() public {
         _active();
+        _convictProvider(uint256(keccak256(abi.encode("duty key", provider))) >> 1);
+        _snap("Court", "proveProviderEquivocation", "first of a reporter");
+    }
+
+    /// The provider named another duty key in between.
+    function test_CourtOfProvidersWithTwoDutyKeys() public {
+        _active();
+        bytes memory proof = _dutyKeyProof(0xbeef, provider);
+        skip(1);
+        vm.prank(provider);
+        d.providerRegistry.setDutyKey(vm.addr(0xbeef), proof);
+        _convictProvider(0xbeef);
+        _snap("Court", "proveProviderEquivocation", "two duty keys, first of a reporter");
+    }
+
+    function _convictProvider(uint256 secondSecret) private {
         uint256 secret = uint256(keccak256(abi.encode("duty key", provider))) >> 1;
         DutyRequest memory a = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("a duty"));
         DutyRequest memory b = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("another duty"));
@@ -154,8 +170,7 @@ contract CourtProviderGasTest is PoolFixture, Snapshots {
         bytes32 evidence = Hashes.commutativeKeccak256(aDigest, bDigest);
         d.court.commit(keccak256(abi.encode(address(this), Fault.ProviderEquivocation, evidence)));
         vm.roll(block.number + 1);
-        d.court.proveProviderEquivocation(a, sign(secret, aDigest), b, sign(secret, bDigest));
-        _snap("Court", "proveProviderEquivocation", "first of a reporter");
+        d.court.proveProviderEquivocation(a, sign(secret, aDigest), b, sign(secondSecret, bDigest));
     }
 }
 

@@ -401,7 +401,7 @@ contract GasTest is WithdrawalKeyFixture, Snapshots {
         uint256 keyId = _pool(id).keyId;
         address dutyKey = d.providerRegistry.dutyKey(provider);
         vm.prank(address(d.court));
-        pools.penaliseProvider(keyId, 1, dutyKey, address(7));
+        pools.penaliseProvider(keyId, 1, [dutyKey, dutyKey], address(7));
         _snap(group, "penaliseProvider", "first of a reporter");
         vm.prank(address(7));
         pools.withdrawBounty();
@@ -540,7 +540,7 @@ contract GasTest is WithdrawalKeyFixture, Snapshots {
         wkeys.dutyAssignment(1);
         _snap(group, "dutyAssignment");
         vm.expectRevert(abi.encodeWithSelector(IWithdrawalKeys.NoDuties.selector, 1));
-        wkeys.penaliseProvider(1, 1, provider, provider);
+        wkeys.penaliseProvider(1, 1, [provider, provider], provider);
         _snap(group, "penaliseProvider");
         wkeys.KEY_BOND();
         _snap(group, "KEY_BOND");

@@ -72,14 +72,14 @@ contract WithdrawalKeysTest is WithdrawalKeyFixture {
         (dutyKey, number) = d.keyRegistry.dutyAssignment(keyId);
         assertEq(dutyKey, address(0));
         _expect(abi.encodeWithSelector(IWithdrawalKeys.NoDuties.selector, keyId));
-        wkeys.penaliseProvider(keyId, 1, alice, alice);
+        wkeys.penaliseProvider(keyId, 1, [alice, alice], alice);
     }
 
     function testFuzz_PenaliseProvider_NeverOfAWithdrawalKey(uint256 keyId, uint64 number, address who)
         public
     {
         _expect(abi.encodeWithSelector(IWithdrawalKeys.NoDuties.selector, keyId));
-        wkeys.penaliseProvider(keyId, number, who, who);
+        wkeys.penaliseProvider(keyId, number, [who, who], who);
     }
 
     function testFuzz_Views_know_no_key_and_no_pool_that_is_not_there(uint256 id) public view {

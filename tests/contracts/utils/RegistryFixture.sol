@@ -47,7 +47,11 @@ contract TestConsumer is IKeyConsumer {
     }
 
     /// @dev No provider of this consumer can be penalised.
-    function penaliseProvider(uint256, uint64, address, address) external pure returns (uint256, uint256) {
+    function penaliseProvider(uint256, uint64, address[2] calldata, address)
+        external
+        pure
+        returns (uint256, uint256)
+    {
         revert("no provider");
     }
 

@@ -42,6 +42,21 @@ pub fn foundry(tool: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// CPU seconds (user and system) of a process since its start.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).wrap_err_with(|| format!("process {pid}"))?;
+    // The name, second, is in brackets and may have spaces.
+    let (_, fields) = stat.rsplit_once(')').ok_or_else(|| eyre!("/proc/{pid}/stat has another form"))?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64> {
+        let field = fields.get(at).ok_or_else(|| eyre!("/proc/{pid}/stat is short"))?;
+        Ok(field.parse()?)
+    };
+    #[allow(clippy::cast_precision_loss, reason = "about 100")]
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    Ok((ticks(11)? + ticks(12)?) / per_second)
+}
+
 /// A process that dies with the thread that started it (see `leash`) and when this value is dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use alloy::network::EthereumWallet;
+use alloy::primitives::Address;
 use eyre::{Result, ensure};
-use stkr_chain::bindings::Resharing;
+use stkr_chain::bindings::{KeyRegistry, Resharing};
 use stkr_protocol::silence::SignedSilenceVote;
 
 use crate::Network;
@@ -28,15 +29,18 @@ impl Network {
     }
 
     /// The members at the positions `members` of the key's committee `epoch` vote that the one at `silent` is, each with its own
-    /// program, and somebody shows the votes to the chain.
+    /// program as the signer of its leaf, and somebody shows the votes to the chain.
     pub async fn vote_silent(&self, (key_id, epoch): (u64, u32), members: &[usize], silent: usize) -> Result<()> {
         let until = (unix_seconds()? + 24 * 3600).to_string();
         let (key, epoch) = (key_id.to_string(), epoch.to_string());
         let server = self.servers[silent].id.to_string();
+        let leaves = self.leaf_signers(key_id).await?;
         let voters = members.iter().filter(|position| **position != silent);
         let votes = voters.map(|position| {
             let mut command = Command::new(binary("stkr-server")?);
+            let leaf = leaves.iter().find(|(id, _)| *id == self.servers[*position].id);
             command.args(["vote-silent", "--key", &key, "--epoch", &epoch, "--server", &server, "--until", &until]);
+            command.args(leaf.iter().flat_map(|(_, signer)| ["--signer".to_owned(), signer.to_string()]));
             let printed = output(command.arg("--config").arg(&self.servers[*position].config))?;
             Ok(serde_json::from_str(&printed)?)
         });
@@ -44,6 +48,17 @@ impl Network {
         let anyone = EthereumWallet::from(self.account("1").await?);
         self.stkr().await?.reshares().vote_silent(key_id, &votes).await?.send_with(&anyone).await?;
         Ok(())
+    }
+
+    /// Server and signer of each leaf of the key's newest committee.
+    async fn leaf_signers(&self, key_id: u64) -> Result<Vec<(u32, Address)>> {
+        let registry = self.deployment.key_registry;
+        let first = self.event::<KeyRegistry::KeyFinalised>(registry, key_id).await?.inner;
+        let (servers, signers) = match self.reshared(key_id).await?.pop() {
+            Some(made) => (made.inner.committee.servers, made.inner.committee.signers),
+            None => (first.committee, first.signers),
+        };
+        Ok(servers.into_iter().zip(signers).collect())
     }
 
     /// The later committees of the key, as the chain has them now.

@@ -85,6 +85,8 @@ async fn pool_with_a_liar(
     let (pool, _) = network.open_pool(provider, 3, 4).await?;
     network.fill_pool(pool, 4).await?;
     let (key, finalised) = network.live_key(pool).await?;
+    // The three honest ones sign as soon as the order is final: nobody collects before the liar is there.
+    (0..network.relayers.len()).for_each(|relayer| network.kill_relayer(relayer));
     let liar = network.position_of(finalised.committee[0])?;
     let id = network.servers[liar].id;
     network.kill_server(liar);
@@ -94,6 +96,9 @@ async fn pool_with_a_liar(
     let args = ["accomplice", "--config", &file, "--key-id", &key, "--lie", lie].map(str::to_owned);
     let mut process = Process::start("liar", &binary("stkr-adversary")?, &args, &folder)?;
     process.line(Duration::from_secs(20), |line| line.contains("ready"))?;
+    for relayer in 0..network.relayers.len() {
+        network.start_relayer(relayer)?;
+    }
     Ok((pool, id, process))
 }
 

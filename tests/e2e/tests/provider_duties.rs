@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use stkr_core::{CommitteeKeys, PublicKey, Threshold};
 use stkr_duties::{ForkSchedule, SigningRequest};
 use stkr_e2e::beacon::{schedule_text, unix_seconds};
+use stkr_e2e::gateway::key_of;
+use stkr_e2e::misbehaviour::{find, hand_in, only_file, signed_request, stkr};
+use stkr_e2e::network::output;
 use stkr_e2e::process::binary;
 use stkr_e2e::{Network, Options};
 use stkr_node::client::ServerClient;
@@ -17,8 +20,9 @@ use stkr_node::tls::Identity;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::SignBatch;
 use stkr_protocol::collection::{Answer, Collection, Committee, Progress};
-use stkr_protocol::evidence::{EvidenceFile, Fault};
+use stkr_protocol::evidence::{Accused, EvidenceFile, Fault, Proof, RequestsProof, SignedDutyRequest};
 use stkr_protocol::sign::{Asked, Refusal, RefusalKind, SignRequest, SignResponse, SignedPartial};
+use stkr_sdk::PoolState;
 
 const THRESHOLD: (u8, u8) = (3, 4);
 const SECONDS_PER_SLOT: u64 = 2;
@@ -332,4 +336,127 @@ async fn a_server_signs_what_the_provider_in_charge_asks_for_and_never_two_dutie
     let client = network.client(member, &identity)?;
     let provider = Provider { network: &network, schedule: &schedule, key_id, duty_key: &new_key };
     assert_refused(&client, &provider.asked_vote(400, 401, 2)?, RefusalKind::Slashable, "asked for source 400").await
+}
+
+/// What a request looks like in evidence.
+fn in_evidence(asked: &Asked) -> Result<SignedDutyRequest> {
+    let SignRequest::Duty(duty) = asked.request() else { bail!("no duty") };
+    Ok(signed_request(asked.subject(), FIRST, duty.signature))
+}
+
+/// A page as a gateway gives it, with these requests.
+fn page(requests: &[SignedDutyRequest]) -> Value {
+    let rows: Vec<Value> = requests.iter().map(|request| json!({ "signedRequest": request })).collect();
+    json!({ "rows": rows })
+}
+
+/// `stkr evidence verify` of a file: what it says, or why it is none.
+fn verified(network: &Network, dir: &std::path::Path, file: &EvidenceFile, more: &[&str]) -> Result<Value> {
+    let path = dir.join("to-verify.json");
+    std::fs::write(&path, serde_json::to_vec(file)?)?;
+    let path = path.display().to_string();
+    stkr(network, &[&["evidence", "verify", &path], more].concat())
+}
+
+/// The watermarks of a key know of no duty key, and the Court charges whoever named both.
+#[tokio::test]
+async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signature_and_pays() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (mut network, schedule) = network(dir.path()).await?;
+    network.add_relayer(0).await?;
+    let sdk = network.stkr().await?;
+    let account = network.account("10").await?;
+    let wallet = EthereumWallet::from(account.clone());
+    let [old_key, new_key] = [SignerKey::random()?, SignerKey::random()?];
+    register_duty_key(&network, &wallet, account.address(), &old_key).await?;
+    let (committee, key_id, _) = key_of(&network, &account).await?;
+    let pool = sdk.pools().of_key(key_id).await?.ok_or_else(|| eyre!("key {key_id} is no pool's"))?;
+    let pays = [PoolState::Predeposited, PoolState::Active];
+    network.until("the predeposit", || async { Ok(pays.contains(&sdk.pools().state(pool).await?)) }).await?;
+
+    let provider = Provider { network: &network, schedule: &schedule, key_id, duty_key: &old_key };
+    let identity = Identity::generate("gateway")?;
+    let clients =
+        committee.iter().map(|member| network.client(*member, &identity)).collect::<Result<Vec<ServerClient>>>()?;
+    let (before, after) = (provider.asked_vote(1, 2, 1)?, provider.ask_as(&provider.vote(2, 3, 1)?, FIRST, &new_key)?);
+    for (asked, key) in [(&before, None), (&after, Some(&new_key))] {
+        if let Some(key) = key {
+            register_duty_key(&network, &wallet, account.address(), key).await?;
+        }
+        for client in &clients {
+            network
+                .until("every server knows the duty key", || async {
+                    Ok(matches!(answer(client, asked).await?, SignResponse::Signed(_)))
+                })
+                .await?;
+        }
+    }
+
+    // Both keys are served now. Three are asked with the old one first, the last with the new one first.
+    let by_old = provider.asked_vote(100, 101, 1)?;
+    let by_new = provider.ask_as(&provider.vote(100, 101, 2)?, FIRST, &new_key)?;
+    for (position, client) in clients.iter().enumerate() {
+        let asked = if position < usize::from(THRESHOLD.0) { [&by_old, &by_new] } else { [&by_new, &by_old] };
+        let mut both = answers(client, &asked).await?.into_iter();
+        ensure!(matches!(both.next(), Some(SignResponse::Signed(_))), "the first is safe, whoever asks");
+        let second = refusal(both.next().ok_or_else(|| eyre!("no reply"))?)?;
+        assert!(second.kind == RefusalKind::Slashable && second.reason.contains("double vote"), "{second}");
+        let surround = provider.ask_as(&provider.vote(99, 102, 3)?, FIRST, &new_key)?;
+        assert_refused(client, &surround, RefusalKind::Slashable, "surround").await?;
+    }
+
+    // A server has both, and so has whoever has the pages of two gateways, one for each key. A stranger's vote between them hides
+    // nothing and is nobody's.
+    let (old, new) = (in_evidence(&by_old)?, in_evidence(&by_new)?);
+    let by_stranger =
+        |root| in_evidence(&provider.ask_as(&provider.vote(100, 101, root)?, FIRST, &SignerKey::random()?)?);
+    let (stranger, the_same) = (by_stranger(3)?, by_stranger(2)?);
+    let [first, second] = [&[stranger.clone(), old.clone()][..], &[stranger.clone(), new.clone()]].map(page);
+    for pages in [[&first].as_slice(), &[&second]] {
+        let found = find(&network, dir.path(), pages)?;
+        assert_eq!((&found["found"], &found["requests"]), (&json!([]), &json!(2)), "{found}");
+    }
+    let found = find(&network, dir.path(), &[&first, &second])?;
+    let file = only_file(&found)?;
+    let accused = Accused::Provider { duty_keys: [old_key.address(), new_key.address()], assignment: FIRST };
+    assert_eq!((file.verify()?.fault, file.verify()?.accused), (Fault::ProviderEquivocation, accused));
+    network.terminate_server(committee[0])?;
+    let config = network.servers.get(committee[0]).ok_or_else(|| eyre!("no server"))?.config.clone();
+    let folder = dir.path().join("conflicts");
+    let mut command = Command::new(binary("stkr-server")?);
+    let printed = output(command.args(["evidence", "--config"]).arg(config).arg("--conflicts").arg(&folder))?;
+    let lines: Vec<Value> = printed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let [line] = lines.as_slice() else { bail!("not one file: {printed}") };
+    let path = line["file"].as_str().ok_or_else(|| eyre!("no file: {line}"))?;
+    assert_eq!(EvidenceFile::from_json(&std::fs::read(path)?)?, file, "the server found the same");
+
+    // Beside its vote a stranger's proves nothing: not to a relayer, and not to a reader of the chain.
+    let of = |first: &SignedDutyRequest, second: &SignedDutyRequest| {
+        let proof = RequestsProof { first: first.clone(), second: second.clone() };
+        EvidenceFile::new(&network.domain(), network.deployment.court, Proof::ProviderEquivocation(proof))
+    };
+    for framed in [of(&old, &stranger), of(&stranger, &new)] {
+        let (status, answer) = hand_in(&network, &framed).await?;
+        assert!(status == 422 && answer.to_string().contains("are not both duty keys of assignment 1"), "{answer}");
+        let error = verified(&network, dir.path(), &framed, &[]).err().ok_or_else(|| eyre!("a frame was verified"))?;
+        assert!(error.to_string().contains("is and was no duty key of provider"), "{error}");
+        let offline = verified(&network, dir.path(), &framed, &["--offline"])?;
+        assert_eq!((&offline["onChain"], &offline["accused"]["assignment"]), (&json!(false), &json!("1")));
+    }
+    assert_eq!(verified(&network, dir.path(), &file, &[])?["onRecord"], Value::Null);
+
+    assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": true })));
+    network.until("the provider pays", || async { Ok(sdk.pools().penalties(pool).await?.migration_due) }).await?;
+    assert_eq!(sdk.providers().get(account.address()).await?.penalties.len(), 1);
+    let on_record = verified(&network, dir.path(), &file, &[])?;
+    assert!(on_record["onRecord"]["judgement"]["charged"] == true, "{on_record}");
+    // Once: the other way round it is the same evidence, and on record it says nothing of who else signs the same.
+    assert!(verified(&network, dir.path(), &of(&new, &old), &[])?["onRecord"].is_object());
+    let (status, answer) = hand_in(&network, &of(&new, &old)).await?;
+    assert!(status == 422 && answer.to_string().contains("its provider has paid for it already"), "{answer}");
+    assert_eq!(of(&old, &the_same).verify()?.evidence, file.verify()?.evidence);
+    let error = verified(&network, dir.path(), &of(&old, &the_same), &[]).err();
+    let error = error.ok_or_else(|| eyre!("a stranger's signature was taken for what is on record"))?;
+    assert!(error.to_string().contains("is and was no duty key of provider"), "{error}");
+    Ok(())
 }

@@ -12,21 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// CPU seconds (user and system) of a process since its start.
-pub(crate) fn of_process(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).wrap_err_with(|| format!("process {pid}"))?;
-    // The name, second, is in brackets and may have spaces.
-    let (_, fields) = stat.rsplit_once(')').ok_or_else(|| eyre!("/proc/{pid}/stat has another form"))?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| -> Result<f64> {
-        let field = fields.get(at).ok_or_else(|| eyre!("/proc/{pid}/stat is short"))?;
-        Ok(field.parse()?)
-    };
-    #[allow(clippy::cast_precision_loss, reason = "about 100")]
-    let per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok((ticks(11)? + ticks(12)?) / per_second)
-}
+use stkr_e2e::process::cpu_seconds as of_process;
 
 /// CPU seconds of one process by what they were spent on.
 #[derive(Clone, Debug, Default, Serialize)]

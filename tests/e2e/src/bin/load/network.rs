@@ -410,9 +410,9 @@ fn import_history(program: &str, config: &Path, file: &Path) -> Result<()> {
 fn import_shares(network: &Network, position: usize, dealt: &[Dealt], history: &Path) -> Result<()> {
     import_history("stkr-server", &network.servers[position].config, history)?;
     let config = network.server_config(position)?;
-    let keys = stkr_server::setup::load_keys(&config.files)?;
+    let store_key = stkr_server::setup::store_key(&config.files)?;
     let domain = network.domain();
-    let signer = keys.signer.address();
+    let signer = stkr_server::signers::read_key(&config.files.signer_key)?.address();
     let owner = Owner { signer, chain_id: domain.chain_id, key_registry: domain.key_registry };
     let store = Store::open(&config.files.database, &owner, 0)?;
     for key in dealt {
@@ -422,7 +422,7 @@ fn import_shares(network: &Network, position: usize, dealt: &[Dealt], history: &
             index: share.index(),
             share_key: share.public_key().to_compressed(),
             group_key: key.group_key,
-            keystore: keys.store_key.seal_share(share)?.to_json()?,
+            keystore: store_key.seal_share(share)?.to_json()?,
         })?;
     }
     Ok(())
