@@ -49,8 +49,8 @@ contract Court is ICourt {
         uint32 server;
         uint256 keyId;
         uint32 committeeEpoch;
-        /// Slot of the duty; 0 where it has none.
-        uint64 slot;
+        /// Unix time (seconds) of the slot of the duty; 0 where it has none.
+        uint256 time;
         bytes32 evidence;
     }
 
@@ -85,11 +85,10 @@ contract Court is ICourt {
     /// @inheritdoc ICourt
     mapping(address account => uint256) public feesOf;
 
-    /// What was shown of one server, key, committee epoch and kind: the term of the server in which it was charged, as
-    /// `IServerRegistry.slash` counts them (32 bits; 0: never), and above it the latest slot of a duty that was shown (64 bits). A word
-    /// and no struct: it is written without being read again.
-    mapping(bytes32 group => uint256) private _records;
-    /// Evidence without a slot that was charged, by group: what two servers signed alike has one digest, and a worthless
+    /// Term of the server in which one server, key, committee epoch and kind was last charged, as `IServerRegistry.slash` counts
+    /// them; 0: never. A whole word: it is written without being read again.
+    mapping(bytes32 group => uint256) private _chargedTerms;
+    /// Evidence without a time that was shown, by group: what two servers signed alike has one digest, and a worthless
     /// accomplice would pay for both.
     mapping(bytes32 groupAndEvidence => bool) private _isJudged;
     mapping(bytes32 id => Challenge) private _challenges;
@@ -127,7 +126,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         InvalidPartial.judge(holder.shareKey, envelope.signingRoot, partial_);
-        _sentence(Fault.InvalidPartial, envelope, holder, _dated(envelope.slot), evidence);
+        _sentence(Fault.InvalidPartial, envelope, holder, _timeOf(envelope.slot), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -139,7 +138,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         GarbagePartial.judge(partial_);
-        _sentence(Fault.GarbagePartial, envelope, holder, _dated(envelope.slot), evidence);
+        _sentence(Fault.GarbagePartial, envelope, holder, _timeOf(envelope.slot), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -156,9 +155,9 @@ contract Court is ICourt {
             DifferentSubjects()
         );
         bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holder);
-        uint64 slot = _dated(first.slot);
-        uint64 other = _dated(second.slot);
-        _sentence(Fault.ConflictingDuties, first, holder, slot > other ? slot : other, evidence);
+        uint256 time = _timeOf(first.slot);
+        uint256 other = _timeOf(second.slot);
+        _sentence(Fault.ConflictingDuties, first, holder, time > other ? time : other, evidence);
     }
 
     /// @inheritdoc ICourt
@@ -169,7 +168,8 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requireEnvelope(envelope, signature, holder);
         UnauthorisedSignature.judge(KEYS, envelope.keyId, envelope.dutyKind, envelope.signingRoot);
-        _sentence(Fault.UnauthorisedSignature, envelope, holder, _dated(envelope.slot), evidence);
+        // No message of these kinds has a slot. One written into the envelope would date it before a reinstatement, free of charge.
+        _sentence(Fault.UnauthorisedSignature, envelope, holder, 0, evidence);
     }
 
     /// @inheritdoc ICourt
@@ -186,7 +186,7 @@ contract Court is ICourt {
         uint32 server =
             _serverOf(Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature));
         bytes32 evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
-        _sentence(_upheldWithoutSlot(Fault.CeremonyEquivocation, server, first.keyId, evidence));
+        _sentence(_upheldWithoutTime(Fault.CeremonyEquivocation, server, first.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -199,7 +199,7 @@ contract Court is ICourt {
         bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
         BadDealing.judge(dealing, oneTimeKeys, opening, address(KEYS));
-        _sentence(_upheldWithoutSlot(Fault.BadDealing, server, dealing.keyId, evidence));
+        _sentence(_upheldWithoutTime(Fault.BadDealing, server, dealing.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -213,7 +213,7 @@ contract Court is ICourt {
         bytes32 evidence = dealing.digest(_domain());
         uint32 server = _serverOf(Evidence.recover(evidence, signature));
         MalformedDealing.judge(dealing, hashed, defect, position, _ceremonyOf(dealing.keyId));
-        _sentence(_upheldWithoutSlot(Fault.MalformedDealing, server, dealing.keyId, evidence));
+        _sentence(_upheldWithoutTime(Fault.MalformedDealing, server, dealing.keyId, evidence));
     }
 
     /// @inheritdoc ICourt
@@ -293,7 +293,7 @@ contract Court is ICourt {
             return;
         }
         bytes32 evidence = keccak256(abi.encode(id, it.deadline));
-        Upheld memory upheld = _upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence);
+        Upheld memory upheld = _upheldWithoutTime(Fault.UnansweredChallenge, it.server, keyId, evidence);
         upheld.committeeEpoch = it.committeeEpoch;
         _punish(upheld, it.challenger);
     }
@@ -303,7 +303,7 @@ contract Court is ICourt {
         (AcknowledgementChallenge memory it, bool guilty) = ACKNOWLEDGEMENTS.close(keyId, attempt, index);
         if (!guilty) return;
         bytes32 evidence = keccak256(abi.encode(keyId, attempt, index, it.deadline));
-        _punish(_upheldWithoutSlot(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
+        _punish(_upheldWithoutTime(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
     }
 
     /// @inheritdoc ICourt
@@ -311,7 +311,7 @@ contract Court is ICourt {
         external
     {
         require(msg.sender == address(ACKNOWLEDGEMENTS), NotAcknowledgements(msg.sender));
-        _punish(_upheldWithoutSlot(fault, server, keyId, evidence), reporter);
+        _punish(_upheldWithoutTime(fault, server, keyId, evidence), reporter);
     }
 
     /// @inheritdoc ICourt
@@ -464,21 +464,22 @@ contract Court is ICourt {
 
     // --------------------------------------------------------------------------------------- internal: sentence
 
-    /// @dev The accused signed the slot. One in the far future, once shown, would make every later fault look old: it counts as
-    /// none. One too low gains it nothing: no collector takes a partial whose envelope has another slot than the duty it sent.
-    function _dated(uint64 slot) private view returns (uint64) {
-        if (block.timestamp < GENESIS_TIME) return 0;
-        uint256 latest = (block.timestamp - GENESIS_TIME) / SECONDS_PER_SLOT + SLOTS_PER_EPOCH;
-        return slot <= latest ? slot : 0;
+    /// @dev The accused signed the slot. Slot 0 dates nothing. One in the far future would be after every reinstatement still to
+    /// come, and charged after each: it counts as none. One too low gains nothing: no collector takes a partial whose envelope has
+    /// another slot than the duty it sent.
+    function _timeOf(uint64 slot) private view returns (uint256 time) {
+        if (slot == 0) return 0;
+        time = GENESIS_TIME + slot * SECONDS_PER_SLOT;
+        if (time > block.timestamp + SLOTS_PER_EPOCH * SECONDS_PER_SLOT) return 0;
     }
 
-    function _upheldWithoutSlot(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
+    function _upheldWithoutTime(Fault fault, uint32 server, uint256 keyId, bytes32 evidence)
         private
         pure
         returns (Upheld memory)
     {
         return Upheld({
-            fault: fault, server: server, keyId: keyId, committeeEpoch: 0, slot: 0, evidence: evidence
+            fault: fault, server: server, keyId: keyId, committeeEpoch: 0, time: 0, evidence: evidence
         });
     }
 
@@ -512,7 +513,7 @@ contract Court is ICourt {
         Fault fault,
         Envelope calldata envelope,
         ShareHolder calldata holder,
-        uint64 slot,
+        uint256 time,
         bytes32 evidence
     ) private {
         _sentence(
@@ -521,29 +522,26 @@ contract Court is ICourt {
                 server: holder.server,
                 keyId: envelope.keyId,
                 committeeEpoch: envelope.committeeEpoch,
-                slot: slot,
+                time: time,
                 evidence: evidence
             })
         );
     }
 
-    /// @dev Notes what was shown, and charges it once in a term of the server.
+    /// @dev Charges once in a term of the server; what is not charged is recorded.
     function _punish(Upheld memory it, address reporter) private {
         bytes32 group = _group(it);
-        uint256 record = _records[group];
-        uint32 chargedTerm = uint32(record);
-        uint256 latestSlot = record >> 32;
+        uint32 chargedTerm = uint32(_chargedTerms[group]);
         uint32 term = chargedTerm;
         uint256 slashed = 0;
         uint256 bounty = 0;
-        if (_isNews(it, group, chargedTerm, latestSlot)) {
+        if (it.time != 0 || _isNews(group, it.evidence)) {
             // The registry never calls back.
             // slither-disable-next-line reentrancy-no-eth,reentrancy-benign
-            (term, slashed, bounty) = SERVERS.slash(it.server, reporter, chargedTerm);
+            (term, slashed, bounty) = SERVERS.slash(it.server, reporter, chargedTerm, it.time);
         }
-        if (it.slot > latestSlot) latestSlot = it.slot;
-        _records[group] = (latestSlot << 32) | term;
         if (term != chargedTerm) {
+            _chargedTerms[group] = term;
             emit FaultProven(
                 it.fault, it.server, it.keyId, it.committeeEpoch, it.evidence, reporter, slashed, bounty
             );
@@ -558,16 +556,9 @@ contract Court is ICourt {
         return Hashes.efficientKeccak256(bytes32(it.keyId), bytes32(rest));
     }
 
-    /// @dev Whether it can be of another term than what was charged before: evidence with a slot by a later one, other evidence by not
-    /// having been shown, which is noted.
-    function _isNews(Upheld memory it, bytes32 group, uint32 chargedTerm, uint256 latestSlot)
-        private
-        returns (bool isNews)
-    {
-        // Zero stands for never and for no slot: no amounts.
-        // slither-disable-next-line incorrect-equality
-        if (it.slot != 0) return chargedTerm == 0 || it.slot > latestSlot;
-        bytes32 shown = Hashes.efficientKeccak256(group, it.evidence);
+    /// @dev Evidence without a time may be of any term: it counts if it was not shown before, which is noted.
+    function _isNews(bytes32 group, bytes32 evidence) private returns (bool isNews) {
+        bytes32 shown = Hashes.efficientKeccak256(group, evidence);
         isNews = !_isJudged[shown];
         if (isNews) _isJudged[shown] = true;
     }

@@ -126,9 +126,9 @@ struct Challenge {
 /// mined. A commitment to evidence is good for one report and never expires.
 ///
 /// **One penalty** per server, key, committee epoch and kind until the server is reinstated; more is recorded by
-/// `FaultRecorded` and charged to nobody. After a reinstatement old evidence counts no more: of the same server, key, epoch and
-/// kind a duty is charged only if its slot is later than all that were shown before. What has no slot (deposit, exit, RANDAO,
-/// registration), or one that is still to come, is charged once per signed digest.
+/// `FaultRecorded` and charged to nobody. So is a duty whose slot began before the server was last reinstated, of any key and kind;
+/// of two that conflict the later counts. What has no slot (deposit, exit, credential change, RANDAO, registration, ceremony), or one
+/// more than an epoch ahead, is charged once per signed digest, before and after: else a server could sign exits for free.
 ///
 /// Every proof function raises `NotCommitted`, `CommittedInThisBlock` and `BadEvidenceSignature`, those against servers
 /// `NotShareHolder` too; beside them what its own documentation names.

@@ -125,7 +125,7 @@ interface IResharing {
     error HandoverPending(uint256 keyId, uint48 handover);
     /// @notice Raised when the last point is not the key's group key.
     error GroupKeyChanged(uint256 keyId);
-    /// @notice Raised when `votes` members of good standing voted, of `needed`.
+    /// @notice Raised when `votes` members that are not locked out voted, of `needed`.
     error NotEnoughVotes(uint256 votes, uint256 needed);
     /// @notice Raised when a vote would hold until `until`, which is past or more than MAX_VOTE from now.
     error BadVoteTime(uint48 until);
@@ -141,9 +141,10 @@ interface IResharing {
     function request(uint256 keyId, Committee calldata serving, uint8 threshold, uint8 members) external;
 
     /// @notice Draws the lost seats and the dealers, once, by anyone.
-    /// @dev The seed is as in `IKeyRegistry.draw`. Dealers are t of the preferred members, and others only where there are too few:
-    /// who is locked out still has its share. They are drawn anew at each attempt, the members not: a dealer that fails must
-    /// not have committees drawn until one suits it. Raised: `WrongReshareState`, `IKeyRegistry.WrongCommitment`,
+    /// @dev The seed is as in `IKeyRegistry.draw`. Dealers are t of the preferred members, and others only where there are too few.
+    /// Preferred are those that nobody voted silent, in the first attempt only those of them that are not locked out: these still have
+    /// their share, and without them a silent member could be among the dealers of each attempt. Dealers are drawn anew at each attempt,
+    /// the members not: a dealer that fails must not have committees drawn until one suits it. Raised: `WrongReshareState`, `IKeyRegistry.WrongCommitment`,
     /// `IKeyRegistry.WrongKeyState`, those of the seed, `IServerRegistry.NotEnoughServers`.
     function draw(uint256 keyId, bytes calldata header, bytes calldata activeSet, Draft calldata draft)
         external;
@@ -172,7 +173,7 @@ interface IResharing {
         bytes calldata acknowledgements
     ) external;
 
-    /// @notice t members of the newest committee that are Active and not locked out say that `server`, one of theirs or of a committee
+    /// @notice t members of the newest committee that are not locked out, be they leaving or suspended, say that `server`, one of theirs or of a committee
     /// in the making, is silent: it counts as lost until `until`. Nobody is slashed for it.
     /// @dev `signatures`: n of 65 bytes over `SilenceVote` (docs/protocol.md), zeros for who did not vote. A vote names the committee
     /// epoch and ends by itself, so that an old one cannot be shown again. Raised: `IKeyRegistry.WrongKeyState`, `NotReshareable`,

@@ -23,7 +23,7 @@ enum ServerStatus {
 
 /// @notice A server as the chain knows it.
 /// @dev Three storage slots: [signer, status, lockedOut, terms, bond], all that a slash or a finalisation touches; [operator, kind,
-/// seats, unbondingEnds]; [tlsFingerprint].
+/// seats, unbondingEnds, reinstatedAt]; [tlsFingerprint].
 struct Server {
     /// secp256k1 address that signs every protocol message of this server (EIP-712).
     address signer;
@@ -42,6 +42,8 @@ struct Server {
     uint16 seats;
     /// Unix time (seconds) from which the bond of a Leaving server can be withdrawn; 0 before `announceLeave`.
     uint40 unbondingEnds;
+    /// Unix time (seconds) of the last reinstatement; 0: never.
+    uint32 reinstatedAt;
     /// SHA-256 of the DER certificate the server presents on TLS 1.3.
     bytes32 tlsFingerprint;
 }
@@ -168,15 +170,20 @@ interface IServerRegistry {
     function withdrawBounty() external;
 
     /// @notice Court only: takes `seatBond()`, or the whole bond where it is less, from the bond of server `id`, and locks the
-    /// server out at once. Nothing of it where `term`, its reinstatements plus one, is the `chargedTerm`.
+    /// server out at once. Nothing of it where its term, its reinstatements plus one, is the `chargedTerm`, or where the fault is of a
+    /// `time` (unix, seconds; 0: nobody knows) before its last reinstatement.
     /// @dev A tenth is the reporter's to withdraw, the rest can never leave this contract again, so whoever reports its own
     /// server loses nine tenths. The amount is the registry's to say: no Court can take more than one seat reserves.
     /// Emitted: nothing, for the Court emits `FaultProven` with each: who, how much, for what. Raised: `NotCourt`, `UnknownServer`.
-    function slash(uint32 id, address reporter, uint32 chargedTerm)
+    /// @return term The server's term if it was charged or had been in it, else the `chargedTerm`.
+    /// @return amount What was taken (wei).
+    /// @return bounty The reporter's part of it (wei).
+    function slash(uint32 id, address reporter, uint32 chargedTerm, uint256 time)
         external
         returns (uint32 term, uint256 amount, uint256 bounty);
 
     /// @notice Governance: after an investigation, lets a locked-out server take part again; `reason` says what was found.
+    /// Faults whose time is known and lies before are settled with it, of every key and kind: whoever has evidence brings it before.
     /// @dev The bond must have been topped up: `minBond()` and a `seatBond()` for each seat. Emitted: `ServerReinstated`.
     /// Raised: `UnknownServer`, `NotLockedOut`, `WrongServerStatus` (Leaving, Left), `MissingReason`, `BondTooSmall`, `NoMoreTerms`.
     function reinstate(uint32 id, string calldata reason) external;

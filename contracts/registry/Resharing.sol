@@ -71,7 +71,7 @@ contract Resharing is IResharing {
             draft.seats[i] = serving.servers[i];
         }
         _loseSeats(keyId, draft);
-        draft.dealers = _preferredDealers(keyId, serving.servers);
+        draft.dealers = _preferredDealers(keyId, it.attempt, serving.servers);
         _requireReason(keyId, key, record, threshold, members, _isWhole(record, draft));
 
         it.threshold = threshold;
@@ -117,8 +117,8 @@ contract Resharing is IResharing {
 
         Draft memory next = draft;
         uint32[] memory lost = _loseSeats(keyId, next);
-        next.dealers = _preferredDealers(keyId, serving.servers);
         ++it.attempt;
+        next.dealers = _preferredDealers(keyId, it.attempt, serving.servers);
         _open(keyId, it, key.kind, serving.servers, next);
         SERVERS.freeSeats(lost);
     }
@@ -183,7 +183,8 @@ contract Resharing is IResharing {
         uint256 votes;
         for (uint256 i; i < serving.signers.length; ++i) {
             bool voted = Committees.recover(digest, signatures, i) == serving.signers[i];
-            if (voted && SERVERS.isActive(serving.servers[i])) ++votes;
+            // Who leaves or is suspended votes too: else one of these and one that is silent would be more than the others can outvote.
+            if (voted && !_isLockedOut(serving.servers[i])) ++votes;
         }
         require(votes >= record.threshold, NotEnoughVotes(votes, record.threshold));
         _silentUntil[keyId][server] = until;
@@ -354,11 +355,23 @@ contract Resharing is IResharing {
         Committees.cut(lost, lostCount);
     }
 
-    function _preferredDealers(uint256 keyId, uint32[] calldata servers) private view returns (uint16 mask) {
+    /// @dev All that nobody voted silent: who leaves or is suspended has its share. The first attempt does without those that are locked
+    /// out. Later ones do not: where one member is locked out, t are left in a t-of-(t+1), and one of them that is silent, but that the
+    /// others are too few to vote so, would deal in each.
+    function _preferredDealers(uint256 keyId, uint16 attempt, uint32[] calldata servers)
+        private
+        view
+        returns (uint16 mask)
+    {
         for (uint256 i; i < servers.length; ++i) {
+            if (isSilent(keyId, servers[i]) || (attempt == 0 && _isLockedOut(servers[i]))) continue;
             // The cast is safe: at most MAX_MEMBERS seats.
-            if (_isGood(keyId, servers[i])) mask |= uint16(1 << i);
+            mask |= uint16(1 << i);
         }
+    }
+
+    function _isLockedOut(uint32 server) private view returns (bool) {
+        return SERVERS.server(server).lockedOut;
     }
 
     function _isGood(uint256 keyId, uint32 server) private view returns (bool) {

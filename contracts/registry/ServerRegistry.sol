@@ -128,6 +128,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
             kind: kind,
             seats: 0,
             unbondingEnds: 0,
+            reinstatedAt: 0,
             tlsFingerprint: tlsFingerprint
         });
         emit ServerRegistered(id, msg.sender, signer, kind, tlsFingerprint, endpoint, msg.value);
@@ -198,7 +199,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
     // ---------------------------------------------------------------------------------- the Court and reporters
 
     /// @inheritdoc IServerRegistry
-    function slash(uint32 id, address reporter, uint32 chargedTerm)
+    function slash(uint32 id, address reporter, uint32 chargedTerm, uint256 time)
         external
         returns (uint32 term, uint256 amount, uint256 bounty)
     {
@@ -209,6 +210,8 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         require(status != ServerStatus.None, UnknownServer(id));
         term = uint32(reinstatements) + 1;
         if (term == chargedTerm) return (term, 0, 0);
+        // The second slot is read of those only that were reinstated once.
+        if (reinstatements != 0 && time != 0 && time < it.reinstatedAt) return (chargedTerm, 0, 0);
         uint256 share = seatBond;
         amount = share < bond ? share : bond;
         bounty = amount / BOUNTY_DIVISOR;
@@ -242,6 +245,7 @@ contract ServerRegistry is IServerRegistry, AccessManaged, EIP712 {
         if (required < minBond) required = minBond;
         require(it.bond >= required, BondTooSmall(it.bond, required));
         it.lockedOut = false;
+        it.reinstatedAt = block.timestamp.toUint32();
         emit ServerReinstated(id, ++it.terms, reason);
     }
 

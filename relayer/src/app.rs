@@ -8,7 +8,7 @@ use alloy::primitives::B256;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::WrapErr as _;
 use rusqlite::Connection;
-use stkr_chain::bindings::KeyRegistry;
+use stkr_chain::bindings::{Court, KeyRegistry};
 use stkr_chain::endpoint::{ask_contract, first};
 use stkr_chain::errors::ContractError;
 use stkr_chain::intents::{IntentOptions, Intents, Superseded};
@@ -70,6 +70,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
     let database = Database::open(&config.storage.database, &SCHEMA);
     let database = Arc::new(database.map_err(|error| Failure::new(error.exit(), error))?);
     let evidence_window = evidence_window(&endpoints, &deployment).await?;
+    let genesis_time = genesis_time(&endpoints, &deployment).await?;
 
     let pause = Duration::from_millis(config.chain.poll_ms);
     let final_reorg = if config.chain.network == Preset::Devnet { FinalReorg::Follow } else { FinalReorg::Refuse };
@@ -103,6 +104,7 @@ pub async fn run(config: RelayerConfig, shutdown: Shutdown) -> eyre::Result<()> 
         identity,
         pause,
         evidence_window,
+        genesis_time,
         policy,
         reshares,
         beacon_nodes: config.beacon.urls.clone().into(),
@@ -126,6 +128,14 @@ async fn evidence_window(endpoints: &[Endpoint], deployment: &Deployment) -> eyr
         ask_contract("reading the evidence window", async { registry.EVIDENCE_WINDOW().call().await }).await
     });
     Ok(window.await.map_err(Failure::unavailable)?.to())
+}
+
+async fn genesis_time(endpoints: &[Endpoint], deployment: &Deployment) -> eyre::Result<u64> {
+    let time = first(endpoints, async |endpoint| {
+        let court = Court::new(deployment.court, endpoint.provider());
+        ask_contract("reading the genesis time", async { court.GENESIS_TIME().call().await }).await
+    });
+    time.await.map_err(|error| Failure::unavailable(error).into())
 }
 
 /// Errors of the contracts that mean, for a step, that somebody else took it first. Everything else is a refusal that

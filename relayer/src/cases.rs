@@ -11,7 +11,9 @@
 //!
 //! # One report per server, key, fault and term
 //! The Court charges one and only records the others. A server that answers wrongly all day must not empty the gas account,
-//! so the rest stays in the database and goes out only after a reinstatement, where it may count again.
+//! so the rest stays in the database. After a reinstatement only what is of the time after it goes out: what has a slot is judged
+//! by that, as the Court does, and the rest by when it came, for the Court would charge an old exit that nobody showed before, and
+//! the server would be locked out again for what governance has looked into.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,8 @@ use crate::view::{KeyPhase, View};
 const PAGE: u32 = 1_000;
 /// Cases of one server, key, fault and term, of which one is charged. The rest stays in the database.
 pub const MOST_OF_A_GROUP: usize = 32;
+/// As in the Court.
+const SECONDS_PER_SLOT: u64 = 12;
 
 /// Evidence that verifies, with who is accused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub struct Case {
     pub verified: Verified,
     /// Commitment of this relayer's account to it.
     pub commitment: B256,
+    /// How often the server had been reinstated when this came.
+    pub term: u32,
+    /// Unix time (seconds) at which the latest slot that was signed begins; nothing where none was.
+    pub time: Option<u64>,
 }
 
 /// Server, key, committee epoch and fault.
@@ -54,9 +62,16 @@ pub struct Cases {
     /// By server, key, fault and term, which a file says without being verified.
     of_group: BTreeMap<(u32, u64, u8, u32), usize>,
     read: u64,
+    genesis_time: u64,
 }
 
 impl Cases {
+    /// None yet. `genesis_time` is the unix time (seconds) of the beacon chain's slot 0, as the Court has it.
+    #[must_use]
+    pub fn new(genesis_time: u64) -> Self {
+        Self { genesis_time, ..Self::default() }
+    }
+
     /// Reads what is new, for the account `reporter`. A row that proves nothing (of an older version, or of another chain) is no
     /// case.
     ///
@@ -87,7 +102,13 @@ impl Cases {
             return None;
         }
         let verified = file.verify().ok()?;
-        Some(Case { id: row.id.parse().ok()?, server_id, commitment: verified.commitment(reporter), file, verified })
+        let (id, commitment, time) = (row.id.parse().ok()?, verified.commitment(reporter), self.time_of(&file.proof));
+        Some(Case { id, server_id, file, verified, commitment, term, time })
+    }
+
+    fn time_of(&self, proof: &Proof) -> Option<u64> {
+        let slot = latest_slot(proof)?;
+        Some(self.genesis_time.saturating_add(slot.saturating_mul(SECONDS_PER_SLOT)))
     }
 
     /// All of them, oldest first.
@@ -106,7 +127,7 @@ pub enum Stage {
     Committed,
     /// On record at the Court.
     OnRecord,
-    /// Left alone: of its kind one is on record in this term.
+    /// Left alone: of its kind one is on record in this term, or it is of the time before the server was reinstated.
     Spared,
     /// The key's seats are free again, or it is another than it was, so nothing can be proven with it.
     TooLate,
@@ -140,13 +161,37 @@ pub fn stage(view: &View, case: &Case) -> Stage {
         if faults.of_assignment.contains(&(case.verified.key_id, assignment)) {
             return Stage::Spared;
         }
-    } else if faults.of_term.contains(&group(case)) {
+    } else if faults.of_term.contains(&group(case)) || is_settled(view, case) {
         return Stage::Spared;
     }
     if !can_be_proven(view, case) {
         return Stage::TooLate;
     }
     if faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
+}
+
+/// Whether it is of the time before the server's last reinstatement.
+fn is_settled(view: &View, case: &Case) -> bool {
+    let Some(reinstated_at) = view.faults.reinstated_at.get(&case.server_id) else { return false };
+    match case.time {
+        Some(time) => time < *reinstated_at,
+        None => case.term < view.faults.terms.get(&case.server_id).copied().unwrap_or_default(),
+    }
+}
+
+/// Latest slot of what was signed, where the Court goes by it. Slot 0 is none.
+fn latest_slot(proof: &Proof) -> Option<u64> {
+    let slot = match proof {
+        Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => it.envelope.slot,
+        Proof::ConflictingDuties(it) => it.first.slot.max(it.second.slot),
+        Proof::UnauthorisedSignature(_)
+        | Proof::ProviderEquivocation(_)
+        | Proof::CeremonyEquivocation(_)
+        | Proof::BadDealing(_)
+        | Proof::MalformedDealing(_)
+        | Proof::UnansweredChallenge(_) => 0,
+    };
+    (slot != 0).then_some(slot)
 }
 
 /// The case as people see it.
@@ -282,15 +327,15 @@ mod tests {
     use stkr_core::ShareIndex;
     use stkr_node::database::Database;
     use stkr_protocol::evidence::{
-        DefectiveDealing, EnvelopeProof, Fault, Holder, MessagesProof, Proof, RequestsProof, SignedDutyRequest,
-        SignedEnvelope,
+        DefectiveDealing, DutiesProof, EnvelopeProof, Fault, Holder, MessagesProof, Proof, RequestsProof,
+        SignedDutyRequest, SignedEnvelope,
     };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
-    use crate::view::{Fact, LiveKey, PendingDraw, Shown};
+    use crate::view::{Ceremony, Fact, LiveKey, PendingDraw, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
@@ -306,7 +351,7 @@ mod tests {
         let proof = Proof::CeremonyEquivocation(MessagesProof { first: say(2), second: say(second) });
         let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
         let verified = file.verify().unwrap();
-        Case { id, server_id: 3, commitment: verified.commitment(US), file, verified }
+        Case { id, server_id: 3, commitment: verified.commitment(US), file, verified, term: 0, time: None }
     }
 
     fn clock(head: u64) -> Clock {
@@ -383,7 +428,8 @@ mod tests {
         let proof = DefectiveDealing::find(&message, (3, 4), None, &DOMAIN).unwrap();
         let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), Proof::MalformedDealing(proof));
         let verified = file.verify().unwrap();
-        let one = Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified };
+        let commitment = verified.commitment(US);
+        let one = Case { id: 1, server_id: 3, commitment, file, verified, term: 0, time: None };
         let of_size = |threshold, members| {
             let mut view = View::default();
             let (consumer, block) = (Address::ZERO, 1);
@@ -422,7 +468,8 @@ mod tests {
         let proof = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
         let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
         let verified = file.verify().unwrap();
-        let one = Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified };
+        let commitment = verified.commitment(US);
+        let one = Case { id: 1, server_id: 3, commitment, file, verified, term: 0, time: None };
         let of_kind = |kind| {
             let mut view = View::default();
             let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
@@ -485,10 +532,6 @@ mod tests {
         assert_eq!(store.evidence_of(3, 9, fault).unwrap(), 1);
         cases.read_on(&store, US).unwrap();
         assert_eq!(cases.all().len(), MOST_OF_A_GROUP + 1);
-        // All that came before is on record, so nothing but the new one is left.
-        for case in &cases.all()[..MOST_OF_A_GROUP] {
-            view.apply(3, upheld(case, US, false));
-        }
         assert_eq!(plan(&view, &clock(20), cases.all()), [commit(&again)]);
         // A relayer that starts anew reads the same.
         let mut read_again = Cases::default();
@@ -533,7 +576,8 @@ mod tests {
         let proof = Proof::ProviderEquivocation(RequestsProof { first: ask(1), second: ask(second) });
         let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
         let verified = file.verify().unwrap();
-        Case { id, server_id: PROVIDER, commitment: verified.commitment(US), file, verified }
+        let commitment = verified.commitment(US);
+        Case { id, server_id: PROVIDER, commitment, file, verified, term: 0, time: None }
     }
 
     #[test]
@@ -548,21 +592,77 @@ mod tests {
         assert_eq!((stage(&view, &one), stage(&view, &two)), (Stage::OnRecord, Stage::Spared));
     }
 
+    /// The others of the incident that governance looked into stay at home, or it would be locked out for it again.
     #[test]
     fn of_one_server_key_and_fault_one_report_goes_out_until_it_is_reinstated() {
         let mut view = View::default();
         let (one, two, other_key) = (case(1, 9, 3), case(2, 9, 4), case(3, 10, 3));
-        let cases = [one.clone(), two.clone(), other_key.clone()];
+        let mut cases = vec![one.clone(), two.clone(), other_key.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one), commit(&other_key)]);
         view.apply(2, upheld(&one, US, true));
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&other_key)]);
         assert_eq!(stage(&view, &two), Stage::Spared);
         view.apply(3, Fact::ServerReinstated { id: 3 });
-        assert_eq!(plan(&view, &clock(10), &cases), [commit(&two), commit(&other_key)]);
-        // Old evidence that somebody shows now is only recorded, and hides nothing.
-        let old = case(4, 9, 5);
-        view.apply(4, upheld(&old, RIVAL, false));
-        assert_eq!(plan(&view, &clock(10), &cases), [commit(&two), commit(&other_key)]);
+        assert_eq!(plan(&view, &clock(10), &cases), []);
+        assert_eq!((stage(&view, &two), stage(&view, &other_key)), (Stage::Spared, Stage::Spared));
+        // What came after is reported, and old evidence that somebody shows now is only recorded, and hides nothing.
+        let again = Case { term: 1, ..case(4, 9, 5) };
+        cases.push(again.clone());
+        view.apply(4, upheld(&case(5, 9, 6), RIVAL, false));
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&again)]);
         assert_eq!(stage(&view, &one), Stage::OnRecord, "what was shown is not shown again");
+    }
+
+    /// Two votes with one target, of these slots, by the holder of a share.
+    fn conflict(slots: (u64, u64)) -> EvidenceFile {
+        let signer = SignerKey::from_bytes(&[3; 32]).unwrap();
+        let index = ShareIndex::new(2).unwrap();
+        let vote = |slot, root| {
+            let mut envelope = SignedEnvelope {
+                key_id: 9,
+                committee_epoch: 0,
+                index,
+                duty_kind: 2,
+                slot,
+                source_epoch: 1,
+                target_epoch: 2,
+                signing_root: B256::repeat_byte(root),
+                partial_hash: B256::ZERO,
+                signature: [0; 65],
+            };
+            envelope.signature = signer.sign_digest(envelope.digest(&DOMAIN));
+            envelope
+        };
+        let holder = Holder { server_id: 3, signer: signer.address(), share_key: [1; 128], proof: vec![] };
+        let proof = DutiesProof { first: vote(slots.0, 1), second: vote(slots.1, 2), holder };
+        EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), Proof::ConflictingDuties(proof))
+    }
+
+    /// The Court goes by the later slot of what was signed, whenever it came to light.
+    #[test]
+    fn evidence_with_a_slot_is_reported_if_that_is_not_before_the_reinstatement() {
+        const GENESIS: u64 = 1_000;
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let store = Store::new(Arc::new(database));
+        let mut view = View::default();
+        // It came before the relayer saw the reinstatement, and is of the slot that begins with it.
+        assert!(store.keep_evidence(3, &conflict((40, 64))).unwrap());
+        view.apply(GENESIS + 64 * SECONDS_PER_SLOT, Fact::ServerReinstated { id: 3 });
+        let (consumer, committee) = (Address::ZERO, vec![1, 3]);
+        let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
+        let (kind, threshold, members) = (KeyKind::Validator, 2, 2);
+        view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
+        let ceremony = Ceremony { committee: committee.clone(), deadline: 500, begun_in: 3 };
+        view.apply(2, Fact::CommitteeDrawn { key_id: 9, attempt: 0, ceremony });
+        let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
+        let live = LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest };
+        view.apply(3, Fact::KeyFinalised { key_id: 9, live });
+        store.set_terms(&view.faults.terms);
+        assert!(store.keep_evidence(3, &conflict((63, 40))).unwrap());
+        let mut cases = Cases::new(GENESIS);
+        cases.read_on(&store, US).unwrap();
+        let stages: Vec<Stage> = cases.all().iter().map(|case| stage(&view, case)).collect();
+        assert_eq!(stages, [Stage::Open, Stage::Spared]);
     }
 }

@@ -92,6 +92,8 @@ pub struct Parts {
     pub pause: Duration,
     /// `EVIDENCE_WINDOW` of the registry, seconds.
     pub evidence_window: u64,
+    /// `GENESIS_TIME` of the Court, unix seconds.
+    pub genesis_time: u64,
     /// What the operator wants to be done about challenges.
     pub policy: Policy,
     /// What the operator wants to be done about lost members.
@@ -164,6 +166,7 @@ impl Engine {
             chain_id: parts.deployment.chain_id,
             key_registry: parts.deployment.key_registry,
         });
+        let cases = Cases::new(parts.genesis_time);
         Self {
             parts,
             picture: Picture::default(),
@@ -180,7 +183,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
-            cases: Cases::default(),
+            cases,
             pubkeys: BTreeMap::new(),
             wake: Arc::default(),
         }

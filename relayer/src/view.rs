@@ -108,6 +108,8 @@ pub struct Faults {
     pub shown: BTreeMap<(u32, u8, B256), Shown>,
     /// How often each server was reinstated; a server without an entry never was.
     pub terms: BTreeMap<u32, u32>,
+    /// Unix time (seconds) of each server's last reinstatement, if it ever was.
+    pub reinstated_at: BTreeMap<u32, u64>,
     /// Server, key, committee epoch and number of every fault that was charged since the server was last reinstated.
     pub of_term: BTreeSet<(u32, u64, u32, u8)>,
     /// Key and assignment of every provider that was charged: once each.
@@ -647,6 +649,7 @@ impl View {
             Fact::ServerReinstated { id } => {
                 self.lock(id, false);
                 *self.faults.terms.entry(id).or_default() += 1;
+                self.faults.reinstated_at.insert(id, timestamp);
                 self.faults.of_term.retain(|(server, ..)| *server != id);
             }
             Fact::EvidenceCommitted { commitment, block } => {

@@ -168,7 +168,7 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         this.askExternally(r, 2);
         vm.revertToState(snapshot);
         vm.prank(address(court));
-        servers.slash(r.c.committee[0], reporter, 0);
+        servers.slash(r.c.committee[0], reporter, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.LockedOut.selector, r.c.committee[0]));
         this.askExternally(r, 2);
     }

@@ -111,42 +111,81 @@ contract SentenceTest is CourtFixture {
         revert("seeds without a server in common");
     }
 
-    function test_Penalty_AfterAReinstatementForWhatIsLaterOnly() public {
+    /// A disk fault: twenty bad partials, of two keys. The oldest is charged, governance looks into it, and somebody shows the others.
+    function test_Reinstated_OldEvidenceIsRecordedOnly() public {
+        uint64 last = _slotNow();
+        reportInvalid(_bad(last - 20));
+        assertSlashed(serverAt(0), 1);
+        vm.warp(GENESIS_TIME + 12 * last + 11);
+        servers.reinstate(serverAt(0), "restored from a backup; fixed");
+        for (uint64 slot = last - 20; slot <= last; ++slot) {
+            reportInvalid(_bad(slot));
+        }
+        // Of another kind or key it was never charged; it is of the time before all the same.
+        reportGarbage(garbage(0, ROOT));
         reportConflict(vote(0, 9, 10, ROOT), vote(0, 9, 10, keccak256("x")));
-        reportConflict(vote(0, 19, 20, ROOT), vote(0, 19, 20, keccak256("x")));
+        Ceremony memory c = makeKey(3, 4, 2);
+        for (uint256 i; i < 4; ++i) {
+            if (c.committee[i] != serverAt(0)) continue;
+            reportInvalid(withPartial(honest(c, i, ROOT), ThresholdKeys.sign(1, ROOT)));
+        }
+        assertEq(servers.server(serverAt(0)).bond, 10 ether - SEAT_BOND);
+        assertTrue(servers.isActive(serverAt(0)), "locked out again for what was looked into");
+        assertEq(servers.bountyOf(reporter), SEAT_BOND / 10);
+
+        // What comes after is a fault of its own, once.
+        reportInvalid(_bad(last + 1));
+        assertSlashed(serverAt(0), 2);
+        reportInvalid(_bad(last + 2));
+        assertSlashed(serverAt(0), 2);
+    }
+
+    /// The slot that begins with the reinstatement is of the time after, the one before it is not.
+    function test_Reinstated_FromItsSecondOn() public {
+        uint64 slot = _slotNow() + 1;
+        reportInvalid(_bad(1));
+        vm.warp(GENESIS_TIME + 12 * slot);
+        servers.reinstate(serverAt(0), "restored from a backup; fixed");
+        reportInvalid(_bad(slot - 1));
+        assertTrue(servers.isActive(serverAt(0)));
+        reportInvalid(_bad(slot));
+        assertSlashed(serverAt(0), 2);
+    }
+
+    /// A vote from before, and one from after that conflicts with it, are of the time after, in either order.
+    function test_Reinstated_TheLaterOfTwoDatesAConflict() public {
+        reportInvalid(invalid(0, ROOT));
+        servers.reinstate(serverAt(0), "restored from a backup; fixed");
+        uint64 target = _slotNow() / 32 + 1;
+        reportConflict(vote(0, target - 3, target - 2, ROOT), vote(0, target - 3, target - 2, keccak256("x")));
+        assertTrue(servers.isActive(serverAt(0)));
+        reportConflict(vote(0, target - 2, target - 1, ROOT), vote(0, target - 3, target, keccak256("x")));
+        assertSlashed(serverAt(0), 2);
+    }
+
+    function _slotNow() private view returns (uint64) {
+        return uint64((block.timestamp - GENESIS_TIME) / 12);
+    }
+
+    function _bad(uint64 slot) private view returns (Answer memory a) {
+        a = invalid(0, ROOT);
+        a.envelope.slot = slot;
+        seal(a);
+    }
+
+    /// Else what it signed for the year 3000 would be of the time after every reinstatement, and charged after each.
+    function test_Penalty_ASlotStillToComeDatesNothing() public {
+        uint64 current = _slotNow();
+        reportInvalid(_bad(current + 33));
         assertSlashed(serverAt(0), 1);
         servers.reinstate(serverAt(0), "restored from a backup; fixed");
-
-        // Shown before, and older than what was shown before.
-        reportConflict(vote(0, 19, 20, ROOT), vote(0, 19, 20, keccak256("x")));
-        reportConflict(vote(0, 19, 20, keccak256("x")), vote(0, 19, 20, ROOT));
-        reportConflict(vote(0, 14, 15, ROOT), vote(0, 14, 15, keccak256("x")));
-        assertEq(servers.server(serverAt(0)).bond, 10 ether - SEAT_BOND);
-        assertTrue(servers.isActive(serverAt(0)));
-        // The later of the two dates a pair.
-        reportConflict(vote(0, 6, 20, ROOT), vote(0, 5, 22, keccak256("x")));
-        assertSlashed(serverAt(0), 2);
-    }
-
-    /// Else it would show itself a slot of the year 3000 while it is locked out, and never pay again.
-    function test_Penalty_ASlotStillToComeDatesNothing() public {
-        reportInvalid(invalid(0, ROOT));
-        uint64 current = uint64((block.timestamp - GENESIS_TIME) / 12);
-        Answer memory future = invalid(0, keccak256("future"));
-        future.envelope.slot = current + 33;
-        seal(future);
-        reportInvalid(future);
-        servers.reinstate(serverAt(0), "restored from a backup; fixed");
-        reportInvalid(future);
+        reportInvalid(_bad(current + 33));
         assertTrue(servers.isActive(serverAt(0)), "shown before");
-        Answer memory last = invalid(0, keccak256("now"));
-        last.envelope.slot = current + 32;
-        seal(last);
-        reportInvalid(last);
+        reportInvalid(_bad(current + 32));
         assertSlashed(serverAt(0), 2);
     }
 
-    /// What has no slot is charged once per digest, and never twice.
+    /// What has no slot is charged once per digest, and never twice; whatever slot its signer writes beside it.
     function test_Penalty_OfWhatHasNoSlot() public {
         Answer memory exit = other(0, EXIT, 0, ROOT);
         reportUnauthorised(exit);
@@ -157,7 +196,7 @@ contract SentenceTest is CourtFixture {
         reportUnauthorised(exit);
         reportUnauthorised(second);
         assertEq(servers.server(serverAt(0)).bond, 10 ether - SEAT_BOND);
-        reportUnauthorised(other(0, EXIT, 0, keccak256("third")));
+        reportUnauthorised(other(0, EXIT, 1, keccak256("third")));
         assertSlashed(serverAt(0), 2);
     }
 

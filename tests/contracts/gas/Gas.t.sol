@@ -73,13 +73,13 @@ contract GasTest is WithdrawalKeyFixture, Snapshots {
 
     function _consequences(ServerRegistry servers, uint32 id, string memory group) private {
         vm.prank(address(d.court));
-        servers.slash(id, address(7), 0);
+        servers.slash(id, address(7), 0, 0);
         _snap(group, "slash", "first of a reporter");
         vm.prank(governance);
         servers.reinstate(id, "disk failure");
         _snap(group, "reinstate");
         vm.prank(address(d.court));
-        servers.slash(id, address(7), 0);
+        servers.slash(id, address(7), 0, 0);
         _snap(group, "slash");
         servers.bountyOf(address(7));
         _snap(group, "bountyOf");

@@ -51,7 +51,7 @@ contract ConsequencesTest is RegistryFixture {
 
     function _slash(uint32 id, address who) private returns (uint256 amount, uint256 bounty) {
         vm.prank(address(court));
-        (, amount, bounty) = servers.slash(id, who, 0);
+        (, amount, bounty) = servers.slash(id, who, 0, 0);
     }
 
     // --------------------------------------------------------------------------------------------------- slash
@@ -76,7 +76,7 @@ contract ConsequencesTest is RegistryFixture {
         for (uint256 i; i < callers.length; ++i) {
             vm.prank(callers[i]);
             vm.expectRevert(abi.encodeWithSelector(IServerRegistry.NotCourt.selector, callers[i]));
-            servers.slash(1, reporter, 0);
+            servers.slash(1, reporter, 0, 0);
         }
         vm.expectRevert(abi.encodeWithSelector(IServerRegistry.UnknownServer.selector, 6));
         _slash(6, reporter);
@@ -101,9 +101,30 @@ contract ConsequencesTest is RegistryFixture {
         assertTrue(servers.server(2).lockedOut);
     }
 
+    /// What happened before the last reinstatement is settled, in whatever group the Court counts it; what nobody can date is not.
+    function testFuzz_Slash_NothingForTheTimeBeforeAReinstatement(uint32 chargedTerm, uint64 time) public {
+        vm.assume(chargedTerm != 1 && chargedTerm != 2);
+        _slash(2, reporter);
+        assertEq(servers.server(2).reinstatedAt, 0);
+        skip(3 days);
+        servers.reinstate(2, "disk failure");
+        assertEq(servers.server(2).reinstatedAt, block.timestamp);
+        vm.prank(address(court));
+        (uint32 term, uint256 amount, uint256 bounty) = servers.slash(2, reporter, chargedTerm, time);
+        bool settled = time != 0 && time < block.timestamp;
+        assertEq(term, settled ? chargedTerm : 2);
+        assertEq(amount, settled ? 0 : SEAT_BOND);
+        assertEq(bounty, amount / 10);
+        assertEq(servers.server(2).lockedOut, !settled);
+        // Who was never reinstated pays for any time.
+        vm.prank(address(court));
+        (, amount,) = servers.slash(3, reporter, 0, 1);
+        assertEq(amount, SEAT_BOND);
+    }
+
     function _slashUnless(uint32 id, uint32 chargedTerm) private returns (uint32, uint256, uint256) {
         vm.prank(address(court));
-        return servers.slash(id, reporter, chargedTerm);
+        return servers.slash(id, reporter, chargedTerm, 0);
     }
 
     /// A server that is suspended or leaves pays as any other; one that has left has nothing left.
@@ -152,7 +173,7 @@ contract ConsequencesTest is RegistryFixture {
         for (uint256 i; i < times; ++i) {
             uint256 bond = servers.server(3).bond;
             vm.prank(address(court));
-            (, uint256 amount, uint256 bounty) = servers.slash(3, who, 0);
+            (, uint256 amount, uint256 bounty) = servers.slash(3, who, 0, 0);
             assertEq(amount, bond < seatBond ? bond : seatBond);
             assertEq(bounty, amount / 10);
             assertTrue(amount == 0 || bounty < amount, "a report of oneself must lose");

@@ -97,7 +97,7 @@ contract ResharingTest is ReshareFixture {
         assertEq(m.draft.activeSetHash, keccak256(m.activeSet));
     }
 
-    /// A member that leaves or is suspended counts as one that was locked out.
+    /// A member that leaves or is suspended loses its seat as one that was locked out does; but it deals.
     function test_Request_ForWhoLeavesOrIsSuspended() public {
         vm.prank(servers.server(lost).operator);
         servers.announceLeave(lost);
@@ -105,7 +105,7 @@ contract ResharingTest is ReshareFixture {
         Move memory m = requestMove(c.keyId, first);
         assertEq(m.draft.seats[1], 0);
         assertEq(m.draft.seats[3], 0);
-        assertEq(m.draft.dealers, 5);
+        assertEq(m.draft.dealers, 15);
     }
 
     function test_Request_ARefreshWhenItIsDue() public {
@@ -387,7 +387,7 @@ contract ResharingTest is ReshareFixture {
         assertEq(m.draft.seats[1], 0);
         assertEq(m.draft.seats[2], 0);
         assertEq(m.draft.fresh, 0);
-        assertEq(m.draft.dealers, 9);
+        assertEq(m.draft.dealers, 15, "later attempts do with whoever has a share");
         assertEq(servers.server(drawn).seats, 0);
         assertEq(servers.server(c.committee[2]).seats, 1);
         assertEq(servers.server(lost).seats, 1);
@@ -702,7 +702,7 @@ contract ResharingTest is ReshareFixture {
         assertNotEq(m.draft.seats[1], silent);
     }
 
-    function test_VoteSilent_OfMembersOfGoodStandingOnce() public {
+    function test_VoteSilent_OfMembersThatAreNotLockedOutOnce() public {
         uint48 until = uint48(block.timestamp + 1 days);
         // A member that is locked out has no vote.
         bytes memory all = votes(c.keyId, first, c.committee[3], until, 7);
@@ -720,6 +720,72 @@ contract ResharingTest is ReshareFixture {
         resharing.voteSilent(c.keyId, first, c.committee[0], until, copies);
         _refuse(IKeyRegistry.BadLength.selector);
         resharing.voteSilent(c.keyId, first, c.committee[0], until, "");
+    }
+
+    /// 3-of-4: the first leaves, the last says nothing. The three that are honest are t, so the key moves without the last.
+    function test_VoteSilent_OneLeavesAndOneIsSilent(bytes32 randao) public {
+        vm.prank(servers.server(c.committee[0]).operator);
+        servers.announceLeave(c.committee[0]);
+        Move memory m = requestMove(c.keyId, first);
+        assertEq(m.draft.dealers, 15, "who leaves is asked to deal");
+        drawMove(m, randao);
+        uint48 until = resharing.reshare(c.keyId).mark + 1 days;
+        bytes memory three = votes(m, c.committee[3], until, 7);
+        resharing.voteSilent(c.keyId, first, c.committee[3], until, three);
+        _again(m, randao);
+        assertEq(m.draft.dealers, 7, "who is silent deals no more");
+        _movesOnWithout(m, c.committee[3]);
+    }
+
+    /// Governance must not end a key by suspending one of its members either.
+    function test_VoteSilent_OneIsSuspendedAndOneIsSilent() public {
+        servers.suspend(c.committee[1], "test");
+        uint48 until = uint48(block.timestamp + 1 days);
+        resharing.voteSilent(
+            c.keyId, first, c.committee[3], until, votes(c.keyId, first, c.committee[3], until, 7)
+        );
+        Move memory m = requestMove(c.keyId, first);
+        assertEq(m.draft.dealers, 7);
+        drawMove(m, "randao");
+        _movesOnWithout(m, c.committee[3]);
+    }
+
+    /// One is locked out, and its new member says nothing: it alone is drawn anew.
+    function test_VoteSilent_OneIsLockedOutAndTheNewMemberIsSilent() public {
+        Move memory m = _drawn();
+        uint32 silent = m.draft.seats[1];
+        uint48 until = resharing.reshare(c.keyId).mark + 1 days;
+        resharing.voteSilent(c.keyId, first, silent, until, votes(m, silent, until, 13));
+        assertEq(m.draft.dealers, 13);
+        _again(m, "other");
+        assertEq(m.draft.seats[0], c.committee[0]);
+        assertEq(m.draft.seats[2], c.committee[2]);
+        _movesOnWithout(m, silent);
+    }
+
+    /// One is locked out and one is silent, two are too few to vote: attempts go on, and some do without the silent one.
+    function test_Restart_DealersAreNotTheSameForEver() public {
+        Move memory m = _drawn();
+        assertEq(m.draft.dealers, 13, "at first without who is locked out");
+        for (uint256 i; i < 40 && m.draft.dealers & 8 != 0; ++i) {
+            _again(m, bytes32(i));
+        }
+        assertEq(m.draft.dealers, 7, "the silent member deals in each attempt");
+    }
+
+    function _again(Move memory m, bytes32 randao) private {
+        _pastDeadline();
+        vm.recordLogs();
+        resharing.restart(c.keyId, first, m.draft);
+        readRequest(m);
+        drawMove(m, keccak256(abi.encode(randao, "again")));
+    }
+
+    function _movesOnWithout(Move memory m, uint32 server) private {
+        assertFalse(isMember(m.draft.seats, server));
+        dealMove(m, _secret(), 8);
+        finaliseMove(m);
+        assertEq(resharing.reshare(c.keyId).committeeEpoch, 1);
     }
 
     function test_VoteSilent_ForATimeOnly() public {

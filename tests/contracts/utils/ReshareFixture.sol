@@ -37,7 +37,7 @@ abstract contract ReshareFixture is RegistryFixture {
     /// @notice Locks a server out, as the Court does.
     function lockOut(uint32 server) internal {
         vm.prank(address(court));
-        servers.slash(server, address(this), 0);
+        servers.slash(server, address(this), 0, 0);
     }
 
     function requestMove(uint256 keyId, Committee memory serving) internal returns (Move memory m) {
