@@ -17,7 +17,7 @@ const FAULTS = {
 const PROVEN = "FaultProven(uint8,uint32,uint256,uint32,bytes32,address,uint256,uint256)";
 const PROVIDER_PROVEN = "ProviderFaultProven(uint256,uint64,address[2],bytes32,address,uint256,uint256)";
 /** Words of IServerRegistry.Server. */
-const SERVER = Array(10).fill("uint256");
+const SERVER = Array(11).fill("uint256");
 const [LOCKED_OUT, BOND] = [2, 4];
 const KEY_LIVE = 3n;
 
