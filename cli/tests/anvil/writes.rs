@@ -67,7 +67,7 @@ async fn every_write_is_printed_unsigned_tried_and_sent_by_the_command_line_and_
     let keys = text(&chain, &["key", "list"]);
     assert!(keys.lines().nth(1).unwrap().contains("Live") && keys.contains("Burned") && keys.contains("Retired"));
     let key = text(&chain, &["key", "show", "1"]);
-    assert!(key.contains("shares      3 of 4") && key.contains("live since  20"), "{key}");
+    assert!(key.contains("shares           3 of 4") && key.contains("live since       20"), "{key}");
     let shown = done(&chain, &["key", "show", "1"]);
     assert_eq!((shown["committee"].as_array().unwrap().len(), &shown["state"]), (4, &"live".into()));
     assert_eq!(done(&chain, &["key", "list"]).as_array().unwrap().len(), 10);
