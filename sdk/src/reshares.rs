@@ -84,6 +84,13 @@ struct Pending {
 }
 
 impl<'a, P: Provider> Reshares<'a, P> {
+    /// Number of the committee whose turn it is at the head.
+    pub(crate) async fn serving_epoch(&self, key_id: u64) -> Result<u32, StkrError> {
+        let now = self.0.challenges().now().await?.timestamp;
+        let epoch = self.contract().servingEpoch(U256::from(key_id), U256::from(now)).call().await;
+        epoch.map_err(call("reading whose turn it is"))
+    }
+
     /// Where the key's committees stand.
     ///
     /// # Errors
@@ -92,10 +99,8 @@ impl<'a, P: Provider> Reshares<'a, P> {
         let key = Keys(self.0).read(key_id).await?;
         let it = self.read(key_id).await?;
         let committee = self.newest(&key, &it).await?;
-        let now = self.0.challenges().now().await?.timestamp;
-        let contract = self.contract();
-        let record = contract.newest(U256::from(key_id)).call().await.map_err(call("reading the committee"))?.record;
-        let serving = contract.servingEpoch(U256::from(key_id), U256::from(now)).call().await;
+        let record = self.contract().newest(U256::from(key_id)).call().await;
+        let record = record.map_err(call("reading the committee"))?.record;
         let state = ReshareState::try_from(it.state).map_err(unknown_enum)?;
         let next = match state {
             ReshareState::None => None,
@@ -104,7 +109,7 @@ impl<'a, P: Provider> Reshares<'a, P> {
         Ok(ReshareInfo {
             key_id,
             committee_epoch: it.committeeEpoch,
-            serving_epoch: serving.map_err(call("reading whose turn it is"))?,
+            serving_epoch: self.serving_epoch(key_id).await?,
             handover: record.handover.to(),
             threshold: record.threshold,
             committee: committee.servers,
