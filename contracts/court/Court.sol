@@ -245,15 +245,19 @@ contract Court is ICourt {
         uint256 required = answerFee();
         require(msg.value >= required, FeeTooSmall(msg.value, required));
         bytes32 id = UnansweredChallenge.idOf(keyId, index, signingRoot);
-        require(_challenges[id].challenger == address(0), AlreadyChallenged(id));
-        uint32 deadline = SafeCast.toUint32(block.number + _challengeBlocks(keyId, holder.server));
+        if (_challenges[id].challenger != address(0)) {
+            _endOfOlderCommittee(id, keyId, index, signingRoot, committeeEpoch);
+        }
+        uint256 blocks = _challengeBlocks(keyId, holder.server);
+        uint32 deadline = SafeCast.toUint32(block.number + blocks);
         _challenges[id] = Challenge({
             challenger: msg.sender,
             committeeEpoch: committeeEpoch,
             deadline: deadline,
             server: holder.server,
             signer: signer,
-            fee: SafeCast.toUint96(msg.value)
+            fee: SafeCast.toUint64(msg.value),
+            due: SafeCast.toUint32(block.timestamp + blocks * SECONDS_PER_SLOT)
         });
         emit SignatureChallenged(keyId, index, signingRoot, holder.server, msg.sender, deadline, msg.value);
     }
@@ -288,7 +292,7 @@ contract Court is ICourt {
         UnansweredChallenge.judge(it, id);
         delete _challenges[id];
         feesOf[it.challenger] += it.fee;
-        if (!UnansweredChallenge.isOwedBy(KEYS, RESHARING, keyId, it.committeeEpoch)) {
+        if (!UnansweredChallenge.isOwed(KEYS, RESHARING, keyId, it)) {
             emit ChallengeVoid(keyId, index, signingRoot);
             return;
         }
@@ -351,6 +355,24 @@ contract Court is ICourt {
     }
 
     // ----------------------------------------------------------------------------------- internal: who signed
+
+    /// @dev A member that is about to go must not shield who comes after it by a challenge of its own. One that was at fault is proven
+    /// first, by anyone.
+    function _endOfOlderCommittee(
+        bytes32 id,
+        uint256 keyId,
+        uint8 index,
+        bytes32 signingRoot,
+        uint32 committeeEpoch
+    ) private {
+        Challenge memory it = _challenges[id];
+        require(
+            it.committeeEpoch != committeeEpoch && !UnansweredChallenge.isOwed(KEYS, RESHARING, keyId, it),
+            AlreadyChallenged(id)
+        );
+        feesOf[it.challenger] += it.fee;
+        emit ChallengeVoid(keyId, index, signingRoot);
+    }
 
     /// @dev Somebody has to walk to a machine without network.
     function _challengeBlocks(uint256 keyId, uint32 server) private view returns (uint64) {

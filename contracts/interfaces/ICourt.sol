@@ -115,7 +115,9 @@ struct Challenge {
     /// Who has to sign the answer: the signer of the share's leaf.
     address signer;
     /// Wei.
-    uint96 fee;
+    uint64 fee;
+    /// Unix time (seconds) before which the deadline's block cannot come. A handover after it, or an end of the key, excuses nobody.
+    uint32 due;
 }
 
 /// @title The Court: faults that the chain can judge
@@ -189,7 +191,7 @@ interface ICourt {
         bytes signature,
         bytes partial_
     );
-    /// @notice Emitted when a challenge ends without an answer and without a fault: its key was given up or reshared meanwhile.
+    /// @notice Emitted when a challenge ends without an answer and without a fault: its key was given up or reshared before it was due.
     event ChallengeVoid(uint256 indexed keyId, uint8 indexed index, bytes32 indexed signingRoot);
     /// @notice Emitted when `account` withdraws fees of challenges.
     event FeesPaid(address indexed account, uint256 amount);
@@ -249,7 +251,7 @@ interface ICourt {
     error NotOwed(uint256 keyId, bytes32 signingRoot);
     /// @notice Raised when the fee of a challenge is less than an answer costs now.
     error FeeTooSmall(uint256 fee, uint256 required);
-    /// @notice Raised when the same is being asked already.
+    /// @notice Raised when the same is being asked already, or was and nobody proved yet that there was no answer.
     error AlreadyChallenged(bytes32 id);
     /// @notice Raised when no such challenge is open.
     error NoChallenge(bytes32 id);
@@ -370,6 +372,7 @@ interface ICourt {
     /// `signingRoot`, which the chain ordered. `msg.value` is the fee, at least `answerFee()`: it pays for the answer, or comes back.
     /// @dev What was not ordered must not be signed and cannot be asked for; so nothing of a dealt key can. Whoever runs the server
     /// has CHALLENGE_BLOCKS to answer (OFFLINE_CHALLENGE_BLOCKS without network), far longer than an order takes to be finalized.
+    /// An open one of a committee that does not serve any more, and that is no fault, ends: `ChallengeVoid`, its fee goes back.
     /// Emitted: `SignatureChallenged`. Raised: `NotOwed`, `NotShareHolder`, `FeeTooSmall`, `AlreadyChallenged`.
     /// @param signer Of the leaf: who has to sign the answer.
     function challengeSignature(
@@ -387,7 +390,8 @@ interface ICourt {
         external;
 
     /// @notice A challenge that nobody answered in time; anyone may say so. The bounty is the challenger's, who needs no
-    /// commitment. If the key was given up meanwhile, or another committee serves it, it is no fault.
+    /// commitment. If the key was given up before the challenge was due, or another committee began to serve it, it is no fault;
+    /// what comes later changes nothing.
     /// @dev evidence: keccak256(abi.encode(challenge id, deadline)). The fee goes back to the challenger.
     /// Emitted: `FaultProven`, `FaultRecorded` or `ChallengeVoid`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external;

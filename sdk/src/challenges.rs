@@ -341,7 +341,8 @@ impl<'a, P: Provider> Challenges<'a, P> {
         let subject = (*key_id, member.index, *signing_root);
         let open = self.court().challenge(U256::from(*key_id), member.index.get(), *signing_root).call().await;
         let open = open.map_err(call("reading a challenge"))?;
-        if !open.challenger.is_zero() {
+        // One to an older committee gives way, if it is no fault.
+        if !open.challenger.is_zero() && open.committeeEpoch == self.0.reshares().serving_epoch(*key_id).await? {
             let reason = format!(
                 "server {} is being asked for this already, by {}: it has until block {} to answer",
                 holder.server_id, open.challenger, open.deadline

@@ -86,6 +86,13 @@ struct Pending {
 }
 
 impl<'a, P: Provider> Reshares<'a, P> {
+    /// Number of the committee whose turn it is at the head.
+    pub(crate) async fn serving_epoch(&self, key_id: u64) -> Result<u32, StkrError> {
+        let now = self.0.challenges().now().await?.timestamp;
+        let epoch = self.contract().servingEpoch(U256::from(key_id), U256::from(now)).call().await;
+        epoch.map_err(call("reading whose turn it is"))
+    }
+
     /// Where the key's committees stand.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Challenge, Envelope, ICourt} from "../../interfaces/ICourt.sol";
-import {IKeyRegistry, KeyState} from "../../interfaces/IKeyRegistry.sol";
+import {IKeyRegistry, Key, KeyState} from "../../interfaces/IKeyRegistry.sol";
 import {IResharing} from "../../interfaces/IResharing.sol";
 import {BLS12381} from "../../libraries/BLS12381.sol";
 import {DutyKinds} from "../DutyKinds.sol";
@@ -23,15 +23,20 @@ library UnansweredChallenge {
         );
     }
 
-    /// @notice Whether this committee still has to answer for what was ordered. One that was reshared away signs nothing any more.
-    function isOwedBy(IKeyRegistry keys, IResharing resharing, uint256 keyId, uint32 committeeEpoch)
+    /// @notice Whether the member that was asked has to answer, or had to: it signs nothing any more once the key is given up or
+    /// another committee serves. Either excuses it only if it came before the challenge was due, whenever that is judged: else
+    /// members would keep silent whose turn ends soon.
+    function isOwed(IKeyRegistry keys, IResharing resharing, uint256 keyId, Challenge memory it)
         internal
         view
         returns (bool)
     {
-        // Slither takes the number of a committee for an amount.
+        Key memory key = keys.key(keyId);
+        if (key.state != KeyState.Live && key.mark - keys.EVIDENCE_WINDOW() <= it.due) return false;
+        uint48 handover = resharing.committee(keyId, it.committeeEpoch + 1).handover;
+        // Slither takes zero, which stands for no later committee, for an amount.
         // slither-disable-next-line incorrect-equality
-        return _isLive(keys, keyId) && resharing.servingEpoch(keyId, block.timestamp) == committeeEpoch;
+        return handover == 0 || handover > it.due || handover > block.timestamp;
     }
 
     function _isLive(IKeyRegistry keys, uint256 keyId) private view returns (bool) {

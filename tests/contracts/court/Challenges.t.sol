@@ -261,6 +261,18 @@ contract ChallengesTest is CourtFixture {
         assertEq(court.feesOf(challenger), fee);
     }
 
+    /// A pool that is given up at the end of the day, or after it, makes good nothing.
+    function testFuzz_ProveUnansweredChallenge_OfAKeyThatWasGivenUpLater(uint256 after_, bool burned) public {
+        after_ = bound(after_, 0, 2 days);
+        _ask(_deposit(1));
+        vm.warp(block.timestamp + after_);
+        consumer.retire(1, burned);
+        vm.roll(court.challenge(1, 2, ROOT).deadline + 1);
+        vm.warp(block.timestamp + 3 days);
+        court.proveUnansweredChallenge(1, 2, ROOT);
+        assertSlashed(serverAt(1), after_ > 1 days ? 1 : 0);
+    }
+
     /// Going on in silence is charged again, once per term.
     function test_ProveUnansweredChallenge_OnceInATerm() public {
         for (uint256 i; i < 2; ++i) {

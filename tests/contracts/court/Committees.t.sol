@@ -117,17 +117,77 @@ contract CommitteesTest is CourtFixture, ReshareFixture {
         _challenge(position, holder, signer);
     }
 
-    /// Whoever is asked just before another committee takes over must not sign any more, and does not pay for it.
-    function test_ProveUnansweredChallenge_VoidAfterTheHandover() public {
+    /// Asks the member that stays so many seconds before the handover.
+    function _askBeforeTheHandover(uint256 left) private {
         consumer.order(1, ROOT);
+        vm.warp(uint256(resharing.committee(1, 1).handover) - left);
         _challenge(STAYED, holderOf(made(), STAYED), made().signers[STAYED]);
         vm.roll(block.number + 7_201);
+    }
+
+    /// Whoever is asked less than a day before another committee takes over must not sign any more, and does not pay for it.
+    function test_ProveUnansweredChallenge_VoidAfterTheHandover() public {
+        _askBeforeTheHandover(1 days);
         _handOver();
         vm.expectEmit(address(court));
         emit ICourt.ChallengeVoid(1, uint8(STAYED + 1), ROOT);
         court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
         assertSlashed(serverAt(STAYED), 0);
         assertGt(court.feesOf(reporter), 0, "the fee comes back");
+    }
+
+    /// Who kept silent for its whole day pays before the handover and after it.
+    function test_ProveUnansweredChallenge_OfAWholeDayBeforeTheHandover() public {
+        _askBeforeTheHandover(1 days + 1);
+        uint256 snapshot = vm.snapshotState();
+        vm.warp(block.timestamp + 1 days);
+        court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
+        assertSlashed(serverAt(STAYED), 1);
+        vm.revertToState(snapshot);
+        _handOver();
+        court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
+        assertSlashed(serverAt(STAYED), 1);
+    }
+
+    /// Nobody is let off for a handover that is still to come.
+    function test_ProveUnansweredChallenge_WhileTheCommitteeServes() public {
+        _askBeforeTheHandover(1 days);
+        court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
+        assertSlashed(serverAt(STAYED), 1);
+    }
+
+    /// A member that goes asks itself just before: who takes its index over can be asked all the same.
+    function test_ChallengeSignature_InThePlaceOfOneToAnOlderCommittee() public {
+        consumer.order(1, ROOT);
+        vm.warp(uint256(resharing.committee(1, 1).handover) - 1);
+        _challenge(LEFT, holderOf(made(), LEFT), made().signers[LEFT]);
+        uint256 fee = court.challenge(1, uint8(LEFT + 1), ROOT).fee;
+        _handOver();
+        ShareHolder memory holder = _newHolder(LEFT);
+        vm.expectEmit(address(court));
+        emit ICourt.ChallengeVoid(1, uint8(LEFT + 1), ROOT);
+        this.challengeAs(LEFT, holder, moved.made.signers[LEFT]);
+        assertEq(court.feesOf(reporter), fee, "the fee goes back");
+        assertEq(address(court).balance, 2 * fee);
+        assertEq(court.challenge(1, uint8(LEFT + 1), ROOT).server, moved.made.servers[LEFT]);
+        vm.expectPartialRevert(ICourt.AlreadyChallenged.selector);
+        this.challengeAs(LEFT, holder, moved.made.signers[LEFT]);
+        vm.roll(block.number + 7_201);
+        court.proveUnansweredChallenge(1, uint8(LEFT + 1), ROOT);
+        assertSlashed(moved.made.servers[LEFT], 1);
+        assertSlashed(serverAt(LEFT), 0);
+    }
+
+    /// Nor does a new challenge cover up silence that is a fault.
+    function test_ChallengeSignature_NotInThePlaceOfAFault() public {
+        _askBeforeTheHandover(1 days + 1);
+        _handOver();
+        ShareHolder memory holder = _newHolder(STAYED);
+        vm.expectPartialRevert(ICourt.AlreadyChallenged.selector);
+        this.challengeAs(STAYED, holder, moved.made.signers[STAYED]);
+        court.proveUnansweredChallenge(1, uint8(STAYED + 1), ROOT);
+        assertSlashed(serverAt(STAYED), 1);
+        _challenge(STAYED, holder, moved.made.signers[STAYED]);
     }
 
     /// An envelope of the other epoch is no answer, though its signer is the one who was asked.

@@ -101,7 +101,7 @@ contract CourtHandler is DealingFixture {
 
     function answer(uint8 key, uint8 position) external action {
         Answer memory a = _owed(key, position);
-        uint96 fee = court.challenge(a.envelope.keyId, a.envelope.index, ORDERED).fee;
+        uint64 fee = court.challenge(a.envelope.keyId, a.envelope.index, ORDERED).fee;
         court.answerSignature(a.envelope, a.signature, a.partial_);
         feesOpen -= fee;
     }
@@ -109,7 +109,7 @@ contract CourtHandler is DealingFixture {
     function stayedSilent(uint8 key, uint8 position) external action {
         Answer memory a = _owed(key, position);
         (uint256 keyId, uint8 index) = (a.envelope.keyId, a.envelope.index);
-        uint96 fee = court.challenge(keyId, index, ORDERED).fee;
+        uint64 fee = court.challenge(keyId, index, ORDERED).fee;
         vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
         vm.recordLogs();
         court.proveUnansweredChallenge(keyId, index, ORDERED);
