@@ -287,13 +287,6 @@ impl<'a, P: Provider> Reshares<'a, P> {
         Ok((shape.threshold, shape.members))
     }
 
-    /// The committee whose turn it is now.
-    pub(crate) async fn serving_epoch(&self, key_id: u64) -> Result<u32, StkrError> {
-        let now = self.0.challenges().now().await?.timestamp;
-        let serving = self.contract().servingEpoch(U256::from(key_id), U256::from(now)).call().await;
-        serving.map_err(call("reading whose turn it is"))
-    }
-
     /// Share keys and members of committee `epoch`, of any that the key has or had: believed because they lead to the root that the
     /// chain holds.
     ///

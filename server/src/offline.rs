@@ -311,9 +311,7 @@ impl Machine {
         let first = found.first().map(SignerKey::address).unwrap_or_default();
         let store = Store::open(&files.database, &owner(first, &deployment), 0).map_err(Failure::not_safe)?;
         // No chain says here whose a key is: only what was made here speaks.
-        let rows = store.signers()?;
-        let is_own = |key: &SignerKey| rows.iter().any(|row| row.own && row.signer == key.address());
-        let keys = Keys::new(SignerKeys::new(found.into_iter().filter(is_own).collect(), None), store_key);
+        let keys = Keys::new(signers::remembered(&store, found)?, store_key);
         Ok(Self { deployment, keys, store })
     }
 

@@ -138,7 +138,7 @@ async fn build(config: &ServerConfig) -> eyre::Result<Arc<App>> {
         opened => opened.map_err(store_failure)?,
     };
     let store = Arc::new(store);
-    let keys = Keys::new(own_signers(&store, &reader, found).await?, store_key);
+    let keys = Keys::new(own_signers(&store, &reader, &config.files, found).await?, store_key);
     let duties = build_duties(config, &store)?;
     let limits = (config.limits.requests_per_second, config.limits.burst);
     Ok(App::new(store, keys, ChainView::new(reader), duties, limits))
@@ -152,7 +152,11 @@ async fn open_after(
     reader: &ChainReader,
 ) -> eyre::Result<Store> {
     let all = stored.iter().chain([&owner.signer]).copied();
-    let registered = signers::registered(reader, all).await.map_err(Failure::unavailable)?;
+    let registered = match signers::registered(reader, all).await {
+        Err(error) if error.is_transient() => return Err(Failure::unavailable(error).into()),
+        // The chain has no registry at its finalised block yet, and so shows nothing of both.
+        registered => registered.unwrap_or_default(),
+    };
     let is_same =
         |before: &&Address| registered.get(*before).is_some_and(|id| registered.get(&owner.signer) == Some(id));
     let Some(before) = stored.iter().find(is_same).copied() else {
@@ -164,11 +168,22 @@ async fn open_after(
 }
 
 /// The keys that are this server's. One of another server is a folder mixed up: nothing is done with it.
-async fn own_signers(store: &Store, reader: &ChainReader, found: Vec<SignerKey>) -> eyre::Result<SignerKeys> {
-    let sorted = signers::take_up(store, reader, found, None).await.map_err(Failure::unavailable)?;
-    match sorted.trouble() {
-        Some(trouble) => Err(Failure::not_safe(trouble).into()),
-        None => Ok(sorted.ours),
+async fn own_signers(
+    store: &Store,
+    reader: &ChainReader,
+    files: &FilesConfig,
+    found: Vec<SignerKey>,
+) -> eyre::Result<SignerKeys> {
+    match signers::take_up(store, reader, found, None).await {
+        Ok(sorted) => match sorted.trouble() {
+            Some(trouble) => Err(Failure::not_safe(trouble).into()),
+            None => Ok(sorted.ours),
+        },
+        // Whatever keeps a new key from being looked up must not keep the others from signing.
+        Err(error) => {
+            tracing::warn!(error = %error, "new signer keys could not be looked up; tried again");
+            Ok(signers::remembered(store, signers::read(files)?).map_err(store_failure)?)
+        }
     }
 }
 

@@ -165,7 +165,17 @@ pub fn sort(
     Ok(Sorted { ours: SignerKeys::new(ours, id), waiting, foreign })
 }
 
-/// The same with what finalised blocks say, which is asked only if some of the keys are new to the database: it remembers the others.
+/// Those of `found` that the database knows as this server's.
+///
+/// # Errors
+/// The database's.
+pub fn remembered(store: &Store, found: Vec<SignerKey>) -> Result<SignerKeys, StoreError> {
+    let rows = store.signers()?;
+    let is_own = |key: &SignerKey| rows.iter().any(|row| row.own && row.signer == key.address());
+    Ok(SignerKeys::new(found.into_iter().filter(is_own).collect(), None))
+}
+
+/// Sorts them by what finalised blocks say, which are asked only if some of the keys are new to the database: it remembers the others.
 /// `server_id` is this server's, as far as it is known.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use eyre::{Result, WrapErr as _, ensure, eyre};
 use futures::future::{join, join_all};
 use serde_json::Value;
 use stkr_e2e::DealtNetwork;
+use stkr_e2e::misbehaviour::corrupt;
 use stkr_e2e::network::PATIENCE;
 use stkr_e2e::process::{Process, workspace_root};
 use stkr_e2e::slashable::{Signed, read_evidence, read_interchange, slashable_pair};
@@ -24,6 +25,8 @@ use stkr_protocol::sign::SignResponse;
 const GATEWAY: usize = 4;
 /// Rounds of requests after which a point that was not reached is an error.
 const ROUNDS: usize = 500;
+/// Points that a gateway passes only where a server lies to it.
+const LIED_TO: &str = "gateway.evidence_";
 /// Epochs between two votes, so that there is room to surround and to be surrounded.
 const STRIDE: u64 = 4;
 
@@ -82,6 +85,8 @@ struct Bench {
     round: u64,
     /// The newest requests; some of them were under way when somebody was killed.
     recent: VecDeque<Value>,
+    /// In the place of the server at that position: its partials are of no share of the key.
+    liar: Option<(usize, Process)>,
 }
 
 impl Bench {
@@ -93,7 +98,7 @@ impl Bench {
         dealt.run().await?;
         let identity = Identity::generate("adversary")?;
         let clients = (0..GATEWAY).map(|position| dealt.network.client(position, &identity)).collect::<Result<_>>()?;
-        Ok(Self { dealt, clients, random: Random(seed), shown: Shown::default(), round: 1, recent: VecDeque::new() })
+        Ok(Self { dealt, clients, random: Random(seed), shown: Shown::default(), round: 1, recent: VecDeque::new(), liar: None })
     }
 
     fn kill_file(&self, who: usize) -> PathBuf {
@@ -174,7 +179,7 @@ impl Bench {
 
     /// What a server signs of this, as the duty key asks for it.
     async fn ask(&self, who: usize, requests: &[Value]) -> Result<Vec<Signed>> {
-        if requests.is_empty() {
+        if requests.is_empty() || self.liar.as_ref().is_some_and(|(liar, _)| *liar == who) {
             return Ok(Vec::new());
         }
         let asked = requests.iter().map(|request| self.dealt.asked(request)).collect::<Result<Vec<_>>>()?;
@@ -202,6 +207,9 @@ impl Bench {
     /// Has a process killed at a point, under load, and starts it again; the adversary then asks it for the opposite of all
     /// that was under way.
     async fn kill(&mut self, who: usize, point: &str) -> Result<()> {
+        if point.starts_with(LIED_TO) {
+            self.corrupt()?;
+        }
         let (file, count) = (self.kill_file(who), 1 + self.random.below(3));
         std::fs::write(&file, format!("{point} {count}"))?;
         let mut rounds = 0;
@@ -216,8 +224,30 @@ impl Bench {
             GATEWAY => self.dealt.gateway.start()?,
             _ => self.dealt.network.start_server(who)?,
         }
+        self.reform(point).await?;
         self.attack(who).await?;
         self.all_sign().await.wrap_err_with(|| format!("after process {who} was killed at {point}"))
+    }
+
+    /// Has any one server replaced by a liar.
+    fn corrupt(&mut self) -> Result<()> {
+        let (who, key_id) = (self.random.below(GATEWAY), self.dealt.key_id.to_string());
+        let lie = ["--key-id", &key_id, "--lie", "wrong-share"];
+        self.liar = Some((who, corrupt(&mut self.dealt.network, who, "accomplice", &lie)?));
+        Ok(())
+    }
+
+    /// The honest server is back. What was written about the liar, the gateway still has.
+    async fn reform(&mut self, point: &str) -> Result<()> {
+        let Some((who, liar)) = self.liar.take() else { return Ok(()) };
+        drop(liar);
+        self.dealt.network.start_server(who)?;
+        let id = self.dealt.network.servers[who].id.to_string();
+        let kept = self.dealt.gateway.get("/v1/evidence").await?.body;
+        let names = |row: &Value| row["serverId"] == id;
+        let is_named = kept["rows"].as_array().is_some_and(|rows| rows.iter().any(names));
+        ensure!(is_named || !point.ends_with("_written"), "the gateway lost the evidence against server {id}: {kept}");
+        Ok(())
     }
 
     async fn attack(&mut self, who: usize) -> Result<()> {
