@@ -98,7 +98,15 @@ impl Bench {
         dealt.run().await?;
         let identity = Identity::generate("adversary")?;
         let clients = (0..GATEWAY).map(|position| dealt.network.client(position, &identity)).collect::<Result<_>>()?;
-        Ok(Self { dealt, clients, random: Random(seed), shown: Shown::default(), round: 1, recent: VecDeque::new(), liar: None })
+        Ok(Self {
+            dealt,
+            clients,
+            random: Random(seed),
+            shown: Shown::default(),
+            round: 1,
+            recent: VecDeque::new(),
+            liar: None,
+        })
     }
 
     fn kill_file(&self, who: usize) -> PathBuf {
