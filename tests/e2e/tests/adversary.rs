@@ -75,12 +75,11 @@ async fn a_provider_that_asks_for_two_votes_pays_its_stakers_and_its_pool_has_to
     Ok(())
 }
 
-/// The last line of the command with the Court switched off.
-fn without_court(fault: &str) -> Result<Value> {
-    let dir = tempfile::tempdir()?;
+/// The last line of the command with the Court switched off, in this folder.
+fn without_court(fault: &str, dir: &Path) -> Result<Value> {
     let mut command = Command::new(binary("devnet")?);
     command.args(["--adversary", fault, "--once", "--without-court", "--block-ms", "400", "--dir"]);
-    let output = command.arg(dir.path()).output()?;
+    let output = command.arg(dir).output()?;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout)?;
     let line: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;
@@ -93,7 +92,8 @@ fn without_court(fault: &str) -> Result<Value> {
 
 #[test]
 fn without_the_court_the_same_command_ends_in_not_ok() -> Result<()> {
-    let line = without_court("dealing-equivocation")?;
+    let dir = tempfile::tempdir()?;
+    let line = without_court("dealing-equivocation", dir.path())?;
     assert_eq!(line["reason"], "nothing was proven");
     // It was noticed all the same, and the file convicts.
     assert!(line["detected_ms"].as_u64() > Some(0) && line["evidence_file"].is_string(), "{line}");
@@ -102,9 +102,20 @@ fn without_the_court_the_same_command_ends_in_not_ok() -> Result<()> {
 
 #[test]
 fn without_the_court_nobody_can_be_asked_on_the_chain_and_the_last_line_says_so() -> Result<()> {
-    let line = without_court("silence")?;
+    let dir = tempfile::tempdir()?;
+    let line = without_court("silence", dir.path())?;
     assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
     assert_eq!(line["evidence_file"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn a_network_that_does_not_start_ends_in_a_last_line_too() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("anvil"), "a file where the chain's folder has to be")?;
+    let line = without_court("silence", dir.path())?;
+    let reason = format!("make {}", dir.path().canonicalize()?.join("anvil").display());
+    assert!(line["reason"].as_str().is_some_and(|it| it.starts_with(&reason)), "{line}");
     Ok(())
 }
 
