@@ -40,6 +40,7 @@ use crate::beacon::{self, Posting};
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
 use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
+use crate::charges::Charges;
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
@@ -240,11 +241,12 @@ impl Engine {
         self.take_changes_to_beacon_nodes();
         self.look_for_deposits().await?;
         self.refresh_clients();
-        self.parts.store.set_terms(&self.picture.view.faults.terms);
+        self.tell_charges();
         self.judge_answers();
         self.read_cases();
         let mut actions = plan(&self.picture.view, &clock);
-        actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
+        let refused = |step: &str| self.retries.contains_key(step);
+        actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all(), refused));
         actions.extend(self.plan_challenges(&clock)?);
         actions.extend(crate::reshares::plan(&self.picture.view, &clock, self.parts.reshares));
         self.raise_caps(&clock).await;
@@ -256,6 +258,19 @@ impl Engine {
         self.parts.intents.drive().await?;
         self.look_at_balance().await?;
         self.publish(&clock)
+    }
+
+    /// Of what is kept, what the Court would still charge.
+    fn tell_charges(&self) {
+        let (view, faults) = (&self.picture.view, &self.picture.view.faults);
+        let hopeless = self.cases.all().iter().filter(|case| cases::is_hopeless(view, case));
+        self.parts.store.set_charges(Charges {
+            genesis_time: self.parts.genesis_time,
+            now: self.timestamp,
+            terms: faults.terms.clone(),
+            reinstated_at: faults.reinstated_at.clone(),
+            hopeless: hopeless.map(|case| case.id).collect(),
+        });
     }
 
     /// Evidence that workers found. Where the database fails the pass goes on: what is known stays known.

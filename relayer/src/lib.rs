@@ -15,6 +15,7 @@ pub mod beacon;
 pub mod carry;
 pub mod cases;
 pub mod challenges;
+pub mod charges;
 pub mod config;
 pub mod deposits;
 pub mod desk;

@@ -858,6 +858,14 @@ impl View {
         })
     }
 
+    /// Whether a pool ordered key `key_id` to sign `root`: nobody is at fault for signing it, at any time.
+    #[must_use]
+    pub fn is_ordered(&self, key_id: u64, root: B256) -> bool {
+        let deposit =
+            |pool: &Pool| pool.order.as_ref().is_some_and(|order| (order.key_id, order.signing_root) == (key_id, root));
+        self.change_of_key(key_id, root).is_some() || self.pools.values().any(deposit)
+    }
+
     /// The pool that uses key `key_id`, with its id.
     #[must_use]
     pub fn pool_of_key(&self, key_id: u64) -> Option<(u64, &Pool)> {
