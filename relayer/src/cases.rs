@@ -23,7 +23,7 @@ use stkr_chain::{court, types::KeyKind};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Proof, Verified};
 
 use crate::charges::{Group, SECONDS_PER_SLOT};
-use crate::plan::{Action, Clock};
+use crate::plan::{Action, Clock, intent_key};
 use crate::status::EvidenceLine;
 use crate::store::{Evidence, PROVIDER, Store, StoreError};
 use crate::view::{KeyPhase, View};
@@ -299,17 +299,28 @@ pub fn lost_races(view: &View, cases: &[Case], reporter: Address) -> Vec<String>
 /// Name of the step that commits to `evidence` against a server.
 #[must_use]
 pub fn commit_step(server_id: u32, evidence: B256) -> String {
-    format!("commit_to_evidence/{}/{server_id}", short(evidence))
+    format!("commit_to_evidence/{}/{server_id}", hex::encode(evidence))
 }
 
 /// Name of the step that proves `evidence` against a server.
 #[must_use]
 pub fn prove_step(server_id: u32, evidence: B256) -> String {
-    format!("prove_fault/{}/{server_id}", short(evidence))
+    format!("prove_fault/{}/{server_id}", hex::encode(evidence))
 }
 
-fn short(evidence: B256) -> String {
-    hex::encode(&evidence[..8])
+/// Names of the transactions of a case as they were when steps were named by eight bytes of the evidence, and as they are now. Two
+/// cases could have one name then; its calldata tells whose a transaction was.
+#[must_use]
+pub fn renamed(case: &Case, reporter: Address) -> [(String, String); 2] {
+    let (server_id, evidence) = (case.server_id, case.verified.evidence);
+    let short = hex::encode(&evidence[..8]);
+    let commit = court::commit(case.file.court, &case.verified, reporter).data;
+    let prove = court::prove(&case.file).data;
+    [
+        (format!("commit_to_evidence/{short}/{server_id}"), commit_step(server_id, evidence), commit),
+        (format!("prove_fault/{short}/{server_id}"), prove_step(server_id, evidence), prove),
+    ]
+    .map(|(before, now, calldata)| (intent_key(&before, &calldata), intent_key(&now, &calldata)))
 }
 
 #[cfg(test)]
@@ -873,5 +884,25 @@ mod tests {
         let part = store.has_enough(PROVIDER, &provider_case(0, 6, 3).file.proof);
         assert!(!part.unwrap() && store.has_enough(3, &conflict((101, 1)).proof).unwrap());
         assert_eq!(kept(&store, (3..99).map(|second| provider_case(0, 6, second).file)), MOST_OF_A_GROUP - 1);
+    }
+
+    /// Eight bytes of a hash can be ground: the second case would be taken for the first, and never be reported.
+    #[test]
+    fn of_two_cases_whose_evidence_begins_alike_each_has_steps_of_its_own() {
+        let mut alike = B256::repeat_byte(1);
+        alike.0[8] = 2;
+        let steps = |evidence| [commit_step(3, evidence), prove_step(3, evidence)];
+        let [one, two] = [steps(B256::repeat_byte(1)), steps(alike)];
+        assert!(one[0] != two[0] && one[1] != two[1], "{one:?} {two:?}");
+    }
+
+    #[test]
+    fn transactions_under_way_are_found_under_the_names_that_their_steps_had() {
+        let one = case(1, 9, 3);
+        let evidence = hex::encode(one.verified.evidence);
+        for ((before, now), action) in renamed(&one, US).into_iter().zip([commit(&one), prove(&one)]) {
+            assert!(now.starts_with(&format!("{}/", action.step())), "{now}");
+            assert_eq!(before, now.replace(&evidence, &evidence[..16]));
+        }
     }
 }

@@ -243,7 +243,7 @@ impl Engine {
         self.refresh_clients();
         self.tell_charges();
         self.judge_answers();
-        self.read_cases();
+        self.read_cases()?;
         let mut actions = plan(&self.picture.view, &clock);
         let refused = |step: &str| self.retries.contains_key(step);
         actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all(), refused));
@@ -273,11 +273,17 @@ impl Engine {
         });
     }
 
-    /// Evidence that workers found. Where the database fails the pass goes on: what is known stays known.
-    fn read_cases(&mut self) {
-        if let Err(error) = self.cases.read_on(&self.parts.store, self.parts.intents.sender()) {
+    /// Evidence that workers found. Where it cannot be read the pass goes on: what is known stays known.
+    fn read_cases(&mut self) -> Result<(), ChainError> {
+        let (known, reporter) = (self.cases.all().len(), self.parts.intents.sender());
+        if let Err(error) = self.cases.read_on(&self.parts.store, reporter) {
             self.problems.push(format!("evidence cannot be read: {error}"));
         }
+        // What a version before this one has sent is not sent again.
+        for (before, now) in self.cases.all().iter().skip(known).flat_map(|case| cases::renamed(case, reporter)) {
+            self.parts.intents.rename(&before, &now)?;
+        }
+        Ok(())
     }
 
     /// What somebody else has proven need not be proven again: a proof of ours that waits for its block would only be recorded.
