@@ -1,4 +1,5 @@
-//! Where anybody hands in evidence: gateways do, with what their servers answered, and strangers with what they found.
+//! Where anybody hands in evidence: gateways do, with what their servers answered, and strangers with what they found. What this relayer
+//! fetches from servers ([`crate::conflicts`]) goes the same way.
 //!
 //! This is the one thing that outsiders can put into a relayer's database and have it spend gas on, so nothing is kept but what
 //! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
@@ -75,6 +76,19 @@ impl Desk {
     pub async fn hand_in(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
         file.is_for(&self.domain, self.court)?;
         let _judge = self.judge.try_acquire().map_err(|_| DeskError::Busy)?;
+        self.keep(file).await
+    }
+
+    /// The same with a proof that this relayer fetched itself. It waits for its turn, which comes before whoever hands in next.
+    ///
+    /// # Errors
+    /// [`DeskError`]: nothing was kept.
+    pub async fn take(&self, proof: Proof) -> Result<Taken, DeskError> {
+        let _judge = self.judge.acquire().await.map_err(|_| DeskError::Busy)?;
+        self.keep(EvidenceFile::new(&self.domain, self.court, proof)).await
+    }
+
+    async fn keep(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
         // Before the pairing: whose server errs all day must not have this relayer compute all day.
         if let Some(server_id) = claimed(&file.proof)
             && self.store.has_enough(server_id, &file.proof)?

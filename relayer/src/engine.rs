@@ -41,6 +41,7 @@ use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
 use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
 use crate::charges::Charges;
+use crate::conflicts::Conflicts;
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
@@ -153,6 +154,7 @@ pub struct Engine {
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
     probes: Probes,
+    conflicts: Conflicts,
     cases: Cases,
     /// Compressed group keys, by the points of their event.
     pubkeys: BTreeMap<Bytes, Option<String>>,
@@ -167,6 +169,7 @@ impl Engine {
             chain_id: parts.deployment.chain_id,
             key_registry: parts.deployment.key_registry,
         });
+        let conflicts = Conflicts::start(parts.shared.clone());
         let cases = Cases::new(parts.genesis_time);
         Self {
             parts,
@@ -184,6 +187,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
+            conflicts,
             cases,
             pubkeys: BTreeMap::new(),
             wake: Arc::default(),
@@ -357,6 +361,8 @@ impl Engine {
             Some((*id, server.signer, client.clone()))
         });
         self.probes.watch(asked.collect());
+        let asked = self.clients.iter().filter_map(|(id, (_, client))| Some((*id, client.clone().ok()?)));
+        self.conflicts.watch(asked.collect());
     }
 
     fn client(&self, server_id: u32) -> Result<ServerClient, ClientError> {

@@ -17,6 +17,7 @@ pub mod cases;
 pub mod challenges;
 pub mod charges;
 pub mod config;
+pub mod conflicts;
 pub mod deposits;
 pub mod desk;
 pub mod engine;
