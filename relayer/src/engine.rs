@@ -302,11 +302,23 @@ impl Engine {
         Ok(())
     }
 
-    /// How many cases are at each stage.
-    fn stages(&self) -> BTreeMap<Stage, usize> {
-        let mut count: BTreeMap<Stage, usize> = Stage::ALL.map(|stage| (stage, 0)).into();
+    /// How many cases of each fault are at each stage.
+    fn stages(&self) -> BTreeMap<(Fault, Stage), usize> {
+        let every = Fault::ALL.into_iter().flat_map(|fault| Stage::ALL.map(|stage| ((fault, stage), 0)));
+        let mut count: BTreeMap<(Fault, Stage), usize> = every.collect();
         for case in self.cases.all() {
-            *count.entry(cases::stage(&self.picture.view, case)).or_default() += 1;
+            *count.entry((case.verified.fault, cases::stage(&self.picture.view, case))).or_default() += 1;
+        }
+        count
+    }
+
+    /// How many of each fault the Court charged, whoever reported them.
+    fn charged(&self) -> BTreeMap<Fault, usize> {
+        let mut count: BTreeMap<Fault, usize> = Fault::ALL.into_iter().map(|fault| (fault, 0)).collect();
+        for verdict in self.picture.view.faults.verdicts.iter().filter(|verdict| verdict.charged) {
+            if let Some(fault) = Fault::from_number(verdict.fault) {
+                *count.entry(fault).or_default() += 1;
+            }
         }
         count
     }
@@ -1021,7 +1033,7 @@ impl Engine {
             faults: self.picture.view.faults.verdicts.iter().rev().take(SHOWN).map(fault_line).collect(),
         };
         self.parts.shared.publish(status, lists, clock);
-        self.parts.shared.publish_cases(&self.stages());
+        self.parts.shared.publish_faults(&self.stages(), &self.charged());
         self.parts.shared.publish_standing(&self.standing());
         Ok(())
     }
