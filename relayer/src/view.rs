@@ -1002,6 +1002,9 @@ mod tests {
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
         view.apply(30, Fact::KeyFinalised { key_id: KEY, live: live() });
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        // Locked out, and asked all the same: its correct partials count.
+        view.lock(4, true);
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
         view.apply(40, Fact::KeyRetired { key_id: KEY, burned: true });
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
         view.apply(50, Fact::SeatsFreed { key_id: KEY });
