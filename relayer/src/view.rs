@@ -841,10 +841,11 @@ impl View {
         newest.is_some_and(|newest| self.healthy_shares(newest.live) <= usize::from(newest.threshold))
     }
 
-    /// Shares of a committee whose servers are not locked out.
+    /// Shares of a committee whose servers are Active and not locked out, as `KeyRegistry.healthyShares` counts them.
     #[must_use]
     pub fn healthy_shares(&self, live: &LiveKey) -> usize {
-        let healthy = |id: &&u32| self.servers.get(*id).is_some_and(|server| !server.locked_out);
+        let is_healthy = |server: &Server| server.status == ServerStatus::Active && !server.locked_out;
+        let healthy = |id: &&u32| self.servers.get(*id).is_some_and(is_healthy);
         live.committee.iter().filter(healthy).count()
     }
 
