@@ -115,8 +115,8 @@ fn every_alert_parses_and_reads_metrics_that_the_programs_have() {
 
 /// Whether the matchers of a selector take this value of the label `fault`.
 fn takes(selector: &VectorSelector, fault: &str) -> bool {
-    let of_fault = selector.matchers.matchers.iter().filter(|matcher| matcher.name == "fault");
-    of_fault.fold(true, |all, matcher| all && matcher.is_match(fault))
+    let mut of_fault = selector.matchers.matchers.iter().filter(|matcher| matcher.name == "fault");
+    of_fault.all(|matcher| matcher.is_match(fault))
 }
 
 /// Selectors of an expression that read `metric`.
