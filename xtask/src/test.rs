@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that is meant to fit in 25 minutes on two cores. `--full` adds the long ones.
 
 use crate::{bite, crates, fuzz, halmos, kills, run, schemathesis, slither};
-use eyre::{Result, bail, ensure};
+use eyre::{Result, WrapErr as _, bail, ensure};
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let steps: &[Step] = &[
         ("binaries", run::build_binaries),
         ("contracts: unit, fuzz, invariants", contracts),
-        ("contracts: against vectors that @noble makes in the run", differential),
+        ("contracts: against vectors that @noble and blst make in the run", differential),
         ("abi/ against the contracts", || run::abi(true)),
         ("fuzz: wrong inputs for every parser", fuzz::short),
         ("lodestar: a validator client whose chain finalises", run::lodestar),
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let long: &[Step] = &[
         ("fuzz: a million wrong inputs for every parser", fuzz::long),
         ("contracts: 10,000 runs of every fuzz test of the Court", court),
+        ("contracts: 1,000 runs of every other fuzz test", others),
         ("contracts: every gas limit, with the code that is deployed", gas_limits),
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
@@ -75,18 +76,33 @@ fn contracts() -> Result<()> {
     run::run("forge", &["test", "--no-match-path", "tests/contracts/{gas,differential}/*"])
 }
 
-/// The one step in which a contract test starts a program.
+/// The one step in which a contract test starts programs.
 fn differential() -> Result<()> {
+    let here = std::env::current_exe().wrap_err("where this program is")?;
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/differential/*"]);
+    command.env("STKR_BLST_VECTORS", here.with_file_name("blst_vectors"));
     run::run_command(command.env("FOUNDRY_PROFILE", "differential"))
 }
 
-/// What could frame an honest server gets ten times the tries.
+/// What could frame an honest server gets forty times the tries.
 fn court() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/court/*", "--match-test", "testFuzz_"]);
     run::run_command(command.env("FOUNDRY_PROFILE", "long"))
+}
+
+/// The rest gets four times the tries.
+fn others() -> Result<()> {
+    let mut command = run::command("forge")?;
+    command.args([
+        "test",
+        "--no-match-path",
+        "tests/contracts/{court,gas,differential}/*",
+        "--match-test",
+        "testFuzz_",
+    ]);
+    run::run_command(command.env("FOUNDRY_PROFILE", "more"))
 }
 
 /// Where a proof runs out of gas is a matter of the code, and the compiler makes another of it for the release than for all other tests.

@@ -29,21 +29,27 @@ contract Judged {
     }
 }
 
-/// @title The libraries against vectors that noble makes in this very run
-/// @notice One node process in `setUp`, by ffi; so these tests have a profile of their own (FOUNDRY_PROFILE=differential). The
-/// seed is new each time and part of every failure: STKR_DIFFERENTIAL_SEED makes the same vectors again. What the Rust side
-/// says of dealings and roots, by blst, is held against noble by the checker of the devnet, and against the official vectors.
-contract DifferentialTest is Test {
-    Judged private judged = new Judged();
+/// @title The libraries against vectors that somebody else makes in this very run
+/// @notice One process in `setUp`, by ffi; so these tests have a profile of their own (FOUNDRY_PROFILE=differential). The seed is new
+/// each time and part of every failure: STKR_DIFFERENTIAL_SEED makes the same vectors again.
+abstract contract DifferentialTest is Test {
+    Judged internal judged = new Judged();
     string private vectors;
     string private note;
 
+    /// @dev Program and arguments, to which seed, chain id and registry are added.
+    function maker() internal virtual returns (string[] memory);
+
     function setUp() public {
         uint256 seed = vm.envOr("STKR_DIFFERENTIAL_SEED", vm.unixTime());
-        string[] memory command = new string[](5);
-        (command[0], command[1]) = ("node", "tests/contracts/differential/vectors.mjs");
-        (command[2], command[3]) = (vm.toString(seed), vm.toString(block.chainid));
-        command[4] = vm.toString(address(judged));
+        string[] memory words = maker();
+        string[] memory command = new string[](words.length + 3);
+        for (uint256 i; i < words.length; ++i) {
+            command[i] = words[i];
+        }
+        command[words.length] = vm.toString(seed);
+        command[words.length + 1] = vm.toString(block.chainid);
+        command[words.length + 2] = vm.toString(address(judged));
         vectors = string(vm.ffi(command));
         note = string.concat("STKR_DIFFERENTIAL_SEED=", vm.toString(seed));
     }
@@ -176,5 +182,21 @@ contract DifferentialTest is Test {
         d.commitments = vm.parseJsonBytes(vectors, string.concat(path, ".commitments"));
         d.possessionHash = keccak256(proof);
         d.shares = vm.parseJsonBytes(vectors, string.concat(path, ".shares"));
+    }
+}
+
+/// @title Against @noble, which shares no code with the precompiles, with blst or with the contracts
+contract NobleTest is DifferentialTest {
+    function maker() internal pure override returns (string[] memory words) {
+        words = new string[](2);
+        (words[0], words[1]) = ("node", "tests/contracts/differential/vectors.mjs");
+    }
+}
+
+/// @title Against blst, and what servers and gateways compute with it
+contract BlstTest is DifferentialTest {
+    function maker() internal view override returns (string[] memory words) {
+        words = new string[](1);
+        words[0] = vm.envOr("STKR_BLST_VECTORS", string("target/debug/blst_vectors"));
     }
 }
