@@ -12,8 +12,8 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
-    SignReplies, Signers, View, WatermarksReplies, WatermarksReply, WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Conflicts, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse,
+    SignBatch, SignReplies, Signers, View, WatermarksReplies, WatermarksReply, WatermarksRequest,
 };
 use stkr_protocol::sign::{SignRequest, SignResponse};
 use url::Url;
@@ -321,6 +321,14 @@ impl ServerClient {
     /// Every [`ClientError`] but the first two; 503 while the server has not looked yet.
     pub async fn signers(&self) -> Result<Signers, ClientError> {
         self.get("/v1/signers").await
+    }
+
+    /// `GET /v1/conflicts`: pairs of requests of providers that convict them, with ids above `after`.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but the first two.
+    pub async fn conflicts(&self, after: u64) -> Result<Conflicts, ClientError> {
+        self.get(&format!("/v1/conflicts?after={after}")).await
     }
 
     /// `GET /v1/view`: the server's clock and what it sees of the chain.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ceremony::{Failure, Phase},
-    evidence::OpenedDealing,
+    evidence::{OpenedDealing, SignedDutyRequest},
     json,
     messages::SignedMessage,
     reshare::{self, ReshareId, ReshareMessage, Sender, evidence::OpenedReshareDealing},
@@ -317,6 +317,36 @@ pub struct Unready {
 
 /// Most RPC endpoints that a [`View`] speaks of.
 pub const MAX_ENDPOINTS: usize = 16;
+
+/// Most pairs in one [`Conflicts`].
+pub const MAX_CONFLICTS: usize = 32;
+
+/// `GET /v1/conflicts`: requests of which no two signatures may answer both, one pair of each key and assignment. Each pair proves
+/// itself, if its duty keys are the provider's: believe nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Conflicts {
+    /// In the order in which they were found.
+    #[serde(deserialize_with = "json::ListOf::<MAX_CONFLICTS>::deserialize")]
+    #[schema(max_items = 32)]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Two requests of one assignment that conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Conflict {
+    /// Number in this server's database; grows.
+    #[serde(with = "json::decimal")]
+    #[schema(value_type = schema::U64)]
+    pub id: u64,
+    /// One.
+    #[schema(value_type = Object)]
+    pub first: SignedDutyRequest,
+    /// The other.
+    #[schema(value_type = Object)]
+    pub second: SignedDutyRequest,
+}
 
 /// `GET /v1/view`: what a server takes for the time and for the chain. As good as the connection it comes over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

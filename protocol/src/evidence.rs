@@ -77,7 +77,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::InvalidPartial,
         Self::GarbagePartial,
         Self::ConflictingDuties,
@@ -341,6 +342,12 @@ pub struct SignedDutyRequest {
 }
 
 impl SignedDutyRequest {
+    /// Whether an honest provider never asks for both: a double vote, a surround vote or a double proposal.
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.duty().must_conflict(&other.duty()).is_ok()
+    }
+
     /// EIP-712 digest.
     #[must_use]
     pub fn digest(&self, domain: &ProtocolDomain) -> B256 {

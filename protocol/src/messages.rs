@@ -64,7 +64,7 @@ impl fmt::Display for Round {
 pub struct OneTimeKeyBody {
     /// Compressed secp256k1 point, 33 bytes. Shares for this member are encrypted to it.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::OneTimeKeyBytes)]
     pub public_key: Vec<u8>,
 }
 
@@ -104,19 +104,19 @@ pub struct DealingBody {
     pub one_time_keys_hash: B256,
     /// The dealer's one-time key again, so that a signed dealing is evidence on its own.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::OneTimeKeyBytes)]
     pub one_time_key: Vec<u8>,
     /// t G1 points (EIP-2537), constant term first.
     #[serde(with = "json::AtMost::<{ MEMBERS * G1 }>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::CommitmentsBytes)]
     pub commitments: Vec<u8>,
     /// One G2 point (EIP-2537).
     #[serde(with = "json::AtMost::<G2>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::PossessionBytes)]
     pub proof_of_possession: Vec<u8>,
     /// n encrypted shares of 32 bytes, recipient order.
     #[serde(with = "json::AtMost::<{ MEMBERS * SHARE }>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::SharesBytes)]
     pub shares: Vec<u8>,
 }
 

@@ -45,6 +45,11 @@ forms! {
     Hex48: "^0x[0-9a-f]{96}$", "48 bytes, lowercase hex.";
     Hex65: "^0x[0-9a-f]{130}$", "65 bytes, lowercase hex: r, s and v of a signature.";
     PartialBytes: "^0x([0-9a-f]{2}){0,1024}$", "Lowercase hex: a G2 point (EIP-2537) of 256 bytes; any other length is the server's fault.";
+    OneTimeKeyBytes: "^0x([0-9a-f]{2}){0,33}$", "Lowercase hex: a compressed secp256k1 point of 33 bytes; any less is its sender's fault.";
+    OneTimeKeysBytes: "^0x([0-9a-f]{2}){0,2112}$", "Lowercase hex: at most 64 compressed secp256k1 points of 33 bytes.";
+    CommitmentsBytes: "^0x([0-9a-f]{2}){0,8192}$", "Lowercase hex: at most 64 G1 points (EIP-2537) of 128 bytes.";
+    PossessionBytes: "^0x([0-9a-f]{2}){0,256}$", "Lowercase hex: a G2 point (EIP-2537) of 256 bytes; any less is its sender's fault.";
+    SharesBytes: "^0x([0-9a-f]{2}){0,2048}$", "Lowercase hex: at most 64 encrypted shares of 32 bytes.";
     Hash: "^0x[0-9a-f]{64}$", "32 bytes, lowercase hex.";
     Account: "^0x[0-9a-f]{40}$", "Address, lowercase hex.";
 }

@@ -41,6 +41,7 @@ pub const SCHEMA: Schema = Schema {
         store::ARRIVALS,
         store::reshares::TABLES,
         store::OFFLINE_PARTIALS,
+        store::GROUPS,
     ],
 };
 

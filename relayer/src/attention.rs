@@ -19,11 +19,11 @@ fn key(view: &View, id: u64) -> Option<String> {
     let (healthy, threshold) = (view.healthy_shares(newest.live), usize::from(newest.threshold));
     Some(if healthy < threshold {
         format!(
-            "key {id} has {healthy} healthy shares and needs {threshold}: it signs only with servers that were locked out for a fault"
+            "key {id} has {healthy} healthy shares and needs {threshold}: it signs only with servers that were locked out, suspended, or are leaving"
         )
     } else {
         format!(
-            "key {id} has {healthy} healthy shares and needs them all: after one more lock-out it signs only with servers that were at fault"
+            "key {id} has {healthy} healthy shares and needs them all: after one more lock-out it signs only with servers that are not healthy"
         )
     })
 }
@@ -109,6 +109,18 @@ mod tests {
         assert!(said.len() == 1 && said[0].starts_with("key 9 has 2 healthy shares and needs 3"), "{said:?}");
         view.apply(2, Fact::KeyRetired { key_id: KEY, burned: false });
         assert_eq!(problems(&view), Vec::<String>::new(), "it signs nothing more");
+    }
+
+    /// As the contract counts: who is suspended or about to go is as little to be relied on as who was at fault.
+    #[test]
+    fn suspended_and_leaving_servers_hold_no_healthy_shares() {
+        let mut view = view(PoolState::Active);
+        for (id, status, healthy) in [(2, ServerStatus::Suspended, 3), (4, ServerStatus::Leaving, 2)] {
+            view.apply(1, Fact::StatusChanged { id, status });
+            let said = problems(&view);
+            let told = format!("key 9 has {healthy} healthy shares and needs");
+            assert!(said.len() == 1 && said[0].starts_with(&told), "{said:?}");
+        }
     }
 
     #[test]

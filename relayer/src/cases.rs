@@ -9,29 +9,27 @@
 //!                  [on record, whoever reported it] ---------------------> nothing: theirs first is a success
 //! ```
 //!
-//! # One report per server, key, fault and term
+//! # One report per server, key, committee epoch, fault and term
 //! The Court charges one and only records the others. A server that answers wrongly all day must not empty the gas account,
-//! so the rest stays in the database. After a reinstatement only what is of the time after it goes out: what has a slot is judged
-//! by that, as the Court does, and the rest by when it came, for the Court would charge an old exit that nobody showed before, and
-//! the server would be locked out again for what governance has looked into.
+//! so the rest stays in the database, of which [`crate::charges`] keeps a few. After a reinstatement only what is of the time after it
+//! goes out: what has a slot is judged by that, as the Court does, and the rest by when it came, for the Court would charge an
+//! old exit that nobody showed before, and the server would be locked out again for what governance has looked into. A
+//! case whose step the Court refuses is tried again, and holds no other of its group up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
 use stkr_chain::{court, types::KeyKind};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Proof, Verified};
 
-use crate::plan::{Action, Clock};
+use crate::charges::{Group, SECONDS_PER_SLOT};
+use crate::plan::{Action, Clock, intent_key};
 use crate::status::EvidenceLine;
 use crate::store::{Evidence, PROVIDER, Store, StoreError};
 use crate::view::{KeyPhase, View};
 
 /// Rows read in one go.
 const PAGE: u32 = 1_000;
-/// Cases of one server, key, fault and term, of which one is charged. The rest stays in the database.
-pub const MOST_OF_A_GROUP: usize = 32;
-/// As in the Court.
-const SECONDS_PER_SLOT: u64 = 12;
 
 /// Evidence that verifies, with who is accused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,19 +46,14 @@ pub struct Case {
     pub commitment: B256,
     /// How often the server had been reinstated when this came.
     pub term: u32,
-    /// Unix time (seconds) at which the latest slot that was signed begins; nothing where none was.
+    /// Unix time (seconds) at which the latest slot that was signed begins; nothing where none dates it.
     pub time: Option<u64>,
 }
-
-/// Server, key, committee epoch and fault.
-type Group = (u32, u64, u32, u8);
 
 /// The cases of the database, read on as rows come.
 #[derive(Debug, Default)]
 pub struct Cases {
     all: Vec<Case>,
-    /// By server, key, fault and term, which a file says without being verified.
-    of_group: BTreeMap<(u32, u64, u8, u32), usize>,
     read: u64,
     genesis_time: u64,
 }
@@ -82,33 +75,18 @@ impl Cases {
             let page = store.evidence(self.read, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             self.read = last.id.parse().unwrap_or(u64::MAX);
-            for row in page {
-                let term = row.term.parse().unwrap_or_default();
-                if let Some(case) = self.case(row, term, reporter) {
-                    let (server, key, _, fault) = group(&case);
-                    *self.of_group.entry((server, key, fault, term)).or_default() += 1;
-                    self.all.push(case);
-                }
-            }
+            let found: Vec<Case> = page.into_iter().filter_map(|row| self.case(row, reporter)).collect();
+            self.all.extend(found);
         }
     }
 
-    fn case(&self, row: Evidence, term: u32, reporter: Address) -> Option<Case> {
+    fn case(&self, row: Evidence, reporter: Address) -> Option<Case> {
         let file: EvidenceFile = serde_json::from_value(row.body).ok()?;
         let server_id = row.server_id.map_or(Some(PROVIDER), |id| id.parse().ok())?;
-        // Before the pairing: who errs all day must not make this relayer compute all day.
-        let group = (server_id, file.proof.key_id(), file.proof.fault() as u8, term);
-        if self.of_group.get(&group).is_some_and(|count| *count >= MOST_OF_A_GROUP) {
-            return None;
-        }
         let verified = file.verify().ok()?;
-        let (id, commitment, time) = (row.id.parse().ok()?, verified.commitment(reporter), self.time_of(&file.proof));
+        let (id, commitment, term) = (row.id.parse().ok()?, verified.commitment(reporter), row.term.parse().ok()?);
+        let time = (row.slot != 0).then(|| self.genesis_time.saturating_add(row.slot.saturating_mul(SECONDS_PER_SLOT)));
         Some(Case { id, server_id, file, verified, commitment, term, time })
-    }
-
-    fn time_of(&self, proof: &Proof) -> Option<u64> {
-        let slot = latest_slot(proof)?;
-        Some(self.genesis_time.saturating_add(slot.saturating_mul(SECONDS_PER_SLOT)))
     }
 
     /// All of them, oldest first.
@@ -153,21 +131,42 @@ impl Stage {
 /// How far `case` is, as the chain shows it.
 #[must_use]
 pub fn stage(view: &View, case: &Case) -> Stage {
-    let faults = &view.faults;
-    if faults.shown.contains_key(&name(case)) {
+    if view.faults.shown.contains_key(&name(case)) && !is_charged_again(view, case) {
         return Stage::OnRecord;
     }
-    if let Accused::Provider { assignment, .. } = case.verified.accused {
-        if faults.of_assignment.contains(&(case.verified.key_id, assignment)) {
-            return Stage::Spared;
-        }
-    } else if faults.of_term.contains(&group(case)) || is_settled(view, case) {
+    if is_charged(view, case) || is_settled(view, case) {
         return Stage::Spared;
     }
     if !can_be_proven(view, case) {
         return Stage::TooLate;
     }
-    if faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
+    if view.faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
+}
+
+/// Whether one of its group was charged in this term of the server, or in this assignment of the provider.
+fn is_charged(view: &View, case: &Case) -> bool {
+    let Verified { key_id, committee_epoch, fault, .. } = case.verified;
+    match case.verified.accused {
+        Accused::Provider { assignment, .. } => view.faults.of_assignment.contains(&(key_id, assignment)),
+        _ => view.faults.of_term.contains(&(case.server_id, key_id, committee_epoch, fault as u8)),
+    }
+}
+
+/// What was signed for a slot to come was only recorded if it was shown before its server was reinstated, and dates from after that.
+/// The Court charges it when it is shown again; who knows the day of its reinstatement must not sign in advance for free.
+fn is_charged_again(view: &View, case: &Case) -> bool {
+    case.time.is_some() && !is_charged(view, case) && !is_settled(view, case)
+}
+
+/// Whether nothing can be charged by it any more, while something of its group can: what was shown in another term, without a slot
+/// that dates it, is no news to the Court, and with what was ordered since, nothing can be proven.
+#[must_use]
+pub fn is_hopeless(view: &View, case: &Case) -> bool {
+    match stage(view, case) {
+        Stage::TooLate => true,
+        Stage::OnRecord => !is_charged(view, case),
+        Stage::Open | Stage::Committed | Stage::Spared => false,
+    }
 }
 
 /// Whether it is of the time before the server's last reinstatement.
@@ -177,21 +176,6 @@ fn is_settled(view: &View, case: &Case) -> bool {
         Some(time) => time < *reinstated_at,
         None => case.term < view.faults.terms.get(&case.server_id).copied().unwrap_or_default(),
     }
-}
-
-/// Latest slot of what was signed, where the Court goes by it. Slot 0 is none.
-fn latest_slot(proof: &Proof) -> Option<u64> {
-    let slot = match proof {
-        Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => it.envelope.slot,
-        Proof::ConflictingDuties(it) => it.first.slot.max(it.second.slot),
-        Proof::UnauthorisedSignature(_)
-        | Proof::ProviderEquivocation(_)
-        | Proof::CeremonyEquivocation(_)
-        | Proof::BadDealing(_)
-        | Proof::MalformedDealing(_)
-        | Proof::UnansweredChallenge(_) => 0,
-    };
-    (slot != 0).then_some(slot)
 }
 
 /// The case as people see it.
@@ -233,14 +217,9 @@ fn name(case: &Case) -> (u32, u8, B256) {
     (case.server_id, case.verified.fault as u8, case.verified.evidence)
 }
 
-/// What the Court charges once.
-fn group(case: &Case) -> Group {
-    (case.server_id, case.verified.key_id, case.verified.committee_epoch, case.verified.fault as u8)
-}
-
 /// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed. A malformed
 /// dealing is judged by its key's t and n, and a signature that only a withdrawal key may not make by what its key is for: after a
-/// reorganisation that may be another's.
+/// reorganisation that may be another's. What was ordered since it was signed is no fault any more.
 fn can_be_proven(view: &View, case: &Case) -> bool {
     match case.verified.accused {
         Accused::Signer(_) | Accused::Provider { .. } => return true,
@@ -251,6 +230,11 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
         // Challenges have steps of their own.
         Accused::Silent { .. } => return false,
         Accused::Holder { .. } => {}
+    }
+    if let Proof::UnauthorisedSignature(it) = &case.file.proof
+        && view.is_ordered(it.envelope.key_id, it.envelope.signing_root)
+    {
+        return false;
     }
     let key = view.keys.get(&case.verified.key_id);
     if case.verified.withdrawal_key_only && key.is_none_or(|key| key.kind != KeyKind::Withdrawal) {
@@ -263,9 +247,10 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
     }
 }
 
-/// The next step of every case that has one; of several with one group the oldest.
+/// The next step of every case that has one; of several of one group the oldest, and those before it whose step was `refused`: they
+/// are tried again, but what cannot be proven must not shield what can.
 #[must_use]
-pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
+pub fn plan(view: &View, clock: &Clock, cases: &[Case], refused: impl Fn(&str) -> bool) -> Vec<Action> {
     let (mut planned, mut commitments) = (BTreeSet::new(), BTreeSet::new());
     let mut actions = Vec::new();
     for case in cases {
@@ -274,24 +259,29 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
             Stage::Committed => view.faults.commitments.get(&case.commitment).copied(),
             Stage::OnRecord | Stage::Spared | Stage::TooLate => continue,
         };
-        if !planned.insert(group(case)) {
+        let group = Group::of(case.server_id, &case.file.proof);
+        if planned.contains(&group) {
             continue;
         }
         // One commitment is good for one report: of two servers that signed the same, the second waits for the first.
-        if !commitments.insert(case.commitment) {
+        if commitments.contains(&case.commitment) {
+            planned.insert(group);
             continue;
         }
         let (server_id, evidence, fault) = (case.server_id, case.verified.evidence, case.verified.fault);
-        match committed {
-            None => {
-                actions.push(Action::CommitToEvidence { server_id, evidence, fault, commitment: case.commitment });
-            }
+        let action = match committed {
+            None => Some(Action::CommitToEvidence { server_id, evidence, fault, commitment: case.commitment }),
             // In the commitment's own block the Court refuses the proof, and nodes try a transaction on the head.
             Some(block) if block < clock.head => {
-                actions.push(Action::ProveFault { server_id, evidence, fault, file: Box::new(case.file.clone()) });
+                Some(Action::ProveFault { server_id, evidence, fault, file: Box::new(case.file.clone()) })
             }
-            Some(_) => {}
+            Some(_) => None,
+        };
+        if !action.as_ref().is_some_and(|action| refused(&action.step())) {
+            planned.insert(group);
+            commitments.insert(case.commitment);
         }
+        actions.extend(action);
     }
     actions
 }
@@ -299,43 +289,59 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
 /// Steps of cases that somebody else brought to the Court first: what waits for its block can be given up.
 #[must_use]
 pub fn lost_races(view: &View, cases: &[Case], reporter: Address) -> Vec<String> {
-    let others = |case: &&Case| view.faults.shown.get(&name(case)).is_some_and(|it| it.reporter != reporter);
+    let others = |case: &&Case| {
+        let shown = view.faults.shown.get(&name(case));
+        shown.is_some_and(|it| it.reporter != reporter) && stage(view, case) == Stage::OnRecord
+    };
     cases.iter().filter(others).map(|case| prove_step(case.server_id, case.verified.evidence)).collect()
 }
 
 /// Name of the step that commits to `evidence` against a server.
 #[must_use]
 pub fn commit_step(server_id: u32, evidence: B256) -> String {
-    format!("commit_to_evidence/{}/{server_id}", short(evidence))
+    format!("commit_to_evidence/{}/{server_id}", hex::encode(evidence))
 }
 
 /// Name of the step that proves `evidence` against a server.
 #[must_use]
 pub fn prove_step(server_id: u32, evidence: B256) -> String {
-    format!("prove_fault/{}/{server_id}", short(evidence))
+    format!("prove_fault/{}/{server_id}", hex::encode(evidence))
 }
 
-fn short(evidence: B256) -> String {
-    hex::encode(&evidence[..8])
+/// Names of the transactions of a case as they were when steps were named by eight bytes of the evidence, and as they are now. Two
+/// cases could have one name then; its calldata tells whose a transaction was.
+#[must_use]
+pub fn renamed(case: &Case, reporter: Address) -> [(String, String); 2] {
+    let (server_id, evidence) = (case.server_id, case.verified.evidence);
+    let short = hex::encode(&evidence[..8]);
+    let commit = court::commit(case.file.court, &case.verified, reporter).data;
+    let prove = court::prove(&case.file).data;
+    [
+        (format!("commit_to_evidence/{short}/{server_id}"), commit_step(server_id, evidence), commit),
+        (format!("prove_fault/{short}/{server_id}"), prove_step(server_id, evidence), prove),
+    ]
+    .map(|(before, now, calldata)| (intent_key(&before, &calldata), intent_key(&now, &calldata)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use alloy::primitives::Bytes;
+    use alloy::primitives::{Bytes, U256};
+    use stkr_chain::types::PoolState;
     use stkr_core::ShareIndex;
-    use stkr_node::database::Database;
+    use stkr_node::database::{Database, Schema};
     use stkr_protocol::evidence::{
-        DefectiveDealing, DutiesProof, EnvelopeProof, Fault, Holder, MessagesProof, Proof, RequestsProof,
-        SignedDutyRequest, SignedEnvelope,
+        DefectiveDealing, DutiesProof, EnvelopeProof, Holder, MessagesProof, Proof, RequestsProof, SignedDutyRequest,
+        SignedEnvelope,
     };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
-    use crate::view::{Ceremony, Fact, LiveKey, PendingDraw, Shown};
+    use crate::charges::{Charges, MOST_OF_A_GROUP};
+    use crate::view::{Ceremony, DepositOrder, Fact, Faults, LiveKey, PendingDraw, Pool, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
@@ -352,6 +358,17 @@ mod tests {
         let file = EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof);
         let verified = file.verify().unwrap();
         Case { id, server_id: 3, commitment: verified.commitment(US), file, verified, term: 0, time: None }
+    }
+
+    fn plan(view: &View, clock: &Clock, cases: &[Case]) -> Vec<Action> {
+        super::plan(view, clock, cases, |_| false)
+    }
+
+    /// What the engine tells the store.
+    fn charges(view: &View, cases: &Cases) -> Charges {
+        let Faults { terms, reinstated_at, .. } = view.faults.clone();
+        let hopeless = cases.all().iter().filter(|case| is_hopeless(view, case)).map(|case| case.id).collect();
+        Charges { genesis_time: cases.genesis_time, now: 0, terms, reinstated_at, hopeless }
     }
 
     fn clock(head: u64) -> Clock {
@@ -497,9 +514,8 @@ mod tests {
         let mut forged = case(0, 9, 200).file;
         forged.chain_id = 1;
         assert!(store.keep_evidence(4, &forged).unwrap());
-        for second in 3..100 {
-            assert!(store.keep_evidence(3, &case(0, 9, second).file).unwrap());
-        }
+        let kept = (3..100).filter(|second| store.keep_evidence(3, &case(0, 9, *second).file).unwrap()).count();
+        assert_eq!(kept, MOST_OF_A_GROUP);
         let mut cases = Cases::default();
         cases.read_on(&store, US).unwrap();
         assert_eq!(cases.all().len(), MOST_OF_A_GROUP);
@@ -515,21 +531,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
         let store = Store::new(Arc::new(database));
-        for second in 3..100 {
-            assert!(store.keep_evidence(3, &case(0, 9, second).file).unwrap());
-        }
+        let kept = (3..100).filter(|second| store.keep_evidence(3, &case(0, 9, *second).file).unwrap()).count();
+        assert_eq!(kept, MOST_OF_A_GROUP);
         let (mut cases, mut view) = (Cases::default(), View::default());
         cases.read_on(&store, US).unwrap();
         let first = cases.all()[0].clone();
         view.apply(1, upheld(&first, US, true));
         assert_eq!(plan(&view, &clock(10), cases.all()), [], "one was charged, the others are spared");
         view.apply(2, Fact::ServerReinstated { id: 3 });
-        store.set_terms(&view.faults.terms);
-        let fault = Fault::CeremonyEquivocation;
-        assert_eq!(store.evidence_of(3, 9, fault).unwrap(), 0, "nothing of this term");
         let again = case(0, 9, 200);
+        assert!(store.has_enough(3, &again.file.proof).unwrap(), "of the term that is over");
+        store.set_charges(charges(&view, &cases));
+        assert!(!store.has_enough(3, &again.file.proof).unwrap());
         assert!(store.keep_evidence(3, &again.file).unwrap());
-        assert_eq!(store.evidence_of(3, 9, fault).unwrap(), 1);
         cases.read_on(&store, US).unwrap();
         assert_eq!(cases.all().len(), MOST_OF_A_GROUP + 1);
         assert_eq!(plan(&view, &clock(20), cases.all()), [commit(&again)]);
@@ -641,7 +655,6 @@ mod tests {
     /// The Court goes by the later slot of what was signed, whenever it came to light.
     #[test]
     fn evidence_with_a_slot_is_reported_if_that_is_not_before_the_reinstatement() {
-        const GENESIS: u64 = 1_000;
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
         let store = Store::new(Arc::new(database));
@@ -658,11 +671,238 @@ mod tests {
         let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
         let live = LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest };
         view.apply(3, Fact::KeyFinalised { key_id: 9, live });
-        store.set_terms(&view.faults.terms);
+        store.set_charges(Charges { genesis_time: GENESIS, ..charges(&view, &Cases::default()) });
         assert!(store.keep_evidence(3, &conflict((63, 40))).unwrap());
         let mut cases = Cases::new(GENESIS);
         cases.read_on(&store, US).unwrap();
         let stages: Vec<Stage> = cases.all().iter().map(|case| stage(&view, case)).collect();
         assert_eq!(stages, [Stage::Open, Stage::Spared]);
+    }
+
+    const GENESIS: u64 = 1_000;
+
+    /// A store, and key 9 Live with server 3 in its committees.
+    fn desk() -> (Store, tempfile::TempDir, View) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+        let mut view = View::default();
+        let (consumer, committee) = (Address::ZERO, vec![1, 3]);
+        let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
+        let (kind, threshold, members) = (KeyKind::Validator, 2, 2);
+        view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
+        let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
+        let live = LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest };
+        view.apply(3, Fact::KeyFinalised { key_id: 9, live });
+        (Store::new(Arc::new(database)), folder, view)
+    }
+
+    fn kept(store: &Store, files: impl IntoIterator<Item = EvidenceFile>) -> usize {
+        let kept = files.into_iter().filter(|file| store.keep_evidence(file_server(file), file).unwrap());
+        kept.count()
+    }
+
+    fn file_server(file: &EvidenceFile) -> u32 {
+        crate::charges::claimed(&file.proof).unwrap()
+    }
+
+    /// A signature over `root`, which nobody ordered, for the `slot`: deposits (kind 1) have none, so it makes files differ.
+    fn unordered(root: u8, slot: u64) -> EvidenceFile {
+        let signer = SignerKey::from_bytes(&[3; 32]).unwrap();
+        let mut envelope = SignedEnvelope {
+            key_id: 9,
+            committee_epoch: 0,
+            index: ShareIndex::new(2).unwrap(),
+            duty_kind: 1,
+            slot,
+            source_epoch: 0,
+            target_epoch: 0,
+            signing_root: B256::repeat_byte(root),
+            partial_hash: B256::ZERO,
+            signature: [0; 65],
+        };
+        envelope.signature = signer.sign_digest(envelope.digest(&DOMAIN));
+        let holder = Holder { server_id: 3, signer: signer.address(), share_key: [0; 128], proof: Vec::new() };
+        let proof = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
+        EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof)
+    }
+
+    /// Whoever wants to shield a server hands in what the Court only records any more, before what it would charge is found.
+    #[test]
+    fn what_is_settled_by_its_slot_hides_nothing_that_came_after_the_reinstatement() {
+        let (store, _folder, mut view) = desk();
+        view.apply(GENESIS + 64 * SECONDS_PER_SLOT, Fact::ServerReinstated { id: 3 });
+        store.set_charges(Charges { genesis_time: GENESIS, ..charges(&view, &Cases::default()) });
+        assert_eq!(kept(&store, (1..64).map(|slot| conflict((slot, slot)))), MOST_OF_A_GROUP, "and no more of them");
+        let now = conflict((64, 40));
+        assert!(!store.has_enough(3, &now.proof).unwrap());
+        assert_eq!(kept(&store, [now]), 1);
+        let mut cases = Cases::new(GENESIS);
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(plan(&view, &clock(20), cases.all()), [commit(cases.all().last().unwrap())]);
+        assert_eq!(kept(&store, (65..200).map(|slot| conflict((slot, slot)))), MOST_OF_A_GROUP - 1);
+    }
+
+    #[test]
+    fn another_committee_and_another_assignment_are_another_group() {
+        let (store, _folder, _) = desk();
+        let of_epoch = |epoch, slot| {
+            let mut file = conflict((slot, slot));
+            let Proof::ConflictingDuties(it) = &mut file.proof else { panic!("{file:?}") };
+            (it.first.committee_epoch, it.second.committee_epoch) = (epoch, epoch);
+            file
+        };
+        assert_eq!(kept(&store, (1..99).map(|slot| of_epoch(0, slot))), MOST_OF_A_GROUP);
+        assert_eq!(kept(&store, [of_epoch(1, 99)]), 1);
+        assert_eq!(kept(&store, (2..99).map(|second| provider_case(0, 1, second).file)), MOST_OF_A_GROUP);
+        assert_eq!(kept(&store, [provider_case(0, 2, 2).file]), 1);
+    }
+
+    /// Who knows that an order comes signs its root early, hands that in, and has 32 files with which nothing can be proven.
+    #[test]
+    fn what_was_ordered_since_is_left_alone_and_hides_no_signature_that_is_not() {
+        let (store, _folder, mut view) = desk();
+        assert_eq!(kept(&store, (1..99).map(|slot| unordered(7, slot))), MOST_OF_A_GROUP);
+        let mut cases = Cases::new(GENESIS);
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(plan(&view, &clock(10), cases.all()), [commit(&cases.all()[0])]);
+        let order = DepositOrder {
+            key_id: 9,
+            pubkey: Bytes::new(),
+            withdrawal_credentials: B256::ZERO,
+            amount_gwei: 1,
+            signing_root: B256::repeat_byte(7),
+            block: 12,
+        };
+        let pool = Pool {
+            provider: RIVAL,
+            threshold: 2,
+            members: 2,
+            vault: Address::ZERO,
+            staked: U256::ZERO,
+            state: PoolState::Full,
+            deadline: 0,
+            key_id: Some(9),
+            order: None,
+            deposits_gwei: Vec::new(),
+            proven: None,
+            withdrawal: None,
+        };
+        view.apply(1, Fact::PoolOpened { pool_id: 5, pool });
+        view.apply(1, Fact::DepositOrdered { pool_id: 5, order });
+        assert_eq!(stage(&view, &cases.all()[0]), Stage::TooLate);
+        let unauthorised = unordered(8, 0);
+        assert!(store.has_enough(3, &unauthorised.proof).unwrap(), "before the store is told");
+        store.set_charges(charges(&view, &cases));
+        assert_eq!(kept(&store, [unauthorised]), 1);
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(plan(&view, &clock(20), cases.all()), [commit(cases.all().last().unwrap())]);
+    }
+
+    /// Evidence without a slot counts once for ever: shown in one term it proves nothing in the next, and is handed in then.
+    #[test]
+    fn what_was_shown_in_another_term_hides_nothing_of_this_one() {
+        let (store, _folder, mut view) = desk();
+        let before: Vec<Case> = (0..32).map(|number| case(number, 9, u8::try_from(number).unwrap() + 3)).collect();
+        before.iter().for_each(|case| view.apply(1, upheld(case, RIVAL, case.id == 0)));
+        view.apply(2, Fact::ServerReinstated { id: 3 });
+        let mut cases = Cases::new(GENESIS);
+        store.set_charges(charges(&view, &cases));
+        assert!(before.iter().all(|case| store.keep_evidence(3, &case.file).unwrap()));
+        cases.read_on(&store, US).unwrap();
+        store.set_charges(charges(&view, &cases));
+        let again = case(0, 9, 200);
+        assert!(store.keep_evidence(3, &again.file).unwrap());
+        cases.read_on(&store, US).unwrap();
+        assert_eq!(plan(&view, &clock(20), cases.all()), [commit(&again)]);
+        // Once that is charged nothing of the group would be, and it grows no further.
+        view.apply(3, upheld(&again, US, true));
+        store.set_charges(charges(&view, &cases));
+        assert!(store.has_enough(3, &case(0, 9, 201).file.proof).unwrap());
+    }
+
+    /// The day of a reinstatement is known before: what is signed for the epoch after it, and shown before, was only recorded.
+    #[test]
+    fn what_was_signed_in_advance_and_shown_before_the_reinstatement_is_shown_again() {
+        let (store, _folder, mut view) = desk();
+        assert_eq!(kept(&store, [conflict((70, 70))]), 1);
+        let mut cases = Cases::new(GENESIS);
+        cases.read_on(&store, US).unwrap();
+        let one = cases.all()[0].clone();
+        view.apply(1, upheld(&one, RIVAL, false));
+        assert_eq!(stage(&view, &one), Stage::Open, "nothing was charged: it is charged if it is shown again");
+        view.apply(2, upheld(&Case { file: conflict((40, 40)), ..one.clone() }, RIVAL, true));
+        assert_eq!(stage(&view, &one), Stage::OnRecord);
+        view.apply(GENESIS + 64 * SECONDS_PER_SLOT, Fact::ServerReinstated { id: 3 });
+        assert_eq!((stage(&view, &one), plan(&view, &clock(20), &cases.all)), (Stage::Open, vec![commit(&one)]));
+        assert_eq!(lost_races(&view, &cases.all, US), [""; 0], "or the new report would be given up as well");
+        view.apply(3, upheld(&one, US, true));
+        assert_eq!(stage(&view, &one), Stage::OnRecord);
+    }
+
+    /// A slot of the far future would be after every reinstatement still to come. The Court takes it for none.
+    #[test]
+    fn a_slot_of_the_far_future_dates_nothing() {
+        let (store, _folder, mut view) = desk();
+        let now = GENESIS + 64 * SECONDS_PER_SLOT;
+        store.set_charges(Charges { genesis_time: GENESIS, now, ..Charges::default() });
+        assert_eq!(kept(&store, [conflict((96, 1)), conflict((97, 1)), conflict((u64::MAX, 1))]), 3);
+        view.apply(now, Fact::ServerReinstated { id: 3 });
+        let mut cases = Cases::new(GENESIS);
+        cases.read_on(&store, US).unwrap();
+        let stages: Vec<Stage> = cases.all().iter().map(|case| stage(&view, case)).collect();
+        assert_eq!(stages, [Stage::Open, Stage::Spared, Stage::Spared]);
+    }
+
+    #[test]
+    fn a_case_that_the_court_refuses_is_tried_again_and_holds_up_no_other_of_its_group() {
+        let (one, two, three) = (case(1, 9, 3), case(2, 9, 4), case(3, 9, 5));
+        let (cases, step) = ([one.clone(), two.clone(), three], commit(&one).step());
+        let planned = super::plan(&View::default(), &clock(10), &cases, |refused| refused == step);
+        assert_eq!(planned, [commit(&one), commit(&two)]);
+    }
+
+    #[test]
+    fn a_database_from_before_there_were_groups_is_read_and_loses_only_what_was_never_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relayer.sqlite");
+        let without = SCHEMA.migrations.iter().position(|it| *it == crate::store::GROUPS).unwrap();
+        let before = Schema { migrations: &SCHEMA.migrations[..without], ..SCHEMA };
+        let database = Database::open(&file, &before).unwrap();
+        let insert = |number: u32, server_id: u32, file: &EvidenceFile| {
+            let (kind, body) = (file.proof.fault().name(), serde_json::to_string(file).unwrap());
+            let digest = alloy::primitives::keccak256(number.to_be_bytes());
+            let row = "INSERT INTO evidence (digest, key_id, server_id, kind, body) VALUES (?1, 9, ?2, ?3, ?4)";
+            database.lock().execute(row, rusqlite::params![digest.as_slice(), server_id, kind, body]).unwrap();
+        };
+        (1..=100).for_each(|slot| insert(slot, 3, &conflict((slot.into(), 1))));
+        insert(101, PROVIDER, &provider_case(0, 6, 2).file);
+        drop(database);
+        let store = Store::new(Arc::new(Database::open(&file, &SCHEMA).unwrap()));
+        let rows = store.evidence(0, 1_000).unwrap();
+        let slots: Vec<u64> = rows.iter().map(|row| row.slot).collect();
+        assert_eq!(slots, (1..=32).chain(69..=100).chain([0]).collect::<Vec<_>>());
+        let part = store.has_enough(PROVIDER, &provider_case(0, 6, 3).file.proof);
+        assert!(!part.unwrap() && store.has_enough(3, &conflict((101, 1)).proof).unwrap());
+        assert_eq!(kept(&store, (3..99).map(|second| provider_case(0, 6, second).file)), MOST_OF_A_GROUP - 1);
+    }
+
+    /// Eight bytes of a hash can be ground: the second case would be taken for the first, and never be reported.
+    #[test]
+    fn of_two_cases_whose_evidence_begins_alike_each_has_steps_of_its_own() {
+        let mut alike = B256::repeat_byte(1);
+        alike.0[8] = 2;
+        let steps = |evidence| [commit_step(3, evidence), prove_step(3, evidence)];
+        let [one, two] = [steps(B256::repeat_byte(1)), steps(alike)];
+        assert!(one[0] != two[0] && one[1] != two[1], "{one:?} {two:?}");
+    }
+
+    #[test]
+    fn transactions_under_way_are_found_under_the_names_that_their_steps_had() {
+        let one = case(1, 9, 3);
+        let evidence = hex::encode(one.verified.evidence);
+        for ((before, now), action) in renamed(&one, US).into_iter().zip([commit(&one), prove(&one)]) {
+            assert!(now.starts_with(&format!("{}/", action.step())), "{now}");
+            assert_eq!(before, now.replace(&evidence, &evidence[..16]));
+        }
     }
 }

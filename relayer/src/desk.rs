@@ -1,17 +1,18 @@
-//! Where anybody hands in evidence: gateways do, with what their servers answered, and strangers with what they found.
+//! Where anybody hands in evidence: gateways do, with what their servers answered, and strangers with what they found. What this relayer
+//! fetches from servers ([`crate::conflicts`]) goes the same way.
 //!
 //! This is the one thing that outsiders can put into a relayer's database and have it spend gas on, so nothing is kept but what
 //! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
-//! only it knows. A fault is somebody's deed, so honest servers bound what can be handed in; of one server, key and fault a few
-//! are kept. One file is judged at a time, the rest is told to come back.
+//! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, with which a
+//! server that has nothing left to lose could go on for ever, none. One file is judged at a time, the rest is told to come back.
 
 use alloy::primitives::Address;
 use stkr_chain::{ChainError, ChainReader, types::KeyKind};
 use stkr_protocol::ProtocolDomain;
-use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Fault, Proof, Verified};
+use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Proof, Verified};
 use tokio::sync::Semaphore;
 
-use crate::cases::MOST_OF_A_GROUP;
+use crate::charges::claimed;
 use crate::store::{PROVIDER, Store, StoreError};
 
 /// Why a file is not kept.
@@ -75,9 +76,22 @@ impl Desk {
     pub async fn hand_in(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
         file.is_for(&self.domain, self.court)?;
         let _judge = self.judge.try_acquire().map_err(|_| DeskError::Busy)?;
+        self.keep(file).await
+    }
+
+    /// The same with a proof that this relayer fetched itself. It waits for its turn, which comes before whoever hands in next.
+    ///
+    /// # Errors
+    /// [`DeskError`]: nothing was kept.
+    pub async fn take(&self, proof: Proof) -> Result<Taken, DeskError> {
+        let _judge = self.judge.acquire().await.map_err(|_| DeskError::Busy)?;
+        self.keep(EvidenceFile::new(&self.domain, self.court, proof)).await
+    }
+
+    async fn keep(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
         // Before the pairing: whose server errs all day must not have this relayer compute all day.
         if let Some(server_id) = claimed(&file.proof)
-            && self.has_enough(server_id, file.proof.key_id(), file.proof.fault())?
+            && self.store.has_enough(server_id, &file.proof)?
         {
             return Ok(Taken::Known);
         }
@@ -85,14 +99,7 @@ impl Desk {
         let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
         let server_id = self.accused(&verified).await?;
         self.check_order(&file, &verified).await?;
-        if self.has_enough(server_id, verified.key_id, verified.fault)? {
-            return Ok(Taken::Known);
-        }
         Ok(if self.store.keep_evidence(server_id, &file)? { Taken::Kept } else { Taken::Known })
-    }
-
-    fn has_enough(&self, server_id: u32, key_id: u64, fault: Fault) -> Result<bool, StoreError> {
-        Ok(self.store.evidence_of(server_id, key_id, fault)? >= MOST_OF_A_GROUP)
     }
 
     /// The server at fault, [`PROVIDER`] where it is none's, if the chain knows whom the file accuses.
@@ -108,7 +115,10 @@ impl Desk {
                 }
                 Ok(server_id)
             }
-            Accused::Signer(signer) => self.server_of(signer).await,
+            Accused::Signer(signer) => {
+                self.reader.key(key).await.map_err(nothing_there)?;
+                self.server_of(signer).await
+            }
             Accused::Dealer { signer, threshold, members } => {
                 let known = self.reader.key(key).await.map_err(nothing_there)?;
                 if (known.threshold, known.members) != (threshold, members) {
@@ -154,20 +164,6 @@ impl Desk {
             return Err(DeskError::Chain(format!("the chain ordered key {} to sign {root}", verified.key_id)));
         }
         Ok(())
-    }
-}
-
-/// The server that a file accuses by its id.
-const fn claimed(proof: &Proof) -> Option<u32> {
-    match proof {
-        Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => Some(it.holder.server_id),
-        Proof::ConflictingDuties(it) => Some(it.holder.server_id),
-        Proof::UnauthorisedSignature(it) => Some(it.holder.server_id),
-        Proof::ProviderEquivocation(_)
-        | Proof::CeremonyEquivocation(_)
-        | Proof::BadDealing(_)
-        | Proof::MalformedDealing(_)
-        | Proof::UnansweredChallenge(_) => None,
     }
 }
 

@@ -40,6 +40,8 @@ use crate::beacon::{self, Posting};
 use crate::carry::{Carrier, Member};
 use crate::cases::{self, Cases, Stage};
 use crate::challenges::{self, ANSWER, DAY, Known, Policy, gas_of};
+use crate::charges::Charges;
+use crate::conflicts::Conflicts;
 use crate::picture::Picture;
 use crate::plan::{Action, Clock, intent_key, plan};
 use crate::probe::Probes;
@@ -152,6 +154,7 @@ pub struct Engine {
     balance: Option<(Instant, U256)>,
     problems: Vec<String>,
     probes: Probes,
+    conflicts: Conflicts,
     cases: Cases,
     /// Compressed group keys, by the points of their event.
     pubkeys: BTreeMap<Bytes, Option<String>>,
@@ -166,6 +169,7 @@ impl Engine {
             chain_id: parts.deployment.chain_id,
             key_registry: parts.deployment.key_registry,
         });
+        let conflicts = Conflicts::start(parts.shared.clone());
         let cases = Cases::new(parts.genesis_time);
         Self {
             parts,
@@ -183,6 +187,7 @@ impl Engine {
             balance: None,
             problems: Vec::new(),
             probes,
+            conflicts,
             cases,
             pubkeys: BTreeMap::new(),
             wake: Arc::default(),
@@ -240,11 +245,12 @@ impl Engine {
         self.take_changes_to_beacon_nodes();
         self.look_for_deposits().await?;
         self.refresh_clients();
-        self.parts.store.set_terms(&self.picture.view.faults.terms);
+        self.tell_charges();
         self.judge_answers();
-        self.read_cases();
+        self.read_cases()?;
         let mut actions = plan(&self.picture.view, &clock);
-        actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all()));
+        let refused = |step: &str| self.retries.contains_key(step);
+        actions.extend(cases::plan(&self.picture.view, &clock, self.cases.all(), refused));
         actions.extend(self.plan_challenges(&clock)?);
         actions.extend(crate::reshares::plan(&self.picture.view, &clock, self.parts.reshares));
         self.raise_caps(&clock).await;
@@ -258,11 +264,30 @@ impl Engine {
         self.publish(&clock)
     }
 
-    /// Evidence that workers found. Where the database fails the pass goes on: what is known stays known.
-    fn read_cases(&mut self) {
-        if let Err(error) = self.cases.read_on(&self.parts.store, self.parts.intents.sender()) {
+    /// Of what is kept, what the Court would still charge.
+    fn tell_charges(&self) {
+        let (view, faults) = (&self.picture.view, &self.picture.view.faults);
+        let hopeless = self.cases.all().iter().filter(|case| cases::is_hopeless(view, case));
+        self.parts.store.set_charges(Charges {
+            genesis_time: self.parts.genesis_time,
+            now: self.timestamp,
+            terms: faults.terms.clone(),
+            reinstated_at: faults.reinstated_at.clone(),
+            hopeless: hopeless.map(|case| case.id).collect(),
+        });
+    }
+
+    /// Evidence that workers found. Where it cannot be read the pass goes on: what is known stays known.
+    fn read_cases(&mut self) -> Result<(), ChainError> {
+        let (known, reporter) = (self.cases.all().len(), self.parts.intents.sender());
+        if let Err(error) = self.cases.read_on(&self.parts.store, reporter) {
             self.problems.push(format!("evidence cannot be read: {error}"));
         }
+        // What a version before this one has sent is not sent again.
+        for (before, now) in self.cases.all().iter().skip(known).flat_map(|case| cases::renamed(case, reporter)) {
+            self.parts.intents.rename(&before, &now)?;
+        }
+        Ok(())
     }
 
     /// What somebody else has proven need not be proven again: a proof of ours that waits for its block would only be recorded.
@@ -277,11 +302,23 @@ impl Engine {
         Ok(())
     }
 
-    /// How many cases are at each stage.
-    fn stages(&self) -> BTreeMap<Stage, usize> {
-        let mut count: BTreeMap<Stage, usize> = Stage::ALL.map(|stage| (stage, 0)).into();
+    /// How many cases of each fault are at each stage.
+    fn stages(&self) -> BTreeMap<(Fault, Stage), usize> {
+        let every = Fault::ALL.into_iter().flat_map(|fault| Stage::ALL.map(|stage| ((fault, stage), 0)));
+        let mut count: BTreeMap<(Fault, Stage), usize> = every.collect();
         for case in self.cases.all() {
-            *count.entry(cases::stage(&self.picture.view, case)).or_default() += 1;
+            *count.entry((case.verified.fault, cases::stage(&self.picture.view, case))).or_default() += 1;
+        }
+        count
+    }
+
+    /// How many of each fault the Court charged, whoever reported them.
+    fn charged(&self) -> BTreeMap<Fault, usize> {
+        let mut count: BTreeMap<Fault, usize> = Fault::ALL.into_iter().map(|fault| (fault, 0)).collect();
+        for verdict in self.picture.view.faults.verdicts.iter().filter(|verdict| verdict.charged) {
+            if let Some(fault) = Fault::from_number(verdict.fault) {
+                *count.entry(fault).or_default() += 1;
+            }
         }
         count
     }
@@ -336,6 +373,8 @@ impl Engine {
             Some((*id, server.signer, client.clone()))
         });
         self.probes.watch(asked.collect());
+        let asked = self.clients.iter().filter_map(|(id, (_, client))| Some((*id, client.clone().ok()?)));
+        self.conflicts.watch(asked.collect());
     }
 
     fn client(&self, server_id: u32) -> Result<ServerClient, ClientError> {
@@ -994,7 +1033,7 @@ impl Engine {
             faults: self.picture.view.faults.verdicts.iter().rev().take(SHOWN).map(fault_line).collect(),
         };
         self.parts.shared.publish(status, lists, clock);
-        self.parts.shared.publish_cases(&self.stages());
+        self.parts.shared.publish_faults(&self.stages(), &self.charged());
         self.parts.shared.publish_standing(&self.standing());
         Ok(())
     }

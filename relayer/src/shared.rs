@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use stkr_chain::intents::Intents;
 use stkr_node::metrics::Metrics;
+use stkr_protocol::evidence::Fault;
 use stkr_protocol::sign::Change;
 
 use crate::cases::Stage;
@@ -31,7 +32,8 @@ struct Gauges {
     unreachable: Gauge,
     intents: Family<[(String, String); 1], Gauge>,
     failures: Counter,
-    evidence: Family<[(String, String); 1], Gauge>,
+    evidence: Family<[(String, String); 2], Gauge>,
+    charged: Family<[(String, String); 1], Gauge>,
     challenges: Family<[(String, String); 1], Gauge>,
     locked_out: Gauge,
     without_spare: Gauge,
@@ -74,7 +76,16 @@ impl Gauges {
         );
         metrics.register("relayer_intents", "Recent transactions by state", it.intents.clone());
         metrics.register("relayer_chain_failures", "Looks at the chain that failed", it.failures.clone());
-        metrics.register("relayer_evidence", "Faults that this relayer has evidence of, by stage", it.evidence.clone());
+        metrics.register(
+            "relayer_evidence",
+            "Faults that this relayer has evidence of, by fault and stage",
+            it.evidence.clone(),
+        );
+        metrics.register(
+            "relayer_charged_faults",
+            "Faults that the Court has charged, whoever reported them, by fault",
+            it.charged.clone(),
+        );
         metrics.register(
             "relayer_open_challenges",
             "Challenges on the chain that wait for an answer or for their proof, by server",
@@ -220,11 +231,16 @@ impl Shared {
         *self.lock() = Published { status: Arc::new(status), lists: Arc::new(lists), at: Some(Instant::now()) };
     }
 
-    /// How many faults are at each stage.
-    pub fn publish_cases(&self, stages: &BTreeMap<Stage, usize>) {
-        for (stage, count) in stages {
-            let label = [("stage".to_owned(), stage.name().to_owned())];
-            self.gauges.evidence.get_or_create(&label).set(i64::try_from(*count).unwrap_or(i64::MAX));
+    /// How many faults of each kind are at each stage, and how many the Court has charged.
+    pub fn publish_faults(&self, stages: &BTreeMap<(Fault, Stage), usize>, charged: &BTreeMap<Fault, usize>) {
+        let gauge = |number: &usize| i64::try_from(*number).unwrap_or(i64::MAX);
+        let by = |fault: &Fault| ("fault".to_owned(), fault.name().to_owned());
+        for ((fault, stage), count) in stages {
+            let labels = [by(fault), ("stage".to_owned(), stage.name().to_owned())];
+            self.gauges.evidence.get_or_create(&labels).set(gauge(count));
+        }
+        for (fault, count) in charged {
+            self.gauges.charged.get_or_create(&[by(fault)]).set(gauge(count));
         }
     }
 

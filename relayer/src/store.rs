@@ -3,18 +3,19 @@
 //! Both are public and signed by others. A row is written before anything is derived from it or handed on, so a relayer
 //! that is killed carries on with at least what it ever told anybody.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{B256, keccak256};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use stkr_node::database::Database;
 use stkr_protocol::ceremony::Context;
-use stkr_protocol::evidence::{EvidenceFile, Fault};
+use stkr_protocol::evidence::{EvidenceFile, Proof};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::sign::SignedPartial;
+
+use crate::charges::{Charges, Group, Kept};
 
 pub mod reshares;
 
@@ -67,11 +68,34 @@ CREATE TABLE offline_partial (
 ) STRICT;
 ";
 
+/// Evidence knows of what the Court charges one, and which slot dates it; a migration. What was kept before without a bound, and was
+/// never used, goes: of each group and term the oldest and the newest stay.
+pub const GROUPS: &str = "
+-- committee epoch of the key; of a provider the assignment
+ALTER TABLE evidence ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+-- latest slot that was signed, where that dates the fault, else 0
+ALTER TABLE evidence ADD COLUMN slot INTEGER NOT NULL DEFAULT 0;
+UPDATE evidence SET
+    part = CAST(coalesce(
+        body ->> '$.proof.envelope.committeeEpoch', body ->> '$.proof.first.committeeEpoch',
+        body ->> '$.proof.first.assignment', '0') AS INTEGER)
+WHERE json_valid(body);
+UPDATE evidence SET
+    slot = max(
+        CAST(coalesce(body ->> '$.proof.envelope.slot', body ->> '$.proof.first.slot', '0') AS INTEGER),
+        CAST(coalesce(body ->> '$.proof.second.slot', '0') AS INTEGER))
+WHERE json_valid(body) AND kind IN ('invalid_partial', 'garbage_partial', 'conflicting_duties');
+DELETE FROM evidence WHERE sequence IN (SELECT sequence FROM (SELECT
+    sequence,
+    row_number() OVER (PARTITION BY server_id, key_id, kind, part, term ORDER BY sequence) AS oldest,
+    row_number() OVER (PARTITION BY server_id, key_id, kind, part, term ORDER BY sequence DESC) AS newest
+    FROM evidence) WHERE oldest > 32 AND newest > 32);
+DROP INDEX evidence_group;
+CREATE INDEX evidence_of_group ON evidence (server_id, key_id, kind, part);
+";
+
 /// What stands for the server where a provider is at fault: server ids count from 1.
 pub const PROVIDER: u32 = 0;
-
-/// Pieces of evidence kept of one server's dealings for one key in one of its terms: one is charged.
-const MOST_DEALINGS: u32 = 32;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +123,9 @@ pub struct Evidence {
     pub kind: String,
     /// How often the server had been reinstated when this was kept: what it did in one term hides nothing of the next.
     pub term: String,
+    /// Latest slot that was signed, where that dates the fault, else 0.
+    #[serde(skip)]
+    pub slot: u64,
     /// A file of evidence: saved as it is, `stkr evidence` verifies and reports it.
     #[schema(value_type = Object)]
     pub body: serde_json::Value,
@@ -111,26 +138,24 @@ pub type Arrived = (SignedMessage, Option<u64>);
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Arc<Database>,
-    /// How often each server was reinstated, as the chain was last seen; a server without an entry never was.
-    terms: Arc<RwLock<BTreeMap<u32, u32>>>,
+    /// What would be charged, as the chain was last seen.
+    charges: Arc<RwLock<Charges>>,
 }
 
 impl Store {
     /// Over an open database that has [`TABLES`].
     #[must_use]
     pub fn new(database: Arc<Database>) -> Self {
-        Self { database, terms: Arc::default() }
+        Self { database, charges: Arc::default() }
     }
 
-    /// Says how often each server was reinstated: evidence is counted by that.
-    pub fn set_terms(&self, terms: &BTreeMap<u32, u32>) {
-        let mut held = self.terms.write().unwrap_or_else(PoisonError::into_inner);
-        held.clone_from(terms);
+    /// Says what would be charged now: evidence is counted by that.
+    pub fn set_charges(&self, charges: Charges) {
+        *self.charges.write().unwrap_or_else(PoisonError::into_inner) = charges;
     }
 
-    fn term(&self, server_id: u32) -> u32 {
-        let held = self.terms.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(&server_id).copied().unwrap_or_default()
+    fn charges(&self) -> RwLockReadGuard<'_, Charges> {
+        self.charges.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a message with the time of now. `false` if it was there: when it first came stays as it is.
@@ -235,38 +260,47 @@ impl Store {
     }
 
     /// Keeps evidence against a server ([`PROVIDER`] for a provider), under the name of its fault. `false` if it was there, or if so
-    /// much of the kind is there that more would only fill the disk: whoever has a member's help can make as many complaints about
-    /// itself as it likes.
+    /// much of its group is there that one more would only fill the disk ([`crate::charges`]): who errs all day, or has a member's help
+    /// to complain about itself, makes as much as it likes.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn keep_evidence(&self, server_id: u32, file: &EvidenceFile) -> Result<bool, StoreError> {
-        let (kind, text) = (file.proof.fault().name(), serde_json::to_string(file)?);
-        let (key_id, term) = (file.proof.key_id(), self.term(server_id));
+        let (group, text) = (Group::of(server_id, &file.proof), serde_json::to_string(file)?);
+        let (key_id, kind) = (group.key_id, group.kind());
         let digest = keccak256(format!("{key_id}/{server_id}/{kind}/{text}"));
+        let charges = self.charges();
+        let (slot, term) = (charges.slot_of(&file.proof), charges.term(server_id));
         let rows = self.database.write(|transaction| {
+            if charges.has_enough(server_id, slot, &kept_of(transaction, &group)?) {
+                return Ok(0);
+            }
             transaction.execute(
-                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body, term)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?7 WHERE ?4 NOT IN ('bad_dealing', 'malformed_dealing') OR ?6 >
-                 (SELECT count(*) FROM evidence WHERE key_id = ?2 AND server_id = ?3 AND kind = ?4 AND term = ?7)",
-                params![digest.as_slice(), number(key_id), server_id, kind, text, MOST_DEALINGS, term],
+                "INSERT OR IGNORE INTO evidence (digest, key_id, server_id, kind, body, term, part, slot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    digest.as_slice(),
+                    number(key_id),
+                    server_id,
+                    kind,
+                    text,
+                    term,
+                    number(group.part),
+                    number(slot)
+                ],
             )
         })?;
         Ok(rows > 0)
     }
 
-    /// How much evidence there is of one fault of one server in its term, or of providers, with one key.
+    /// Whether so much of the group of `proof` against this server is kept that one more file changes nothing.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn evidence_of(&self, server_id: u32, key_id: u64, fault: Fault) -> Result<usize, StoreError> {
-        let connection = self.database.lock();
-        let mut count = connection.prepare_cached(
-            "SELECT count(*) FROM evidence WHERE server_id = ?1 AND key_id = ?2 AND kind = ?3 AND term = ?4",
-        )?;
-        let of = params![server_id, number(key_id), fault.name(), self.term(server_id)];
-        let rows: u32 = count.query_row(of, |row| row.get(0))?;
-        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+    pub fn has_enough(&self, server_id: u32, proof: &Proof) -> Result<bool, StoreError> {
+        let kept = kept_of(&self.database.lock(), &Group::of(server_id, proof))?;
+        let charges = self.charges();
+        Ok(charges.has_enough(server_id, charges.slot_of(proof), &kept))
     }
 
     /// Servers that were proven to hand out wrong partial signatures: their next ones are verified before they count.
@@ -288,7 +322,7 @@ impl Store {
     /// [`StoreError`].
     pub fn evidence(&self, after: u64, limit: u32) -> Result<Vec<Evidence>, StoreError> {
         self.evidence_page(
-            "SELECT sequence, key_id, server_id, kind, body, term FROM evidence WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            "SELECT sequence, key_id, server_id, kind, body, term, slot FROM evidence WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
             (number(after), limit),
         )
     }
@@ -308,7 +342,7 @@ impl Store {
     /// [`StoreError`].
     pub fn newest_evidence(&self, limit: u32) -> Result<Vec<Evidence>, StoreError> {
         self.evidence_page(
-            "SELECT sequence, key_id, server_id, kind, body, term FROM evidence WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2",
+            "SELECT sequence, key_id, server_id, kind, body, term, slot FROM evidence WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2",
             (i64::MAX, limit),
         )
     }
@@ -326,10 +360,23 @@ impl Store {
                 kind: row.get(3)?,
                 body: serde_json::from_str(&row.get::<_, String>(4)?)?,
                 term: row.get::<_, u32>(5)?.to_string(),
+                slot: row.get::<_, i64>(6)?.unsigned_abs(),
             });
         }
         Ok(found)
     }
+}
+
+fn kept_of(connection: &Connection, group: &Group) -> Result<Vec<Kept>, rusqlite::Error> {
+    let mut rows = connection.prepare_cached(
+        "SELECT sequence, slot, term FROM evidence WHERE server_id = ?1 AND key_id = ?2 AND kind = ?3 AND part = ?4",
+    )?;
+    let of = params![group.server_id, number(group.key_id), group.kind(), number(group.part)];
+    let kept = rows.query_map(of, |row| {
+        let (id, slot) = (row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs());
+        Ok(Kept { id, slot, term: row.get(2)? })
+    })?;
+    kept.collect()
 }
 
 /// Unix time, seconds.

@@ -841,10 +841,11 @@ impl View {
         newest.is_some_and(|newest| self.healthy_shares(newest.live) <= usize::from(newest.threshold))
     }
 
-    /// Shares of a committee whose servers are not locked out.
+    /// Shares of a committee whose servers are Active and not locked out, as `KeyRegistry.healthyShares` counts them.
     #[must_use]
     pub fn healthy_shares(&self, live: &LiveKey) -> usize {
-        let healthy = |id: &&u32| self.servers.get(*id).is_some_and(|server| !server.locked_out);
+        let is_healthy = |server: &Server| server.status == ServerStatus::Active && !server.locked_out;
+        let healthy = |id: &&u32| self.servers.get(*id).is_some_and(is_healthy);
         live.committee.iter().filter(healthy).count()
     }
 
@@ -856,6 +857,14 @@ impl View {
             let (index, _) = withdrawal.changes.iter().find(|(_, order)| order.signing_root == signing_root)?;
             Some((*id, *index))
         })
+    }
+
+    /// Whether a pool ordered key `key_id` to sign `root`: nobody is at fault for signing it, at any time.
+    #[must_use]
+    pub fn is_ordered(&self, key_id: u64, root: B256) -> bool {
+        let deposit =
+            |pool: &Pool| pool.order.as_ref().is_some_and(|order| (order.key_id, order.signing_root) == (key_id, root));
+        self.change_of_key(key_id, root).is_some() || self.pools.values().any(deposit)
     }
 
     /// The pool that uses key `key_id`, with its id.
@@ -993,6 +1002,9 @@ mod tests {
         }
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
         view.apply(30, Fact::KeyFinalised { key_id: KEY, live: live() });
+        assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
+        // Locked out, and asked all the same: its correct partials count.
+        view.lock(4, true);
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));
         view.apply(40, Fact::KeyRetired { key_id: KEY, burned: true });
         assert_eq!(view.trusted_servers(), BTreeSet::from([1, 2, 4, 6]));

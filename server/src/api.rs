@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -12,8 +13,8 @@ use axum::routing::{get, post};
 use stkr_kill_points::kill_point;
 use stkr_node::http::{JsonBody, Problem, ProblemBody, client_address, client_fingerprint, metrics_response, standard};
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse, SignBatch,
-    SignReplies, Signers, Unready, View, WatermarksReplies, WatermarksRequest,
+    AdvanceRequest, AdvanceResponse, Conflicts, Info, Readiness, ReshareAdvanceRequest, ReshareAdvanceResponse,
+    SignBatch, SignReplies, Signers, Unready, View, WatermarksReplies, WatermarksRequest,
 };
 use utoipa::OpenApi;
 
@@ -27,7 +28,7 @@ use crate::reshare::may_end_at;
         title = "stkr-server",
         description = "A Stkr threshold server. TLS 1.3 with any client certificate; the server's certificate is the one whose SHA-256 the server registry names. Bodies are at most 1 MiB."
     ),
-    paths(advance, advance_reshare, sign, watermarks, info, signers, view, livez, readyz, metrics, openapi)
+    paths(advance, advance_reshare, sign, watermarks, info, signers, conflicts, view, livez, readyz, metrics, openapi)
 )]
 pub struct Api;
 
@@ -48,6 +49,7 @@ pub fn router(app: Arc<App>, request_timeout: Duration) -> Router {
         .route("/v1/watermarks", post(watermarks))
         .route("/v1/info", get(info))
         .route("/v1/signers", get(signers))
+        .route("/v1/conflicts", get(conflicts))
         .route("/v1/view", get(view))
         .layer(from_fn_with_state(app.clone(), rate_limit));
     let router = limited
@@ -184,6 +186,39 @@ async fn signers(State(app): State<Arc<App>>) -> Result<axum::Json<Signers>, Pro
     Ok(axum::Json(app.signers()?))
 }
 
+/// Which page.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct Range {
+    /// Only ids above this.
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_u64)]
+    pub after: Option<u64>,
+}
+
+/// Requests of providers that conflict, one pair of each assignment: what convicts them
+#[utoipa::path(
+    get,
+    path = "/v1/conflicts",
+    params(Range),
+    responses(
+        (status = 200, description = "At most 32, oldest first", body = Conflicts),
+        (status = 400, description = "Not an id", body = ProblemBody),
+        (status = 429, description = "Too many requests of this client certificate or address", body = ProblemBody),
+        (status = 503, description = "Database cannot be read now; call again", body = ProblemBody),
+    )
+)]
+async fn conflicts(
+    State(app): State<Arc<App>>,
+    range: Result<Query<Range>, QueryRejection>,
+) -> Result<axum::Json<Conflicts>, Problem> {
+    let after = range.map_or(None, |Query(range)| i64::try_from(range.after.unwrap_or(0)).ok());
+    let Some(after) = after.and_then(|after| u64::try_from(after).ok()) else {
+        return Err(Problem::denied(StatusCode::BAD_REQUEST, "after must be an id", "write for example ?after=100"));
+    };
+    Ok(axum::Json(app.conflicts(after).await?))
+}
+
 /// What this server takes for the time and for the chain
 #[utoipa::path(
     get,
@@ -261,6 +296,7 @@ mod tests {
             "/openapi.json",
             "/readyz",
             "/v1/ceremonies/advance",
+            "/v1/conflicts",
             "/v1/info",
             "/v1/reshares/advance",
             "/v1/sign",
@@ -278,6 +314,7 @@ mod tests {
             "SignReplies",
             "Info",
             "Signers",
+            "Conflicts",
             "ProblemBody",
         ] {
             assert!(json["components"]["schemas"][schema].is_object(), "{schema}");

@@ -20,9 +20,9 @@ use stkr_node::rate::RateLimit;
 use stkr_node::tls::Fingerprint;
 use stkr_protocol::SignerKey;
 use stkr_protocol::api::{
-    AdvanceRequest, AdvanceResponse, EndpointView, Info, MAX_BATCH, MAX_ENDPOINTS, MAX_SIGNERS, ReshareAdvanceRequest,
-    ReshareAdvanceResponse, SeenBlock, SignBatch, SignReplies, SignerStanding, SignerUse, Signers, View, Watermarks,
-    WatermarksReplies, WatermarksReply,
+    AdvanceRequest, AdvanceResponse, Conflicts, EndpointView, Info, MAX_BATCH, MAX_ENDPOINTS, MAX_SIGNERS,
+    ReshareAdvanceRequest, ReshareAdvanceResponse, SeenBlock, SignBatch, SignReplies, SignerStanding, SignerUse,
+    Signers, View, Watermarks, WatermarksReplies, WatermarksReply,
 };
 use stkr_protocol::ceremony::Phase;
 use stkr_protocol::reshare::Phase as ResharePhase;
@@ -324,6 +324,17 @@ impl App {
             chain_id: domain.chain_id,
             registry: domain.key_registry,
         }
+    }
+
+    /// `GET /v1/conflicts`. The writer of requests may hold the database while it waits for the disk.
+    ///
+    /// # Errors
+    /// Unavailable when the database cannot be read.
+    pub async fn conflicts(&self, after: u64) -> Result<Conflicts, Problem> {
+        let store = Arc::clone(&self.store);
+        let found = tokio::task::spawn_blocking(move || store.conflicts(after)).await;
+        let conflicts = found.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+        Ok(Conflicts { conflicts })
     }
 
     /// `GET /v1/view`. What the endpoints show serves everybody who asks for a second; the time is that of the answer.

@@ -1,6 +1,8 @@
 //! Requests of one provider that no two signatures may answer: what convicts it, from the requests that were kept.
 //!
-//! One pair per key and assignment is enough, for the Court charges a provider once per assignment.
+//! One pair per key and assignment is enough, for the Court charges a provider once per assignment. A running server finds it as it
+//! keeps a request ([`crate::store::Store::keep_duties`]), and hands it to whoever asks; relayers do. [`Conflicts`] looks through all
+//! that is kept, also from before there was such a list.
 
 use alloy::primitives::Address;
 use stkr_protocol::ProtocolDomain;
@@ -31,7 +33,9 @@ impl Conflicts {
     }
 }
 
-const fn request(row: &DutyRow) -> SignedDutyRequest {
+/// The request of a row, as evidence has it.
+#[must_use]
+pub const fn request(row: &DutyRow) -> SignedDutyRequest {
     SignedDutyRequest {
         key_id: row.key_id,
         assignment: row.assignment,
@@ -48,9 +52,11 @@ const fn request(row: &DutyRow) -> SignedDutyRequest {
 mod tests {
     use alloy::primitives::B256;
     use stkr_protocol::SignerKey;
+    use stkr_protocol::api::{Conflict, MAX_CONFLICTS};
     use stkr_protocol::evidence::{Accused, Fault};
 
     use super::*;
+    use crate::store::{Owner, Store};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const COURT: Address = Address::repeat_byte(9);
@@ -90,9 +96,35 @@ mod tests {
         row
     }
 
-    /// Assignments that the files are of.
+    /// Assignments that the files are of: those that a server found as the requests came are the same.
     fn convicted(rows: &[DutyRow]) -> Vec<u64> {
-        accused(rows).into_iter().map(|(assignment, _)| assignment).collect()
+        let all: Vec<u64> = accused(rows).into_iter().map(|(assignment, _)| assignment).collect();
+        assert_eq!(found_as_they_come(rows), all, "{rows:?}");
+        all
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner { signer: Address::repeat_byte(1), chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+        let store = Store::open(&folder.path().join("server.db"), &owner, 9).unwrap();
+        (folder, store)
+    }
+
+    fn found_as_they_come(rows: &[DutyRow]) -> Vec<u64> {
+        let (_folder, store) = store();
+        store.keep_duties(rows, 1_000).unwrap();
+        let mut found: Vec<u64> = store.conflicts(0).unwrap().into_iter().map(assignment).collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Of a pair that convicts.
+    fn assignment(Conflict { first, second, .. }: Conflict) -> u64 {
+        let proof = Proof::ProviderEquivocation(RequestsProof { first, second });
+        match EvidenceFile::new(&DOMAIN, COURT, proof).verify().unwrap().accused {
+            Accused::Provider { assignment, .. } => assignment,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn accused(rows: &[DutyRow]) -> Vec<(u64, [Address; 2])> {
@@ -161,5 +193,47 @@ mod tests {
             assert_eq!(convicted(&rows), [0; 0], "{rows:?}");
         }
         assert_eq!(convicted(&[row(1, vote(1, 2), 1), row(1, vote(1, 2), 2), row(3, vote(1, 2), 1)]), [1]);
+    }
+
+    /// Each request is compared with three of those before it, and no conflict gets away.
+    #[test]
+    fn what_is_found_as_requests_come_is_what_comparing_each_with_each_finds() {
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (mut guilty, mut honest) = (0, 0);
+        for _ in 0..300 {
+            let rows: Vec<DutyRow> = (1..=4)
+                .map(|root| {
+                    let source = random(12);
+                    row(1, (2, 0, source, source + 1 + random(12)), root)
+                })
+                .collect();
+            let requests: Vec<SignedDutyRequest> = rows.iter().map(request).collect();
+            let conflict = requests.iter().any(|one| requests.iter().any(|two| one.conflicts_with(two)));
+            assert_eq!(found_as_they_come(&rows), if conflict { vec![1] } else { vec![] }, "{rows:?}");
+            if conflict { guilty += 1 } else { honest += 1 }
+        }
+        assert!(guilty > 30 && honest > 30, "{guilty} {honest}");
+    }
+
+    #[test]
+    fn a_pair_is_found_across_batches_and_outlives_the_requests_and_comes_in_pages() {
+        let (_folder, store) = store();
+        let vote = |assignment, root| row(assignment, (2, 64, 1, 2), root);
+        let count = u64::try_from(MAX_CONFLICTS).unwrap() + 1;
+        for assignment in 1..=count {
+            store.keep_duties(&[vote(assignment, 1)], 1).unwrap();
+            assert_eq!(store.conflicts(assignment - 1).unwrap(), [], "one request convicts nobody");
+            store.keep_duties(&[vote(assignment, 2)], 1).unwrap();
+            store.keep_duties(&[vote(assignment, 3)], 1).unwrap();
+        }
+        let page = store.conflicts(0).unwrap();
+        assert_eq!(page.len(), MAX_CONFLICTS);
+        let last = page.last().unwrap().id;
+        let all: Vec<u64> = page.into_iter().chain(store.conflicts(last).unwrap()).map(assignment).collect();
+        assert_eq!(all, (1..=count).collect::<Vec<_>>());
     }
 }

@@ -13,13 +13,16 @@ use stkr_core::ShareIndex;
 use stkr_node::database::{Database, DatabaseError, Schema};
 use stkr_node::history::Signed;
 use stkr_protection::{InstanceId, Pubkey};
+use stkr_protocol::api::{Conflict, MAX_CONFLICTS};
 use stkr_protocol::ceremony::MemberId;
 use stkr_protocol::envelope::DutyKind;
-use stkr_protocol::evidence::OpenedDealing;
+use stkr_protocol::evidence::{OpenedDealing, SignedDutyRequest};
 use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::messages::{Round, SignedMessage};
 use stkr_protocol::reshare::evidence::OpenedReshareDealing;
 use stkr_protocol::reshare::{ReshareId, ReshareMessage};
+
+use crate::conflicts;
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
@@ -33,6 +36,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("schema/5.sql"),
         include_str!("schema/6.sql"),
         include_str!("schema/7.sql"),
+        include_str!("schema/8.sql"),
     ],
 };
 
@@ -864,7 +868,8 @@ impl Store {
         })
     }
 
-    /// Keeps requests for duties, in one transaction, and of all that are kept the newest `most`.
+    /// Keeps requests for duties, in one transaction, and of all that are kept the newest `most`. The first two of an assignment that
+    /// conflict are kept for good.
     ///
     /// # Errors
     /// SQLite's; then none was kept.
@@ -878,6 +883,7 @@ impl Store {
                  SET envelope = coalesce(envelope, excluded.envelope), partial_hash = coalesce(partial_hash, excluded.partial_hash)",
             )?;
             for row in rows {
+                keep_conflict(transaction, row)?;
                 insert.execute(params![
                     sql(row.key_id)?,
                     sql(row.assignment)?,
@@ -917,6 +923,27 @@ impl Store {
             Ok((Pubkey::from(row.get::<_, [u8; 48]>(0)?), signed))
         })?;
         Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Pairs of requests that convict a provider, with ids above `after`, oldest first, at most [`MAX_CONFLICTS`].
+    ///
+    /// # Errors
+    /// SQLite's, and nonsense.
+    pub fn conflicts(&self, after: u64) -> Result<Vec<Conflict>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT id, first, second FROM conflict WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let limit = u32::try_from(MAX_CONFLICTS).unwrap_or(u32::MAX);
+        let mut rows = statement.query(params![i64::try_from(after).unwrap_or(i64::MAX), limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let request = |column| -> Result<SignedDutyRequest, StoreError> {
+                let text: String = row.get(column)?;
+                serde_json::from_str(&text).map_err(|_| StoreError::Nonsense("a request that conflicts"))
+            };
+            found.push(Conflict { id: row.get::<_, i64>(0)?.unsigned_abs(), first: request(1)?, second: request(2)? });
+        }
+        Ok(found)
     }
 
     /// Hands every kept request for a duty to `each`, oldest first.
@@ -1162,6 +1189,57 @@ fn deposit_of(connection: &rusqlite::Connection, key_id: u64) -> Result<Option<D
             },
         )
         .optional()
+}
+
+/// Keeps the request together with one that was kept before and conflicts with it, if it is the first such pair of its assignment.
+///
+/// As long as there is none, sources of votes grow with their targets. So of all votes around this one the nearest source below has the
+/// latest target, and of all within it the nearest above has the earliest: a look at each is enough, however many are kept.
+fn keep_conflict(transaction: &Transaction<'_>, row: &DutyRow) -> Result<(), rusqlite::Error> {
+    const KEPT: &str =
+        "SELECT key_id, assignment, duty_kind, slot, source_epoch, target_epoch, signing_root, duty_key, request,
+        envelope, partial_hash, share_index, at, committee_epoch FROM duty WHERE key_id = ?1 AND assignment = ?2 AND";
+    const SAME_SLOT: &str = "duty_kind = 3 AND slot = ?3 AND signing_root != ?4 LIMIT 1";
+    const SAME_TARGET: &str = "duty_kind = 2 AND target_epoch = ?3 AND signing_root != ?4 LIMIT 1";
+    const AROUND: &str = "duty_kind = 2 AND source_epoch < ?3 ORDER BY source_epoch DESC, target_epoch DESC LIMIT 1";
+    const WITHIN: &str = "duty_kind = 2 AND source_epoch > ?3 ORDER BY source_epoch, target_epoch LIMIT 1";
+    let (key_id, assignment, second) = (sql(row.key_id)?, sql(row.assignment)?, conflicts::request(row));
+    let mut known = transaction.prepare_cached("SELECT 1 FROM conflict WHERE key_id = ?1 AND assignment = ?2")?;
+    if known.exists(params![key_id, assignment])? {
+        return Ok(());
+    }
+    let first_of = |those: &str, at: u64, root: Option<&[u8; 32]>| {
+        let mut kept = transaction.prepare_cached(&format!("{KEPT} {those}"))?;
+        let found = match root {
+            Some(root) => kept.query_row(params![key_id, assignment, sql(at)?, root], duty_of).optional()?,
+            None => kept.query_row(params![key_id, assignment, sql(at)?], duty_of).optional()?,
+        };
+        Ok::<_, rusqlite::Error>(
+            found.map(|kept| conflicts::request(&kept)).filter(|kept| kept.conflicts_with(&second)),
+        )
+    };
+    let root = Some(&row.signing_root.0);
+    let first = match DutyKind::numbered(row.duty_kind) {
+        Some(DutyKind::Block) => first_of(SAME_SLOT, row.slot, root)?,
+        Some(DutyKind::Attestation) => match first_of(SAME_TARGET, row.target_epoch, root)? {
+            Some(first) => Some(first),
+            None => match first_of(AROUND, row.source_epoch, None)? {
+                Some(first) => Some(first),
+                None => first_of(WITHIN, row.source_epoch, None)?,
+            },
+        },
+        _ => None,
+    };
+    if let Some(first) = first {
+        let text = |request: &SignedDutyRequest| {
+            serde_json::to_string(request).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+        };
+        transaction.execute(
+            "INSERT INTO conflict (key_id, assignment, first, second) VALUES (?1, ?2, ?3, ?4)",
+            params![key_id, assignment, text(&first)?, text(&second)?],
+        )?;
+    }
+    Ok(())
 }
 
 fn duty_of(row: &rusqlite::Row<'_>) -> Result<DutyRow, rusqlite::Error> {

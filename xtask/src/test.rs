@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("fuzz: a million wrong inputs for every parser", fuzz::long),
         ("contracts: 10,000 runs of every fuzz test of the Court", court),
         ("contracts: 1,000 runs of every other fuzz test", others),
+        ("contracts: every gas limit, with the code that is deployed", gas_limits),
         ("slither: static analysis", slither::run),
         ("halmos: accounting for all inputs", halmos::run),
         ("schemathesis: both APIs from their descriptions", schemathesis::run),
@@ -102,6 +103,13 @@ fn others() -> Result<()> {
         "testFuzz_",
     ]);
     run::run_command(command.env("FOUNDRY_PROFILE", "more"))
+}
+
+/// Where a proof runs out of gas is a matter of the code, and the compiler makes another of it for the release than for all other tests.
+fn gas_limits() -> Result<()> {
+    let mut command = run::command("forge")?;
+    command.args(["test", "--match-path", "tests/contracts/court/GasLimits.t.sol"]);
+    run::run_command(command.env("FOUNDRY_PROFILE", "release"))
 }
 
 /// Gas is exact: any difference from snapshots/ fails, and so does a budget of the gas tests.

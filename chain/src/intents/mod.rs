@@ -304,6 +304,15 @@ impl Intents {
         self.store.write(|transaction| row::reopen(transaction, key, value))
     }
 
+    /// Names an intent anew that a version before this one named otherwise, with all that was sent for it. False if there is none of
+    /// the name `from`, or one of the name `to`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rename(&self, from: &str, to: &str) -> Result<bool, ChainError> {
+        self.store.write(|transaction| row::rename(transaction, from, to))
+    }
+
     /// The intent of this name.
     ///
     /// # Errors

@@ -221,6 +221,11 @@ pub(super) fn save(transaction: &Transaction<'_>, row: &IntentRow, settled: bool
     Ok(())
 }
 
+/// Names an intent anew. False if there is none of the name `from`, or one of the name `to`.
+pub(super) fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> Result<bool, ChainError> {
+    Ok(transaction.execute("UPDATE OR IGNORE chain_intents SET key = ?2 WHERE key = ?1", params![from, to])? == 1)
+}
+
 /// Opens a settled intent that came to nothing again. False if it is not such a one.
 pub(super) fn reopen(transaction: &Transaction<'_>, key: &str, value: U256) -> Result<bool, ChainError> {
     let opened = transaction.execute(

@@ -238,6 +238,22 @@ async fn a_crash_after_inclusion_is_seen_from_the_receipt_and_nothing_is_sent_ag
 }
 
 #[tokio::test]
+async fn an_intent_that_is_named_anew_keeps_what_was_sent_for_it() {
+    let net = Net::start().await;
+    let intents = net.process("a");
+    intents.submit("prove/00ff", &call(1)).unwrap();
+    intents.drive().await.unwrap();
+    assert!(intents.rename("prove/00ff", "prove/00ffee").unwrap());
+    assert!(!intents.rename("prove/00ff", "prove/00ffee").unwrap(), "it is done already");
+    intents.submit("prove/00ffee", &call(1)).unwrap();
+    net.mine_and_drive(&intents, 6).await;
+    assert_eq!((state(&intents, "prove/00ffee"), net.nonce().await), (IntentState::Confirmed, 1));
+    intents.submit("prove/00ff", &call(2)).unwrap();
+    assert!(!intents.rename("prove/00ff", "prove/00ffee").unwrap(), "that name is another's");
+    assert_eq!(state(&intents, "prove/00ff"), IntentState::Waiting);
+}
+
+#[tokio::test]
 async fn two_senders_on_one_key_and_one_database_never_share_a_nonce() {
     let net = Net::start().await;
     let one = net.process("a");

@@ -75,7 +75,7 @@ impl fmt::Display for Sender {
 pub struct ReshareKeysBody {
     /// t compressed secp256k1 points of 33 bytes, dealers' order: each dealer encrypts to its own.
     #[serde(with = "json::AtMost::<{ MEMBERS * ONE_TIME_KEY }>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::OneTimeKeysBytes)]
     pub public_keys: Vec<u8>,
 }
 
@@ -90,15 +90,15 @@ pub struct ReshareDealingBody {
     pub recipient_keys_hash: B256,
     /// The dealer's own, made for this dealing: 33 bytes.
     #[serde(with = "json::AtMost::<ONE_TIME_KEY>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::OneTimeKeyBytes)]
     pub one_time_key: Vec<u8>,
     /// t' G1 points (EIP-2537), constant term first, which is the dealer's share key.
     #[serde(with = "json::AtMost::<{ MEMBERS * G1 }>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::CommitmentsBytes)]
     pub commitments: Vec<u8>,
     /// n' encrypted shares of 32 bytes, recipient order.
     #[serde(with = "json::AtMost::<{ MEMBERS * SHARE }>")]
-    #[schema(value_type = schema::Hex)]
+    #[schema(value_type = schema::SharesBytes)]
     pub shares: Vec<u8>,
 }
 

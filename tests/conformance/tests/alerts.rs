@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use promql_parser::parser::{self, Expr};
+use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use serde::Deserialize;
+use stkr_protocol::evidence::Fault;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,5 +110,47 @@ fn every_alert_parses_and_reads_metrics_that_the_programs_have() {
         "StkrSlashingProtectionRefused",
     ] {
         assert!(alerts.contains(needed), "{needed} is gone");
+    }
+}
+
+/// Whether the matchers of a selector take this value of the label `fault`.
+fn takes(selector: &VectorSelector, fault: &str) -> bool {
+    let mut of_fault = selector.matchers.matchers.iter().filter(|matcher| matcher.name == "fault");
+    of_fault.all(|matcher| matcher.is_match(fault))
+}
+
+/// Selectors of an expression that read `metric`.
+fn reading<'a>(expression: &'a Expr, metric: &str) -> Vec<&'a VectorSelector> {
+    match expression {
+        Expr::VectorSelector(it) if it.name.as_deref() == Some(metric) => vec![it],
+        Expr::MatrixSelector(it) if it.vs.name.as_deref() == Some(metric) => vec![&it.vs],
+        Expr::Call(it) => it.args.args.iter().flat_map(|argument| reading(argument, metric)).collect(),
+        Expr::Aggregate(it) => reading(&it.expr, metric),
+        Expr::Binary(it) => reading(&it.lhs, metric).into_iter().chain(reading(&it.rhs, metric)).collect(),
+        Expr::Paren(it) => reading(&it.expr, metric),
+        _ => Vec::new(),
+    }
+}
+
+/// What somebody has to do depends on the fault, and two rules for one would wake two people.
+#[test]
+fn each_fault_that_the_court_charges_has_one_alert_and_one_if_it_is_not_reported() {
+    let rules = rules();
+    let parsed = |rule: &Rule| parser::parse(&rule.expr).unwrap();
+    let for_fault = |metric: &str, fault: &str| -> Vec<&str> {
+        let takes_it = |rule: &&Rule| reading(&parsed(rule), metric).into_iter().any(|it| takes(it, fault));
+        rules.iter().filter(takes_it).map(|rule| rule.alert.as_str()).collect()
+    };
+    for fault in Fault::ALL.map(Fault::name) {
+        assert_eq!(for_fault("stkr_relayer_charged_faults", fault).len(), 1, "{fault}");
+        let kept = for_fault("stkr_relayer_evidence", fault);
+        assert_eq!(kept, ["StkrEvidenceNotReported", "StkrEvidenceTooLate"], "{fault}");
+    }
+    // A rule that does not keep the label tells of one fault at a time, whichever has most.
+    for rule in rules.iter().filter(|rule| rule.expr.contains("fault")) {
+        let Expr::Binary(it) = parsed(rule) else { panic!("{}", rule.alert) };
+        let Expr::Aggregate(it) = *it.lhs else { panic!("{}", rule.alert) };
+        let Some(LabelModifier::Include(labels)) = it.modifier else { panic!("{}", rule.alert) };
+        assert!(labels.labels.iter().any(|label| label == "fault"), "{}", rule.alert);
     }
 }

@@ -191,16 +191,4 @@ contract CeremoniesTest is CourtFixture {
         assertEq(success, first != second && !isSubject);
         assertSlashed(SERVER, success ? 1 : 0);
     }
-
-    function test_Sweep_NoGasLimitFramesAnHonestMember() public {
-        CeremonyMessage memory a = _message(2, "a");
-        commitAs(reporter, Fault.CeremonyEquivocation, pairOf(messageDigest(a), messageDigest(a)));
-        bytes memory data = equivocationCall(signerSecret[SERVER], a, a);
-        vm.startPrank(reporter);
-        for (uint256 gasLimit = 5_000; gasLimit < 155_000; gasLimit += 300) {
-            (bool convicted,) = address(court).call{gas: gasLimit}(data);
-            assertFalse(convicted);
-        }
-        assertSlashed(SERVER, 0);
-    }
 }

@@ -299,22 +299,6 @@ contract ChallengesTest is CourtFixture {
         assertSlashed(serverAt(0), guilty ? 1 : 0);
     }
 
-    function test_Sweep_NoGasLimitConvictsBeforeTheDeadlineOrAfterAnAnswer() public {
-        _ask(_deposit(0));
-        _ask(_deposit(1));
-        vm.roll(court.challenge(1, 1, ROOT).deadline);
-        _answer(_deposit(1));
-        for (uint256 gasLimit = 3_000; gasLimit < 203_000; gasLimit += 400) {
-            for (uint8 index = 1; index < 3; ++index) {
-                bytes memory data = abi.encodeCall(court.proveUnansweredChallenge, (1, index, ROOT));
-                (bool convicted,) = address(court).call{gas: gasLimit}(data);
-                assertFalse(convicted);
-            }
-        }
-        assertSlashed(serverAt(0), 0);
-        assertSlashed(serverAt(1), 0);
-    }
-
     // --------------------------------------------------------------------------------------------------- fees
 
     function test_WithdrawFees_OnceAndNotByContractsThatRefuse() public {

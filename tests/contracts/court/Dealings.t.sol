@@ -1,34 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {BadDealing} from "../../../contracts/court/faults/BadDealing.sol";
-import {MalformedDealing} from "../../../contracts/court/faults/MalformedDealing.sol";
 import {Dealing, DealingDefect, Fault, ICourt, Opening} from "../../../contracts/interfaces/ICourt.sol";
 import {IServerRegistry} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {DealingFixture} from "./DealingFixture.sol";
 
-/// @notice The judges alone: nothing after the verdict needs gas.
-contract DealingJudges {
-    function bad(Dealing calldata dealing, bytes calldata keys, Opening calldata o, address registry)
-        external
-        view
-    {
-        BadDealing.judge(dealing, keys, o, registry);
-    }
-
-    function malformed(Dealing calldata dealing, bytes calldata keys, DealingDefect defect, address registry)
-        external
-        view
-    {
-        MalformedDealing.judge(dealing, keys, defect, 0, MalformedDealing.Ceremony(3, 4, registry));
-    }
-}
-
 /// @title Dealings that are not what they commit to, or are none
 contract DealingsTest is DealingFixture {
-    DealingJudges private judges = new DealingJudges();
-
     // ------------------------------------------------------------------------------------------------ bad shares
 
     function test_ProveBadDealing_SlashesAndLocksOut() public {
@@ -414,51 +393,6 @@ contract DealingsTest is DealingFixture {
         vm.prank(reporter);
         court.proveMalformedDealing(d.dealing, d.signature, hashed, DealingDefect(defect), point);
         assertSlashed(serverAt(position), 1);
-    }
-
-    // --------------------------------------------------------------------------------------------- any gas limit
-
-    /// @dev 600 limits each, through the Court.
-    function test_Sweep_NoGasLimitFramesAnHonestDealer() public {
-        Dealt memory d = honestDealing(0);
-        bytes32 evidence = dealingDigest(d.dealing);
-        commitAs(reporter, Fault.BadDealing, evidence);
-        commitAs(reporter, Fault.MalformedDealing, evidence);
-        bytes[5] memory calls = [badCall(d, opening(d, 2)), "", "", "", ""];
-        for (uint8 i; i < 4; ++i) {
-            calls[i + 1] = malformedCall(d, DealingDefect(i), 0);
-        }
-        vm.startPrank(reporter);
-        for (uint256 gasLimit = 5_000; gasLimit < 425_000; gasLimit += 700) {
-            for (uint256 i; i < 5; ++i) {
-                (bool convicted,) = address(court).call{gas: gasLimit}(calls[i]);
-                assertFalse(convicted);
-            }
-        }
-        assertSlashed(serverAt(0), 0);
-    }
-
-    /// @dev The verdict alone, at 800 limits: what a conviction costs afterwards must not be what protects the honest.
-    function test_Sweep_NoGasLimitMakesAVerdictAgainstAnHonestDealing() public {
-        Dealt memory d = honestDealing(0);
-        bytes[5] memory calls = [
-            abi.encodeCall(judges.bad, (d.dealing, d.oneTimeKeys, opening(d, 2), address(keys))),
-            "",
-            "",
-            "",
-            ""
-        ];
-        for (uint8 i; i < 4; ++i) {
-            calls[i + 1] = abi.encodeCall(
-                judges.malformed, (d.dealing, hashedOf(d, DealingDefect(i)), DealingDefect(i), address(keys))
-            );
-        }
-        for (uint256 gasLimit = 3_000; gasLimit < 403_000; gasLimit += 500) {
-            for (uint256 i; i < 5; ++i) {
-                (bool guilty,) = address(judges).staticcall{gas: gasLimit}(calls[i]);
-                assertFalse(guilty);
-            }
-        }
     }
 
     function _refuseBad(Dealt memory d, Opening memory o, bytes memory refusal) private {

@@ -106,23 +106,6 @@ contract DutiesTest is CourtFixture {
         assertSlashed(serverAt(0), 1);
     }
 
-    function test_Sweep_NoGasLimitFramesHonestDuties() public {
-        Answer memory a = vote(0, 9, 10, ROOT);
-        Answer memory b = vote(0, 10, 11, ROOT2);
-        consumer.order(1, ROOT);
-        Answer memory ordered = other(0, DEPOSIT, 0, ROOT);
-        commitAs(reporter, Fault.ConflictingDuties, evidenceOf(a, b));
-        commitAs(reporter, Fault.UnauthorisedSignature, evidenceOf(ordered));
-        vm.startPrank(reporter);
-        for (uint256 gasLimit = 5_000; gasLimit < 205_000; gasLimit += 400) {
-            (bool convicted,) = address(court).call{gas: gasLimit}(conflictCall(a, b));
-            assertFalse(convicted, "conflict");
-            (convicted,) = address(court).call{gas: gasLimit}(unauthorisedCall(ordered));
-            assertFalse(convicted, "unauthorised");
-        }
-        assertSlashed(serverAt(0), 0);
-    }
-
     function _convict(Answer memory a, Answer memory b) private {
         uint256 snapshot = vm.snapshotState();
         reportConflict(a, b);

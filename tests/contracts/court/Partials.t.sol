@@ -1,27 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {GarbagePartial} from "../../../contracts/court/faults/GarbagePartial.sol";
-import {InvalidPartial} from "../../../contracts/court/faults/InvalidPartial.sol";
 import {Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {CourtFixture} from "./CourtFixture.sol";
 
-/// @notice The judges alone: nothing after the verdict needs gas, as little as a caller may leave.
-contract Judges {
-    function invalid(bytes calldata shareKey, bytes32 root, bytes calldata partial_) external view {
-        InvalidPartial.judge(shareKey, root, partial_);
-    }
-
-    function garbage(bytes calldata partial_) external view {
-        GarbagePartial.judge(partial_);
-    }
-}
-
-/// @title Bad partial signatures: the guilty at every length and shape, the honest at no gas limit
+/// @title Bad partial signatures: the guilty at every length and shape, the honest never
 contract PartialsTest is CourtFixture {
-    Judges private judges = new Judges();
-
     // ------------------------------------------------------------------------------------------ invalid partials
 
     function test_ProveInvalidPartial_SlashesAndLocksOut() public {
@@ -207,53 +192,5 @@ contract PartialsTest is CourtFixture {
         vm.prank(reporter);
         court.proveGarbagePartial(a.envelope, a.signature, a.holder, a.partial_);
         assertSlashed(serverAt(position), 1);
-    }
-
-    // ------------------------------------------------------------------------------------------ any gas limit
-
-    /// @dev 800 limits, from nothing to far more than the proof needs.
-    function test_Sweep_NoGasLimitFramesAnHonestPartial() public {
-        Answer memory a = honest(made(), 0, ROOT);
-        commitAs(reporter, Fault.InvalidPartial, evidenceOf(a));
-        commitAs(reporter, Fault.GarbagePartial, evidenceOf(a));
-        for (uint256 gasLimit = 20_000; gasLimit < 420_000; gasLimit += 500) {
-            vm.startPrank(reporter);
-            (bool convicted,) = address(court).call{gas: gasLimit}(invalidCall(a));
-            assertFalse(convicted, "invalid");
-            (convicted,) = address(court).call{gas: gasLimit}(garbageCall(a));
-            assertFalse(convicted, "garbage");
-            vm.stopPrank();
-        }
-        assertSlashed(serverAt(0), 0);
-    }
-
-    /// @dev The verdict alone, at 800 limits: what a conviction costs afterwards must not be what protects the honest.
-    function test_Sweep_NoGasLimitMakesAVerdictAgainstAnHonestPartial() public view {
-        Answer memory a = honest(made(), 0, ROOT);
-        bytes memory invalidCall_ = abi.encodeCall(judges.invalid, (a.holder.shareKey, ROOT, a.partial_));
-        bytes memory garbageCall_ = abi.encodeCall(judges.garbage, (a.partial_));
-        for (uint256 gasLimit = 5_000; gasLimit < 405_000; gasLimit += 500) {
-            (bool guilty,) = address(judges).staticcall{gas: gasLimit}(invalidCall_);
-            assertFalse(guilty, "invalid");
-            (guilty,) = address(judges).staticcall{gas: gasLimit}(garbageCall_);
-            assertFalse(guilty, "garbage");
-        }
-    }
-
-    /// @dev Enough gas convicts the guilty, too little costs the reporter its gas and nothing else.
-    function test_Sweep_TheGuiltyIsConvictedOrTheCallFails() public {
-        Answer memory a = garbage(0, ROOT);
-        commitAs(reporter, Fault.GarbagePartial, evidenceOf(a));
-        bool once;
-        for (uint256 gasLimit = 20_000; gasLimit < 520_000; gasLimit += 1_000) {
-            uint256 snapshot = vm.snapshotState();
-            vm.prank(reporter);
-            (bool convicted,) = address(court).call{gas: gasLimit}(garbageCall(a));
-            assertSlashed(serverAt(0), convicted ? 1 : 0);
-            assertTrue(convicted || !once, "more gas, and no verdict");
-            once = convicted;
-            vm.revertToStateAndDelete(snapshot);
-        }
-        assertTrue(once);
     }
 }

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {CeremonyMessage, DealingDefect, DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
+import {
+    CeremonyMessage,
+    DealingDefect,
+    DutyRequest,
+    Fault,
+    ShareHolder
+} from "../../../contracts/interfaces/ICourt.sol";
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
 import {AcknowledgementFixture} from "../court/AcknowledgementFixture.sol";
@@ -15,6 +21,8 @@ import {Snapshots} from "./Snapshots.sol";
 contract CourtGasTest is DealingFixture, Snapshots {
     string private constant GROUP = "Court";
     bytes32 private constant ROOT2 = keccak256("another duty");
+    /// What a slot costs that is not written over (22,100 instead of 5,000), and a byte or two more.
+    uint256 private constant FIRST_CREDIT = 17_200;
 
     function setUp() public override {
         _requireProfile();
@@ -26,33 +34,22 @@ contract CourtGasTest is DealingFixture, Snapshots {
         court.commit(commitmentOf(reporter, Fault.InvalidPartial, evidenceOf(first)));
         _snap(GROUP, "commit");
         vm.roll(block.number + 1);
+        // From here on the reporter has a credit slot.
         callCourt(reporter, invalidCall(first));
-        _snap(GROUP, "proveInvalidPartial", "first of a reporter");
 
-        reportInvalid(invalid(0, ROOT));
-        _assertBudget(_snap(GROUP, "proveInvalidPartial"), 245_000, "an invalid partial");
+        Answer memory a = invalid(0, ROOT);
+        _proof(Proof("proveInvalidPartial", "", 245_000, Fault.InvalidPartial, evidenceOf(a), invalidCall(a)));
         reportInvalid(invalid(0, ROOT2));
         _snap(GROUP, "proveInvalidPartial", "recorded only");
-        reportGarbage(garbage(1, ROOT));
-        _assertBudget(_snap(GROUP, "proveGarbagePartial"), 145_000, "a garbage partial");
-        reportConflict(vote(2, 9, 10, ROOT), vote(2, 9, 10, ROOT2));
-        _assertBudget(_snap(GROUP, "proveConflictingDuties", "double vote"), 120_000, "conflicting duties");
+        a = garbage(1, ROOT);
+        _proof(Proof("proveGarbagePartial", "", 145_000, Fault.GarbagePartial, evidenceOf(a), garbageCall(a)));
+        _duties();
         // A key of servers that nobody has accused yet.
         addServers(6);
         Ceremony memory c = makeKey(3, 4, 2);
-        uint256 position;
-        while (servers.server(c.committee[position]).lockedOut) ++position;
-        Answer memory exit = honest(c, position, ROOT);
-        exit.envelope.dutyKind = EXIT;
-        exit.envelope.slot = 0;
-        seal(exit);
-        reportUnauthorised(exit);
-        _assertBudget(_snap(GROUP, "proveUnauthorisedSignature"), 135_000, "an unauthorised signature");
-        CeremonyMessage memory x = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
-        CeremonyMessage memory y = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
-        y.fields[0] = ROOT;
-        reportEquivocation(c.committee[(position + 1) % 4], x, y);
-        _snap(GROUP, "proveCeremonyEquivocation", "two commitments");
+        uint256 position = _unaccused(c, 0);
+        _unauthorised(c, position);
+        _equivocation(c.committee[(position + 1) % 4]);
         _dealings();
         _challenges();
         _views();
@@ -63,39 +60,102 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _assertComplete(GROUP);
     }
 
+    /// @dev What a reporter sends, and what it may cost one that has a credit slot.
+    struct Proof {
+        string name;
+        string variant;
+        uint256 budget;
+        Fault fault;
+        bytes32 evidence;
+        bytes data;
+    }
+
+    /// @dev The same proof by a first-time reporter, and by one that has a credit slot.
+    function _proof(Proof memory it) private {
+        uint256 snapshot = vm.snapshotState();
+        address newcomer = makeAddr("newcomer");
+        commitAs(newcomer, it.fault, it.evidence);
+        callCourt(newcomer, it.data);
+        string memory variant = bytes(it.variant).length == 0 ? "" : string.concat(it.variant, ", ");
+        uint256 used = _snap(GROUP, it.name, string.concat(variant, "first of a reporter"));
+        _assertBudget(used, it.budget + FIRST_CREDIT, string.concat(it.name, " of a first-time reporter"));
+        vm.revertToState(snapshot);
+        report(it.fault, it.evidence, it.data);
+        _assertBudget(_snap(GROUP, it.name, it.variant), it.budget, it.name);
+    }
+
+    function _duties() private {
+        Answer memory a = vote(2, 9, 10, ROOT);
+        Answer memory b = vote(2, 9, 10, ROOT2);
+        bytes32 evidence = evidenceOf(a, b);
+        bytes memory data = conflictCall(a, b);
+        _proof(
+            Proof("proveConflictingDuties", "double vote", 120_000, Fault.ConflictingDuties, evidence, data)
+        );
+    }
+
+    function _unauthorised(Ceremony memory c, uint256 position) private {
+        Answer memory exit = honest(c, position, ROOT);
+        (exit.envelope.dutyKind, exit.envelope.slot) = (EXIT, 0);
+        seal(exit);
+        bytes memory data = unauthorisedCall(exit);
+        _proof(
+            Proof(
+                "proveUnauthorisedSignature", "", 135_000, Fault.UnauthorisedSignature, evidenceOf(exit), data
+            )
+        );
+    }
+
+    function _equivocation(uint32 server) private {
+        CeremonyMessage memory x = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
+        CeremonyMessage memory y = CeremonyMessage(9, 0, 1, 2, new bytes32[](1));
+        y.fields[0] = ROOT;
+        bytes32 evidence = pairOf(messageDigest(x), messageDigest(y));
+        bytes memory data = equivocationCall(signerSecret[server], x, y);
+        _proof(
+            Proof(
+                "proveCeremonyEquivocation",
+                "two commitments",
+                120_000,
+                Fault.CeremonyEquivocation,
+                evidence,
+                data
+            )
+        );
+    }
+
     /// Of servers that nobody has accused yet, t = 3.
     function _dealings() private {
         addServers(2);
         Dealt memory d = honestDealing(1, servers.serverCount(), 1, 3, 4, 7);
         d = withShare(d, 2, 1);
-        reportBad(d, opening(d, 2));
-        _assertBudget(_snap(GROUP, "proveBadDealing", "t = 3"), 150_000, "a bad dealing");
+        bytes memory data = badCall(d, opening(d, 2));
+        _proof(Proof("proveBadDealing", "t = 3", 150_000, Fault.BadDealing, dealingDigest(d.dealing), data));
         d = honestDealing(1, servers.serverCount() - 1, 1, 3, 4, 7);
         d.proof = possession(d.dealing, 5);
         d.dealing.possessionHash = keccak256(d.proof);
         d.dealing.commitments[383] ^= 0x01;
         sealDealing(d);
         uint256 snapshot = vm.snapshotState();
-        reportMalformed(d, DealingDefect.Commitment, 2);
-        _snap(GROUP, "proveMalformedDealing", "no point");
+        _malformed("no point", 155_000, d, malformedCall(d, DealingDefect.Commitment, 2));
         vm.revertToState(snapshot);
-        reportMalformed(d, DealingDefect.Possession, 0);
-        _snap(GROUP, "proveMalformedDealing", "no possession");
+        _malformed("no possession", 295_000, d, malformedCall(d, DealingDefect.Possession, 0));
     }
 
-    /// Of servers that nobody has accused yet, by a challenger with credit slots.
+    function _malformed(string memory variant, uint256 budget, Dealt memory d, bytes memory data) private {
+        bytes32 evidence = dealingDigest(d.dealing);
+        _proof(Proof("proveMalformedDealing", variant, budget, Fault.MalformedDealing, evidence, data));
+    }
+
+    /// Of servers that nobody has accused yet. The fee's credit slot is the challenger's as much as the bounty's.
     function _challenges() private {
         addServers(8);
         Ceremony memory c = makeKey(3, 4, 5);
-        uint256 position;
-        while (servers.server(c.committee[position]).lockedOut) ++position;
         consumer.order(c.keyId, ROOT);
-        Answer memory a = honest(c, position, ROOT);
-        a.envelope.dutyKind = DEPOSIT;
-        (a.envelope.slot, a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0, 0);
-        seal(a);
+        uint256 position = _unaccused(c, 0);
+        Answer memory a = _owed(c, position);
         vm.deal(reporter, 1 ether);
-        _challenge(a, c.signers[position]);
+        _challenge(c, position);
         _snap(GROUP, "challengeSignature");
         court.answerSignature(a.envelope, a.signature, a.partial_);
         _assertBudget(_snap(GROUP, "answerSignature", "first of an operator"), 120_000, "an answer");
@@ -104,15 +164,38 @@ contract CourtGasTest is DealingFixture, Snapshots {
         vm.prank(servers.server(a.holder.server).operator);
         court.withdrawFees();
         _snap(GROUP, "withdrawFees");
-        _challenge(a, c.signers[position]);
-        vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
-        court.proveUnansweredChallenge(c.keyId, a.envelope.index, ROOT);
-        _snap(GROUP, "proveUnansweredChallenge", "first of a challenger");
+        // One that never challenged nor reported, then again.
+        reporter = makeAddr("newcomer");
+        vm.deal(reporter, 1 ether);
+        _silence(c, position, "first of a challenger", 130_000 + 2 * FIRST_CREDIT);
+        _silence(c, _unaccused(c, position + 1), "", 130_000);
     }
 
-    function _challenge(Answer memory a, address signer) private {
+    function _silence(Ceremony memory c, uint256 position, string memory variant, uint256 budget) private {
+        _challenge(c, position);
+        vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
+        court.proveUnansweredChallenge(c.keyId, uint8(position + 1), ROOT);
+        _assertBudget(_snap(GROUP, "proveUnansweredChallenge", variant), budget, "an unanswered challenge");
+    }
+
+    function _unaccused(Ceremony memory c, uint256 from) private view returns (uint256 position) {
+        position = from;
+        while (servers.server(c.committee[position]).lockedOut) ++position;
+    }
+
+    function _owed(Ceremony memory c, uint256 position) private view returns (Answer memory a) {
+        a = honest(c, position, ROOT);
+        a.envelope.dutyKind = DEPOSIT;
+        (a.envelope.slot, a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0, 0);
+        seal(a);
+    }
+
+    function _challenge(Ceremony memory c, uint256 position) private {
+        ShareHolder memory holder = holderOf(c, position);
         vm.prank(reporter);
-        court.challengeSignature{value: 0.1 ether}(a.envelope.keyId, a.envelope.index, ROOT, signer, a.holder);
+        court.challengeSignature{value: 0.1 ether}(
+            c.keyId, uint8(position + 1), ROOT, c.signers[position], holder
+        );
     }
 
     function _views() private {
@@ -139,6 +222,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
 
 /// @notice The one entry that needs a pool.
 contract CourtProviderGasTest is PoolFixture, Snapshots {
+    uint256 private dutySecret = uint256(keccak256(abi.encode("duty key", provider))) >> 1;
+
     function setUp() public override {
         _requireProfile();
         super.setUp();
@@ -146,25 +231,34 @@ contract CourtProviderGasTest is PoolFixture, Snapshots {
 
     function test_CourtOfProviders() public {
         _active();
-        _convictProvider(uint256(keccak256(abi.encode("duty key", provider))) >> 1);
-        _snap("Court", "proveProviderEquivocation", "first of a reporter");
+        (uint256 second,) = _active();
+        _convictProvider(pools.pool(1).keyId, dutySecret);
+        uint256 used = _snap("Court", "proveProviderEquivocation", "first of a reporter");
+        _assertBudget(used, 130_000, "a provider's equivocation, of a first-time reporter");
+        _convictProvider(pools.pool(second).keyId, dutySecret);
+        _assertBudget(_snap("Court", "proveProviderEquivocation"), 112_000, "a provider's equivocation");
     }
 
     /// The provider named another duty key in between.
     function test_CourtOfProvidersWithTwoDutyKeys() public {
         _active();
+        (uint256 second,) = _active();
         bytes memory proof = _dutyKeyProof(0xbeef, provider);
         skip(1);
         vm.prank(provider);
         d.providerRegistry.setDutyKey(vm.addr(0xbeef), proof);
-        _convictProvider(0xbeef);
-        _snap("Court", "proveProviderEquivocation", "two duty keys, first of a reporter");
+        _convictProvider(pools.pool(1).keyId, 0xbeef);
+        uint256 used = _snap("Court", "proveProviderEquivocation", "two duty keys, first of a reporter");
+        _assertBudget(used, 132_000, "a provider's equivocation, of a first-time reporter");
+        _convictProvider(pools.pool(second).keyId, 0xbeef);
+        used = _snap("Court", "proveProviderEquivocation", "two duty keys");
+        _assertBudget(used, 114_000, "a provider's equivocation");
     }
 
-    function _convictProvider(uint256 secondSecret) private {
-        uint256 secret = uint256(keccak256(abi.encode("duty key", provider))) >> 1;
-        DutyRequest memory a = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("a duty"));
-        DutyRequest memory b = DutyRequest(1, 1, 3, 77, 0, 0, keccak256("another duty"));
+    function _convictProvider(uint256 keyId, uint256 secondSecret) private {
+        uint256 secret = dutySecret;
+        DutyRequest memory a = DutyRequest(keyId, 1, 3, 77, 0, 0, keccak256("a duty"));
+        DutyRequest memory b = DutyRequest(keyId, 1, 3, 77, 0, 0, keccak256("another duty"));
         bytes32 aDigest = requestDigest(address(d.keyRegistry), a);
         bytes32 bDigest = requestDigest(address(d.keyRegistry), b);
         bytes32 evidence = Hashes.commutativeKeccak256(aDigest, bDigest);
@@ -206,7 +300,9 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
         ask(r, 3);
         vm.warp(uint256(acknowledgements.challenge(r.c.keyId, 0, 3).deadline) + 1);
         court.proveUnansweredAcknowledgement(r.c.keyId, 0, 3);
-        vm.snapshotGasLastCall("Court", "proveUnansweredAcknowledgement, first of a challenger");
+        uint256 used = _snap("Court", "proveUnansweredAcknowledgement", "first of a challenger");
+        _assertBudget(used, 150_000, "an unanswered acknowledgement, of a first-time challenger");
+        _silentAgain();
         _measuredElsewhere(GROUP, "close");
         vm.prank(challenger);
         acknowledgements.withdrawFees();
@@ -214,6 +310,18 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
         _dealings();
         _views(r);
         _assertComplete(GROUP);
+    }
+
+    /// By the same challenger, of a server that was never accused.
+    function _silentAgain() private {
+        Running memory r = running(3, 4, 9);
+        uint8 index = 1;
+        while (servers.terms(r.c.committee[index - 1]) != 0) ++index;
+        ask(r, index);
+        pastDeadline(r.c, index);
+        court.proveUnansweredAcknowledgement(r.c.keyId, 0, index);
+        uint256 used = _snap("Court", "proveUnansweredAcknowledgement");
+        _assertBudget(used, 115_000, "an unanswered acknowledgement");
     }
 
     /// @dev No answer may cost more than the least fee pays for (`ANSWER_GAS`).

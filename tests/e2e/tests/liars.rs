@@ -48,7 +48,8 @@ async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go
     network.until("the liar is locked out", || async { Ok(stkr.servers().get(id).await?.locked_out) }).await?;
     network
         .until("both relayers see that it is on record", || async {
-            let on_record = |text: String| text.contains("stkr_relayer_evidence{stage=\"on_record\"} 1");
+            let on_record =
+                |text: String| text.contains("stkr_relayer_evidence{fault=\"invalid_partial\",stage=\"on_record\"} 1");
             Ok(on_record(network.relayer_text(0, "/metrics").await?)
                 && on_record(network.relayer_text(1, "/metrics").await?))
         })

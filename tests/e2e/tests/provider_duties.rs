@@ -287,7 +287,15 @@ async fn a_server_signs_what_the_provider_in_charge_asks_for_and_never_two_dutie
         signed(&client, &provider.asked_vote(401, 402, 1)?).await?;
     }
 
-    // Requests that conflict are kept, the refused ones too.
+    // Requests that conflict are kept, the refused ones too, and whoever asks gets a pair of them.
+    network
+        .until("the server hands out the provider's conflict", || async {
+            let found = client.conflicts(0).await?.conflicts;
+            let pair = found.first().map(|it| (it.first.key_id, it.first.conflicts_with(&it.second)));
+            assert!(found.len() <= 1, "one pair of an assignment is enough: {found:?}");
+            Ok(pair == Some((key_id, true)))
+        })
+        .await?;
     network.terminate_server(member)?;
     let config = network.server_config(member)?;
     let path = network.servers.get(member).ok_or_else(|| eyre!("no server"))?.config.clone();
@@ -392,21 +400,11 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
         }
     }
 
-    // Both keys are served now. Three are asked with the old one first, the last with the new one first.
+    // Both keys are served now.
     let by_old = provider.asked_vote(100, 101, 1)?;
     let by_new = provider.ask_as(&provider.vote(100, 101, 2)?, FIRST, &new_key)?;
-    for (position, client) in clients.iter().enumerate() {
-        let asked = if position < usize::from(THRESHOLD.0) { [&by_old, &by_new] } else { [&by_new, &by_old] };
-        let mut both = answers(client, &asked).await?.into_iter();
-        ensure!(matches!(both.next(), Some(SignResponse::Signed(_))), "the first is safe, whoever asks");
-        let second = refusal(both.next().ok_or_else(|| eyre!("no reply"))?)?;
-        assert!(second.kind == RefusalKind::Slashable && second.reason.contains("double vote"), "{second}");
-        let surround = provider.ask_as(&provider.vote(99, 102, 3)?, FIRST, &new_key)?;
-        assert_refused(client, &surround, RefusalKind::Slashable, "surround").await?;
-    }
 
-    // A server has both, and so has whoever has the pages of two gateways, one for each key. A stranger's vote between them hides
-    // nothing and is nobody's.
+    // Whoever has the pages of two gateways, one for each key, has both. A stranger's vote between them hides nothing and is nobody's.
     let (old, new) = (in_evidence(&by_old)?, in_evidence(&by_new)?);
     let by_stranger =
         |root| in_evidence(&provider.ask_as(&provider.vote(100, 101, root)?, FIRST, &SignerKey::random()?)?);
@@ -420,20 +418,12 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     let file = only_file(&found)?;
     let accused = Accused::Provider { duty_keys: [old_key.address(), new_key.address()], assignment: FIRST };
     assert_eq!((file.verify()?.fault, file.verify()?.accused), (Fault::ProviderEquivocation, accused));
-    network.terminate_server(committee[0])?;
-    let config = network.servers.get(committee[0]).ok_or_else(|| eyre!("no server"))?.config.clone();
-    let folder = dir.path().join("conflicts");
-    let mut command = Command::new(binary("stkr-server")?);
-    let printed = output(command.args(["evidence", "--config"]).arg(config).arg("--conflicts").arg(&folder))?;
-    let lines: Vec<Value> = printed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let [line] = lines.as_slice() else { bail!("not one file: {printed}") };
-    let path = line["file"].as_str().ok_or_else(|| eyre!("no file: {line}"))?;
-    assert_eq!(EvidenceFile::from_json(&std::fs::read(path)?)?, file, "the server found the same");
 
     // Beside its vote a stranger's proves nothing: not to a relayer, and not to a reader of the chain.
+    let (domain, court) = (network.domain(), network.deployment.court);
     let of = |first: &SignedDutyRequest, second: &SignedDutyRequest| {
         let proof = RequestsProof { first: first.clone(), second: second.clone() };
-        EvidenceFile::new(&network.domain(), network.deployment.court, Proof::ProviderEquivocation(proof))
+        EvidenceFile::new(&domain, court, Proof::ProviderEquivocation(proof))
     };
     for framed in [of(&old, &stranger), of(&stranger, &new)] {
         let (status, answer) = hand_in(&network, &framed).await?;
@@ -445,11 +435,35 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     }
     assert_eq!(verified(&network, dir.path(), &file, &[])?["onRecord"], Value::Null);
 
-    assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": true })));
+    // Three servers are asked with the old key first, the last with the new one first.
+    for (position, client) in clients.iter().enumerate() {
+        let asked = if position < usize::from(THRESHOLD.0) { [&by_old, &by_new] } else { [&by_new, &by_old] };
+        let mut both = answers(client, &asked).await?.into_iter();
+        ensure!(matches!(both.next(), Some(SignResponse::Signed(_))), "the first is safe, whoever asks");
+        let second = refusal(both.next().ok_or_else(|| eyre!("no reply"))?)?;
+        assert!(second.kind == RefusalKind::Slashable && second.reason.contains("double vote"), "{second}");
+        let surround = provider.ask_as(&provider.vote(99, 102, 3)?, FIRST, &new_key)?;
+        assert_refused(client, &surround, RefusalKind::Slashable, "surround").await?;
+    }
+
+    // Nobody stops a server and nobody hands anything in: the relayer asks the servers, and the provider pays.
     network.until("the provider pays", || async { Ok(sdk.pools().penalties(pool).await?.migration_due) }).await?;
     assert_eq!(sdk.providers().get(account.address()).await?.penalties.len(), 1);
+    let kept = network.relayer_json(0, "/v1/evidence").await?;
+    let kept = kept["evidence"].as_array().ok_or_else(|| eyre!("no evidence"))?;
+    assert!(!kept.is_empty() && kept.iter().all(|row| row["kind"] == "provider_equivocation"), "{kept:?}");
     let on_record = verified(&network, dir.path(), &file, &[])?;
     assert!(on_record["onRecord"]["judgement"]["charged"] == true, "{on_record}");
+    network.terminate_server(committee[0])?;
+    let config = network.servers.get(committee[0]).ok_or_else(|| eyre!("no server"))?.config.clone();
+    let folder = dir.path().join("conflicts");
+    let mut command = Command::new(binary("stkr-server")?);
+    let printed = output(command.args(["evidence", "--config"]).arg(config).arg("--conflicts").arg(&folder))?;
+    let lines: Vec<Value> = printed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let [line] = lines.as_slice() else { bail!("not one file: {printed}") };
+    let path = line["file"].as_str().ok_or_else(|| eyre!("no file: {line}"))?;
+    assert_eq!(EvidenceFile::from_json(&std::fs::read(path)?)?, file, "the server found the same");
+
     // Once: the other way round it is the same evidence, and on record it says nothing of who else signs the same.
     assert!(verified(&network, dir.path(), &of(&new, &old), &[])?["onRecord"].is_object());
     let (status, answer) = hand_in(&network, &of(&new, &old)).await?;

@@ -1,5 +1,5 @@
 //! Faults that a provider's gateway meets, and faults that nobody sees who has the papers of one gateway only: both reach the
-//! Court without anybody being told to.
+//! Court without anybody being told to, and the key signs on with the correct partials of those that were locked out.
 
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
@@ -58,7 +58,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     network.until("the key appears", || async { Ok(gateway.public_keys().await? == expected) }).await?;
 
     let (culprit, id) = (committee[0], network.servers[committee[0]].id);
-    let _accomplice = corrupt(&mut network, culprit, "accomplice", &["--key-id", &key_id.to_string()])?;
+    let accomplice = corrupt(&mut network, culprit, "accomplice", &["--key-id", &key_id.to_string()])?;
     let appeared = gateway.epoch()?;
     network.until("the next epoch", || async { Ok(gateway.epoch()? > appeared + 1) }).await?;
     let target = gateway.epoch()?;
@@ -152,6 +152,39 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     for position in &committee[1..] {
         let honest = network.stkr().await?.servers().get(network.servers[*position].id).await?;
         assert!(!honest.locked_out, "{honest:?}");
+    }
+    drop(accomplice);
+    a_key_signs_on(&mut network, &gateway, (key_id, &committee)).await
+}
+
+/// Two of four lie, are locked out for it, and are mended. Their correct partials still count, or the key would sign nothing as soon as
+/// a third server is down, and two lies would stop every 3-of-4 key for good.
+async fn a_key_signs_on(network: &mut Network, gateway: &Gateway, (key_id, committee): (u64, &[usize])) -> Result<()> {
+    let (key, stkr) = (key_id.to_string(), network.stkr().await?);
+    let lie = ["--key-id", &key, "--lie", "wrong-share"];
+    let liars =
+        [corrupt(network, committee[0], "accomplice", &lie)?, corrupt(network, committee[1], "accomplice", &lie)?];
+    let refused = gateway.sign(&gateway.reveal(gateway.epoch()?)).await?;
+    assert_eq!(refused.status, 503, "two partials of three: {refused:?}");
+    for position in &committee[..2] {
+        let id = network.servers[*position].id;
+        let is_proven = || async { Ok(proven(network, Fault::InvalidPartial, id).await? == 1) };
+        network.until("the lie is proven", is_proven).await?;
+        assert!(stkr.servers().get(id).await?.locked_out);
+    }
+    assert_eq!(stkr.keys().get(key_id).await?.healthy, Some(2), "less than it needs");
+
+    drop(liars);
+    for position in &committee[..2] {
+        network.start_server(*position)?;
+    }
+    network.kill_server(committee[2]);
+    let reveal = gateway.reveal(gateway.epoch()?);
+    network.until("the locked-out servers sign", || async { gateway.signs(&reveal).await.map(|()| true) }).await?;
+    let vote = gateway.vote(gateway.epoch()?, 1);
+    network.until("a vote with their partials", || async { gateway.signs(&vote).await.map(|()| true) }).await?;
+    for position in &committee[..2] {
+        assert!(stkr.servers().get(network.servers[*position].id).await?.locked_out);
     }
     Ok(())
 }

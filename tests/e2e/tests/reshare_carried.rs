@@ -140,7 +140,7 @@ async fn a_silent_members_seat_moves_to_a_spare_through_kills_and_the_same_key_s
     let kept = world.kept_epochs().await?;
     let of = |epoch: &str| BTreeSet::from([epoch.to_owned()]);
     assert!(kept.contains(&of("0")) && kept.contains(&of("1")), "{kept:?}");
-    assert!(kept.iter().all(|epochs| epochs.len() == 1), "no signature has partials of both: {kept:?}");
+    assert!(kept.iter().all(|epochs| epochs.len() <= 1), "no signature has partials of both: {kept:?}");
     let info = network.stkr().await?.reshares().get(world.key).await?;
     assert_eq!((info.committee_epoch, info.serving_epoch), (1, 1));
 
