@@ -1204,6 +1204,10 @@ fn keep_conflict(transaction: &Transaction<'_>, row: &DutyRow) -> Result<(), rus
     const AROUND: &str = "duty_kind = 2 AND source_epoch < ?3 ORDER BY source_epoch DESC, target_epoch DESC LIMIT 1";
     const WITHIN: &str = "duty_kind = 2 AND source_epoch > ?3 ORDER BY source_epoch, target_epoch LIMIT 1";
     let (key_id, assignment, second) = (sql(row.key_id)?, sql(row.assignment)?, conflicts::request(row));
+    let mut known = transaction.prepare_cached("SELECT 1 FROM conflict WHERE key_id = ?1 AND assignment = ?2")?;
+    if known.exists(params![key_id, assignment])? {
+        return Ok(());
+    }
     let first_of = |those: &str, at: u64, root: Option<&[u8; 32]>| {
         let mut kept = transaction.prepare_cached(&format!("{KEPT} {those}"))?;
         let found = match root {
@@ -1231,7 +1235,7 @@ fn keep_conflict(transaction: &Transaction<'_>, row: &DutyRow) -> Result<(), rus
             serde_json::to_string(request).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
         };
         transaction.execute(
-            "INSERT OR IGNORE INTO conflict (key_id, assignment, first, second) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO conflict (key_id, assignment, first, second) VALUES (?1, ?2, ?3, ?4)",
             params![key_id, assignment, text(&first)?, text(&second)?],
         )?;
     }

@@ -79,8 +79,8 @@ fn verdicts(dir: &Path, arguments: &[&str]) -> Result<BTreeMap<String, Verdict>>
     if report.exists() {
         std::fs::remove_file(&report)?;
     }
-    let mut command = run::command(&python::tool("halmos")?)?;
-    command.current_dir(dir).env("FOUNDRY_PROFILE", "symbolic");
+    let mut command = run::command(&python::tool("python3")?)?;
+    command.current_dir(dir).env("FOUNDRY_PROFILE", "symbolic").arg(run::root().join(FOLDER).join("run_halmos.py"));
     command.args(["--forge-build-out", "target/symbolic/out", "--no-status", "--solver-timeout-assertion", "5m"]);
     command.args(arguments).arg("--json-output").arg(&report);
     // Its exit code says less than the report.
