@@ -2,16 +2,20 @@
 pragma solidity 0.8.37;
 
 import {Court} from "../../../contracts/court/Court.sol";
-import {DealingDefect, Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
+import {Challenge, DealingDefect, Fault, ICourt} from "../../../contracts/interfaces/ICourt.sol";
+import {Key, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
+import {Server, ServerStatus} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {ServerRegistry} from "../../../contracts/registry/ServerRegistry.sol";
 import {Campaign} from "../utils/Campaign.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {DealingFixture} from "./DealingFixture.sol";
 import {Vm} from "forge-std/Test.sol";
 
-/// @notice Servers that are guilty of everything, servers that are honest, and reporters, in any order.
+/// @notice Servers that are guilty of everything, servers that are honest, and reporters, in any order; servers that leave, keys that
+/// end and begin, and a governance that suspends, approves and reinstates, in between.
 contract CourtHandler is DealingFixture {
     bytes32 private constant ORDERED = keccak256("an ordered message");
+    uint256 private constant SERVERS = 8;
 
     address[3] private reporters = [makeAddr("r0"), makeAddr("r1"), makeAddr("r2")];
     /// Ceremonies of two keys, encoded.
@@ -22,19 +26,26 @@ contract CourtHandler is DealingFixture {
     uint256 public slashed;
     uint256 public credited;
     uint256 public paid;
+    /// Put in, and paid out to servers that left.
     uint256 public bonds;
+    uint256 public bondsOut;
     /// Of challenges, ever; of those still open; withdrawn.
     uint256 public feesIn;
     uint256 public feesOpen;
     uint256 public feesOut;
+    /// Charges of a server that was Leaving; of one whose bond no longer covered a seat.
+    uint256 public leaversCharged;
+    uint256 public lastOfABond;
+    /// Challenges that were void because the key had ended.
+    uint256 public voidChallenges;
     string public violation;
     mapping(bytes4 action => uint256) public successes;
 
     constructor() {
         deployRegistries();
-        addServers(6);
+        addServers(SERVERS);
         made_ = [abi.encode(makeKey(3, 4, 1)), abi.encode(makeKey(3, 4, 2))];
-        bonds = 60 ether;
+        bonds = SERVERS * 10 ether;
         consumer.order(1, ORDERED);
         consumer.order(2, ORDERED);
     }
@@ -109,12 +120,20 @@ contract CourtHandler is DealingFixture {
     function stayedSilent(uint8 key, uint8 position) external action {
         Answer memory a = _owed(key, position);
         (uint256 keyId, uint8 index) = (a.envelope.keyId, a.envelope.index);
-        uint64 fee = court.challenge(keyId, index, ORDERED).fee;
+        Challenge memory open = court.challenge(keyId, index, ORDERED);
+        uint256[] memory before = _bonds();
         vm.roll(block.number + court.CHALLENGE_BLOCKS() + 1);
         vm.recordLogs();
         court.proveUnansweredChallenge(keyId, index, ORDERED);
-        feesOpen -= fee;
-        _note(vm.getRecordedLogs());
+        feesOpen -= open.fee;
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        bool isVoid = logs[logs.length - 1].topics[0] == ICourt.ChallengeVoid.selector;
+        Key memory it = keys.key(keyId);
+        // The end of a key excuses only whom it left no whole day.
+        bool owed_ = it.state == KeyState.Live || it.mark - EVIDENCE_WINDOW > open.due;
+        if (isVoid == owed_) violation = owed_ ? "silence was no fault" : "convicted of what it did not owe";
+        if (isVoid) ++voidChallenges;
+        else _note(logs, before);
     }
 
     function withdrawFees(uint8 who) external action {
@@ -184,12 +203,67 @@ contract CourtHandler is DealingFixture {
     // ------------------------------------------------------------------------------------------------ the others
 
     function reinstate(uint8 id, uint96 more) external action {
-        uint32 server = uint32(id % 6) + 1;
+        uint32 server = _lockedOut(id);
         more = uint96(bound(more, 0, 5 ether));
         vm.deal(address(this), more);
         servers.addBond{value: more}(server);
         bonds += more;
         servers.reinstate(server, "looked into");
+    }
+
+    function suspend(uint8 id) external action {
+        // Seldom, or no committee could be drawn.
+        require(id % 4 == 0, "not now");
+        servers.suspend(_id(id / 4), "looked at");
+    }
+
+    function approve(uint8 id) external action {
+        servers.approve(_serverIn(id, ServerStatus.Suspended));
+    }
+
+    /// @dev An operator that expects a proof tries to get its bond out before.
+    function announceLeave(uint8 id) external action {
+        require(id % 4 == 0, "not now");
+        uint32 server = _id(id / 4);
+        vm.prank(servers.server(server).operator);
+        servers.announceLeave(server);
+    }
+
+    function withdrawBond(uint8 id, bool late) external action {
+        uint32 server = _serverIn(id, ServerStatus.Leaving);
+        Server memory before = servers.server(server);
+        if (late && block.timestamp < before.unbondingEnds) vm.warp(before.unbondingEnds);
+        uint256 balance = before.operator.balance;
+        vm.prank(before.operator);
+        servers.withdrawBond(server);
+        if (before.seats != 0) violation = "bond paid while it was reserved";
+        if (block.timestamp < before.unbondingEnds) violation = "bond paid before unbonding ended";
+        if (before.operator.balance != balance + before.bond) violation = "not what was left of the bond";
+        bondsOut += before.bond;
+    }
+
+    function retireKey(uint8 key, bool burned) external action {
+        require(key % 4 < 2, "not now");
+        consumer.retire(_ceremony(key).keyId, burned);
+    }
+
+    function freeSeats(uint8 key) external action {
+        Ceremony memory c = _ceremony(key);
+        Key memory it = keys.key(c.keyId);
+        require(it.state > KeyState.Live, "still needed");
+        if (block.timestamp < it.mark) vm.warp(it.mark);
+        keys.freeSeats(c.keyId, c.committee, c.signers, c.keySet.points);
+    }
+
+    /// @dev In the place of one that ended.
+    function makeAnotherKey(uint8 key) external action {
+        require(keys.key(_ceremony(key).keyId).state > KeyState.Live, "still needed");
+        Ceremony memory c = makeKey(3, 4, keys.keyCount() + 1);
+        for (uint256 i; i < 4; ++i) {
+            if (servers.server(c.committee[i]).lockedOut) violation = "drawn while it was locked out";
+        }
+        consumer.order(c.keyId, ORDERED);
+        made_[key % 2] = abi.encode(c);
     }
 
     function withdrawBounty(uint8 who) external action {
@@ -221,7 +295,7 @@ contract CourtHandler is DealingFixture {
 
     /// @notice Sum of the fees that anybody can withdraw.
     function feesOwed() external returns (uint256 sum) {
-        for (uint8 i; i < 9; ++i) {
+        for (uint8 i; i < 3 + SERVERS; ++i) {
             sum += court.feesOf(_payee(i));
         }
     }
@@ -230,26 +304,59 @@ contract CourtHandler is DealingFixture {
 
     /// @dev The reporters, then the operators.
     function _payee(uint8 who) private returns (address) {
-        return who % 9 < 3 ? reporters[who % 9] : operatorOf(who % 9 - 3);
+        uint256 number = who % (3 + SERVERS);
+        return number < 3 ? reporters[number] : operatorOf(number - 3);
+    }
+
+    function _id(uint8 id) private pure returns (uint32) {
+        return uint32(id % SERVERS) + 1;
+    }
+
+    /// @dev The first server in this status from this one on.
+    function _serverIn(uint8 from, ServerStatus status) private view returns (uint32 id) {
+        for (uint8 i; i < SERVERS; ++i) {
+            id = _id(from % uint8(SERVERS) + i);
+            if (servers.server(id).status == status) return id;
+        }
+        revert("no such server");
+    }
+
+    function _lockedOut(uint8 from) private view returns (uint32 id) {
+        for (uint8 i; i < SERVERS; ++i) {
+            id = _id(from % uint8(SERVERS) + i);
+            if (servers.server(id).lockedOut && servers.server(id).status < ServerStatus.Leaving) return id;
+        }
+        revert("no such server");
+    }
+
+    function _bonds() private view returns (uint256[] memory list) {
+        list = new uint256[](SERVERS + 1);
+        for (uint32 id = 1; id <= SERVERS; ++id) {
+            list[id] = servers.server(id).bond;
+        }
+    }
+
+    function _ceremony(uint8 key) private view returns (Ceremony memory) {
+        return abi.decode(made_[key % 2], (Ceremony));
     }
 
     /// @dev What the member owes once it is asked.
     function _owed(uint8 key, uint8 position) private view returns (Answer memory a) {
-        a = honest(abi.decode(made_[key % 2], (Ceremony)), position % 4, ORDERED);
+        a = honest(_ceremony(key), position % 4, ORDERED);
         (a.envelope.dutyKind, a.envelope.slot) = (DEPOSIT, 0);
         (a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0);
         seal(a);
     }
 
     function _dealing(uint8 key, uint8 position, uint64 seed) private returns (Dealt memory) {
-        Ceremony memory c = abi.decode(made_[key % 2], (Ceremony));
+        Ceremony memory c = _ceremony(key);
         position %= 4;
         return honestDealing(c.keyId, c.committee[position], position + 1, 3, 4, seed);
     }
 
     /// @dev An honest answer of the member with the duty of this slot.
     function _answer(uint8 key, uint8 position, uint64 slot) private view returns (Answer memory a) {
-        a = honest(abi.decode(made_[key % 2], (Ceremony)), position % 4, ROOT);
+        a = honest(_ceremony(key), position % 4, ROOT);
         a.envelope.slot = slot % 1_024 + 64;
         a.envelope.sourceEpoch = a.envelope.slot / 32 - 1;
         a.envelope.targetEpoch = a.envelope.slot / 32;
@@ -264,91 +371,97 @@ contract CourtHandler is DealingFixture {
 
     function _report(uint8 who, Fault fault, bytes32 evidence, bytes memory data) private {
         address account = reporters[who % 3];
+        uint256[] memory before = _bonds();
         commitAs(account, fault, evidence);
         vm.recordLogs();
         callCourt(account, data);
-        _note(vm.getRecordedLogs());
+        _note(vm.getRecordedLogs(), before);
     }
 
     /// @dev What a verdict did, by its events.
-    function _note(Vm.Log[] memory logs) private {
+    function _note(Vm.Log[] memory logs, uint256[] memory before) private {
         Vm.Log memory last = logs[logs.length - 1];
         if (last.topics[0] == ICourt.FaultRecorded.selector) return;
         if (last.topics[0] != ICourt.FaultProven.selector) violation = "neither proven nor recorded";
         (uint32 epoch,,, uint256 amount, uint256 bounty) =
             abi.decode(last.data, (uint32, bytes32, address, uint256, uint256));
-        slashed += amount;
-        credited += bounty;
-        if (amount != 0 && bounty >= amount) violation = "a bounty of all";
-        bytes32 group = keccak256(abi.encode(last.topics, epoch));
         uint32 server = uint32(uint256(last.topics[2]));
+        _noteCharge(server, before[server], amount, bounty);
+        bytes32 group = keccak256(abi.encode(last.topics, epoch));
         uint256 term = uint256(servers.terms(server)) + 1;
         if (lastTerm[group] == term) violation = "charged twice in one term";
         lastTerm[group] = term;
-        if (servers.isActive(server)) violation = "not locked out";
+        if (servers.isActive(server) || !servers.server(server).lockedOut) violation = "not locked out";
+    }
+
+    /// @dev Whatever it did between fault and proof, it pays for a seat, or all that it has left.
+    function _noteCharge(uint32 server, uint256 bond, uint256 amount, uint256 bounty) private {
+        slashed += amount;
+        credited += bounty;
+        uint256 seat = servers.seatBond();
+        if (amount != (seat < bond ? seat : bond)) {
+            violation = "neither a seat's bond nor what was left of it";
+        }
+        if (bounty != amount / 10) violation = "not a tenth";
+        if (bond < seat) ++lastOfABond;
+        if (amount != 0 && servers.server(server).status == ServerStatus.Leaving) ++leaversCharged;
     }
 }
 
 /// @title The sentences C1 to C3 of docs/invariants.md
 contract CourtInvariantsTest is Campaign {
+    uint256 private constant ACTIONS = 22;
+
     CourtHandler private handler;
     ServerRegistry private servers;
 
     function setUp() public {
         handler = new CourtHandler();
         servers = handler.registry();
-        bytes4[] memory selectors = new bytes4[](15);
-        bytes4[15] memory actions = _actions();
-        for (uint256 i; i < 15; ++i) {
+        bytes4[] memory selectors = new bytes4[](ACTIONS);
+        (bytes4[ACTIONS] memory actions,) = _actions();
+        for (uint256 i; i < ACTIONS; ++i) {
             selectors[i] = actions[i];
         }
         targetContract(address(handler));
         targetSelector(FuzzSelector(address(handler), selectors));
     }
 
-    function _actions() private pure returns (bytes4[15] memory) {
-        return [
-            CourtHandler.reportInvalid.selector,
-            CourtHandler.reportGarbage.selector,
-            CourtHandler.reportConflict.selector,
-            CourtHandler.reportUnauthorised.selector,
-            CourtHandler.frame.selector,
-            CourtHandler.reinstate.selector,
-            CourtHandler.withdrawBounty.selector,
-            CourtHandler.setSeatBond.selector,
-            CourtHandler.reportBadDealing.selector,
-            CourtHandler.reportMalformedDealing.selector,
-            CourtHandler.ask.selector,
-            CourtHandler.answer.selector,
-            CourtHandler.stayedSilent.selector,
-            CourtHandler.withdrawFees.selector,
-            CourtHandler.frameDealer.selector
-        ];
+    function _actions() private pure returns (bytes4[ACTIONS] memory actions, string[ACTIONS] memory names) {
+        (actions[0], names[0]) = (CourtHandler.reportInvalid.selector, "reportInvalid");
+        (actions[1], names[1]) = (CourtHandler.reportGarbage.selector, "reportGarbage");
+        (actions[2], names[2]) = (CourtHandler.reportConflict.selector, "reportConflict");
+        (actions[3], names[3]) = (CourtHandler.reportUnauthorised.selector, "reportUnauthorised");
+        (actions[4], names[4]) = (CourtHandler.reportBadDealing.selector, "reportBadDealing");
+        (actions[5], names[5]) = (CourtHandler.reportMalformedDealing.selector, "reportMalformedDealing");
+        (actions[6], names[6]) = (CourtHandler.ask.selector, "ask");
+        (actions[7], names[7]) = (CourtHandler.answer.selector, "answer");
+        (actions[8], names[8]) = (CourtHandler.stayedSilent.selector, "stayedSilent");
+        (actions[9], names[9]) = (CourtHandler.withdrawFees.selector, "withdrawFees");
+        (actions[10], names[10]) = (CourtHandler.frame.selector, "frame");
+        (actions[11], names[11]) = (CourtHandler.frameDealer.selector, "frameDealer");
+        (actions[12], names[12]) = (CourtHandler.reinstate.selector, "reinstate");
+        (actions[13], names[13]) = (CourtHandler.withdrawBounty.selector, "withdrawBounty");
+        (actions[14], names[14]) = (CourtHandler.setSeatBond.selector, "setSeatBond");
+        (actions[15], names[15]) = (CourtHandler.suspend.selector, "suspend");
+        (actions[16], names[16]) = (CourtHandler.approve.selector, "approve");
+        (actions[17], names[17]) = (CourtHandler.announceLeave.selector, "announceLeave");
+        (actions[18], names[18]) = (CourtHandler.withdrawBond.selector, "withdrawBond");
+        (actions[19], names[19]) = (CourtHandler.retireKey.selector, "retireKey");
+        (actions[20], names[20]) = (CourtHandler.freeSeats.selector, "freeSeats");
+        (actions[21], names[21]) = (CourtHandler.makeAnotherKey.selector, "makeAnotherKey");
     }
 
     function afterInvariant() public {
-        string[15] memory names = [
-            "reportInvalid",
-            "reportGarbage",
-            "reportConflict",
-            "reportUnauthorised",
-            "frame",
-            "reinstate",
-            "withdrawBounty",
-            "setSeatBond",
-            "reportBadDealing",
-            "reportMalformedDealing",
-            "ask",
-            "answer",
-            "stayedSilent",
-            "withdrawFees",
-            "frameDealer"
-        ];
-        string[] memory actions = new string[](15);
-        uint256[] memory counts = new uint256[](15);
-        for (uint256 i; i < 15; ++i) {
-            (actions[i], counts[i]) = (names[i], handler.successes(_actions()[i]));
+        (bytes4[ACTIONS] memory selectors, string[ACTIONS] memory names) = _actions();
+        string[] memory actions = new string[](ACTIONS + 3);
+        uint256[] memory counts = new uint256[](ACTIONS + 3);
+        for (uint256 i; i < ACTIONS; ++i) {
+            (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
         }
+        (actions[ACTIONS], counts[ACTIONS]) = ("leaversCharged", handler.leaversCharged());
+        (actions[ACTIONS + 1], counts[ACTIONS + 1]) = ("lastOfABond", handler.lastOfABond());
+        (actions[ACTIONS + 2], counts[ACTIONS + 2]) = ("voidChallenges", handler.voidChallenges());
         _conclude("court", 64, actions, counts);
     }
 
@@ -358,7 +471,7 @@ contract CourtInvariantsTest is Campaign {
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
             bonds += servers.server(id).bond;
         }
-        assertEq(bonds, handler.bonds() - handler.slashed(), "C1: bonds");
+        assertEq(bonds, handler.bonds() - handler.slashed() - handler.bondsOut(), "C1: bonds");
         assertEq(handler.owed() + handler.paid(), handler.credited(), "C1: bounties");
         uint256 burned = handler.slashed() - handler.credited();
         assertEq(address(servers).balance, bonds + handler.owed() + burned, "C1: balance");

@@ -52,9 +52,16 @@ contract BondHandler is RegistryFixture {
     mapping(uint256 keyId => address) private dealtOwner;
     mapping(uint256 keyId => uint64) private dealtNumber;
 
+    /// Of all slashes, in wei: what left the bonds, what reporters got of it, and what they withdrew.
+    uint256 public slashed;
+    uint256 public credited;
+    uint256 public paid;
+
     /// The first of: a bond went out while a seat was held, before the end of unbonding, or to anybody but the operator; a
     /// server or a key left its edges; a parameter did what it must not.
     string public violation;
+    /// Whether the action was a slash, the one thing beside `withdrawBond` by which a bond shrinks.
+    bool private slashing;
     /// How often each action succeeded.
     mapping(bytes4 action => uint256) public successes;
 
@@ -120,6 +127,54 @@ contract BondHandler is RegistryFixture {
         if (block.timestamp < before.unbondingEnds) violation = "bond paid before unbonding ended";
         if (before.operator.code.length == 0 && before.operator.balance != balance + before.bond) {
             violation = "not the whole bond";
+        }
+    }
+
+    /// @dev As the Court does for a fault, of whatever server and at whatever time of its life.
+    function slash(uint32 id, uint256 who) external action {
+        require(id % 4 == 0, "not now");
+        id = _id(id / 4);
+        Server memory before = servers.server(id);
+        uint256 seat = servers.seatBond();
+        vm.prank(address(court));
+        (, uint256 amount, uint256 bounty) = servers.slash(id, operators[who % operators.length], 0, 0);
+        if (amount != (seat < before.bond ? seat : before.bond)) {
+            violation = "not what was left of a seat's bond";
+        }
+        if (before.bond - amount != servers.server(id).bond) violation = "not out of the bond";
+        slashed += amount;
+        credited += bounty;
+        slashing = true;
+    }
+
+    /// @dev Contracts that refuse ether or re-enter among them.
+    function withdrawBounty(uint256 who) external action {
+        address account = operators[who % operators.length];
+        for (uint256 i; i < operators.length && servers.bountyOf(account) == 0; ++i) {
+            account = operators[i];
+        }
+        uint256 owed = servers.bountyOf(account);
+        vm.prank(account);
+        servers.withdrawBounty();
+        paid += owed;
+    }
+
+    function reinstate(uint32 id) external action {
+        for (uint32 i; i < servers.serverCount() && !_canBeReinstated(_id(id)); ++i) {
+            ++id;
+        }
+        servers.reinstate(_id(id), "test");
+    }
+
+    function _canBeReinstated(uint32 id) private view returns (bool) {
+        Server memory it = servers.server(id);
+        return it.lockedOut && it.status < ServerStatus.Leaving;
+    }
+
+    /// @notice Sum of the bounties that anybody can withdraw.
+    function bountiesOwed() external view returns (uint256 sum) {
+        for (uint256 i; i < operators.length; ++i) {
+            sum += servers.bountyOf(operators[i]);
         }
     }
 
@@ -382,7 +437,12 @@ contract BondHandler is RegistryFixture {
             if (before.status == ServerStatus.None && now_.bond < servers.minBond()) {
                 violation = "a bond below the minimum";
             }
-            if (now_.bond < before.bond && now_.status != ServerStatus.Left) violation = "bond shrank";
+            if (now_.seats > before.seats && now_.lockedOut) {
+                violation = "a seat of a server that is locked out";
+            }
+            if (now_.bond < before.bond && now_.status != ServerStatus.Left && !slashing) {
+                violation = "bond shrank";
+            }
             if (before.status != ServerStatus.None && now_.signer != before.signer) {
                 violation = "signer changed";
             }
@@ -391,6 +451,7 @@ contract BondHandler is RegistryFixture {
             }
             last[id] = now_;
         }
+        slashing = false;
         for (uint256 keyId = 1; keyId <= keys.keyCount(); ++keyId) {
             Key memory key = keys.key(keyId);
             if (!_isKeyMove(lastKey[keyId], key)) violation = "a key left its edges";
@@ -465,20 +526,20 @@ contract ServerRegistryInvariantsTest is Campaign {
         handler = new BondHandler();
         servers = handler.registry();
         keys = handler.keyRegistry();
-        bytes4[20] memory actions = _actions();
+        bytes4[23] memory actions = _actions();
         // Three more, which must never succeed.
-        bytes4[] memory selectors = new bytes4[](23);
-        for (uint256 i; i < 20; ++i) {
+        bytes4[] memory selectors = new bytes4[](26);
+        for (uint256 i; i < 23; ++i) {
             selectors[i] = actions[i];
         }
-        selectors[20] = BondHandler.withdrawBondOfAnother.selector;
-        selectors[21] = BondHandler.orderOfDealt.selector;
-        selectors[22] = BondHandler.setDutyKeyOfAnother.selector;
+        selectors[23] = BondHandler.withdrawBondOfAnother.selector;
+        selectors[24] = BondHandler.orderOfDealt.selector;
+        selectors[25] = BondHandler.setDutyKeyOfAnother.selector;
         targetContract(address(handler));
         targetSelector(FuzzSelector(address(handler), selectors));
     }
 
-    function _actions() private pure returns (bytes4[20] memory) {
+    function _actions() private pure returns (bytes4[23] memory) {
         return [
             BondHandler.register.selector,
             BondHandler.addBond.selector,
@@ -499,13 +560,16 @@ contract ServerRegistryInvariantsTest is Campaign {
             BondHandler.freeSeatsOfUnfinished.selector,
             BondHandler.importDealt.selector,
             BondHandler.setDutyKey.selector,
-            BondHandler.retireDealt.selector
+            BondHandler.retireDealt.selector,
+            BondHandler.slash.selector,
+            BondHandler.withdrawBounty.selector,
+            BondHandler.reinstate.selector
         ];
     }
 
     function afterInvariant() public {
-        bytes4[20] memory selectors = _actions();
-        string[20] memory names = [
+        bytes4[23] memory selectors = _actions();
+        string[23] memory names = [
             "register",
             "addBond",
             "approve",
@@ -525,11 +589,14 @@ contract ServerRegistryInvariantsTest is Campaign {
             "freeSeatsOfUnfinished",
             "importDealt",
             "setDutyKey",
-            "retireDealt"
+            "retireDealt",
+            "slash",
+            "withdrawBounty",
+            "reinstate"
         ];
-        string[] memory actions = new string[](20);
-        uint256[] memory counts = new uint256[](20);
-        for (uint256 i; i < 20; ++i) {
+        string[] memory actions = new string[](23);
+        uint256[] memory counts = new uint256[](23);
+        for (uint256 i; i < 23; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
         }
         _conclude("registries", 64, actions, counts);
@@ -537,7 +604,7 @@ contract ServerRegistryInvariantsTest is Campaign {
 
     /// One campaign for all of them; every assertion names its sentence.
     function invariant_B1_to_B6_and_K1_to_K5() public view {
-        _B1_the_registry_holds_exactly_the_bonds();
+        _B1_the_registry_holds_exactly_the_bonds_bounties_and_what_was_burned();
         assertEq(handler.violation(), "", "B2, B4, B6, K1, K2, K5");
         _B3_a_server_that_left_has_neither_bond_nor_seat();
         _B4_seats_are_those_of_the_keys();
@@ -546,12 +613,15 @@ contract ServerRegistryInvariantsTest is Campaign {
         assertEq(handler.forgottenKey(), 0, "K3, K4");
     }
 
-    function _B1_the_registry_holds_exactly_the_bonds() private view {
+    function _B1_the_registry_holds_exactly_the_bonds_bounties_and_what_was_burned() private view {
         uint256 sum;
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
             sum += servers.server(id).bond;
         }
-        assertEq(address(servers).balance, sum, "B1");
+        uint256 burned = handler.slashed() - handler.credited();
+        uint256 owed = handler.bountiesOwed();
+        assertEq(owed + handler.paid(), handler.credited(), "B1: bounties");
+        assertEq(address(servers).balance, sum + owed + burned, "B1");
     }
 
     function _B3_a_server_that_left_has_neither_bond_nor_seat() private view {
@@ -582,7 +652,10 @@ contract ServerRegistryInvariantsTest is Campaign {
             }
         }
         for (uint32 id = 1; id <= servers.serverCount(); ++id) {
-            assertEq(listed[id], servers.isActive(id) ? 1 : 0, "B5");
+            // One that is locked out is passed over by the draw, not taken off the list.
+            bool active = servers.server(id).status == ServerStatus.Active;
+            assertEq(listed[id], active ? 1 : 0, "B5");
+            assertEq(servers.isActive(id), active && !servers.server(id).lockedOut, "B5: locked out");
         }
     }
 
