@@ -111,6 +111,12 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     let ordered = ordered_deposit(&network, committee[1], key_id).await?;
     let found = find(&network, dir.path(), &[&page(std::slice::from_ref(&ordered))])?;
     assert_eq!((&found["found"], &found["envelopes"]), (&json!([]), &json!(1)));
+    // Nor does one hide what the same server signed without an order.
+    let exit = gateway.request("VOLUNTARY_EXIT", "voluntary_exit", json!({ "epoch": "1", "validator_index": "7" }));
+    let signed =
+        [ordered_deposit(&network, culprit, key_id).await?, buy(&network, culprit, &gateway, key_id, &exit).await?];
+    let found = find(&network, dir.path(), &[&page(&signed)])?;
+    assert_eq!(found["found"][0]["fault"], json!("unauthorised_signature"), "{found}");
     let live =
         ChainReader::connect(network.deployment.clone(), &[network.anvil.url.parse()?], Trust::OneEndpoint).await?;
     let live = live.live_key(key_id).await?;
@@ -142,7 +148,6 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     assert_eq!(kept.iter().filter(|kept| **kept).count(), 31, "with the one before, 32: {kept:?}");
 
     // An exit that nobody ordered: honest servers refuse it, and who signs it hands itself over.
-    let exit = gateway.request("VOLUNTARY_EXIT", "voluntary_exit", json!({ "epoch": "1", "validator_index": "7" }));
     let refused = gateway.sign(&exit).await?;
     assert_ne!(refused.status, 200, "{refused:?}");
     let unauthorised = Fault::UnauthorisedSignature;
