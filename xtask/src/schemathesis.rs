@@ -15,9 +15,16 @@ use std::time::Duration;
 
 /// Longest time until the network says something: it makes a key first.
 const NETWORK: Duration = Duration::from_secs(600);
-/// Operations that take nothing but evidence of a real fault, or messages of a reshare, of which there is none in the network that is
-/// probed: end-to-end tests commit a fault and reshare a key.
-const NEEDS_MORE: [&str; 3] = ["POST /v1/evidence", "GET /v1/evidence/{id}", "POST /v1/reshares/advance"];
+/// Operations that take nothing but evidence of a real fault, messages of a reshare or files of an offline server, of which there is
+/// none in the network that is probed: end-to-end tests commit a fault, reshare a key and carry files.
+const NEEDS_MORE: [&str; 6] = [
+    "GET /v1/evidence/{id}",
+    "GET /v1/offline/{serverId}/{keyId}",
+    "GET /v1/reshares/{keyId}/{committeeEpoch}/{attempt}",
+    "POST /v1/evidence",
+    "POST /v1/offline",
+    "POST /v1/reshares/advance",
+];
 /// Longest time for one API.
 const PROBE: Duration = Duration::from_secs(600);
 
