@@ -14,18 +14,54 @@ use select::Packages;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::str::FromStr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only patches whose file name or first line contains this, e.g. `server-` or `bites: forge`.
     name: Option<String>,
+    /// Only the Kth of N parts, e.g. `3/20`: all of them take about ten hours.
+    #[arg(long, value_name = "K/N")]
+    part: Option<Part>,
 }
 
+/// Parts of which each `--full` tries one.
+const PARTS: u64 = 20;
+
 impl Args {
-    /// Every patch.
-    pub(crate) fn all() -> Self {
-        Self { name: None }
+    /// The part of the day: whoever runs `--full` every day has tried every defence after [`PARTS`] days.
+    pub(crate) fn of_today() -> Self {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let part = Part { number: seconds / (24 * 3600) % PARTS + 1, of: PARTS };
+        eprintln!("part {}/{} of tests/bite/", part.number, part.of);
+        Self { name: None, part: Some(part) }
+    }
+}
+
+/// One of `of` parts, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Part {
+    number: u64,
+    of: u64,
+}
+
+impl Part {
+    /// Whether the patch at this place belongs to it. Neighbours do not: a part has some of every room.
+    fn takes(self, place: u64) -> bool {
+        place % self.of + 1 == self.number
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err(format!("{text} is no part; the third of twenty is 3/20")),
+        }
     }
 }
 
@@ -86,6 +122,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     run::node_packages()?;
     let mut chosen = patches()?;
     chosen.retain(|patch| args.name.as_ref().is_none_or(|name| patch.matches(name)));
+    if let Some(part) = args.part {
+        chosen = (0..).zip(chosen).filter(|(place, _)| part.takes(*place)).map(|(_, patch)| patch).collect();
+    }
     if chosen.is_empty() {
         bail!("no patch in tests/bite/ matches");
     }
@@ -238,6 +277,17 @@ mod tests {
         let slither = Target::Slither { detector: "reentrancy-eth".into() };
         assert_eq!(parse_target("# bites: slither reentrancy-eth"), Some(slither));
         assert_eq!(parse_target("diff --git a/x b/x"), None);
+    }
+
+    #[test]
+    fn parts_are_counted_from_one_and_every_patch_is_in_exactly_one() {
+        for wrong in ["", "3", "0/20", "21/20", "1/0", "a/b", "-1/2"] {
+            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
+        }
+        let parts: Vec<Part> = (1..=3).map(|number| format!("{number}/3").parse().unwrap()).collect();
+        for place in 0..10 {
+            assert_eq!(parts.iter().filter(|part| part.takes(place)).count(), 1);
+        }
     }
 
     #[test]
