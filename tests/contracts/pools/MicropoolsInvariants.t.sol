@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ERC6909} from "@openzeppelin/contracts/token/ERC6909/ERC6909.sol";
 
+import {Court} from "../../../contracts/court/Court.sol";
 import {KeyKind, KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {Pool, PoolState} from "../../../contracts/interfaces/IMicropools.sol";
 import {IWithdrawalKeys} from "../../../contracts/interfaces/IWithdrawalKeys.sol";
@@ -15,7 +16,7 @@ import {Stubborn} from "./Actors.sol";
 import {PoolsHandler} from "./PoolsHandler.sol";
 
 /// @title Invariants of pools
-/// @notice The sentences behind P1 to P8 and W1 to W3 are in docs/invariants.md; P9 has a campaign of its own.
+/// @notice The sentences behind P1 to P8, P10 and W1 to W3 are in docs/invariants.md; P9 has a campaign of its own.
 abstract contract PoolsCampaign is Campaign {
     PoolsHandler internal handler;
     Micropools internal pools;
@@ -28,7 +29,7 @@ abstract contract PoolsCampaign is Campaign {
         wkeys = IWithdrawalKeys(handler.withdrawalKeys());
         registry = KeyRegistry(handler.registry());
         targetContract(address(handler));
-        bytes4[] memory selectors = new bytes4[](25);
+        bytes4[] memory selectors = new bytes4[](27);
         selectors[0] = PoolsHandler.open.selector;
         selectors[1] = PoolsHandler.stake.selector;
         selectors[2] = PoolsHandler.fill.selector;
@@ -54,6 +55,8 @@ abstract contract PoolsCampaign is Campaign {
         selectors[22] = PoolsHandler.cancelUnchanged.selector;
         selectors[23] = PoolsHandler.giveUpWithdrawalKey.selector;
         selectors[24] = PoolsHandler.withdrawKeyBond.selector;
+        selectors[25] = PoolsHandler.proveProviderEquivocation.selector;
+        selectors[26] = PoolsHandler.withdrawBounty.selector;
         targetSelector(FuzzSelector({addr: address(handler), selectors: selectors}));
         bytes4[] memory more = new bytes4[](4);
         more[0] = PoolsHandler.force.selector;
@@ -69,7 +72,7 @@ abstract contract PoolsCampaign is Campaign {
 contract MicropoolsInvariantsTest is PoolsCampaign {
     /// Every function that changes a pool or a position succeeded somewhere, and so did governance.
     function afterInvariant() public {
-        bytes4[23] memory selectors = [
+        bytes4[25] memory selectors = [
             Micropools.open.selector,
             Micropools.stake.selector,
             Micropools.leavePool.selector,
@@ -92,9 +95,11 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
             IWithdrawalKeys.giveUp.selector,
             IWithdrawalKeys.withdrawKeyBond.selector,
             IWithdrawalKeys.orderChange.selector,
-            IWithdrawalKeys.showChange.selector
+            IWithdrawalKeys.showChange.selector,
+            Court.proveProviderEquivocation.selector,
+            Micropools.withdrawBounty.selector
         ];
-        string[23] memory names = [
+        string[25] memory names = [
             "open",
             "stake",
             "leavePool",
@@ -117,18 +122,20 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
             "giveUp",
             "withdrawKeyBond",
             "orderChange",
-            "showChange"
+            "showChange",
+            "proveProviderEquivocation",
+            "withdrawBounty"
         ];
-        string[] memory actions = new string[](23);
-        uint256[] memory counts = new uint256[](23);
-        for (uint256 i; i < 23; ++i) {
+        string[] memory actions = new string[](25);
+        uint256[] memory counts = new uint256[](25);
+        for (uint256 i; i < 25; ++i) {
             (actions[i], counts[i]) = (names[i], handler.successes(selectors[i]));
         }
         _conclude("pools", 64, actions, counts);
     }
 
     /// One campaign for all that only reads; every assertion names its sentence.
-    function invariant_P1_to_P4_P6_to_P8_and_W1_to_W3() public view {
+    function invariant_P1_to_P4_P6_to_P8_P10_and_W1_to_W3() public view {
         _P1_the_balance_covers_what_is_owed();
         _P2_positions_are_half_an_ether_at_least_and_add_up();
         _P3_no_gap_that_nobody_could_fill();
@@ -136,6 +143,7 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
         _P6_the_deposit_contract_has_what_the_steps_say();
         _P7_stakers_never_pay_for_a_foreign_deposit();
         _P8_keys_end_with_their_pools();
+        _P10_what_providers_paid_is_claims_and_bounties();
         _W1_bonds_of_withdrawal_keys_are_there();
         _W2_a_withdrawal_key_has_one_pool_of_its_provider();
         _W3_no_31_ether_before_a_change_was_shown();
@@ -182,7 +190,31 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
         for (uint256 id = 1; id <= pools.poolCount(); ++id) {
             owed += _owed(pools.pool(id));
         }
-        assertEq(address(pools).balance, owed + handler.forced(), "P1");
+        (uint256 claims, uint256 bounties) = _penalties();
+        assertEq(address(pools).balance, owed + claims + bounties + handler.forced(), "P1");
+    }
+
+    /// Stakers' claims of all pools, and what reporters can withdraw.
+    function _penalties() private view returns (uint256 claims, uint256 bounties) {
+        for (uint256 id = 1; id <= pools.poolCount(); ++id) {
+            (, uint128 claim) = pools.penalties(id);
+            claims += claim;
+        }
+        address[] memory actors = handler.actors();
+        for (uint256 i; i < actors.length; ++i) {
+            bounties += pools.bountyOf(actors[i]);
+        }
+    }
+
+    function _P10_what_providers_paid_is_claims_and_bounties() private view {
+        (uint256 claims, uint256 bounties) = _penalties();
+        assertEq(handler.penalties() * 1 ether, claims + bounties + handler.bountiesPaid(), "P10: sum");
+        assertEq(claims, handler.penalties() * 0.9 ether, "P10: nine tenths are the stakers'");
+        uint256 charged;
+        for (uint256 id = 1; id <= pools.poolCount(); ++id) {
+            if (pools.isMigrationDue(id)) ++charged;
+        }
+        assertEq(charged, handler.penalties(), "P10: once per assignment");
     }
 
     function _P2_positions_are_half_an_ether_at_least_and_add_up() private view {
@@ -234,7 +266,7 @@ contract MicropoolsInvariantsTest is PoolsCampaign {
         assertEq(handler.stakedIn(), positions + handler.paidBack(), "P7: stakes");
         assertEq(
             handler.insuranceIn(),
-            insurance + handler.insuranceBack() + handler.lostPredeposits() * 1 ether,
+            insurance + handler.insuranceBack() + (handler.lostPredeposits() + handler.penalties()) * 1 ether,
             "P7: insurance"
         );
     }

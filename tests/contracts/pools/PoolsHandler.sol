@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ERC6909} from "@openzeppelin/contracts/token/ERC6909/ERC6909.sol";
 
+import {DutyRequest, Fault} from "../../../contracts/interfaces/ICourt.sol";
 import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
 import {PoolState} from "../../../contracts/interfaces/IMicropools.sol";
 import {BLS12381} from "../../../contracts/libraries/BLS12381.sol";
@@ -32,6 +33,9 @@ contract PoolsHandler is WithdrawalKeyFixture {
     uint256 public topUps;
     /// Pools whose foreign deposit was proven after the predeposit.
     uint256 public lostPredeposits;
+    /// Providers that were charged for conflicting requests; bounties that were paid for it, in wei.
+    uint256 public penalties;
+    uint256 public bountiesPaid;
     uint256 public insuranceIn;
     uint256 public insuranceBack;
     /// First move between two states that has no edge: from, to, plus one so that zero means none.
@@ -125,6 +129,26 @@ contract PoolsHandler is WithdrawalKeyFixture {
     function _somePool(uint256 seed) private view returns (uint256) {
         uint256 count = pools.poolCount();
         return count == 0 ? 0 : 1 + seed % count;
+    }
+
+    /// @dev The first pool from this one on that was given up and still has its insurance, else any.
+    function _poolToBePaidBack(uint256 seed) private view returns (uint256) {
+        for (uint256 i; i < pools.poolCount(); ++i) {
+            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
+            if (_state(id) == PoolState.Cancelled && pools.pool(id).insurance != 0) return id;
+        }
+        return _somePool(seed);
+    }
+
+    /// @dev The first pool from this one on that has a validator and a provider that was not charged yet, else any.
+    function _poolWithValidator(uint256 seed) private view returns (uint256) {
+        for (uint256 i; i < pools.poolCount(); ++i) {
+            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
+            PoolState state = _state(id);
+            bool hasValidator = state == PoolState.Predeposited || state == PoolState.Active;
+            if (hasValidator && !pools.isMigrationDue(id)) return id;
+        }
+        return _somePool(seed);
     }
 
     function _isContract(address account) private view returns (bool) {
@@ -234,8 +258,8 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function leavePool(uint256 who, uint256 which, uint256 amount) external watched {
-        address actor = _someActor(who);
         uint256 id = _somePool(which);
+        address actor = who % 4 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         amount = amount % 2 == 0 ? held : bound(amount, 0, held + 1);
         if (_as(actor, 0, abi.encodeCall(pools.leavePool, (id, amount)))) paidBack += amount;
@@ -304,6 +328,33 @@ contract PoolsHandler is WithdrawalKeyFixture {
         if (_as(ANYONE, 0, abi.encodeCall(pools.topUp, (id, _groupKey(id))))) ++topUps;
     }
 
+    /// The provider asked for two blocks of one slot. Somebody reports it who may refuse ether, or call back when it gets some.
+    function proveProviderEquivocation(uint256 who, uint256 which, uint64 slot) external watched {
+        uint256 id = _poolWithValidator(which);
+        address reporter = _someActor(who);
+        DutyRequest memory a = DutyRequest(pools.pool(id).keyId, 1, 3, slot, 0, 0, "a");
+        DutyRequest memory b = DutyRequest(pools.pool(id).keyId, 1, 3, slot, 0, 0, "b");
+        bytes32 x = requestDigest(address(d.keyRegistry), a);
+        bytes32 y = requestDigest(address(d.keyRegistry), b);
+        bytes32 evidence = keccak256(x < y ? bytes.concat(x, y) : bytes.concat(y, x));
+        bytes32 commitment = keccak256(abi.encode(reporter, Fault.ProviderEquivocation, evidence));
+        if (d.court.committedAt(commitment) == 0) d.court.commit(commitment);
+        vm.roll(block.number + 1);
+        uint256 secret = uint256(keccak256(abi.encode("duty key", pools.pool(id).provider))) >> 1;
+        bytes memory data =
+            abi.encodeCall(d.court.proveProviderEquivocation, (a, sign(secret, x), b, sign(secret, y)));
+        if (_call(address(d.court), reporter, 0, data)) ++penalties;
+    }
+
+    function withdrawBounty(uint256 who) external watched {
+        address actor = _someActor(who);
+        for (uint256 i; i < _actors.length && pools.bountyOf(actor) == 0; ++i) {
+            actor = _actors[i];
+        }
+        uint256 owed = pools.bountyOf(actor);
+        if (_as(actor, 0, abi.encodeCall(pools.withdrawBounty, ()))) bountiesPaid += owed;
+    }
+
     function cancel(uint256 who, uint256 which) external watched {
         _as(_someActor(who), 0, abi.encodeCall(pools.cancel, (_somePool(which))));
     }
@@ -316,7 +367,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function withdrawInsurance(uint256 who, uint256 which) external watched {
-        uint256 id = _somePool(which);
+        uint256 id = _poolToBePaidBack(which);
         uint256 held = pools.pool(id).insurance;
         address caller = who % 3 == 0 ? _someActor(who) : pools.pool(id).provider;
         if (_as(caller, 0, abi.encodeCall(pools.withdrawInsurance, (id)))) insuranceBack += held;
@@ -355,11 +406,12 @@ contract PoolsHandler is WithdrawalKeyFixture {
     function arm(uint256 who, uint256 which, uint256 what) external watched {
         uint256 id = _somePool(which);
         bytes memory data;
-        if (what % 5 == 0) data = abi.encodeCall(pools.refund, (id));
-        if (what % 5 == 1) data = abi.encodeCall(pools.leavePool, (id, 0.5 ether));
-        if (what % 5 == 2) data = abi.encodeCall(pools.withdrawInsurance, (id));
-        if (what % 5 == 3) data = abi.encodeCall(pools.cancel, (id));
-        if (what % 5 == 4) data = abi.encodeCall(ERC6909.transfer, (_someActor(who), id, 0.5 ether));
+        if (what % 6 == 5) data = abi.encodeCall(pools.withdrawBounty, ());
+        if (what % 6 == 0) data = abi.encodeCall(pools.refund, (id));
+        if (what % 6 == 1) data = abi.encodeCall(pools.leavePool, (id, 0.5 ether));
+        if (what % 6 == 2) data = abi.encodeCall(pools.withdrawInsurance, (id));
+        if (what % 6 == 3) data = abi.encodeCall(pools.cancel, (id));
+        if (what % 6 == 4) data = abi.encodeCall(ERC6909.transfer, (_someActor(who), id, 0.5 ether));
         address[3] memory reenterers = [_actors[6], _actors[8], _providers[2]];
         Reenterer(payable(reenterers[who % 3])).arm(address(pools), data);
     }
