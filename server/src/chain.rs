@@ -376,7 +376,9 @@ impl ChainView {
         if let Some(committee) = self.dealt.get(&key_id) {
             return Ok(Committees::Dealt(committee));
         }
-        let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
+        // An envelope names its key by the id. Before the import is final a reorganisation can give that id to another key, and what was
+        // signed under it convicts whoever signed.
+        let key = self.reader.finalized_key(key_id).await.map_err(|error| refusal(&error))?;
         let committee = self.reader.first_committee(&self.live_key(&key).await?).map_err(|error| refusal(&error))?;
         let committee = Arc::new(committee);
         self.dealt.put(key_id, Arc::clone(&committee));
@@ -408,8 +410,13 @@ impl ChainView {
         let key = self.reader.key(key_id).await.map_err(|error| no_such_key(&error))?;
         let live = self.live_key(&key).await?;
         let is_dealt = key.consumer == Address::ZERO;
-        if self.committees(key_id, is_dealt).await?.newest_seat(us).is_none() {
+        let committees = self.committees(key_id, is_dealt).await?;
+        if committees.newest_seat(us).is_none() {
             return Err(not_a_member(key_id));
+        }
+        // Slashing protection goes by the group key: the newest block of one endpoint must not name another than finalised ones.
+        if committees.group_key() != Some(live.keys.group_key()) {
+            return Err(Refusal::unavailable(format!("key {key_id} just changed on the chain"), "Ask again."));
         }
         let deployment = self.reader.deployment();
         let pays = if key.consumer == deployment.micropools {

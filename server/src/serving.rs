@@ -85,6 +85,16 @@ impl Committees {
         }
     }
 
+    /// The key that all of them sign for.
+    #[must_use]
+    pub fn group_key(&self) -> Option<PublicKey> {
+        let committee = match self {
+            Self::Dealt(committee) => Some(committee.as_ref()),
+            Self::Finalised(it) => it.terms.last().map(|term| &term.committee),
+        };
+        committee.map(|committee| committee.keys().group_key())
+    }
+
     /// The newest seat of `us`.
     #[must_use]
     pub fn newest_seat(&self, us: &Us) -> Option<Seat> {

@@ -67,11 +67,14 @@ impl Deal<'_> {
         }
         std::fs::remove_dir_all(&whole)?;
         ensure!(!whole.exists(), "the whole keys are still there");
-        let acknowledgements = self.import_shares(network, &history, &splits)?;
-        for folder in &splits {
-            self.import(network, folder, &acknowledgements)?;
-        }
+        self.import_shares(network, &history, &splits)?;
+        self.import_in_order(network, &(0..secrets.len()).collect::<Vec<_>>())?;
         Ok(history)
+    }
+
+    /// Imports keys that were made on-chain, in this order: after a reorganisation took them away, in another one.
+    pub fn import_in_order(&self, network: &Network, keys: &[usize]) -> Result<()> {
+        keys.iter().try_for_each(|key| self.import(network, &self.dir.join(format!("split-{key}"))))
     }
 
     /// One file per server: the key that its shares are encrypted to.
@@ -142,11 +145,16 @@ impl Deal<'_> {
         output(&mut command).map(drop)
     }
 
-    /// All servers at once, each all its shares. Returns their acknowledgements, one file per server.
-    fn import_shares(&self, network: &Network, history: &Path, splits: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    /// The file of a server's acknowledgements.
+    fn acknowledgements(&self, server_id: u32) -> PathBuf {
+        self.dir.join(format!("acknowledgements-{server_id}.json"))
+    }
+
+    /// All servers at once, each all its shares.
+    fn import_shares(&self, network: &Network, history: &Path, splits: &[PathBuf]) -> Result<()> {
         let mut running: Vec<(PathBuf, Child)> = Vec::new();
         for server in &network.servers {
-            let file = self.dir.join(format!("acknowledgements-{}.json", server.id));
+            let file = self.acknowledgements(server.id);
             let mut command = Command::new(binary("stkr-server")?);
             command.args(["import-share", "--config"]).arg(&server.config).arg("--slashing-history").arg(history);
             command.args(splits.iter().map(|folder| folder.join(format!("share-{}.json", server.id))));
@@ -156,14 +164,14 @@ impl Deal<'_> {
             let status = child.wait()?;
             ensure!(status.success(), "import-share for {} ended with {status}", file.display());
         }
-        Ok(running.into_iter().map(|(file, _)| file).collect())
+        Ok(())
     }
 
-    fn import(&self, network: &Network, folder: &Path, acknowledgements: &[PathBuf]) -> Result<()> {
+    fn import(&self, network: &Network, folder: &Path) -> Result<()> {
         let mut command = self.stkr(network)?;
         command.args(["key", "import-dealt", "--key"]).arg(folder.join("dealt-key.json"));
-        for file in acknowledgements {
-            command.arg("--acknowledgement").arg(file);
+        for server in &network.servers {
+            command.arg("--acknowledgement").arg(self.acknowledgements(server.id));
         }
         command.args(["--duty-key", &self.duty_key.to_string(), "--key-file"]).arg(self.dir.join("owner.key"));
         output(&mut command).map(drop)

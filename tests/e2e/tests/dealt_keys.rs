@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use alloy::primitives::{Address, B256};
+use alloy::providers::Provider as _;
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
 use stkr_duties::{Preset, SigningRequest};
-use stkr_e2e::anvil::GENESIS_FORK_VERSION;
+use stkr_e2e::anvil::{GENESIS_FORK_VERSION, mine, reorg};
 use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::deal::{Deal, interop_secret, public_key};
 use stkr_e2e::gateway_process::Answer;
@@ -58,10 +59,14 @@ impl Dealt {
 
     /// The answer is the whole key's signature: what it would have signed itself.
     fn check(&self, request: &Value, answer: &Answer) -> Result<()> {
+        self.check_with(&interop_secret(0)?, request, answer)
+    }
+
+    fn check_with(&self, secret: &[u8; 32], request: &Value, answer: &Answer) -> Result<()> {
         let schedule = self.network.server_config(0)?.schedule()?.ok_or_else(|| eyre!("no schedule"))?;
         let request = SigningRequest::decode(request.to_string().as_bytes(), Preset::Minimal)?;
         let root = request.verify(&schedule)?.0;
-        ensure!(stkr_core::verify(&public_key(&interop_secret(0)?)?, &root, &answer.signature()?), "a wrong signature");
+        ensure!(stkr_core::verify(&public_key(secret)?, &root, &answer.signature()?), "a wrong signature");
         Ok(())
     }
 
@@ -150,5 +155,77 @@ async fn the_owner_of_a_split_key_says_which_gateway_serves_it_and_when_none_doe
     assert_eq!(dealt.ask(&second, &dealt.vote(dealt.now()?)).await?.status, 404);
     let refused = dealt.owner(&["set-duty-key", "1", &Address::repeat_byte(5).to_string()], &dealer).unwrap_err();
     assert!(refused.to_string().contains("key 1 is Retired"), "{refused}");
+    Ok(())
+}
+
+/// Blocks between the finalised block and the head while two imports are taken back.
+const FINALITY: u64 = 128;
+
+/// An envelope names its key by the id, and until the import is final the id may become another key's.
+#[tokio::test]
+async fn a_reorganisation_that_swaps_the_ids_of_two_keys_convicts_nobody() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options =
+        Options { servers: 4, relayers: 0, block_ms: 300, finality: FINALITY, behind: 900, ..Options::new(dir.path()) };
+    let mut network = Network::deploy(options).await?;
+    let versions = [GENESIS_FORK_VERSION, "0x01746b72"].map(str::to_owned);
+    let genesis = Genesis { validators_root: B256::repeat_byte(7), versions };
+    let genesis_time = unix_seconds()? - AGE * SLOTS_PER_EPOCH * SECONDS_PER_SLOT;
+    let schedule = dir.path().join("beacon.toml");
+    std::fs::write(&schedule, genesis.schedule(genesis_time))?;
+    network.beacon_schedule = Some(schedule.clone());
+    network.init_servers().await?;
+    network.register_servers().await?;
+    network.approve_servers().await?;
+    let rpc = network.provider()?;
+    mine(&rpc, FINALITY + 4).await?;
+
+    let mut gateway = GatewayProcess::init(&network, &dir.path().join("gateway"), &schedule)?;
+    let owner = network.account("10").await?;
+    let deal = Deal {
+        owner: &owner,
+        duty_key: gateway.duty_key,
+        threshold: 3,
+        has_signed: false,
+        genesis_validators_root: genesis.validators_root,
+        dir: dir.path().join("dealer"),
+    };
+    let secrets = [interop_secret(0)?, interop_secret(1)?];
+    let before = rpc.get_block_number().await?;
+    let history = deal.make(&network, &secrets)?.display().to_string();
+    gateway.without_quiet_period()?;
+    gateway.command(&["protection", "import", "--file", &history])?;
+    for position in 0..network.servers.len() {
+        network.start_server(position)?;
+    }
+    gateway.start()?;
+    let pubkey = |secret| -> Result<String> { Ok(format!("0x{}", hex::encode(public_key(secret)?.to_compressed()))) };
+    let (one, other) = (pubkey(&secrets[0])?, pubkey(&secrets[1])?);
+    let dealt = Dealt { network, genesis, genesis_time, pubkey: one };
+    let served = || async { Ok(gateway.public_keys().await?.len() == 2) };
+    dealt.network.until("the gateway knows both keys", served).await?;
+
+    // Nobody signs in the name of an id that is not final.
+    let refused = dealt.ask(&gateway, &dealt.vote(dealt.now()?)).await?;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let depth = rpc.get_block_number().await? - before;
+    assert!(depth < FINALITY, "the imports are {depth} blocks deep, and final");
+    reorg(&rpc, depth).await?;
+    deal.import_in_order(&dealt.network, &[1, 0])?;
+    mine(&rpc, FINALITY + 4).await?;
+
+    for (key, secret) in [(&dealt.pubkey, &secrets[0]), (&other, &secrets[1])] {
+        let signs = || async {
+            let vote = dealt.vote(dealt.now()?);
+            let answer = gateway.ask(key, &vote).await?;
+            if answer.status == 200 {
+                dealt.check_with(secret, &vote, &answer)?;
+            }
+            Ok(answer.status == 200)
+        };
+        dealt.network.until("the key signs under its new id", signs).await?;
+    }
+    let kept = gateway.get("/v1/evidence").await?.body;
+    assert_eq!(kept["rows"], json!([]), "an honest server is accused");
     Ok(())
 }
