@@ -6,6 +6,7 @@ use alloy::rpc::types::Filter;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolEvent as _;
 use eyre::{Result, eyre};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stkr_adversary::two_faced;
@@ -22,7 +23,7 @@ use stkr_sdk::{HistoryEntry, Incident};
 #[tokio::test]
 async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go_out_without_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    // Two relayers that do not know each other: both find the fault, and it is charged once.
+    // Two relayers that do not know each other: whichever find the fault, it is charged once.
     let options = Options { servers: 5, relayers: 2, block_ms: 500, ..Options::new(dir.path()) };
     let mut network = Network::start(options).await?;
     let provider = network.account("10").await?;
@@ -30,30 +31,36 @@ async fn a_server_that_answers_under_another_share_is_locked_out_and_deposits_go
     let (pool, id, _liar) = pool_with_a_liar(&mut network, &provider, "wrong-share").await?;
 
     network.event::<Micropools::DepositSent>(micropools, pool).await?;
-    network
-        .until("the evidence names the liar", || async {
-            let evidence = network.relayer_json(0, "/v1/evidence").await?.to_string();
-            Ok(evidence.contains(&format!("\"serverId\":\"{id}\"")) || evidence.contains(&format!("\"serverId\":{id}")))
-        })
-        .await?;
+    let kept = || async {
+        let pages = [network.relayer_json(0, "/v1/evidence").await?, network.relayer_json(1, "/v1/evidence").await?];
+        Ok::<Value, eyre::Report>(
+            pages.map(|page| page["evidence"][0].clone()).into_iter().find(|it| !it.is_null()).unwrap_or_default(),
+        )
+    };
+    network.until("a relayer has evidence", || async { Ok(!kept().await?.is_null()) }).await?;
 
     // What a relayer keeps is a file that a stranger can judge.
-    let kept = network.relayer_json(0, "/v1/evidence").await?;
-    let file: EvidenceFile = serde_json::from_value(kept["evidence"][0]["body"].clone())?;
+    let kept = kept().await?;
+    assert_eq!(kept["serverId"].as_str(), Some(id.to_string().as_str()), "{kept}");
+    let file: EvidenceFile = serde_json::from_value(kept["body"].clone())?;
     let stkr = network.stkr().await?;
     let checked = stkr.faults().check(&file).await?;
     assert_eq!((checked.verified.fault, checked.server_id), (Fault::InvalidPartial, Some(id)));
 
     // Nobody tells the relayers to do anything about it.
     network.until("the liar is locked out", || async { Ok(stkr.servers().get(id).await?.locked_out) }).await?;
-    network
-        .until("both relayers see that it is on record", || async {
-            let on_record =
-                |text: String| text.contains("stkr_relayer_evidence{fault=\"invalid_partial\",stage=\"on_record\"} 1");
-            Ok(on_record(network.relayer_text(0, "/metrics").await?)
-                && on_record(network.relayer_text(1, "/metrics").await?))
-        })
-        .await?;
+    // The one whose servers were not there yet may have collected nothing before the other's deposit went out.
+    let settled = || async {
+        let texts = [network.relayer_text(0, "/metrics").await?, network.relayer_text(1, "/metrics").await?];
+        let cases: Vec<&str> = texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| line.starts_with("stkr_relayer_evidence{"))
+            .collect();
+        let on_record = "stkr_relayer_evidence{fault=\"invalid_partial\",stage=\"on_record\"} 1";
+        Ok(cases.contains(&on_record) && cases.iter().all(|case| *case == on_record || case.ends_with("} 0")))
+    };
+    network.until("every relayer that met it sees that it is on record", settled).await?;
     let history = stkr.faults().history(id).await?;
     let charged =
         |entry: &&HistoryEntry| matches!(&entry.incident, Incident::Fault { judgement, .. } if judgement.charged);
