@@ -63,6 +63,8 @@ contract Court is ICourt {
     uint256 private constant TIP = 1 gwei;
 
     /// @inheritdoc ICourt
+    uint256 public constant COMMITMENT_BLOCKS = 3;
+    /// @inheritdoc ICourt
     uint64 public constant CHALLENGE_BLOCKS = 7_200;
     /// @inheritdoc ICourt
     uint64 public constant OFFLINE_CHALLENGE_BLOCKS = 50_400;
@@ -147,17 +149,19 @@ contract Court is ICourt {
         bytes calldata firstSignature,
         Envelope calldata second,
         bytes calldata secondSignature,
-        ShareHolder calldata holder
+        ShareHolder[] calldata holders
     ) external {
-        require(
-            first.keyId == second.keyId && first.committeeEpoch == second.committeeEpoch
-                && first.index == second.index,
-            DifferentSubjects()
-        );
-        bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holder);
+        bytes32 evidence = _conflictingEnvelopes(first, firstSignature, second, secondSignature, holders);
         uint256 time = _timeOf(first.slot);
         uint256 other = _timeOf(second.slot);
-        _sentence(Fault.ConflictingDuties, first, holder, time > other ? time : other, evidence);
+        // Of two committees the later pays, so that one pair is not two faults.
+        _sentence(
+            Fault.ConflictingDuties,
+            second,
+            holders[holders.length - 1],
+            time > other ? time : other,
+            evidence
+        );
     }
 
     /// @inheritdoc ICourt
@@ -424,19 +428,23 @@ contract Court is ICourt {
         require(given == envelope.partialHash, WrongPartial(given, envelope.partialHash));
     }
 
-    /// @dev That the holder signed two envelopes of one key and share that conflict.
+    /// @dev That one server signed two envelopes of one key that conflict, of one committee or of two that it was a member of.
     function _conflictingEnvelopes(
         Envelope calldata first,
         bytes calldata firstSignature,
         Envelope calldata second,
         bytes calldata secondSignature,
-        ShareHolder calldata holder
+        ShareHolder[] calldata holders
     ) private view returns (bytes32 evidence) {
-        bytes32 domain = _domain();
-        bytes32 firstDigest = first.digest(domain);
-        bytes32 secondDigest = second.digest(domain);
-        address signer = Evidence.recoverBoth(firstDigest, firstSignature, secondDigest, secondSignature);
-        _requireHolder(first, holder, signer);
+        ShareHolder calldata holder = holders[0];
+        ShareHolder calldata later = holders[holders.length - 1];
+        require(
+            first.keyId == second.keyId && first.committeeEpoch <= second.committeeEpoch
+                && holder.server == later.server,
+            DifferentSubjects()
+        );
+        bytes32 firstDigest = _requireEnvelope(first, firstSignature, holder);
+        bytes32 secondDigest = _requireEnvelope(second, secondSignature, later);
         ConflictingDuties.judge(_duty(first), _duty(second));
         evidence = Hashes.commutativeKeccak256(firstDigest, secondDigest);
     }
@@ -510,7 +518,8 @@ contract Court is ICourt {
         bytes32 commitment = Evidence.commitment(msg.sender, fault, evidence);
         uint256 blockNumber = committedAt[commitment];
         require(blockNumber != 0, NotCommitted(commitment));
-        require(blockNumber < block.number, CommittedInThisBlock(commitment));
+        uint256 provableFrom = blockNumber + COMMITMENT_BLOCKS;
+        require(block.number >= provableFrom, CommitmentTooYoung(commitment, provableFrom));
         delete committedAt[commitment];
     }
 

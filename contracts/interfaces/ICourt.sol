@@ -123,16 +123,16 @@ struct Challenge {
 /// @title The Court: faults that the chain can judge
 /// @notice Anyone who holds a proof reports it. Upheld, it slashes the server's bond, locks the server out at once and credits
 /// the reporter. Nothing is taken on anybody's word, and what cannot be decided is never held against a server.
-/// @dev **Reporting takes two transactions.** First `commit`, a hash that names the reporter; in a later block the proof
-/// itself. Who copies a proof out of the mempool has no commitment of its own, and makes one only when the proof is
-/// mined. A commitment to evidence is good for one report and never expires.
+/// @dev **Reporting takes two transactions.** First `commit`, a hash that names the reporter; `COMMITMENT_BLOCKS` later the proof
+/// itself. Who copies a proof out of the mempool has no commitment of its own, and one that it makes then is as many blocks too
+/// young: the reporter's proof has that many blocks to be mined in. A commitment is good for one report and never expires.
 ///
 /// **One penalty** per server, key, committee epoch and kind until the server is reinstated; more is recorded by
 /// `FaultRecorded` and charged to nobody. So is a duty whose slot began before the server was last reinstated, of any key and kind;
 /// of two that conflict the later counts. What has no slot (deposit, exit, credential change, RANDAO, registration, ceremony), or one
 /// more than an epoch ahead, is charged once per signed digest, before and after: else a server could sign exits for free.
 ///
-/// Every proof function raises `NotCommitted`, `CommittedInThisBlock` and `BadEvidenceSignature`, those against servers
+/// Every proof function raises `NotCommitted`, `CommitmentTooYoung` and `BadEvidenceSignature`, those against servers
 /// `NotShareHolder` too; beside them what its own documentation names.
 interface ICourt {
     /// @notice Emitted when `commitment` is made.
@@ -200,8 +200,8 @@ interface ICourt {
     error NotAcknowledgements(address caller);
     /// @notice Raised when the caller made no such commitment.
     error NotCommitted(bytes32 commitment);
-    /// @notice Raised when the commitment is of this block: then a copy of a proof could have been first.
-    error CommittedInThisBlock(bytes32 commitment);
+    /// @notice Raised when the commitment is good from block `provableFrom` only: a copy of a proof that waits for its block could be first.
+    error CommitmentTooYoung(bytes32 commitment, uint256 provableFrom);
     /// @notice Raised when the commitment was made already.
     error AlreadyCommitted(bytes32 commitment);
     /// @notice Raised when `signer`, who signed the evidence, and `server` with this share key do not hold share `index` of the
@@ -222,7 +222,8 @@ interface ICourt {
     error Inconclusive();
     /// @notice Raised when the two do not conflict.
     error NoConflict(bytes32 firstRoot, bytes32 secondRoot);
-    /// @notice Raised when the two are not of one key, committee, share and kind.
+    /// @notice Raised when the two are not of one key and server, or of two committees and the later first; of a ceremony, when they are
+    /// not of one attempt, member and round.
     error DifferentSubjects();
     /// @notice Raised when signing `signingRoot` needs no order, or was ordered.
     error Authorised(uint256 keyId, uint8 dutyKind, bytes32 signingRoot);
@@ -297,14 +298,15 @@ interface ICourt {
     ) external;
 
     /// @notice Two signatures for duties that would get the validator slashed: double vote, surround vote, double proposal.
-    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. Raised: `DifferentSubjects`,
-    /// `DifferentSigners`, `NoConflict`.
+    /// @dev evidence: keccak256 of the two EIP-712 digests, the smaller first. A server that was in two committees of the key owes both
+    /// one memory: `second` is of the later of them, and its penalty is that one's. Raised: `DifferentSubjects`, `NoConflict`.
+    /// @param holders Who signed both, as the committee of each envelope knows it; one where both are of one committee.
     function proveConflictingDuties(
         Envelope calldata first,
         bytes calldata firstSignature,
         Envelope calldata second,
         bytes calldata secondSignature,
-        ShareHolder calldata holder
+        ShareHolder[] calldata holders
     ) external;
 
     /// @notice A signature over a deposit, an exit or a change of credentials that the chain never ordered.
@@ -422,6 +424,9 @@ interface ICourt {
 
     /// @notice Fees (wei) that `account` can withdraw.
     function feesOf(address account) external view returns (uint256);
+
+    /// @notice Blocks from a commitment to the first block in which its proof is taken.
+    function COMMITMENT_BLOCKS() external view returns (uint256);
 
     /// @notice Blocks in which a challenge to an online server can be answered: a day.
     function CHALLENGE_BLOCKS() external view returns (uint64);

@@ -79,6 +79,99 @@ contract CommitteesTest is CourtFixture, ReshareFixture {
         callCourt(reporter, data);
     }
 
+    /// A vote that `a`'s signer gives as a member of the new committee.
+    function _asOfTheNew(Answer memory a, uint256 position) private view returns (Answer memory) {
+        a.holder = _newHolder(position);
+        a.envelope.committeeEpoch = 1;
+        seal(a);
+        return a;
+    }
+
+    function _acrossCall(Answer memory a, Answer memory b) private view returns (bytes memory) {
+        ShareHolder[] memory holders = new ShareHolder[](2);
+        (holders[0], holders[1]) = (a.holder, b.holder);
+        return abi.encodeCall(
+            court.proveConflictingDuties, (a.envelope, a.signature, b.envelope, b.signature, holders)
+        );
+    }
+
+    /// One vote as of the committee that goes, another as of the one that comes: it has one memory for both.
+    function test_ProveConflictingDuties_OfTwoCommittees() public {
+        Answer memory a = vote(STAYED, 9, 12, ROOT);
+        Answer memory b = _asOfTheNew(vote(STAYED, 10, 11, keccak256("another")), STAYED);
+        commitAs(reporter, Fault.ConflictingDuties, evidenceOf(a, b));
+        vm.expectEmit(address(court));
+        emit ICourt.FaultProven(
+            Fault.ConflictingDuties,
+            serverAt(STAYED),
+            1,
+            1,
+            evidenceOf(a, b),
+            reporter,
+            SEAT_BOND,
+            SEAT_BOND / 10
+        );
+        this.callCourtAs(_acrossCall(a, b));
+        assertSlashed(serverAt(STAYED), 1);
+    }
+
+    /// The same pair told the other way round would be of another committee epoch, and a second penalty.
+    function test_ProveConflictingDuties_OfTwoCommitteesOnce() public {
+        Answer memory a = vote(STAYED, 9, 12, ROOT);
+        Answer memory b = _asOfTheNew(vote(STAYED, 10, 11, keccak256("another")), STAYED);
+        report(Fault.ConflictingDuties, evidenceOf(a, b), _acrossCall(a, b));
+        refuse(
+            Fault.ConflictingDuties,
+            evidenceOf(a, b),
+            _acrossCall(b, a),
+            selector(ICourt.DifferentSubjects.selector)
+        );
+        // With one holder for both, of either committee.
+        for (uint256 i; i < 2; ++i) {
+            Answer memory c = vote(STAYED, 9, 12, ROOT);
+            if (i == 1) c.holder = b.holder;
+            refuse(
+                Fault.ConflictingDuties,
+                evidenceOf(c, b),
+                conflictCall(c, b),
+                selector(ICourt.NotShareHolder.selector)
+            );
+        }
+        assertSlashed(serverAt(STAYED), 1);
+    }
+
+    /// Who took a seat over did not sign what its predecessor did, and did not hold the share.
+    function test_ProveConflictingDuties_NotOfASeatsTwoHolders() public {
+        Answer memory a = vote(LEFT, 9, 10, ROOT);
+        Answer memory b = honest(made(), LEFT, keccak256("another"));
+        b.holder = _newHolder(LEFT);
+        b.envelope.committeeEpoch = 1;
+        b.signature = sign(signerSecret[moved.made.servers[LEFT]], evidenceOf(b));
+        bytes4 refusal = ICourt.DifferentSubjects.selector;
+        refuse(Fault.ConflictingDuties, evidenceOf(a, b), _acrossCall(a, b), selector(refusal));
+        b.holder.server = a.holder.server;
+        refusal = ICourt.NotShareHolder.selector;
+        refuse(Fault.ConflictingDuties, evidenceOf(a, b), _acrossCall(a, b), selector(refusal));
+        // Nor do two members that stayed answer for each other.
+        a = vote(STAYED, 9, 10, ROOT);
+        b = _asOfTheNew(vote(2, 9, 10, keccak256("another")), 2);
+        refusal = ICourt.DifferentSubjects.selector;
+        refuse(Fault.ConflictingDuties, evidenceOf(a, b), _acrossCall(a, b), selector(refusal));
+    }
+
+    /// An honest member goes on in the new committee from where it was in the old one.
+    function testFuzz_Honest_AcrossAHandoverNothingConflicts(uint32 source, uint16 first, uint16 second)
+        public
+    {
+        uint64 target = uint64(source) + first + 1;
+        Answer memory a = vote(STAYED, source, target, ROOT);
+        Answer memory b = _asOfTheNew(vote(STAYED, target, target + second + 1, keccak256("another")), STAYED);
+        bytes memory noConflict = abi.encodeWithSelector(
+            ICourt.NoConflict.selector, a.envelope.signingRoot, b.envelope.signingRoot
+        );
+        refuse(Fault.ConflictingDuties, evidenceOf(a, b), _acrossCall(a, b), noConflict);
+    }
+
     /// One penalty for each committee epoch.
     function test_Sentence_AMemberOfBothEpochsPaysForEach() public {
         reportInvalid(invalid(STAYED, ROOT));

@@ -14,6 +14,9 @@ abstract contract CourtFixture is RegistryFixture {
     uint8 internal constant EXIT = 7;
     uint8 internal constant CREDENTIALS = 12;
 
+    /// Blocks from a commitment to its proof, as the interface has them.
+    uint256 internal constant COMMITMENT_BLOCKS = 3;
+
     bytes32 internal constant ROOT = keccak256("a duty");
 
     address internal reporter = makeAddr("reporter");
@@ -148,10 +151,10 @@ abstract contract CourtFixture is RegistryFixture {
         return keccak256(abi.encode(who, fault, evidence));
     }
 
-    /// @notice Commits for `who` and goes on to the next block.
+    /// @notice Commits for `who` and goes on to the first block that takes the proof.
     function commitAs(address who, Fault fault, bytes32 evidence) internal {
         court.commit(commitmentOf(who, fault, evidence));
-        vm.roll(block.number + 1);
+        vm.roll(block.number + COMMITMENT_BLOCKS);
     }
 
     function invalidCall(Answer memory a) internal view returns (bytes memory) {
@@ -164,8 +167,14 @@ abstract contract CourtFixture is RegistryFixture {
 
     function conflictCall(Answer memory a, Answer memory b) internal view returns (bytes memory) {
         return abi.encodeCall(
-            court.proveConflictingDuties, (a.envelope, a.signature, b.envelope, b.signature, a.holder)
+            court.proveConflictingDuties,
+            (a.envelope, a.signature, b.envelope, b.signature, holdersOf(a.holder))
         );
+    }
+
+    function holdersOf(ShareHolder memory one) internal pure returns (ShareHolder[] memory holders) {
+        holders = new ShareHolder[](1);
+        holders[0] = one;
     }
 
     function unauthorisedCall(Answer memory a) internal view returns (bytes memory) {

@@ -152,7 +152,7 @@ contract CourtHandler is DealingFixture {
         bytes32 evidence = dealingDigest(d.dealing);
         _commitOnce(reporters[who % 3], Fault.BadDealing, evidence);
         _commitOnce(reporters[who % 3], Fault.MalformedDealing, evidence);
-        vm.roll(block.number + 1);
+        vm.roll(block.number + COMMITMENT_BLOCKS);
         bytes[6] memory calls = [
             badCall(d, opening(d, recipient % 4 + 1)),
             malformedCall(d, DealingDefect.Shape, 0),
@@ -188,7 +188,7 @@ contract CourtHandler is DealingFixture {
         for (uint8 fault = 1; fault < 5; ++fault) {
             _commitOnce(reporters[who % 3], Fault(fault), fault == 3 ? evidenceOf(a, b) : evidenceOf(a));
         }
-        vm.roll(block.number + 1);
+        vm.roll(block.number + COMMITMENT_BLOCKS);
         _tryAll(who, calls);
     }
 

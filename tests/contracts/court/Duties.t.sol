@@ -21,7 +21,7 @@ contract DutiesTest is CourtFixture {
             Fault.ConflictingDuties, serverAt(0), 1, 0, evidenceOf(a, b), reporter, SEAT_BOND, SEAT_BOND / 10
         );
         vm.prank(reporter);
-        court.proveConflictingDuties(a.envelope, a.signature, b.envelope, b.signature, a.holder);
+        court.proveConflictingDuties(a.envelope, a.signature, b.envelope, b.signature, holdersOf(a.holder));
         assertSlashed(serverAt(0), 1);
     }
 
@@ -58,17 +58,19 @@ contract DutiesTest is CourtFixture {
     function test_ProveConflictingDuties_BothAreOfOneServer() public {
         Answer memory a = vote(0, 9, 10, ROOT);
         Answer memory b = vote(1, 9, 10, ROOT2);
-        _refuse(a, b, selector(ICourt.DifferentSubjects.selector));
+        _refuse(a, b, selector(ICourt.NotShareHolder.selector));
+        _refuseOf(a, b, [a.holder, b.holder], ICourt.DifferentSubjects.selector);
+        _refuseOf(a, b, [b.holder, b.holder], ICourt.NotShareHolder.selector);
         b.envelope.index = 1;
         seal(b);
-        _refuse(a, b, selector(ICourt.DifferentSigners.selector));
+        _refuse(a, b, selector(ICourt.NotShareHolder.selector));
         b.signature = a.signature;
-        _refuse(a, b, selector(ICourt.DifferentSigners.selector));
+        _refuse(a, b, selector(ICourt.NotShareHolder.selector));
         b.signature = new bytes(65);
         _refuse(a, b, selector(ICourt.BadEvidenceSignature.selector));
         b = vote(0, 9, 10, ROOT2);
         a.signature = sign(0xbad, evidenceOf(a));
-        _refuse(a, b, selector(ICourt.DifferentSigners.selector));
+        _refuse(a, b, selector(ICourt.NotShareHolder.selector));
         b.signature = sign(0xbad, evidenceOf(b));
         _refuse(a, b, selector(ICourt.NotShareHolder.selector));
     }
@@ -102,7 +104,7 @@ contract DutiesTest is CourtFixture {
         if (!slashable || same) return _acquit(a, b);
         commitAs(reporter, Fault.ConflictingDuties, evidenceOf(a, b));
         vm.prank(reporter);
-        court.proveConflictingDuties(a.envelope, a.signature, b.envelope, b.signature, a.holder);
+        court.proveConflictingDuties(a.envelope, a.signature, b.envelope, b.signature, holdersOf(a.holder));
         assertSlashed(serverAt(0), 1);
     }
 
@@ -119,6 +121,15 @@ contract DutiesTest is CourtFixture {
             b,
             abi.encodeWithSelector(ICourt.NoConflict.selector, a.envelope.signingRoot, b.envelope.signingRoot)
         );
+    }
+
+    function _refuseOf(Answer memory a, Answer memory b, ShareHolder[2] memory each, bytes4 refusal) private {
+        ShareHolder[] memory holders = new ShareHolder[](2);
+        (holders[0], holders[1]) = (each[0], each[1]);
+        bytes memory data = abi.encodeCall(
+            court.proveConflictingDuties, (a.envelope, a.signature, b.envelope, b.signature, holders)
+        );
+        refuse(Fault.ConflictingDuties, evidenceOf(a, b), data, selector(refusal));
     }
 
     function _refuse(Answer memory a, Answer memory b, bytes memory refusal) private {

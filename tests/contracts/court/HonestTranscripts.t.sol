@@ -39,7 +39,7 @@ abstract contract HonestTries is AcknowledgementFixture, ReshareFixture {
                 if (court.committedAt(commitment) == 0) court.commit(commitment);
             }
         }
-        vm.roll(block.number + 1);
+        vm.roll(block.number + COMMITMENT_BLOCKS);
     }
 
     function _try(address to, bytes memory data) internal returns (bool success) {
@@ -482,7 +482,7 @@ contract HonestProvidersTest is PoolFixture {
         bytes32 evidence = keccak256(x < y ? bytes.concat(x, y) : bytes.concat(y, x));
         bytes32 commitment = keccak256(abi.encode(reporter, Fault.ProviderEquivocation, evidence));
         if (d.court.committedAt(commitment) == 0) d.court.commit(commitment);
-        vm.roll(block.number + 1);
+        vm.roll(block.number + d.court.COMMITMENT_BLOCKS());
         bytes memory data =
             abi.encodeCall(d.court.proveProviderEquivocation, (a, sign(aSecret, x), b, sign(bSecret, y)));
         vm.prank(reporter);

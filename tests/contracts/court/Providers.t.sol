@@ -34,7 +34,7 @@ contract ProvidersTest is PoolFixture {
 
     function _commit(DutyRequest memory a, DutyRequest memory b) private {
         d.court.commit(keccak256(abi.encode(reporter, Fault.ProviderEquivocation, _evidence(a, b))));
-        vm.roll(block.number + 1);
+        vm.roll(block.number + d.court.COMMITMENT_BLOCKS());
     }
 
     function _evidence(DutyRequest memory a, DutyRequest memory b) private view returns (bytes32) {

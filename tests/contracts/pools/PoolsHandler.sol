@@ -339,7 +339,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
         bytes32 evidence = keccak256(x < y ? bytes.concat(x, y) : bytes.concat(y, x));
         bytes32 commitment = keccak256(abi.encode(reporter, Fault.ProviderEquivocation, evidence));
         if (d.court.committedAt(commitment) == 0) d.court.commit(commitment);
-        vm.roll(block.number + 1);
+        vm.roll(block.number + d.court.COMMITMENT_BLOCKS());
         uint256 secret = uint256(keccak256(abi.encode("duty key", pools.pool(id).provider))) >> 1;
         bytes memory data =
             abi.encodeCall(d.court.proveProviderEquivocation, (a, sign(secret, x), b, sign(secret, y)));
