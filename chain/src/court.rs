@@ -36,7 +36,10 @@ pub fn commit(court: Address, verified: &Verified, reporter: Address) -> Call {
     Call::new(court, &Court::commitCall { commitment: verified.commitment(reporter) })
 }
 
-/// Step 2: the proof itself, by whoever committed to it in an earlier block.
+/// Blocks from a commitment to the first block that takes its proof (`ICourt.COMMITMENT_BLOCKS`).
+pub const COMMITMENT_BLOCKS: u64 = 3;
+
+/// Step 2: the proof itself, by whoever committed to it [`COMMITMENT_BLOCKS`] before.
 #[must_use]
 pub fn prove(file: &EvidenceFile) -> Call {
     Call { to: file.court, value: U256::ZERO, data: proof(&file.proof).abi_encode().into(), gas_limit: None }
@@ -125,7 +128,7 @@ fn proof(proof: &Proof) -> CourtCalls {
             firstSignature: signature(&it.first.signature),
             second: envelope(&it.second),
             secondSignature: signature(&it.second.signature),
-            holder: holder(&it.holder),
+            holders: std::iter::once(&it.holder).chain(&it.later_holder).map(holder).collect(),
         }),
         Proof::UnauthorisedSignature(it) => {
             CourtCalls::proveUnauthorisedSignature(Court::proveUnauthorisedSignatureCall {
@@ -403,7 +406,7 @@ mod tests {
         let holder = Holder { server_id: 3, signer: Address::ZERO, share_key: [1; 128], proof: vec![B256::ZERO] };
         let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
         let court = Address::repeat_byte(9);
-        let both = DutiesProof { first: signed(1), second: signed(2), holder: holder.clone() };
+        let both = DutiesProof { first: signed(1), second: signed(2), holder: holder.clone(), later_holder: None };
         let call = prove(&EvidenceFile::new(&domain, court, Proof::ConflictingDuties(both)));
         assert_eq!(call.to, court);
         assert_eq!(call.data[..4], Court::proveConflictingDutiesCall::SELECTOR);

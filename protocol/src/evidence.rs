@@ -456,16 +456,37 @@ pub struct PartialProof {
     pub partial: Vec<u8>,
 }
 
-/// Two envelopes of one seat.
+/// Two envelopes of one server, of one committee of the key or of two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DutiesProof {
-    /// One.
+    /// One; of two committees the earlier's.
     pub first: SignedEnvelope,
     /// The other.
     pub second: SignedEnvelope,
-    /// Their seat.
+    /// The seat of the first, and of the second where both are of one committee.
     pub holder: Holder,
+    /// The seat of the second in the later committee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_holder: Option<Holder>,
+}
+
+impl DutiesProof {
+    /// The seat of the second envelope.
+    #[must_use]
+    pub const fn second_holder(&self) -> &Holder {
+        match &self.later_holder {
+            Some(later) => later,
+            None => &self.holder,
+        }
+    }
+
+    /// Of two committees, the earlier's epoch, and the root to which the server's seat in it leads.
+    #[must_use]
+    pub fn earlier_seat(&self) -> Option<(u32, B256)> {
+        let first = &self.first;
+        self.later_holder.as_ref().map(|_| (first.committee_epoch, self.holder.root(first.index)))
+    }
 }
 
 /// An envelope alone.
@@ -641,10 +662,12 @@ pub struct Verified {
     pub evidence: B256,
     /// Key.
     pub key_id: u64,
-    /// Committee of the key; 0 for ceremonies and requests.
+    /// Committee of the key; 0 for ceremonies and requests. Of duties of two committees the later one.
     pub committee_epoch: u32,
     /// Who did it.
     pub accused: Accused,
+    /// Of duties of two committees: the epoch of the earlier one, and the root that has to be its too.
+    pub earlier_seat: Option<(u32, B256)>,
     /// Whether it is a fault with a withdrawal key only: a signature over what needs no order of any other key.
     pub withdrawal_key_only: bool,
 }
@@ -753,7 +776,11 @@ impl EvidenceFile {
         };
         let withdrawal_key_only =
             matches!(&self.proof, Proof::UnauthorisedSignature(proof) if !proof.envelope.needs_order());
-        Ok(Verified { fault, evidence, key_id, committee_epoch, accused, withdrawal_key_only })
+        let earlier_seat = match &self.proof {
+            Proof::ConflictingDuties(proof) => proof.earlier_seat(),
+            _ => None,
+        };
+        Ok(Verified { fault, evidence, key_id, committee_epoch, accused, earlier_seat, withdrawal_key_only })
     }
 }
 
@@ -807,16 +834,24 @@ fn judge_partial(it: &PartialProof) -> Result<Fault, EvidenceError> {
 }
 
 fn duties(it: &DutiesProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {
-    let (first, second) = (&it.first, &it.second);
-    let subject = |it: &SignedEnvelope| (it.key_id, it.committee_epoch, it.index);
-    if subject(first) != subject(second) {
-        return Err(EvidenceError::DifferentSubjects("key, committee and share"));
+    let (first, second, later) = (&it.first, &it.second, it.second_holder());
+    if first.key_id != second.key_id || it.holder.server_id != later.server_id {
+        return Err(EvidenceError::DifferentSubjects("key and server"));
+    }
+    let in_order = match it.later_holder {
+        Some(_) => first.committee_epoch < second.committee_epoch,
+        None => (first.committee_epoch, first.index) == (second.committee_epoch, second.index),
+    };
+    if !in_order {
+        return Err(EvidenceError::DifferentSubjects(
+            "committee and share, or of two committees with the seat in the later one",
+        ));
     }
     let digests = (first.digest(domain), second.digest(domain));
     it.holder.signed(digests.0, &first.signature)?;
-    it.holder.signed(digests.1, &second.signature)?;
+    later.signed(digests.1, &second.signature)?;
     first.duty().must_conflict(&second.duty())?;
-    Ok((pair_hash(digests.0, digests.1), first.key_id, first.committee_epoch, it.holder.accused(first.index)))
+    Ok((pair_hash(digests.0, digests.1), first.key_id, second.committee_epoch, later.accused(second.index)))
 }
 
 fn unauthorised(it: &EnvelopeProof, domain: &ProtocolDomain) -> Result<Found, EvidenceError> {

@@ -19,7 +19,10 @@
 use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
-use stkr_chain::{court, types::KeyKind};
+use stkr_chain::{
+    court::{self, COMMITMENT_BLOCKS},
+    types::KeyKind,
+};
 use stkr_protocol::evidence::{Accused, EvidenceFile, Proof, Verified};
 
 use crate::charges::{Group, SECONDS_PER_SLOT};
@@ -271,8 +274,8 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case], refused: impl Fn(&str) -
         let (server_id, evidence, fault) = (case.server_id, case.verified.evidence, case.verified.fault);
         let action = match committed {
             None => Some(Action::CommitToEvidence { server_id, evidence, fault, commitment: case.commitment }),
-            // In the commitment's own block the Court refuses the proof, and nodes try a transaction on the head.
-            Some(block) if block < clock.head => {
+            // Before that the Court refuses the proof, and nodes try a transaction on the head.
+            Some(block) if block + COMMITMENT_BLOCKS <= clock.head => {
                 Some(Action::ProveFault { server_id, evidence, fault, file: Box::new(case.file.clone()) })
             }
             Some(_) => None,
@@ -409,28 +412,30 @@ mod tests {
         let cases = [one.clone(), two.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)], "the commitment is the same, and good for one");
         view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
-        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        assert_eq!(plan(&view, &clock(14), &cases), [prove(&one)]);
         view.apply(1, upheld(&one, US, true));
         assert_eq!((stage(&view, &one), stage(&view, &two)), (Stage::OnRecord, Stage::Open));
-        assert_eq!(plan(&view, &clock(13), &cases), [commit(&two)]);
+        assert_eq!(plan(&view, &clock(15), &cases), [commit(&two)]);
         assert_ne!(commit(&one).step(), commit(&two).step(), "what was sent for one is not what is sent for the other");
-        view.apply(1, Fact::EvidenceCommitted { commitment: two.commitment, block: 14 });
-        assert_eq!(plan(&view, &clock(15), &cases), [prove(&two)]);
+        view.apply(1, Fact::EvidenceCommitted { commitment: two.commitment, block: 16 });
+        assert_eq!(plan(&view, &clock(19), &cases), [prove(&two)]);
         view.apply(1, upheld(&two, US, true));
-        assert_eq!(plan(&view, &clock(16), &cases), []);
+        assert_eq!(plan(&view, &clock(20), &cases), []);
     }
 
     #[test]
-    fn a_case_is_committed_to_then_proven_in_a_later_block_and_then_left_alone() {
+    fn a_case_is_committed_to_then_proven_three_blocks_later_and_then_left_alone() {
         let (mut view, one) = (View::default(), case(1, 9, 3));
         let cases = [one.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)]);
         view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
-        assert_eq!(plan(&view, &clock(11), &cases), [], "the Court refuses a proof in the commitment's block");
-        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        for head in 11..14 {
+            assert_eq!(plan(&view, &clock(head), &cases), [], "the Court refuses the proof");
+        }
+        assert_eq!(plan(&view, &clock(14), &cases), [prove(&one)]);
         assert_eq!(stage(&view, &one), Stage::Committed);
         view.apply(2, upheld(&one, US, true));
-        assert_eq!((plan(&view, &clock(13), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
+        assert_eq!((plan(&view, &clock(15), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
         assert_eq!(lost_races(&view, &cases, US), [""; 0]);
     }
 
@@ -648,7 +653,7 @@ mod tests {
             envelope
         };
         let holder = Holder { server_id: 3, signer: signer.address(), share_key: [1; 128], proof: vec![] };
-        let proof = DutiesProof { first: vote(slots.0, 1), second: vote(slots.1, 2), holder };
+        let proof = DutiesProof { first: vote(slots.0, 1), second: vote(slots.1, 2), holder, later_holder: None };
         EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), Proof::ConflictingDuties(proof))
     }
 

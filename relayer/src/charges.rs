@@ -39,7 +39,7 @@ impl Group {
     pub fn of(server_id: u32, proof: &Proof) -> Self {
         let part = match proof {
             Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => it.envelope.committee_epoch.into(),
-            Proof::ConflictingDuties(it) => it.first.committee_epoch.into(),
+            Proof::ConflictingDuties(it) => it.second.committee_epoch.into(),
             Proof::UnauthorisedSignature(it) => it.envelope.committee_epoch.into(),
             Proof::ProviderEquivocation(it) => it.first.assignment,
             Proof::CeremonyEquivocation(_)

@@ -107,11 +107,13 @@ impl Desk {
         let key = verified.key_id;
         match verified.accused {
             Accused::Holder { server_id, root, .. } => {
-                let epoch = verified.committee_epoch;
-                if self.reader.leaves_root(key, epoch).await.map_err(nothing_there)? != root {
-                    return Err(DeskError::Chain(format!(
-                        "its seat is none of key {key} in committee {epoch}, or those seats are free again"
-                    )));
+                let seats = verified.earlier_seat.into_iter().chain([(verified.committee_epoch, root)]);
+                for (epoch, root) in seats {
+                    if self.reader.leaves_root(key, epoch).await.map_err(nothing_there)? != root {
+                        return Err(DeskError::Chain(format!(
+                            "its seat is none of key {key} in committee {epoch}, or those seats are free again"
+                        )));
+                    }
                 }
                 Ok(server_id)
             }

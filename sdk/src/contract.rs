@@ -82,7 +82,7 @@ contract_errors! {
         NoPastCommittee
     }
     court {
-        NotAcknowledgements NotCommitted CommittedInThisBlock AlreadyCommitted NotShareHolder BadEvidenceSignature
+        NotAcknowledgements NotCommitted CommitmentTooYoung AlreadyCommitted NotShareHolder BadEvidenceSignature
         DifferentSigners WrongPartial ValidPartial NotGarbage Inconclusive NoConflict DifferentSubjects Authorised NoProvider
         MalformedMessage NoServer NotOwed FeeTooSmall AlreadyChallenged NoChallenge StillTime TooLate NoAnswer NoFees
         WrongOneTimeKeys WrongOpening UnusableOneTimeKey GoodDealing WrongPossession NotMalformed
@@ -171,7 +171,9 @@ impl ContractError {
             Self::LockedOut(e) => format!("server {} is locked out: a fault of it was proven", e.id),
             Self::NotLockedOut(e) => format!("server {} is not locked out", e.id),
             Self::NotCommitted(_) => "nobody with this account committed to the evidence before showing it".to_owned(),
-            Self::CommittedInThisBlock(_) => "the commitment is in the same block as the proof".to_owned(),
+            Self::CommitmentTooYoung(it) => {
+                format!("this account's commitment to the evidence is good from block {} on", it.provableFrom)
+            }
             Self::AlreadyCommitted(_) => "this account has committed to the evidence already".to_owned(),
             Self::NotShareHolder(e) => format!(
                 "server {} with signer {} does not hold share {} of key {}, or the seats of the key are free again",
@@ -304,7 +306,7 @@ impl ContractError {
             }
             Self::TooEarly(_)
             | Self::StillTime(_)
-            | Self::CommittedInThisBlock(_)
+            | Self::CommitmentTooYoung(_)
             | Self::AlreadyChallenged(_)
             | Self::SeedNotReady(_)
             | Self::NotExpired(_)
@@ -313,8 +315,7 @@ impl ContractError {
             | Self::AccessManagerNotReady(_) => "wait and try again".into(),
             Self::BadThreshold(_) => "use for example 3 of 4, 5 of 7 or 7 of 10".into(),
             Self::NotCommitted(_) => {
-                "commit first, with `stkr evidence commit` from the same account, and prove from the next block on"
-                    .into()
+                "commit first, with `stkr evidence commit` from the same account, and prove three blocks later".into()
             }
             Self::AlreadyCommitted(_) => "go on with `stkr evidence prove` from the same account".into(),
             Self::NotDutyKey(_) => "the Court would refuse it; report nothing".into(),

@@ -33,7 +33,7 @@ use crate::{
     write::{Write, nothing},
 };
 
-/// Longest wait for the block after the one of a commitment, and for one with a transaction that was sent before.
+/// Longest wait for the block in which a commitment is good, and for one with a transaction that was sent before.
 const NEXT_BLOCK: Duration = Duration::from_secs(300);
 /// Longest wait for the finality of a proof that was sent before.
 const FINALITY: Duration = Duration::from_secs(3600);
@@ -162,7 +162,10 @@ impl<'a, P: Provider> Faults<'a, P> {
         let verified = self.verify(file)?;
         let server_id = match verified.accused {
             Accused::Holder { server_id, root, .. } => {
-                self.check_root(&verified, root).await?;
+                let seats = verified.earlier_seat.into_iter().chain([(verified.committee_epoch, root)]);
+                for (epoch, root) in seats {
+                    self.check_root(verified.key_id, epoch, root).await?;
+                }
                 Some(server_id)
             }
             Accused::Signer(signer) => {
@@ -212,8 +215,7 @@ impl<'a, P: Provider> Faults<'a, P> {
         file.verify().map_err(|error| no_fault(error.to_string()))
     }
 
-    async fn check_root(&self, verified: &Verified, root: B256) -> Result<(), StkrError> {
-        let (key, epoch) = (verified.key_id, verified.committee_epoch);
+    async fn check_root(&self, key: u64, epoch: u32, root: B256) -> Result<(), StkrError> {
         let known = match self.0.reshares().leaves_root(key, epoch).await {
             Err(StkrError::NotFound { what }) => return Err(no_fault(format!("there is no {what}"))),
             known => known?,
@@ -369,7 +371,7 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok(true)
     }
 
-    /// Reports the evidence from the account of `wallet`: commits, waits for the next block, tries the proof, sends it and
+    /// Reports the evidence from the account of `wallet`: commits, waits until the commitment is good, tries the proof, sends it and
     /// follows it until it is final. Whoever comes first with the same evidence ends it well: the fault is on record.
     ///
     /// Started again after a crash it goes on where it was, for what counts is what the chain says, and what the node holds for its
@@ -473,12 +475,12 @@ impl<'a, P: Provider> Faults<'a, P> {
         tokio::time::sleep(self.0.provider().client().poll_interval()).await;
     }
 
-    /// Tries the proof until a block can take it. Nodes try a transaction on their newest block, which may be the commitment's.
+    /// Tries the proof until a block can take it. Nodes try a transaction on their newest block, for which a commitment may be too young.
     async fn next_block(&self, write: &Write<'_, P, Judgement>, reporter: Address) -> Result<(), StkrError> {
         let started = Instant::now();
         loop {
             match write.dry_run(reporter).await {
-                Err(StkrError::Contract(ContractError::CommittedInThisBlock(_))) if started.elapsed() < NEXT_BLOCK => {
+                Err(StkrError::Contract(ContractError::CommitmentTooYoung(_))) if started.elapsed() < NEXT_BLOCK => {
                     self.pause().await;
                 }
                 tried => return tried.map(drop),

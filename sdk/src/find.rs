@@ -18,24 +18,27 @@ use crate::{error::StkrError, faults::Faults};
 
 impl<P: Provider> Faults<'_, P> {
     /// Evidence of every fault that what was kept proves on this chain: conflicting duties of a server or of a provider, and
-    /// signatures of servers over what was never ordered. One file for each share, or assignment of a provider, for the Court charges
-    /// one. What nobody of this chain signed is passed over.
+    /// signatures of servers over what was never ordered. One file for each share, server in two committees of a key, or assignment of a
+    /// provider, for the Court charges one. What nobody of this chain signed is passed over.
     ///
     /// # Errors
     /// [`StkrError::Rpc`].
     pub async fn find(&self, kept: Kept) -> Result<Vec<EvidenceFile>, StkrError> {
         let mut proofs = self.conflicting_requests(kept.requests).await?;
+        let (mut members, mut committees) = (Conflicts::default(), BTreeMap::new());
         for ((key_id, epoch), envelopes) in by_committee(kept.envelopes) {
             match self.0.reshares().public_half(key_id, epoch).await {
                 Ok(key) => {
                     let kind = self.0.keys().read(key_id).await?.kind;
-                    proofs.extend(self.faults_of(&key, kind, envelopes).await?);
+                    proofs.extend(self.faults_of(&key, kind, envelopes, &mut members).await?);
+                    committees.insert((key_id, epoch), key);
                 }
                 // Nobody answers for seats that there never were, or that are free again.
                 Err(StkrError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        proofs.extend(members.pairs().filter_map(|(_, pair)| between_committees(pair, &committees)));
         let mut files = Vec::new();
         for proof in proofs {
             let deployment = self.0.deployment();
@@ -71,12 +74,13 @@ impl<P: Provider> Faults<'_, P> {
         Ok(pairs.map(Proof::ProviderEquivocation).collect())
     }
 
-    /// Faults in envelopes of one committee of the key.
+    /// Faults in envelopes of one committee of the key. What a server really signed is added to `members`, by key and server.
     async fn faults_of(
         &self,
         key: &LiveKey,
         kind: KeyKind,
         envelopes: Vec<SignedEnvelope>,
+        members: &mut Conflicts<(u64, u32), SignedEnvelope>,
     ) -> Result<Vec<Proof>, StkrError> {
         let domain = self.0.deployment().protocol_domain();
         let mut conflicts = Conflicts::default();
@@ -86,7 +90,7 @@ impl<P: Provider> Faults<'_, P> {
             // An envelope that somebody else made up must not stand in the way of the true one.
             let by = recover_signer(envelope.digest(&domain), &envelope.signature).ok();
             let Some(holder) = holder(key, envelope.index).filter(|holder| by == Some(holder.signer)) else { continue };
-            let (index, root) = (envelope.index, envelope.signing_root);
+            let (index, root, server_id) = (envelope.index, envelope.signing_root, holder.server_id);
             // A withdrawal key has no duties: whatever kind a member names, the chain has to have ordered it.
             let needs_order = envelope.needs_order() || kind == KeyKind::Withdrawal;
             if needs_order && !guilty.contains(&index) && !ordered.contains(&root) {
@@ -98,13 +102,33 @@ impl<P: Provider> Faults<'_, P> {
                     proofs.push(Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder }));
                 }
             }
+            members.add((key.key_id, server_id), envelope.clone());
             conflicts.add(index, envelope);
         }
         proofs.extend(conflicts.pairs().filter_map(|(index, (first, second))| {
-            Some(Proof::ConflictingDuties(DutiesProof { first, second, holder: holder(key, index)? }))
+            Some(Proof::ConflictingDuties(DutiesProof {
+                first,
+                second,
+                holder: holder(key, index)?,
+                later_holder: None,
+            }))
         }));
         Ok(proofs)
     }
+}
+
+/// Evidence of two duties that a server signed as a member of two committees; nothing for a pair of one, which is evidence already.
+fn between_committees(
+    (one, other): (SignedEnvelope, SignedEnvelope),
+    committees: &BTreeMap<(u64, u32), LiveKey>,
+) -> Option<Proof> {
+    let (first, second) = if one.committee_epoch < other.committee_epoch { (one, other) } else { (other, one) };
+    if first.committee_epoch == second.committee_epoch {
+        return None;
+    }
+    let seat = |it: &SignedEnvelope| holder(committees.get(&(it.key_id, it.committee_epoch))?, it.index);
+    let (earlier, later) = (seat(&first)?, seat(&second)?);
+    Some(Proof::ConflictingDuties(DutiesProof { first, second, holder: earlier, later_holder: Some(later) }))
 }
 
 fn by_committee(envelopes: Vec<SignedEnvelope>) -> BTreeMap<(u64, u32), Vec<SignedEnvelope>> {

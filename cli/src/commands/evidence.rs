@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use stkr_chain::court::{self, duty_words};
+use stkr_chain::court::{self, COMMITMENT_BLOCKS, duty_words};
 use stkr_protocol::{
     ProtocolDomain,
     evidence::{Accused, Asked, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
@@ -79,7 +79,9 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             };
             let client = context.client_for(&signing).await?;
             let write = client.faults().commit(&file, reporter)?;
-            let done = format!("{reporter} committed to the evidence; prove it from the next block on");
+            let done = format!(
+                "{reporter} committed to the evidence; prove it {COMMITMENT_BLOCKS} blocks later or at any time after that"
+            );
             context.perform(write, &signing, &done, |()| Value::Null).await
         }
         EvidenceCommand::Prove { file, signing } => {
@@ -458,7 +460,8 @@ mod tests {
             let accused = accused(duty_keys);
             let fault = Fault::ProviderEquivocation;
             let (evidence, key_id, committee_epoch, withdrawal_key_only) = (B256::ZERO, 5, 0, false);
-            let verified = Verified { fault, evidence, key_id, committee_epoch, accused, withdrawal_key_only };
+            let verified =
+                Verified { fault, evidence, key_id, committee_epoch, accused, earlier_seat: None, withdrawal_key_only };
             sentence(&verified, on_chain)
         };
         let both =

@@ -119,7 +119,7 @@ async fn nobody_pays_gas_for_a_file_that_the_court_would_refuse() {
     let sent = chain.provider.get_transaction_count(stranger.address()).await.unwrap();
     assert_eq!(sent, 0, "nothing was sent");
 
-    // A proof without a commitment, and one in the block of its commitment, are refused by the contract.
+    // A proof without a commitment, and one whose commitment is too young, are refused by the contract.
     let path = write(folder.path(), "good.json", &other_key.conflicting(&chain.deployment));
     let message = crate::refused(&chain, &["evidence", "prove", &path, "--key-file", &stranger_key]);
     assert!(message.contains("nobody with this account committed"), "{message}");
@@ -130,6 +130,9 @@ async fn nobody_pays_gas_for_a_file_that_the_court_would_refuse() {
         .unwrap();
     let message = crate::refused(&chain, &["evidence", "commit", &path, "--key-file", &stranger_key]);
     assert!(message.contains("has committed to the evidence already"), "{message}");
+    let message = crate::refused(&chain, &["evidence", "prove", &path, "--key-file", &stranger_key]);
+    assert!(message.contains("this account's commitment to the evidence is good from block"), "{message}");
+    chain.mine(3).await;
     // A report that died after its commitment goes on with it.
     let report = done(&chain, &["evidence", "submit", &path, "--no-wait", "--key-file", &stranger_key]);
     assert_eq!((&report["ours"], &report["commitment"]), (&json!(true), &json!(null)));

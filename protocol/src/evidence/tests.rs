@@ -117,6 +117,7 @@ fn every_fault(setup: &Setup) -> Vec<Proof> {
             first: signed(2, |_| ()),
             second: signed(2, |it| it.signing_root = B256::repeat_byte(8)),
             holder: setup.holder(2),
+            later_holder: None,
         }),
         Proof::UnauthorisedSignature(EnvelopeProof {
             envelope: signed(2, |it| it.duty_kind = DutyKind::VoluntaryExit as u8),
@@ -301,7 +302,8 @@ fn only_votes_and_proposals_that_are_slashable_conflict() {
     let setup = Setup::new();
     let judged = |change: fn(&mut SignedEnvelope)| {
         let (first, second) = (signed(2, |_| ()), signed(2, change));
-        verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) })).map(|it| it.fault)
+        verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2), later_holder: None }))
+            .map(|it| it.fault)
     };
     let other = B256::repeat_byte(8);
     let guilty: [fn(&mut SignedEnvelope); 3] = [
@@ -329,9 +331,37 @@ fn only_votes_and_proposals_that_are_slashable_conflict() {
             block(slot)(it);
             it.signing_root = other;
         });
-        let proof = Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) });
+        let proof =
+            Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2), later_holder: None });
         assert_eq!(verify(proof).map(|it| it.fault), expected);
     }
+}
+
+#[test]
+fn a_member_of_two_committees_answers_for_duties_that_conflict_between_them() {
+    let setup = Setup::new();
+    let other = |it: &mut SignedEnvelope| (it.signing_root, it.committee_epoch) = (B256::repeat_byte(8), 1);
+    let proof = |later_holder| DutiesProof {
+        first: signed(2, |_| ()),
+        second: signed(2, other),
+        holder: setup.holder(2),
+        later_holder,
+    };
+    let judged = |proof: &DutiesProof| verify(Proof::ConflictingDuties(proof.clone()));
+    let both = proof(Some(setup.holder(2)));
+    let verified = judged(&both).unwrap();
+    assert_eq!((verified.fault, verified.committee_epoch), (Fault::ConflictingDuties, 1), "the later one pays");
+    assert_eq!(verified.earlier_seat, Some((0, setup.holder(2).root(index(2)))), "the chain has to know both");
+
+    let subjects = |it: &DutiesProof| matches!(judged(it), Err(EvidenceError::DifferentSubjects(_)));
+    assert!(subjects(&proof(None)), "one seat for two committees");
+    let (first, second) = (both.second.clone(), both.first.clone());
+    assert!(subjects(&DutiesProof { first, second, ..both.clone() }), "the later one first");
+    assert!(subjects(&DutiesProof { second: signed(2, |it| it.signing_root = B256::repeat_byte(8)), ..both.clone() }));
+    let predecessor = Holder { server_id: 41, ..setup.holder(2) };
+    assert!(subjects(&DutiesProof { holder: predecessor, ..both.clone() }), "who had the seat before");
+    let signed_by_another = DutiesProof { second: signed(3, other), ..both };
+    assert!(matches!(judged(&signed_by_another), Err(EvidenceError::OtherSigner { .. })));
 }
 
 #[test]
@@ -343,7 +373,8 @@ fn a_duty_that_nobody_orders_is_an_unauthorised_signature_of_a_withdrawal_key_on
         assert_eq!(verified.unwrap().withdrawal_key_only, ![1, 7, 12].contains(&kind), "{kind}");
     }
     let (first, second) = (signed(2, |_| ()), signed(2, |it| it.signing_root = B256::repeat_byte(9)));
-    let other = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2) }));
+    let other =
+        verify(Proof::ConflictingDuties(DutiesProof { first, second, holder: setup.holder(2), later_holder: None }));
     assert!(!other.unwrap().withdrawal_key_only, "other faults are faults with any key");
 }
 
@@ -431,7 +462,7 @@ proptest! {
     ) {
         let setup = Setup::new();
         let proof = every_fault(&setup).swap_remove(2);
-        let Proof::ConflictingDuties(DutiesProof { mut first, second, holder }) = proof else { return Ok(()) };
+        let Proof::ConflictingDuties(DutiesProof { mut first, second, holder, later_holder }) = proof else { return Ok(()) };
         let flip = 1_u64 << bit;
         match field {
             0 => first.slot ^= flip,
@@ -443,7 +474,7 @@ proptest! {
             6 => first.signing_root.0[(bit % 32) as usize] ^= 1,
             _ => first.partial_hash.0[(bit % 32) as usize] ^= 1,
         }
-        let judged = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder }));
+        let judged = verify(Proof::ConflictingDuties(DutiesProof { first, second, holder, later_holder }));
         prop_assert!(judged.is_err(), "field {}, bit {}", field, bit);
     }
 }

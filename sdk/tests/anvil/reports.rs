@@ -10,6 +10,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use serde_json::{Value, json};
+use stkr_chain::court::COMMITMENT_BLOCKS;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{ReportOptions, Write};
 
@@ -41,13 +42,13 @@ async fn a_report_that_was_ended_when_a_transaction_of_it_was_in_no_block_yet_go
     let sends = async || chain.provider.get_transaction_count(stranger.address()).await.unwrap();
 
     sent(&chain, &stranger, faults.commit(&files[0], stranger.address()).unwrap()).await;
-    let (report, ()) = tokio::join!(faults.report(&files[0], &signing, options), blocks(4));
+    let (report, ()) = tokio::join!(faults.report(&files[0], &signing, options), blocks(6));
     let report = report.unwrap();
     assert!(report.ours && report.commitment.is_none(), "{report:?}");
     assert_eq!(sends().await, 2, "one commitment, one proof");
 
     sent(&chain, &stranger, faults.commit(&files[1], stranger.address()).unwrap()).await;
-    chain.mine(1).await;
+    chain.mine(COMMITMENT_BLOCKS).await;
     let proof = sent(&chain, &stranger, faults.prove(&files[1]).unwrap()).await;
     let (report, ()) = tokio::join!(faults.report(&files[1], &signing, options), blocks(1));
     let report = report.unwrap();

@@ -55,9 +55,43 @@ async fn faults_of_every_committee_of_a_reshared_key_are_found_checked_and_prove
     assert_eq!(subjects, [(0, 3), (0, 4), (1, 3), (1, 4)], "two faults of each committee, and none of one that is not");
     let options = ReportOptions { only_included: true, ..ReportOptions::default() };
     for file in &found {
-        let report = faults.report(file, &wallet(&stranger), options).await.unwrap();
+        let report = chain.mining(faults.report(file, &wallet(&stranger), options)).await.unwrap();
         assert!(report.ours && report.on_record.judgement.charged, "the Court agrees: {report:?}");
     }
+}
+
+/// A member that stayed signs one vote as of the old committee and another as of the new one: neither committee's envelopes show it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_two_committees_that_signs_a_vote_in_each_is_found_and_convicted_once() {
+    let (chain, folder) = (Chain::start().await, tempfile::tempdir().unwrap());
+    let reshared = ResharedKey::make(&chain, folder.path()).await;
+    reshared.hand_over(&chain).await;
+    let (stkr, stranger) = (chain.stkr().await, chain.account().await);
+    let vote = |epoch: u32, position, root| {
+        reshared.accused(usize::try_from(epoch).unwrap()).vote_in(&chain.deployment, epoch, position, root)
+    };
+    let [old, new] = [vote(0, 0, 1), vote(1, 0, 2)];
+    assert_eq!(old.1.server_id, new.1.server_id, "it is in both");
+    // What the seat's two holders vote for is no conflict of either, nor is one vote in both committees.
+    let honest = [vote(0, 1, 1), vote(1, 1, 2), vote(0, 2, 1), vote(1, 2, 1)].map(|(vote, _)| vote);
+    let envelopes: Vec<_> = honest.into_iter().chain([new.0.clone(), old.0.clone()]).collect();
+
+    let found = stkr.faults().find(Kept { envelopes, requests: Vec::new() }).await.unwrap();
+    let [file] = &found[..] else { panic!("{found:?}") };
+    let Proof::ConflictingDuties(duties) = &file.proof else { panic!("{file:?}") };
+    assert_eq!((&duties.first, &duties.second), (&old.0, &new.0), "the earlier committee's first");
+    let checked = stkr.faults().check(file).await.unwrap();
+    assert_eq!((checked.server_id, checked.verified.committee_epoch), (Some(old.1.server_id), 1));
+    // The seat in the earlier committee has to be one, too.
+    let mut forged = file.clone();
+    let Proof::ConflictingDuties(duties) = &mut forged.proof else { panic!("{file:?}") };
+    duties.holder.proof.pop();
+    let error = stkr.faults().check(&forged).await.unwrap_err();
+    assert!(error.to_string().contains("is not one of key 1 in committee 0"), "{error}");
+
+    let options = ReportOptions { only_included: true, ..ReportOptions::default() };
+    let report = chain.mining(stkr.faults().report(file, &wallet(&stranger), options)).await.unwrap();
+    assert!(report.ours && report.on_record.judgement.charged, "the Court agrees: {report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +189,7 @@ async fn a_reshared_key_shows_who_serves_and_who_comes_next_and_counts_its_healt
     accused.signers.swap(1, 3);
     let (stranger, proof) = (chain.account().await, accused.equivocating(&chain.deployment));
     let options = ReportOptions { only_included: true, ..ReportOptions::default() };
-    stkr.faults().report(&proof, &wallet(&stranger), options).await.unwrap();
+    chain.mining(stkr.faults().report(&proof, &wallet(&stranger), options)).await.unwrap();
     assert!(stkr.servers().get(new.servers[3]).await.unwrap().locked_out);
     check(1).await;
 }

@@ -79,7 +79,8 @@ async fn whatever_a_member_of_a_withdrawal_key_signs_without_an_order_is_a_fault
     }
     let options = ReportOptions { only_included: true, ..ReportOptions::default() };
     let file = made.withdrawal.accused().unordered(&chain.deployment, ATTESTATION, root);
-    let report = faults.report(&file, &wallet(&chain.account().await), options).await.unwrap();
+    let reporter = wallet(&chain.account().await);
+    let report = chain.mining(faults.report(&file, &reporter, options)).await.unwrap();
     assert!(report.ours && report.on_record.judgement.charged, "{report:?}");
 }
 

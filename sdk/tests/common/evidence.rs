@@ -101,8 +101,27 @@ impl Accused<'_> {
         let domain = domain(deployment);
         let first = self.envelope(&domain, |_| ());
         let second = self.envelope(&domain, |it| it.signing_root = B256::repeat_byte(2));
-        let proof = DutiesProof { holder: self.holder(domain, first.index), first, second };
+        let proof = DutiesProof { holder: self.holder(domain, first.index), later_holder: None, first, second };
         EvidenceFile::new(&domain, deployment.court, Proof::ConflictingDuties(proof))
+    }
+
+    /// A vote of the member at `position` (from 0) in committee `epoch`, from epoch 1 to epoch 2, and its seat there.
+    pub(crate) fn vote_in(
+        &self,
+        deployment: &Deployment,
+        epoch: u32,
+        position: u8,
+        root: u8,
+    ) -> (SignedEnvelope, Holder) {
+        let domain = domain(deployment);
+        let mut vote = self.envelope(&domain, |it| {
+            it.committee_epoch = epoch;
+            it.index = ShareIndex::new(position + 1).unwrap();
+            it.signing_root = B256::repeat_byte(root);
+        });
+        vote.signature = signer_key(&self.signers[usize::from(position)]).sign_digest(vote.digest(&domain));
+        let holder = self.holder(domain, vote.index);
+        (vote, holder)
     }
 
     pub(crate) fn unauthorised(&self, deployment: &Deployment) -> EvidenceFile {

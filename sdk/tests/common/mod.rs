@@ -220,6 +220,20 @@ impl Chain {
         let _: Value = self.provider.raw_request("anvil_mine".into(), json!([U256::from(blocks)])).await.unwrap();
     }
 
+    /// Has a block come five times a second until `work` is done: a report waits for blocks that nobody else makes.
+    pub(crate) async fn mining<T>(&self, work: impl Future<Output = T>) -> T {
+        let blocks = async {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                self.mine(1).await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = blocks => unreachable!("blocks come for ever"),
+        }
+    }
+
     /// Lets time pass, and a block come.
     pub(crate) async fn pass(&self, seconds: u64) {
         let _: Value = self.provider.raw_request("evm_increaseTime".into(), json!([seconds])).await.unwrap();

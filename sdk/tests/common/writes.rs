@@ -15,6 +15,7 @@ use alloy::{
     sol_types::{SolStruct as _, SolValue as _, eip712_domain},
 };
 use serde_json::json;
+use stkr_chain::court::COMMITMENT_BLOCKS;
 use stkr_core::{Threshold, testing::TrustedDealer};
 use stkr_sdk::{
     Asks, ChallengeInfo, ChallengeState, ContractError, KeyState, PoolState, Registration, ServerKind, ServerStatus,
@@ -721,6 +722,7 @@ impl<'a, F: AsyncFn(&Step) -> B256> Walk<'a, F> {
             let arguments = format!("evidence commit {at} --reporter {reporter}");
             self.step(&stranger, write.unsigned(), &arguments).await;
             assert!(faults.committed_at(&checked.verified, reporter).await.unwrap().is_some());
+            self.chain.mine(COMMITMENT_BLOCKS).await;
             let write = faults.prove(file).unwrap();
             self.step(&stranger, write.unsigned(), &format!("evidence prove {at}")).await;
             let on_record = faults.on_record(&checked.verified).await.unwrap().unwrap();

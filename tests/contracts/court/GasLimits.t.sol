@@ -635,7 +635,7 @@ contract ProviderGasLimitsTest is GasLimits, PoolFixture {
         if (d.court.committedAt(commitment) == 0) {
             commitments.push(commitment);
             d.court.commit(commitment);
-            vm.roll(block.number + d.court.COMMITMENT_BLOCKS());
+            vm.roll(vm.getBlockNumber() + d.court.COMMITMENT_BLOCKS());
         }
         bytes memory data =
             abi.encodeCall(d.court.proveProviderEquivocation, (a, sign(dutySecret, x), b, sign(secret, y)));

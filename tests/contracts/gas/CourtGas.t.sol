@@ -33,7 +33,7 @@ contract CourtGasTest is DealingFixture, Snapshots {
         Answer memory first = invalid(3, ROOT);
         court.commit(commitmentOf(reporter, Fault.InvalidPartial, evidenceOf(first)));
         _snap(GROUP, "commit");
-        vm.roll(block.number + COMMITMENT_BLOCKS);
+        vm.roll(vm.getBlockNumber() + COMMITMENT_BLOCKS);
         // From here on the reporter has a credit slot.
         callCourt(reporter, invalidCall(first));
 
@@ -203,6 +203,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "answerFee");
         court.feesOf(reporter);
         _snap(GROUP, "feesOf");
+        court.COMMITMENT_BLOCKS();
+        _snap(GROUP, "COMMITMENT_BLOCKS");
         court.CHALLENGE_BLOCKS();
         _snap(GROUP, "CHALLENGE_BLOCKS");
         court.OFFLINE_CHALLENGE_BLOCKS();
@@ -263,7 +265,7 @@ contract CourtProviderGasTest is PoolFixture, Snapshots {
         bytes32 bDigest = requestDigest(address(d.keyRegistry), b);
         bytes32 evidence = Hashes.commutativeKeccak256(aDigest, bDigest);
         d.court.commit(keccak256(abi.encode(address(this), Fault.ProviderEquivocation, evidence)));
-        vm.roll(block.number + d.court.COMMITMENT_BLOCKS());
+        vm.roll(vm.getBlockNumber() + d.court.COMMITMENT_BLOCKS());
         d.court.proveProviderEquivocation(a, sign(secret, aDigest), b, sign(secondSecret, bDigest));
     }
 }

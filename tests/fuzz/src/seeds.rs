@@ -237,7 +237,8 @@ impl Parties {
             let body = Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::repeat_byte(hash) });
             SignedMessage::sign(&DOMAIN, signer, (KEY_ID, 0, index), body)
         };
-        let duties = DutiesProof { first: envelope(2, 1, &[]), second: envelope(2, 2, &[]), holder: holder.clone() };
+        let (first, second) = (envelope(2, 1, &[]), envelope(2, 2, &[]));
+        let duties = DutiesProof { first, second, holder: holder.clone(), later_holder: Some(holder.clone()) };
         let proofs = [
             Proof::InvalidPartial(partial(wrong)),
             Proof::GarbagePartial(partial(vec![0xff; 256])),
