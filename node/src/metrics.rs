@@ -4,10 +4,11 @@
 //! lists them as documentation, and a test in each program compares it with the operators' handbook.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,6 +37,33 @@ pub struct HttpMetrics {
     pub seconds: Histogram,
     /// `stkr_http_connections`.
     pub connections: Gauge,
+}
+
+/// A gauge without a sample until it is set. Before somebody has looked, 0 would be a claim, and an alert on changes would take the
+/// first true value for one after every start.
+#[derive(Clone, Debug, Default)]
+pub struct LateGauge(Arc<OnceLock<Gauge>>);
+
+impl LateGauge {
+    /// Sets it, for the first time or again.
+    pub fn set(&self, value: i64) {
+        let first = || {
+            let gauge = Gauge::default();
+            gauge.set(value);
+            gauge
+        };
+        self.0.get_or_init(first).set(value);
+    }
+}
+
+impl EncodeMetric for LateGauge {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.get().map_or(Ok(()), |gauge| gauge.encode(encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 /// The registry of one process.
@@ -127,5 +155,20 @@ mod tests {
         assert!(text.contains(r#"stkr_build_info{program="test",version="1.2.3"} 1"#), "{text}");
         assert!(text.ends_with("# EOF\n"));
         assert!(metrics.catalogue().contains(&("stkr_things".to_owned(), "Things done".to_owned())));
+    }
+
+    #[test]
+    fn a_late_gauge_says_nothing_until_it_is_set_and_then_its_last_value() {
+        let metrics = Metrics::new("test", "1.2.3");
+        let gauge = metrics.register("height", "How high it is", LateGauge::default());
+        let text = metrics.text().unwrap();
+        assert!(text.contains("# TYPE stkr_height gauge\n"), "{text}");
+        assert!(!text.contains("\nstkr_height"), "{text}");
+        assert!(metrics.catalogue().iter().any(|(name, _)| name == "stkr_height"));
+        for value in [0, 7] {
+            gauge.set(value);
+            let text = metrics.text().unwrap();
+            assert!(text.contains(&format!("\nstkr_height {value}\n")), "{text}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use stkr_chain::types::PoolState;
 
-use crate::view::{KeyPhase, View};
+use crate::view::{Key, KeyPhase, View};
 
 /// One sentence for each, keys first.
 #[must_use]
@@ -17,7 +17,7 @@ fn key(view: &View, id: u64) -> Option<String> {
     let KeyPhase::Live(_) = view.keys.get(&id)?.phase else { return None };
     let newest = view.newest_committee(id).filter(|_| view.is_without_spare(id))?;
     let (healthy, threshold) = (view.healthy_shares(newest.live), usize::from(newest.threshold));
-    Some(if healthy < threshold {
+    let said = if healthy < threshold {
         format!(
             "key {id} has {healthy} healthy shares and needs {threshold}: it signs only with servers that were locked out, suspended, or are leaving"
         )
@@ -25,7 +25,10 @@ fn key(view: &View, id: u64) -> Option<String> {
         format!(
             "key {id} has {healthy} healthy shares and needs them all: after one more lock-out it signs only with servers that are not healthy"
         )
-    })
+    };
+    let is_dealt = view.keys.get(&id).is_some_and(Key::is_dealt);
+    let dealt = "; it is a dealt key, which is never reshared: its owner has its validator exit while it signs";
+    Some(if is_dealt { said + dealt } else { said })
 }
 
 /// Pools with a validator whose provider was proven at fault (`IMicropools.isMigrationDue`).
@@ -43,7 +46,7 @@ mod tests {
     use stkr_chain::types::ServerStatus;
 
     use super::*;
-    use crate::view::{Fact, Key, LiveKey, Pool, Server, Shown};
+    use crate::view::{Fact, LiveKey, Pool, Server, Shown};
 
     const KEY: u64 = 9;
     const POOL: u64 = 5;
@@ -67,9 +70,10 @@ mod tests {
             signers: vec![Address::ZERO; 4],
             points: Bytes::new(),
             dealings_digest: B256::ZERO,
+            leaves_root: B256::ZERO,
         };
         let phase = KeyPhase::Live(live);
-        let (consumer, attempt, requested_in) = (Address::ZERO, 0, 1);
+        let (consumer, attempt, requested_in) = (Address::repeat_byte(1), 0, 1);
         let kind = stkr_chain::types::KeyKind::Validator;
         view.keys.insert(KEY, Key { consumer, kind, threshold: 3, members: 4, attempt, requested_in, phase });
         let pool = Pool {
@@ -121,6 +125,17 @@ mod tests {
             let told = format!("key 9 has {healthy} healthy shares and needs");
             assert!(said.len() == 1 && said[0].starts_with(&told), "{said:?}");
         }
+    }
+
+    /// Nobody can move its seats, so that something else has to be done.
+    #[test]
+    fn of_a_dealt_key_it_is_said_that_it_is_one() {
+        let mut view = view(PoolState::Active);
+        lock_out(&mut view, 2);
+        assert!(!problems(&view)[0].contains("dealt key"));
+        view.keys.get_mut(&KEY).unwrap().consumer = Address::ZERO;
+        let said = problems(&view);
+        assert!(said[0].starts_with("key 9 has 3 healthy shares") && said[0].contains("dealt key"), "{said:?}");
     }
 
     #[test]

@@ -220,8 +220,8 @@ fn name(case: &Case) -> (u32, u8, B256) {
     (case.server_id, case.verified.fault as u8, case.verified.evidence)
 }
 
-/// The leaf of a share can be shown while the registry has the key's root, from finalisation until the seats are freed. A malformed
-/// dealing is judged by its key's t and n, and a signature that only a withdrawal key may not make by what its key is for: after a
+/// The leaf of a share can be shown while the registry has the root that it leads to, from finalisation until the seats are freed. A
+/// malformed dealing is judged by its key's t and n, and a signature that only a withdrawal key may not make by what its key is for: after a
 /// reorganisation that may be another's. What was ordered since it was signed is no fault any more.
 fn can_be_proven(view: &View, case: &Case) -> bool {
     match case.verified.accused {
@@ -232,7 +232,12 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
         }
         // Challenges have steps of their own.
         Accused::Silent { .. } => return false,
-        Accused::Holder { .. } => {}
+        Accused::Holder { root, .. } => {
+            let committee = view.committee(case.verified.key_id, case.verified.committee_epoch);
+            if committee.is_none_or(|committee| committee.live.leaves_root != root) {
+                return false;
+            }
+        }
     }
     if let Proof::UnauthorisedSignature(it) = &case.file.proof
         && view.is_ordered(it.envelope.key_id, it.envelope.signing_root)
@@ -502,6 +507,7 @@ mod tests {
                 signers: vec![Address::ZERO; 4],
                 points: Bytes::new(),
                 dealings_digest: B256::ZERO,
+                leaves_root: root_of(&one.verified),
             };
             view.apply(2, Fact::KeyFinalised { key_id: 9, live });
             view
@@ -559,6 +565,9 @@ mod tests {
         let line = line(&view, read_again.all().first().unwrap());
         assert_eq!((line.stage.as_str(), line.block.as_deref()), ("on_record", Some("12")));
         assert_eq!((line.attempt.as_deref(), line.signed.len()), (Some("0"), 2));
+        // The one on record takes nobody's place, so that one more would fit in any case: of the new term as many are kept as of the old.
+        let more = (201..=255).filter(|second| store.keep_evidence(3, &case(0, 9, *second).file).unwrap()).count();
+        assert_eq!(more, MOST_OF_A_GROUP - 1);
     }
 
     #[test]
@@ -673,8 +682,7 @@ mod tests {
         view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
         let ceremony = Ceremony { committee: committee.clone(), deadline: 500, begun_in: 3 };
         view.apply(2, Fact::CommitteeDrawn { key_id: 9, attempt: 0, ceremony });
-        let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
-        let live = LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest };
+        let live = live(committee);
         view.apply(3, Fact::KeyFinalised { key_id: 9, live });
         store.set_charges(Charges { genesis_time: GENESIS, ..charges(&view, &Cases::default()) });
         assert!(store.keep_evidence(3, &conflict((63, 40))).unwrap());
@@ -686,6 +694,19 @@ mod tests {
 
     const GENESIS: u64 = 1_000;
 
+    /// What the leaf of an accused holder leads to.
+    fn root_of(verified: &Verified) -> B256 {
+        let Accused::Holder { root, .. } = verified.accused else { panic!("{verified:?}") };
+        root
+    }
+
+    /// A committee of two in which server 3 holds the share of [`conflict`] and [`unordered`].
+    fn live(committee: Vec<u32>) -> LiveKey {
+        let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
+        let leaves_root = root_of(&conflict((1, 1)).verify().unwrap());
+        LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest, leaves_root }
+    }
+
     /// A store, and key 9 Live with server 3 in its committees.
     fn desk() -> (Store, tempfile::TempDir, View) {
         let folder = tempfile::tempdir().unwrap();
@@ -695,8 +716,7 @@ mod tests {
         let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
         let (kind, threshold, members) = (KeyKind::Validator, 2, 2);
         view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
-        let (points, dealings_digest) = (Bytes::from(vec![7; 384]), B256::ZERO);
-        let live = LiveKey { committee, signers: vec![US, RIVAL], points, dealings_digest };
+        let live = live(committee);
         view.apply(3, Fact::KeyFinalised { key_id: 9, live });
         (Store::new(Arc::new(database)), folder, view)
     }
@@ -726,7 +746,7 @@ mod tests {
             signature: [0; 65],
         };
         envelope.signature = signer.sign_digest(envelope.digest(&DOMAIN));
-        let holder = Holder { server_id: 3, signer: signer.address(), share_key: [0; 128], proof: Vec::new() };
+        let holder = Holder { server_id: 3, signer: signer.address(), share_key: [1; 128], proof: Vec::new() };
         let proof = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
         EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof)
     }
@@ -745,6 +765,37 @@ mod tests {
         cases.read_on(&store, US).unwrap();
         assert_eq!(plan(&view, &clock(20), cases.all()), [commit(cases.all().last().unwrap())]);
         assert_eq!(kept(&store, (65..200).map(|slot| conflict((slot, slot)))), MOST_OF_A_GROUP - 1);
+    }
+
+    /// An owner has its key imported and nobody asked for it; its servers answer for what they sign all the same.
+    #[test]
+    fn a_fault_with_a_dealt_key_is_reported_until_its_seats_are_free_and_only_with_the_key_that_it_was_done_with() {
+        let imported = |live| {
+            let mut view = View::default();
+            view.apply(1, Fact::DealtKeyImported { key_id: 9, threshold: 2, block: 1 });
+            view.apply(1, Fact::KeyFinalised { key_id: 9, live });
+            view
+        };
+        let file = conflict((40, 40));
+        let verified = file.verify().unwrap();
+        let (commitment, time) = (verified.commitment(US), Some(GENESIS + 40 * SECONDS_PER_SLOT));
+        let one = Case { id: 1, server_id: 3, commitment, file, verified, term: 0, time };
+        let cases = [one.clone()];
+
+        let mut view = imported(live(vec![1, 3]));
+        assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)]);
+        view.apply(2, Fact::EvidenceCommitted { commitment, block: 11 });
+        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        view.apply(3, Fact::KeyRetired { key_id: 9, burned: false });
+        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        view.apply(4, Fact::SeatsFreed { key_id: 9 });
+        assert_eq!((stage(&view, &one), plan(&view, &clock(12), &cases)), (Stage::TooLate, vec![]));
+
+        // A reorganisation gave the number to another key, of the same servers: the leaf leads to no root of that.
+        let other = LiveKey { leaves_root: B256::repeat_byte(5), ..live(vec![1, 3]) };
+        let view = imported(other);
+        assert_eq!((stage(&view, &one), plan(&view, &clock(12), &cases)), (Stage::TooLate, vec![]));
+        assert!(is_hopeless(&view, &one), "it hides no other fault");
     }
 
     #[test]

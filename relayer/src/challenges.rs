@@ -362,6 +362,7 @@ mod tests {
             signers: vec![Address::ZERO; 4],
             points: Bytes::from(vec![7; 5 * 128]),
             dealings_digest: B256::ZERO,
+            leaves_root: B256::ZERO,
         };
         view.apply(30, Fact::KeyFinalised { key_id: KEY, live });
         let order = DepositOrder {

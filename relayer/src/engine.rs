@@ -1207,6 +1207,7 @@ fn key_status(view: &View, id: u64, key: &crate::view::Key) -> KeyStatus {
         state: key.phase.name().to_owned(),
         threshold: key.threshold.to_string(),
         members: key.members.to_string(),
+        dealt: key.is_dealt(),
         attempt: key.attempt.to_string(),
         committee: Vec::new(),
         committee_epoch: None,

@@ -168,6 +168,9 @@ fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
             },
             block,
         },
+        KeyRegistryEvents::DealtKeyImported(event) => {
+            Fact::DealtKeyImported { key_id: id(&event.keyId)?, threshold: event.threshold, block }
+        }
         KeyRegistryEvents::CeremonyRestarted(event) => {
             let seed_block: u64 = event.seedBlock.to();
             let draw = PendingDraw { seed_block, active_set: event.activeSet.clone(), kept: event.kept.clone() };
@@ -192,6 +195,7 @@ fn key_fact(event: &KeyRegistryEvents, block: u64) -> Option<Fact> {
                 signers: event.signers.clone(),
                 points: event.points.clone(),
                 dealings_digest: event.dealingsDigest,
+                leaves_root: event.leavesRoot,
             },
         },
         KeyRegistryEvents::KeyRetired(event) => Fact::KeyRetired { key_id: id(&event.keyId)?, burned: event.burned },
@@ -218,7 +222,8 @@ fn reshare_fact(event: &ResharingEvents, block: u64) -> Option<Fact> {
         }
         ResharingEvents::Reshared(it) => {
             let Committee { servers, signers, points } = it.committee.clone();
-            let live = LiveKey { committee: servers, signers, points, dealings_digest: it.dealingsDigest };
+            let (dealings_digest, leaves_root) = (it.dealingsDigest, it.leavesRoot);
+            let live = LiveKey { committee: servers, signers, points, dealings_digest, leaves_root };
             let id = reshare(&it.keyId, it.committeeEpoch, it.attempt)?;
             of(&it.keyId, ReshareFact::Made { id, live, handover: it.handover.to() })
         }
@@ -301,4 +306,42 @@ fn withdrawal_fact(event: &WithdrawalKeysEvents, block: u64) -> Option<Fact> {
         },
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256, Bytes};
+    use stkr_chain::bindings::KeyRegistry;
+
+    use super::*;
+    use crate::view::{KeyPhase, View};
+
+    #[test]
+    fn the_two_events_of_an_import_make_a_dealt_key() {
+        let (key_id, leaves_root, points) = (U256::from(9), B256::repeat_byte(6), Bytes::from(vec![7; 5 * 128]));
+        let imported = KeyRegistry::DealtKeyImported {
+            keyId: key_id,
+            owner: Address::repeat_byte(1),
+            threshold: 3,
+            historyHash: B256::repeat_byte(2),
+        };
+        let finalised = KeyRegistry::KeyFinalised {
+            keyId: key_id,
+            attempt: 0,
+            committee: vec![1, 2, 4, 6],
+            signers: vec![Address::repeat_byte(5); 4],
+            points: points.clone(),
+            dealingsDigest: B256::ZERO,
+            leavesRoot: leaves_root,
+        };
+        let mut view = View::default();
+        for event in [KeyRegistryEvents::DealtKeyImported(imported), KeyRegistryEvents::KeyFinalised(finalised)] {
+            view.apply(1, key_fact(&event, 10).unwrap());
+        }
+        let key = &view.keys[&9];
+        assert!(key.is_dealt());
+        assert_eq!((key.kind, key.threshold, key.members, key.requested_in), (KeyKind::Validator, 3, 4, 10));
+        let KeyPhase::Live(live) = &key.phase else { panic!("{key:?}") };
+        assert_eq!((&live.committee, &live.points, live.leaves_root), (&vec![1, 2, 4, 6], &points, leaves_root));
+    }
 }

@@ -698,13 +698,15 @@ fn unknown_trouble() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use stkr_node::database::Database;
     use stkr_node::http::{Limits, serve_plain};
     use stkr_node::shutdown::Shutdown;
 
     use alloy::primitives::{Address, B256};
     use stkr_core::ShareIndex;
-    use stkr_protocol::evidence::{EvidenceError, EvidenceFile, MessagesProof, Proof};
+    use stkr_protocol::evidence::{EvidenceError, EvidenceFile, Fault, MessagesProof, Proof};
     use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::reshare::evidence::{ReshareEvidence, ReshareMessagesProof};
     use stkr_protocol::reshare::{self, ReshareKeysBody};
@@ -714,8 +716,9 @@ mod tests {
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     use crate::app::SCHEMA;
+    use crate::cases::Stage;
     use crate::plan::Clock;
-    use crate::shared::Lists;
+    use crate::shared::{Lists, Standing};
     use crate::store::Store;
 
     struct Running {
@@ -794,6 +797,46 @@ mod tests {
         server.shared.failed("no answer".to_owned());
         let (_, body) = server.get("/status").await;
         assert_eq!(body.matches("the chain cannot be read").count(), 1, "{body}");
+    }
+
+    /// Names of the relayer's own metrics that have a sample.
+    async fn sampled(server: &Running) -> BTreeSet<String> {
+        let text = server.get("/metrics").await.1;
+        let lines = text.lines().filter(|line| line.starts_with("stkr_relayer_"));
+        lines.map(|line| line.split(['{', ' ']).next().unwrap().trim_end_matches("_total").to_owned()).collect()
+    }
+
+    /// After a restart a lock-out of last year would go from 0 to 1, and wake somebody.
+    #[tokio::test]
+    async fn metrics_say_nothing_of_a_chain_that_was_not_looked_at() {
+        let server = start();
+        let failures = "stkr_relayer_chain_failures".to_owned();
+        assert_eq!(sampled(&server).await, BTreeSet::from([failures.clone()]));
+        server.shared.failed("no answer".to_owned());
+        let problems = "stkr_relayer_problems".to_owned();
+        assert_eq!(sampled(&server).await, BTreeSet::from([failures, problems]));
+        assert!(server.get("/metrics").await.1.contains("\nstkr_relayer_problems 1\n"));
+
+        server.shared.publish(Status::default(), Lists::default(), &Clock::default());
+        let (fault, challenges) = (Fault::InvalidPartial, BTreeMap::from([(3, 1)]));
+        server.shared.publish_faults(&BTreeMap::from([((fault, Stage::Open), 1)]), &BTreeMap::from([(fault, 1)]));
+        server.shared.publish_standing(&Standing { challenges, ..Standing::default() });
+        // What could not be read has no value yet.
+        let every: BTreeSet<String> = server
+            .shared
+            .metrics
+            .catalogue()
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|it| it.contains("_relayer_"))
+            .collect();
+        let unread = ["stkr_relayer_gas_gwei", "stkr_relayer_reshare_evidence"].map(str::to_owned);
+        let known: BTreeSet<String> = every.difference(&BTreeSet::from(unread)).cloned().collect();
+        assert_eq!(sampled(&server).await, known);
+        let standing = Standing { gas_gwei: Some(5), reshare_evidence: Some(0), ..Standing::default() };
+        server.shared.publish_standing(&standing);
+        assert_eq!(sampled(&server).await, every);
+        assert!(server.get("/metrics").await.1.contains("\nstkr_relayer_locked_out_servers 0\n"));
     }
 
     #[tokio::test]

@@ -548,6 +548,7 @@ mod tests {
             signers: vec![Address::ZERO; 4],
             points: Bytes::from(vec![7; 5 * 128]),
             dealings_digest: B256::ZERO,
+            leaves_root: B256::ZERO,
         }
     }
 
@@ -843,6 +844,18 @@ mod tests {
         view.apply(60, Fact::SeatsFreed { key_id: KEY });
         assert_eq!(plan(&view, &clock(61, 3_000)), vec![]);
         assert_eq!(view.keys[&KEY].phase, KeyPhase::Ended { burned: true });
+    }
+
+    #[test]
+    fn a_dealt_key_needs_nothing_of_a_relayer_until_its_seats_can_be_freed() {
+        let mut view = View::default();
+        view.apply(10, Fact::DealtKeyImported { key_id: KEY, threshold: 3, block: 10 });
+        view.apply(10, Fact::KeyFinalised { key_id: KEY, live: live() });
+        assert_eq!(plan(&view, &clock(50, 1_000)), vec![]);
+        view.apply(2_000, Fact::KeyRetired { key_id: KEY, burned: false });
+        assert_eq!(plan(&view, &clock(50, 2_999)), vec![], "evidence may still come");
+        let actions = plan(&view, &clock(50, 3_000));
+        assert!(matches!(actions[..], [Action::FreeSeats { key_id: KEY, .. }]), "{actions:?}");
     }
 
     #[test]

@@ -270,7 +270,7 @@ const REFRESH_AFTER: u64 = 90 * 24 * 3600;
 pub fn plan(view: &View, clock: &Clock, policy: Policy) -> Vec<Action> {
     let keys = view.keys.iter();
     keys.flat_map(|(key_id, key)| match &key.phase {
-        KeyPhase::Live(_) if !key.consumer.is_zero() => plan_live(view, *key_id, clock, policy),
+        KeyPhase::Live(_) if !key.is_dealt() => plan_live(view, *key_id, clock, policy),
         KeyPhase::Retired { .. } | KeyPhase::Ended { .. } => plan_ended(view, *key_id, clock),
         _ => Vec::new(),
     })

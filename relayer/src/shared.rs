@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use stkr_chain::intents::Intents;
-use stkr_node::metrics::Metrics;
+use stkr_node::metrics::{LateGauge, Metrics};
 use stkr_protocol::evidence::Fault;
 use stkr_protocol::sign::Change;
 
@@ -22,25 +22,25 @@ use crate::store::Store;
 /// Without a successful look at the chain for this long, the relayer is not healthy.
 const STALE: Duration = Duration::from_secs(60);
 
-/// The relayer's own metrics.
+/// The relayer's own metrics. All but the failures tell of the chain or the database, and have no sample before a pass has looked.
 #[derive(Clone, Debug, Default)]
 struct Gauges {
-    head: Gauge,
-    finalized: Gauge,
-    problems: Gauge,
-    waited_for: Gauge,
-    unreachable: Gauge,
+    head: LateGauge,
+    finalized: LateGauge,
+    problems: LateGauge,
+    waited_for: LateGauge,
+    unreachable: LateGauge,
     intents: Family<[(String, String); 1], Gauge>,
     failures: Counter,
     evidence: Family<[(String, String); 2], Gauge>,
     charged: Family<[(String, String); 1], Gauge>,
     challenges: Family<[(String, String); 1], Gauge>,
-    locked_out: Gauge,
-    without_spare: Gauge,
+    locked_out: LateGauge,
+    without_spare: LateGauge,
     reshares: Family<[(String, String); 1], Gauge>,
-    stalled_reshares: Gauge,
-    reshare_evidence: Gauge,
-    gas: Gauge,
+    stalled_reshares: LateGauge,
+    reshare_evidence: LateGauge,
+    gas: LateGauge,
 }
 
 /// What is wrong with servers and keys, for alerts.
@@ -272,6 +272,7 @@ impl Shared {
         status.chain.following = false;
         status.problems.retain(|problem| !problem.starts_with(CHAIN_PROBLEM));
         status.problems.insert(0, format!("{CHAIN_PROBLEM}: {reason}"));
+        self.gauges.problems.set(i64::try_from(status.problems.len()).unwrap_or(i64::MAX));
         held.status = Arc::new(status);
     }
 }

@@ -104,7 +104,9 @@ pub struct KeyStatus {
     pub threshold: String,
     /// n.
     pub members: String,
-    /// Ceremony number, from 0.
+    /// Whether it is a dealt key: one that existed whole before its owner split it, so that no ceremony made it and none moves it.
+    pub dealt: bool,
+    /// Ceremony number, from 0; 0 of a dealt key.
     pub attempt: String,
     /// Server ids in index order, once drawn; of a key that was reshared those of its newest committee.
     pub committee: Vec<String>,
@@ -392,7 +394,8 @@ pub fn page(status: &Status) -> String {
             let id = anchor(&format!("key-{}", key.key_id), &key.key_id);
             let healthy = key.healthy.as_ref().unwrap_or(&EMPTY);
             let (t, n) = (text(&key.threshold), text(&key.members));
-            vec![id, text(&key.state), t, n, text(healthy), ceremony_link(&key.key_id, &key.attempt), text(pubkey)]
+            let made = if key.dealt { text("dealt") } else { ceremony_link(&key.key_id, &key.attempt) };
+            vec![id, text(&key.state), t, n, text(healthy), made, text(pubkey)]
         }),
     );
     for ceremony in &status.ceremonies {

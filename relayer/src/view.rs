@@ -25,8 +25,10 @@ use crate::store::PROVIDER;
 pub struct View {
     /// Registered servers by id.
     pub servers: BTreeMap<u32, Server>,
-    /// Requested keys by id.
+    /// Requested and dealt keys by id.
     pub keys: BTreeMap<u64, Key>,
+    /// Dealt keys between the two events of their import, by id.
+    pub imports: BTreeMap<u64, Import>,
     /// Opened pools by id.
     pub pools: BTreeMap<u64, Pool>,
     /// What is known of others' deposits with the key of a KeyReady or Predeposited pool, by pool id.
@@ -177,7 +179,7 @@ pub struct Server {
 /// A key and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Contract that asked for it.
+    /// Contract that asked for it; zero of a dealt key.
     pub consumer: Address,
     /// What it is for.
     pub kind: KeyKind,
@@ -185,12 +187,30 @@ pub struct Key {
     pub threshold: u8,
     /// Shares that exist.
     pub members: u8,
-    /// Ceremony number.
+    /// Ceremony number; 0 of a dealt key, which had none.
     pub attempt: u16,
-    /// Block of the request; nobody can have made a deposit with the key before it.
+    /// Block of the request; nobody can have made a deposit with the key before it. That of the import of a dealt key, which may be
+    /// of any age and serves no pool.
     pub requested_in: u64,
     /// Where it stands.
     pub phase: KeyPhase,
+}
+
+impl Key {
+    /// Whether it existed whole before its owner split it: nobody orders what it signs, and it keeps its committee for ever.
+    #[must_use]
+    pub fn is_dealt(&self) -> bool {
+        self.consumer.is_zero()
+    }
+}
+
+/// What `DealtKeyImported` says of a key; its committee comes with `KeyFinalised`, in the same transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Shares that sign.
+    pub threshold: u8,
+    /// Block of the import.
+    pub block: u64,
 }
 
 /// Where a key stands, with what the next step needs.
@@ -287,8 +307,10 @@ pub struct LiveKey {
     pub signers: Vec<Address>,
     /// n share keys, then the group key, EIP-2537, 128 bytes each.
     pub points: Bytes,
-    /// keccak256 of the n dealing hashes.
+    /// keccak256 of the n dealing hashes; zero of a dealt key.
     pub dealings_digest: B256,
+    /// Merkle root of the share leaves.
+    pub leaves_root: B256,
 }
 
 impl LiveKey {
@@ -489,6 +511,15 @@ pub enum Fact {
         members: u8,
         /// What the draw needs; nobody is kept.
         draw: PendingDraw,
+        /// Block it stands in.
+        block: u64,
+    },
+    /// `DealtKeyImported`.
+    DealtKeyImported {
+        /// Id.
+        key_id: u64,
+        /// t.
+        threshold: u8,
         /// Block it stands in.
         block: u64,
     },
@@ -769,12 +800,27 @@ impl View {
         }
     }
 
+    /// A dealt key has neither request nor ceremony: it begins with its committee.
+    fn import(&mut self, key_id: u64, live: &LiveKey) {
+        let Some(Import { threshold, block }) = self.imports.remove(&key_id) else { return };
+        let Ok(members) = u8::try_from(live.committee.len()) else { return };
+        let (consumer, kind, phase) = (Address::ZERO, KeyKind::Validator, KeyPhase::Live(live.clone()));
+        self.keys.insert(key_id, Key { consumer, kind, threshold, members, attempt: 0, requested_in: block, phase });
+    }
+
     fn apply_to_key(&mut self, timestamp: u64, fact: Fact) {
         if let Fact::KeyRequested { key_id, consumer, kind, threshold, members, draw, block } = fact {
             let phase = KeyPhase::Requested(draw);
             let (attempt, requested_in) = (0, block);
             self.keys.insert(key_id, Key { consumer, kind, threshold, members, attempt, requested_in, phase });
             return;
+        }
+        if let Fact::DealtKeyImported { key_id, threshold, block } = fact {
+            self.imports.insert(key_id, Import { threshold, block });
+            return;
+        }
+        if let Fact::KeyFinalised { key_id, live } = &fact {
+            self.import(*key_id, live);
         }
         let (Fact::CeremonyRestarted { key_id, .. }
         | Fact::CommitteeDrawn { key_id, .. }
@@ -939,6 +985,7 @@ mod tests {
             signers: vec![Address::ZERO; 4],
             points: Bytes::from(vec![7; 5 * 128]),
             dealings_digest: B256::ZERO,
+            leaves_root: B256::ZERO,
         }
     }
 
@@ -1060,6 +1107,57 @@ mod tests {
         assert_eq!((&view.keys[&KEY].phase, view.keys[&KEY].attempt), (&KeyPhase::Requested(draw(vec![4, 2])), 3));
         view.apply(32, Fact::KeyFinalised { key_id: KEY, live: live() });
         assert_eq!(view.keys[&KEY].phase, KeyPhase::Live(live()));
+    }
+
+    fn imported() -> [Fact; 2] {
+        let imported = Fact::DealtKeyImported { key_id: KEY, threshold: 3, block: 10 };
+        [imported, Fact::KeyFinalised { key_id: KEY, live: live() }]
+    }
+
+    #[test]
+    fn a_dealt_key_begins_with_its_committee_and_ends_as_others_do() {
+        let server = |id: u32| Server {
+            operator: Address::ZERO,
+            signer: Address::ZERO,
+            tls_fingerprint: B256::ZERO,
+            endpoint: format!("https://server-{id}:1"),
+            status: ServerStatus::Active,
+            online: true,
+            locked_out: false,
+        };
+        let servers = [1, 2, 4, 6].map(|id| Fact::ServerRegistered { id, server: server(id) });
+        let mut view = folded(servers.into_iter().chain(imported()));
+        let phase = KeyPhase::Live(live());
+        let (consumer, kind, attempt) = (Address::ZERO, KeyKind::Validator, 0);
+        let key = Key { consumer, kind, threshold: 3, members: 4, attempt, requested_in: 10, phase };
+        assert!(key.is_dealt() && view.imports.is_empty());
+        assert_eq!(view.keys, BTreeMap::from([(KEY, key)]));
+
+        // Its members are asked and counted as those of any other key.
+        view.apply(20, Fact::StatusChanged { id: 4, status: ServerStatus::Suspended });
+        assert!(view.trusted_servers().contains(&4) && view.is_without_spare(KEY));
+        view.apply(21, Fact::StatusChanged { id: 4, status: ServerStatus::Active });
+        assert!(!view.is_without_spare(KEY));
+        view.lock(1, true);
+        assert!(view.is_without_spare(KEY));
+
+        view.apply(40, Fact::KeyRetired { key_id: KEY, burned: false });
+        assert_eq!(view.keys[&KEY].phase.seats(), [4, 2, 6, 1]);
+        view.apply(50, Fact::SeatsFreed { key_id: KEY });
+        assert_eq!(view.keys[&KEY].phase, KeyPhase::Ended { burned: false });
+    }
+
+    #[test]
+    fn a_committee_of_a_key_that_nobody_announced_is_no_dealt_key() {
+        assert_eq!(folded([Fact::KeyFinalised { key_id: KEY, live: live() }]).keys, BTreeMap::new());
+        // Nor does an import change the key of another id, or outlive its own.
+        let view = folded([requested(), drawn()].into_iter().chain(imported().map(|fact| match fact {
+            Fact::DealtKeyImported { threshold, block, .. } => {
+                Fact::DealtKeyImported { key_id: KEY + 1, threshold, block }
+            }
+            fact => fact,
+        })));
+        assert!(view.keys.len() == 1 && view.keys[&KEY].attempt == 1, "{:?}", view.keys);
     }
 
     #[test]

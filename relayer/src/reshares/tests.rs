@@ -28,6 +28,7 @@ fn live(committee: &[u32]) -> LiveKey {
         signers: committee.iter().map(|id| Address::with_last_byte(byte(*id))).collect(),
         points: Bytes::from(vec![7; (committee.len() + 1) * 128]),
         dealings_digest: B256::ZERO,
+        leaves_root: B256::ZERO,
     }
 }
 

@@ -132,6 +132,18 @@ fn reading<'a>(expression: &'a Expr, metric: &str) -> Vec<&'a VectorSelector> {
     }
 }
 
+/// A relayer never throws it away, and the Court has no word for it: without a rule nobody would hear of it.
+#[test]
+fn new_evidence_of_a_fault_in_a_reshare_has_one_alert() {
+    let metric = "stkr_relayer_reshare_evidence";
+    let rules = rules();
+    let reads_it = |rule: &&Rule| !reading(&parser::parse(&rule.expr).unwrap(), metric).is_empty();
+    let found: Vec<&Rule> = rules.iter().filter(reads_it).collect();
+    let [rule] = found.as_slice() else { panic!("{} rules read {metric}", found.len()) };
+    assert_eq!((rule.alert.as_str(), rule.pending.as_ref()), ("StkrReshareFault", None));
+    assert!(rule.expr.contains(&format!("delta({metric}[")), "it would go on for ever: {}", rule.expr);
+}
+
 /// What somebody has to do depends on the fault, and two rules for one would wake two people.
 #[test]
 fn each_fault_that_the_court_charges_has_one_alert_and_one_if_it_is_not_reported() {

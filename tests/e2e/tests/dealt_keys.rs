@@ -1,5 +1,5 @@
 //! A validator key that existed whole: split by its owner, served by the gateway whose duty key the owner names, by another one
-//! when the owner names that, and by none after the owner gave it up.
+//! when the owner names that, and by none after the owner gave it up. Its servers answer for what they sign.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,9 +14,12 @@ use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::deal::{Deal, interop_secret, public_key};
 use stkr_e2e::gateway_process::Answer;
 use stkr_e2e::lodestar::{Genesis, SECONDS_PER_SLOT, SLOTS_PER_EPOCH};
+use stkr_e2e::misbehaviour::corrupt;
 use stkr_e2e::network::output;
 use stkr_e2e::process::binary;
-use stkr_e2e::{GatewayProcess, Network, Options};
+use stkr_e2e::{DealtNetwork, GatewayProcess, Network, Options};
+use stkr_protocol::evidence::Fault;
+use stkr_sdk::{HistoryEntry, Incident};
 
 /// How old the chain is at the start, in epochs.
 const AGE: u64 = 50;
@@ -228,4 +231,64 @@ async fn a_reorganisation_that_swaps_the_ids_of_two_keys_convicts_nobody() -> Re
     let kept = gateway.get("/v1/evidence").await?.body;
     assert_eq!(kept["rows"], json!([]), "an honest server is accused");
     Ok(())
+}
+
+/// No relayer orders or collects anything of a dealt key, so that all it knows of it are the events of its import.
+#[tokio::test]
+async fn a_server_that_lies_with_its_share_of_a_dealt_key_is_charged_through_a_relayer() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut dealt = DealtNetwork::deploy(dir.path()).await?;
+    dealt.network.init_relayer(0).await?;
+    dealt.gateway.configure("relayers = []", &format!("relayers = [\"{}\"]", dealt.network.relayers[0].url))?;
+    dealt.network.start_relayer(0)?;
+    dealt.run().await?;
+    let key =
+        || async { Ok::<Value, eyre::Report>(dealt.network.relayer_json(0, "/status").await?["keys"][0].clone()) };
+    dealt.network.until("the relayer knows the key", || async { Ok(key().await?["state"] == "live") }).await?;
+    let known = key().await?;
+    assert_eq!(
+        (&known["keyId"], &known["dealt"], &known["healthy"]),
+        (&json!("1"), &json!(true), &json!("4")),
+        "{known}"
+    );
+
+    // With one server down the liar's partial is one of the three that are needed.
+    let (liar, down, id) = (0, 3, dealt.network.servers[0].id);
+    dealt.network.kill_server(down);
+    let lie = ["--key-id", "1", "--lie", "wrong-share"];
+    let accomplice = corrupt(&mut dealt.network, liar, "accomplice", &lie)?;
+    let vote = dealt.vote(10, 11, 1);
+    let refused = dealt.ask_gateway(&vote).await?;
+    assert_eq!(refused.status, 503, "two partials of three: {refused:?}");
+    let stkr = dealt.network.stkr().await?;
+    let is_out = || async { Ok(stkr.servers().get(id).await?.locked_out) };
+    dealt.network.until("the liar is locked out", is_out).await?;
+    let history = stkr.faults().history(id).await?;
+    let faults: Vec<String> = history.iter().filter_map(charged).collect();
+    assert_eq!(faults, [Fault::InvalidPartial.to_string()]);
+
+    let on_record = "stkr_relayer_evidence{fault=\"invalid_partial\",stage=\"on_record\"} 1";
+    let settled = || async {
+        let metrics = dealt.network.relayer_text(0, "/metrics").await?;
+        Ok(metrics.contains(on_record) && metrics.contains("stkr_relayer_keys_without_spare_share 1"))
+    };
+    dealt.network.until("the relayer sees it on record", settled).await?;
+    let status = dealt.network.relayer_json(0, "/status").await?;
+    assert_eq!(status["keys"][0]["healthy"], json!("3"), "{status}");
+    assert!(status["problems"].to_string().contains("it is a dealt key"), "{}", status["problems"]);
+
+    // The key signs on, and so does the server once it is mended.
+    drop(accomplice);
+    dealt.network.start_server(liar)?;
+    let signs = || async { Ok(dealt.ask_gateway(&vote).await?.status == 200) };
+    dealt.network.until("the key signs on", signs).await?;
+    dealt.check(&vote, &dealt.ask_gateway(&vote).await?)
+}
+
+/// The fault of an entry that cost its server something.
+fn charged(entry: &HistoryEntry) -> Option<String> {
+    match &entry.incident {
+        Incident::Fault { fault, judgement, .. } if judgement.charged => Some(fault.clone()),
+        _ => None,
+    }
 }

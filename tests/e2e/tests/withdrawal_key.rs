@@ -12,6 +12,10 @@ use stkr_core::{PublicKey, Signature, verify};
 use stkr_e2e::anvil::advance_time;
 use stkr_e2e::offline::OfflineServer;
 use stkr_e2e::{Network, Options};
+use stkr_node::secrets::read_hex32;
+use stkr_protocol::SignerKey;
+use stkr_protocol::offline::ChangeAnswerFile;
+use stkr_protocol::sign::{Asked, ChangeRequest};
 use stkr_sdk::PoolState;
 use stkr_server::config::{FilesConfig, ServerConfig};
 
@@ -112,9 +116,17 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
     let block = network.compared(server, "change.json").await?;
     server.json("answer", &["change.json", "--out", "changed.json", "--yes", "--block", &block])?;
     let answer = std::fs::read_to_string(server.dir.join("changed.json"))?;
-    let mut spoilt: Value = serde_json::from_str(&answer)?;
-    spoilt["answers"][0]["change"]["validator_index"] = json!("1");
-    let (status, body) = network.hand_in_answer(&spoilt.to_string()).await?;
+    // What nobody ordered is not taken, though its member signed it.
+    let files = FilesConfig::default().below(&server.dir.join("server"));
+    let signer = SignerKey::from_bytes(&*read_hex32(&files.signer_key)?)?;
+    let mut unordered: ChangeAnswerFile = serde_json::from_str(&answer)?;
+    for part in &mut unordered.answers {
+        part.change.validator_index = 1;
+        let (asked, signed) = (Asked::from(ChangeRequest::new(key, part.change)), &mut part.signed);
+        let envelope = asked.subject().envelope(signed.committee_epoch, signed.index, &signed.partial);
+        signed.envelope = envelope.sign(&network.domain(), &signer);
+    }
+    let (status, body) = network.hand_in_answer(&serde_json::to_string(&unordered)?).await?;
     ensure!(status == 404, "{status} {body}");
     let (status, body) = network.hand_in_answer(&answer).await?;
     ensure!((status, &body) == (200, &json!({"new": 1})), "{status} {body}");
