@@ -84,7 +84,7 @@ pub(crate) fn long() -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("these tests failed:\n  {}", failed.join("\n  ")) }
 }
 
-fn cargo() -> String {
+pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
