@@ -110,8 +110,14 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
 
     // One of the two is enough, and the relayer does the rest.
     let block = network.compared(server, "change.json").await?;
-    server.json("answer", &["change.json", "--out", "changed.json", "--yes", "--block", &block])?;
+    let sign = |out| ["change.json", "--out", out, "--yes", "--block", block.as_str()];
+    server.json("answer", &sign("changed.json"))?;
     let answer = std::fs::read_to_string(server.dir.join("changed.json"))?;
+    // Killed on the way, it has signed the same or nothing.
+    server.killed_at("offline.answer_unwritten", "answer", &sign("killed.json"))?;
+    ensure!(!server.dir.join("killed.json").exists(), "a half-written answer");
+    server.killed_at("offline.answer_written", "answer", &sign("killed.json"))?;
+    ensure!(std::fs::read_to_string(server.dir.join("killed.json"))? == answer, "another answer to the same request");
     let mut spoilt: Value = serde_json::from_str(&answer)?;
     spoilt["answers"][0]["change"]["validator_index"] = json!("1");
     let (status, body) = network.hand_in_answer(&spoilt.to_string()).await?;
