@@ -69,3 +69,13 @@ fn coefficient(seed: [u8; 32], k: u8) -> Fr {
 pub fn hash_to_g2(message: &[u8], tag: &[u8]) -> Option<Signature> {
     Signature::from_group(&crate::blst_glue::hash_to_g2(message, tag))
 }
+
+/// So many cases of a property, or as many as the variable `PROPTEST_CASES` says.
+#[cfg(test)]
+pub(crate) fn cases(plain: u32) -> proptest::prelude::ProptestConfig {
+    let default = proptest::prelude::ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => proptest::prelude::ProptestConfig { cases: plain, ..default },
+    }
+}

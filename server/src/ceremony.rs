@@ -14,8 +14,9 @@ use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Accepted, Context, ContextError, Member, Phase, Rejected, StepError};
 use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::handover::ShareOrigin;
-use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::messages::{Round, SignedMessage};
 
+use crate::reshare::may_end_at;
 use crate::seal::{SealError, Sealer};
 use crate::serving::Us;
 use crate::signers::SignerKeys;
@@ -125,8 +126,11 @@ impl Ceremonies<'_> {
         // one-time key, under whatever committee, has no secret any more.
         let stored = complaint.as_ref().map(|(opened, (reason, what_to_do))| Complaint { opened, reason, what_to_do });
         let erase = share.is_some() || stored.is_some();
-        let step = Step { received: &received, own: &step.new_messages, erase, share, complaint: stored };
+        pass(&step.new_messages, false);
+        let own = step.new_messages.as_slice();
+        let step = Step { received: &received, own, erase, share, complaint: stored };
         self.store.record(key_id, attempt, &drawn.committee, step)?;
+        pass(own, true);
         log_progress(&member, before);
         Ok(match complaint {
             Some((opened, (reason, what_to_do))) => sitting_out(&member, reason, what_to_do, Some(opened.clone())),
@@ -162,7 +166,9 @@ impl Ceremonies<'_> {
             sits_out,
             complaint: None,
         };
+        may_end_at("server.ceremony_unbegun");
         self.store.begin(&row)?;
+        may_end_at("server.ceremony_begun");
         Ok(row)
     }
 
@@ -215,6 +221,24 @@ pub(crate) fn seat(context: &Context, us: &Us) -> Option<ShareIndex> {
 
 fn signer_of(context: &Context, index: ShareIndex) -> Address {
     context.member(index).map_or(Address::ZERO, |member| member.signer)
+}
+
+/// Places at which the end-to-end tests end this process: a message is made and not stored, or stored and not shown.
+fn pass(new: &[SignedMessage], written: bool) {
+    for message in new {
+        let name = match (message.round(), written) {
+            (Round::OneTimeKey, false) => "server.ceremony_one_time_key_unwritten",
+            (Round::OneTimeKey, true) => "server.ceremony_one_time_key_written",
+            (Round::DealingCommitment, false) => "server.ceremony_dealing_commitment_unwritten",
+            (Round::DealingCommitment, true) => "server.ceremony_dealing_commitment_written",
+            (Round::CommitmentSet, false) => "server.ceremony_commitment_set_unwritten",
+            (Round::CommitmentSet, true) => "server.ceremony_commitment_set_written",
+            (Round::Acknowledgement, false) => "server.ceremony_acknowledgement_unwritten",
+            // A dealing is made and stored with its commitment, and the store has a place of its own for what comes with an erasure.
+            (Round::Dealing, _) | (Round::Acknowledgement, true) => continue,
+        };
+        may_end_at(name);
+    }
 }
 
 /// Gives the member every message; returns those that have to be stored.

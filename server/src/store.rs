@@ -23,6 +23,7 @@ use stkr_protocol::reshare::evidence::OpenedReshareDealing;
 use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 
 use crate::conflicts;
+use crate::reshare::may_end_at;
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
@@ -582,6 +583,7 @@ impl Store {
             Ok(())
         })?;
         if step.erase {
+            may_end_at("server.ceremony_erased_and_in_log");
             self.empty_log();
         }
         Ok(())

@@ -18,11 +18,13 @@ const CORES: usize = 2;
 /// End-to-end tests for `--full`. Two lie to the checkers of `cargo xtask devnet`, and so test what tests the product; one kills
 /// every server of a reshare at each of its points, of which `reshare_carried` has some; `withdrawal_key` is what
 /// `cargo xtask devnet` does too, with `offline_servers` for the wrong inputs.
-const LONG: [&str; 5] = [
+const LONG: [&str; 7] = [
     "e2e: adversary (test)",
     "e2e: checker (test)",
     "e2e: foreign_deposits (test)",
+    "e2e: offline_kills (test)",
     "e2e: reshare (test)",
+    "e2e: stolen_disks (test)",
     "e2e: withdrawal_key (test)",
 ];
 /// Folder of the end-to-end tests in the workspace.
@@ -84,7 +86,7 @@ pub(crate) fn long() -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("these tests failed:\n  {}", failed.join("\n  ")) }
 }
 
-fn cargo() -> String {
+pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 

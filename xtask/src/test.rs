@@ -34,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ];
     let long: &[Step] = &[
         ("fuzz: a million wrong inputs for every parser", fuzz::long),
+        ("core: 200 cases of every property of ceremonies and reshares", properties),
         ("contracts: 10,000 runs of every fuzz test of the Court", court),
         ("contracts: 1,000 runs of every other fuzz test", others),
         ("contracts: every gas limit, with the code that is deployed", gas_limits),
@@ -83,6 +84,13 @@ fn differential() -> Result<()> {
     command.args(["test", "--match-path", "tests/contracts/differential/*"]);
     command.env("STKR_BLST_VECTORS", here.with_file_name("blst_vectors"));
     run::run_command(command.env("FOUNDRY_PROFILE", "differential"))
+}
+
+/// Committees up to 22-of-32, which take a second each.
+fn properties() -> Result<()> {
+    let mut command = run::command(&crates::cargo())?;
+    command.args(["test", "--locked", "-p", "stkr-core", "--lib", "--", "dkg::", "reshare::"]);
+    run::run_command(command.env("PROPTEST_CASES", "200"))
 }
 
 /// What could frame an honest server gets forty times the tries.

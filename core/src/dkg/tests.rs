@@ -4,7 +4,7 @@ use alloy_sol_types::{SolValue, private::U256};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PartialSignature, PointError, Signature, points::HashedMessage, verify};
+use crate::{CombineError, PartialSignature, PointError, Signature, points::HashedMessage, verify};
 
 fn domain() -> CeremonyDomain {
     CeremonyDomain { chain_id: 31337, registry: Address::repeat_byte(0xab), key_id: 7, attempt: 1 }
@@ -62,6 +62,10 @@ impl Ceremony {
 
 fn blames(dealer: u8, fault: DealingFault) -> DkgError {
     DkgError::Dealer { dealer: index(dealer), fault }
+}
+
+fn order() -> [u8; 32] {
+    hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap().try_into().unwrap()
 }
 
 const MESSAGE: [u8; 32] = [0x11; 32];
@@ -213,9 +217,7 @@ fn shares_in_the_wrong_order_are_refused() {
 
 #[test]
 fn a_share_of_0_or_from_r_up_is_the_dealers_fault() {
-    let order: [u8; 32] =
-        hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap().try_into().unwrap();
-    for value in [[0; 32], order, [0xff; 32]] {
+    for value in [[0; 32], order(), [0xff; 32]] {
         let mut ceremony = Ceremony::honest(2, 3);
         ceremony.forge_shares(|_, _| value);
         let fault = DealingFault::ShareOutOfRange { recipient: index(1) };
@@ -226,8 +228,7 @@ fn a_share_of_0_or_from_r_up_is_the_dealers_fault() {
 #[test]
 fn a_share_plus_r_is_not_a_second_encoding() {
     // Below 2^256 - r a share s and s + r are the same scalar; only s may be accepted.
-    let order =
-        U256::from_be_slice(&hex::decode("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001").unwrap());
+    let order = U256::from_be_bytes(order());
     let mut ceremony = Ceremony::honest(2, 3);
     ceremony.forge_shares(|_, share| U256::from_be_bytes(share).wrapping_add(order).to_be_bytes());
     let fault = DealingFault::ShareOutOfRange { recipient: index(1) };
@@ -345,14 +346,91 @@ fn opened_shares_and_outcomes_do_not_print() {
     assert!(!format!("{outcome:?}").contains(&secret[..16]));
 }
 
+/// What a dealer can do to its dealing that others must see.
+#[derive(Clone, Copy, Debug)]
+enum Lie {
+    OneCommitmentMore,
+    OneCommitmentLess,
+    OneShareMore,
+    OneShareLess,
+    /// Of the next member, as it is.
+    Copied,
+    /// The same member's, of another attempt.
+    OfBefore,
+    /// Everybody gets what is the next member's.
+    Shuffled,
+    /// Everybody gets f(i) + r.
+    PlusOrder,
+    /// Everybody gets 0.
+    Zero,
+}
+
+const LIES: [Lie; 9] = [
+    Lie::OneCommitmentMore,
+    Lie::OneCommitmentLess,
+    Lie::OneShareMore,
+    Lie::OneShareLess,
+    Lie::Copied,
+    Lie::OfBefore,
+    Lie::Shuffled,
+    Lie::PlusOrder,
+    Lie::Zero,
+];
+
+impl Lie {
+    /// Has dealer 2 tell it.
+    fn tell(self, ceremony: &mut Ceremony) {
+        let (t, n) = (usize::from(ceremony.threshold.t()), usize::from(ceremony.threshold.n()));
+        let extra = ceremony.dealings[0].commitments[0];
+        match self {
+            Self::OneCommitmentMore => ceremony.dealings[1].commitments.resize(t + 1, extra),
+            Self::OneCommitmentLess => ceremony.dealings[1].commitments.truncate(t - 1),
+            Self::OneShareMore => ceremony.dealings[1].shares.resize(n + 1, [1; 32]),
+            Self::OneShareLess => ceremony.dealings[1].shares.truncate(n - 1),
+            Self::Copied => ceremony.dealings[1] = ceremony.dealings[0].clone(),
+            Self::OfBefore => {
+                let before = CeremonyDomain { attempt: domain().attempt - 1, ..domain() };
+                let dealing = deal(&before, ceremony.threshold, index(2), &ceremony.secrets[1], &ceremony.keys);
+                ceremony.dealings[1] = dealing.unwrap();
+            }
+            Self::Shuffled => {
+                let plain = std::cell::RefCell::new(Vec::new());
+                ceremony.forge_shares(|_, share| {
+                    plain.borrow_mut().push(share);
+                    share
+                });
+                ceremony.forge_shares(|recipient, _| plain.borrow()[usize::from(recipient) % n]);
+            }
+            Self::PlusOrder => {
+                let order = U256::from_be_bytes(order());
+                ceremony.forge_shares(|_, share| U256::from_be_bytes(share).wrapping_add(order).to_be_bytes());
+            }
+            Self::Zero => ceremony.forge_shares(|_, _| [0; 32]),
+        }
+    }
+
+    const fn is_of(self, fault: DealingFault) -> bool {
+        match self {
+            Self::OneCommitmentMore | Self::OneCommitmentLess => matches!(fault, DealingFault::CommitmentCount { .. }),
+            Self::OneShareMore | Self::OneShareLess => matches!(fault, DealingFault::ShareCount { .. }),
+            Self::Copied | Self::OfBefore => matches!(fault, DealingFault::ProofOfPossession),
+            Self::Shuffled => matches!(fault, DealingFault::ShareMismatch { .. }),
+            Self::PlusOrder | Self::Zero => matches!(fault, DealingFault::ShareOutOfRange { .. }),
+        }
+    }
+}
+
+/// Threshold, number of members and an order of them: up to 22-of-32.
+fn committee() -> impl Strategy<Value = (u8, Vec<u8>)> {
+    (2_u8..=32)
+        .prop_flat_map(|n| ((n / 2 + 1)..=n.min(22).max(n / 2 + 1), Just((1..=n).collect::<Vec<u8>>()).prop_shuffle()))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(crate::testing::cases(12))]
 
     #[test]
-    fn any_committee_makes_a_key_that_any_t_members_sign_with(
-        (t, order) in (1_u8..=9).prop_flat_map(|n| ((n / 2 + 1)..=n, Just((1..=n).collect::<Vec<u8>>()).prop_shuffle())),
-        message: [u8; 32],
-    ) {
+    fn any_committee_makes_a_key_that_any_t_members_sign_with_and_no_fewer((t, order) in committee(), message: [u8; 32]) {
         let ceremony = Ceremony::honest(t, u8::try_from(order.len()).unwrap());
         let chosen = &order[..t.into()];
         let partials: Vec<_> = chosen.iter().map(|m| ceremony.finish(*m).unwrap().share.sign(&message)).collect();
@@ -360,6 +438,28 @@ proptest! {
         let combined = keys.combine(&message, &partials).unwrap();
         prop_assert!(verify(&keys.group_key(), &message, &combined.signature));
         prop_assert!(combined.culprits.is_empty());
+        // One less is not enough, whatever stands in for it: nothing, one of them again, or one of them as somebody else.
+        let mut fewer = partials[..usize::from(t) - 1].to_vec();
+        prop_assert!(keys.combine(&message, &fewer).is_err());
+        let taken = fewer[0];
+        fewer.push(taken);
+        prop_assert_eq!(keys.combine(&message, &fewer), Err(CombineError::DuplicateIndex(taken.index)));
+        *fewer.last_mut().unwrap() = PartialSignature { index: partials[usize::from(t) - 1].index, ..taken };
+        prop_assert!(keys.combine(&message, &fewer).is_err());
+    }
+
+    #[test]
+    fn whatever_a_dealer_of_any_committee_does_to_its_dealing_every_member_names_it(
+        (t, order) in committee(), lie in prop::sample::select(&LIES[..]),
+    ) {
+        let mut ceremony = Ceremony::honest(t, u8::try_from(order.len()).unwrap());
+        lie.tell(&mut ceremony);
+        // The liar itself may believe what it likes.
+        let member = order.into_iter().find(|member| *member != 2).unwrap();
+        match ceremony.finish(member) {
+            Err(DkgError::Dealer { dealer, fault }) => prop_assert!(dealer == index(2) && lie.is_of(fault), "{lie:?}: {fault}"),
+            other => prop_assert!(false, "{lie:?}: {other:?}"),
+        }
     }
 
     #[test]

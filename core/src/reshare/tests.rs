@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     PartialSignature, PointError, Signature,
     blst_glue::Group,
-    dkg,
+    dkg, interpolate,
     sharing::{OneTimeKeyError, one_time::tests::unrecoverable_key},
     testing::TrustedDealer,
     verify,
@@ -672,7 +672,7 @@ fn size((t, members): &(u8, Vec<u8>)) -> (u8, u8) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(crate::testing::cases(12))]
 
     #[test]
     fn any_t_members_hand_over_to_any_committee_of_which_any_t_sign(
@@ -694,6 +694,62 @@ proptest! {
         let stranger = usize::from(new.1[new.1.len() - 1]) % key.shares.len();
         short.push(PartialSignature { index: index(new.1[usize::from(new.0) - 1]), ..key.shares[stranger].sign(&message) });
         prop_assert!(outcomes[0].keys.combine(&message, &short).is_err());
+    }
+
+    #[test]
+    fn partials_of_any_two_epochs_do_not_mix((t, members) in committee(), old in any::<prop::sample::Index>(), seed: [u8; 32]) {
+        let key = TrustedDealer::deal(threshold(size(&(t, members.clone()))), seed);
+        let mut dealers = members[..t.into()].to_vec();
+        dealers.sort_unstable();
+        let handover = Handover::honest(&key.keys, &key.shares, &dealers, size(&(t, members.clone())));
+        let keys = handover.keys();
+        prop_assert_eq!(keys.group_key(), key.keys.group_key());
+        // Any t members, of which from one to all but one sign with the share of the epoch before.
+        let of_old = 1 + old.index(usize::from(t) - 1);
+        let share = |(k, member): (usize, &u8)| match k < of_old {
+            true => key.shares[usize::from(*member) - 1].sign(&MESSAGE),
+            false => handover.finish(*member).unwrap().share.sign(&MESSAGE),
+        };
+        let mixed: Vec<_> = members[..t.into()].iter().enumerate().map(share).collect();
+        let unverified = interpolate(keys.threshold(), &mixed).unwrap();
+        prop_assert!(!verify(&keys.group_key(), &MESSAGE, &unverified));
+        prop_assert!(keys.combine(&MESSAGE, &mixed).is_err() && key.keys.combine(&MESSAGE, &mixed).is_err());
+    }
+
+    #[test]
+    fn whatever_a_dealer_of_any_committee_does_to_its_dealing_every_new_member_names_it(
+        old in committee(), new in committee(), seed: [u8; 32], lie in 0_u8..8,
+    ) {
+        let key = TrustedDealer::deal(threshold(size(&old)), seed);
+        let mut dealers = old.1[..old.0.into()].to_vec();
+        dealers.sort_unstable();
+        let (liar, t, n) = (dealers[0], new.0, size(&new).1);
+        let mut handover = Handover::honest(&key.keys, &key.shares, &dealers, size(&new));
+        let honest = polynomial_of(&key.shares[usize::from(liar) - 1], t);
+        let plus_order = |share: [u8; 32]| U256::from_be_bytes(share).wrapping_add(U256::from_be_bytes(order())).to_be_bytes();
+        match lie {
+            // One commitment more or less, to a polynomial of that degree.
+            0 => handover.rig(liar, &polynomial_of(&key.shares[usize::from(liar) - 1], t + 1), |_, share| share),
+            1 => handover.dealings[0].commitments.truncate(usize::from(t) - 1),
+            2 => handover.dealings[0].shares.resize(usize::from(n) + 1, [1; 32]),
+            // What is the next member's.
+            3 => handover.rig(liar, &honest, |recipient, _| *honest.at(index(recipient % n + 1)).to_bytes()),
+            4 => handover.rig(liar, &honest, |_, share| plus_order(share)),
+            5 => handover.rig(liar, &honest, |_, _| [0; 32]),
+            // Another dealer's, as it is.
+            6 => handover.dealings[0] = handover.dealings[1].clone(),
+            // Its own, of another attempt, to the same one-time keys.
+            _ => {
+                let before = ReshareDomain { attempt: domain().attempt - 1, ..domain() };
+                let reshare = Reshare::new(before, key.keys.clone(), indices(&dealers), threshold(size(&new))).unwrap();
+                let share = &key.shares[usize::from(liar) - 1];
+                handover.dealings[0] = reshare.deal(share, &handover.published).unwrap();
+            }
+        }
+        match handover.finish(new.1[0]) {
+            Err(ReshareError::Dealer { dealer, .. }) => prop_assert_eq!(dealer, index(liar), "lie {}", lie),
+            other => prop_assert!(false, "lie {lie}: {other:?}"),
+        }
     }
 
     #[test]

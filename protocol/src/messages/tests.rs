@@ -193,14 +193,22 @@ fn messages_with_unknown_missing_doubled_oversized_or_foreign_fields_are_refused
     refused(&|json| drop(json["body"].as_object_mut().unwrap().remove("shares")));
     refused(&|json| json["round"] = "acknowledgement".into());
     refused(&|json| json["round"] = "resharing".into());
-    refused(&|json| json["index"] = "0".into());
-    refused(&|json| json["index"] = "65".into());
+    // Modulo r, 0 and r are where the secret lies and r + 1 is where member 1's share does; modulo 256 so do 256 and 257.
+    const R: &str = "52435875175126190479447740508185965837690552500527637822603658699938581184513";
+    const R_PLUS_1: &str = "52435875175126190479447740508185965837690552500527637822603658699938581184514";
+    for index in ["0", "65", "256", "257", R, R_PLUS_1, "-1", "01", ""] {
+        refused(&|json| json["index"] = index.into());
+    }
     refused(&|json| json["keyId"] = 11.into());
     refused(&|json| json["keyId"] = "18446744073709551616".into());
     refused(&|json| json["attempt"] = "65536".into());
     refused(&|json| json["signature"] = format!("0x{}", "00".repeat(64)).into());
     let oversized = refused(&|json| json["body"]["commitments"] = format!("0x{}", "00".repeat(64 * 128 + 1)).into());
     assert!(oversized.contains("at most 8192"), "{oversized}");
+    for field in ["oneTimeKey", "commitments", "proofOfPossession", "shares"] {
+        let megabyte = refused(&|json| json["body"][field] = format!("0x{}", "00".repeat(1 << 20)).into());
+        assert!(megabyte.contains("at most"), "{megabyte}");
+    }
     let text = serde_json::to_string(&good).unwrap();
     let doubled = text.replacen("\"keyId\":\"11\"", "\"keyId\":\"11\",\"keyId\":\"12\"", 1);
     assert_ne!(text, doubled);

@@ -13,6 +13,7 @@ use alloy::sol;
 use eyre::{Context, Result, ensure, eyre};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -47,11 +48,32 @@ pub fn without_network(program: &Path) -> Command {
 }
 
 impl OfflineServer {
+    /// A machine with nothing on it but the deployment file.
+    pub fn at(dir: PathBuf, deployment_file: &Path) -> Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        std::fs::copy(deployment_file, dir.join("deployment.json"))?;
+        Ok(Self { id: 0, dir })
+    }
+
     /// `stkr-server offline COMMAND --dir DIR ARGS…`, without network, in its own folder.
     pub fn run(&self, command: &str, args: &[&str]) -> Result<Output> {
+        self.command(command, args)?.output().wrap_err("start unshare; may this user make a network namespace?")
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, command: &str, args: &[&str]) -> Result<Command> {
         let mut it = without_network(&binary("stkr-server")?);
         it.current_dir(&self.dir).args(["offline", command, "--dir", "server"]).args(args);
-        it.output().wrap_err("start unshare; may this user make a network namespace?")
+        Ok(it)
+    }
+
+    /// The same, ended by SIGKILL at this kill point.
+    pub fn killed_at(&self, point: &str, command: &str, args: &[&str]) -> Result<()> {
+        self.bring("kill", &format!("{point} 1"))?;
+        let output = self.command(command, args)?.env(stkr_kill_points::VARIABLE, "kill").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.signal() == Some(9), "{command} {args:?} was not ended at {point}: {said}");
+        Ok(std::fs::remove_file(self.dir.join("kill.hit"))?)
     }
 
     /// The same, for one that must succeed and prints JSON.
@@ -98,9 +120,7 @@ impl Network {
     /// A new offline server of an operator of its own, registered and approved.
     pub async fn add_offline_server(&self, name: &str) -> Result<OfflineServer> {
         let dir = self.options.dir.join(name);
-        std::fs::create_dir_all(&dir)?;
-        std::fs::copy(&self.deployment_file, dir.join("deployment.json"))?;
-        let mut server = OfflineServer { id: 0, dir };
+        let mut server = OfflineServer::at(dir, &self.deployment_file)?;
         let made = server.json("init", &["--deployment", "deployment.json"])?;
         let operator = self.account("100").await?;
         let args = server.json("register-args", &["--operator", &operator.address().to_string()])?;
@@ -169,18 +189,21 @@ impl Network {
     }
 
     /// One way there and back: what was signed; nothing where there is nothing to fetch, or nothing to sign in it.
-    async fn visit(&self, server: &OfflineServer, key: u64, number: usize) -> Result<Option<Value>> {
+    pub async fn visit(&self, server: &OfflineServer, key: u64) -> Result<Option<Value>> {
+        let been = |number: &usize| server.dir.join(format!("answer-{key}-{number}.json")).exists();
+        let number = (1_usize..).find(|number| !been(number)).unwrap_or_default();
         let (request, answer) = (format!("request-{key}-{number}.json"), format!("answer-{key}-{number}.json"));
         let Ok(file) = self.relayer_text(0, &format!("/v1/offline/{}/{key}", server.id)).await else { return Ok(None) };
         server.bring(&request, &file)?;
         // The relayer's status is some moments old: it may still wait for what it was just given.
-        if server.json("show", &[&request])?["signs"] == json!([]) {
+        let shown = server.json("show", &[&request])?;
+        if shown["signs"] == json!([]) {
             return Ok(None);
         }
         let mut args = vec![request.as_str(), "--out", &answer, "--yes"];
         let block = self.compared(server, &request).await?;
         // Once for each ceremony.
-        if number == 1 {
+        if shown["confirmed"] == json!(false) {
             args.extend(["--block", &block]);
         }
         let answered = server.json("answer", &args)?;
@@ -203,8 +226,7 @@ impl Network {
             for server in offline {
                 let due = self.relayer_json(0, &format!("/v1/offline/{}", server.id)).await?;
                 if due["keys"] == json!([key.to_string()]) {
-                    let visits = signed.entry(server.id).or_default();
-                    visits.extend(self.visit(server, key, visits.len() + 1).await?);
+                    signed.entry(server.id).or_default().extend(self.visit(server, key).await?);
                 }
             }
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -114,8 +114,14 @@ async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_we
 
     // One of the two is enough, and the relayer does the rest.
     let block = network.compared(server, "change.json").await?;
-    server.json("answer", &["change.json", "--out", "changed.json", "--yes", "--block", &block])?;
+    let sign = |out| ["change.json", "--out", out, "--yes", "--block", block.as_str()];
+    server.json("answer", &sign("changed.json"))?;
     let answer = std::fs::read_to_string(server.dir.join("changed.json"))?;
+    // Killed on the way, it has signed the same or nothing.
+    server.killed_at("offline.answer_unwritten", "answer", &sign("killed.json"))?;
+    ensure!(!server.dir.join("killed.json").exists(), "a half-written answer");
+    server.killed_at("offline.answer_written", "answer", &sign("killed.json"))?;
+    ensure!(std::fs::read_to_string(server.dir.join("killed.json"))? == answer, "another answer to the same request");
     // What nobody ordered is not taken, though its member signed it.
     let files = FilesConfig::default().below(&server.dir.join("server"));
     let signer = SignerKey::from_bytes(&*read_hex32(&files.signer_key)?)?;

@@ -147,8 +147,12 @@ fn unknown_missing_doubled_oversized_or_foreign_fields_are_refused() {
     refused(&|json| drop(json["body"].as_object_mut().unwrap().remove("shares")));
     refused(&|json| json["round"] = "reshare_keys".into());
     refused(&|json| json["round"] = "dealing".into());
-    refused(&|json| json["index"] = "0".into());
-    refused(&|json| json["index"] = "65".into());
+    // Modulo r, 0 and r are where the secret lies and r + 1 is where member 1's share does; modulo 256 so do 256 and 257.
+    const R: &str = "52435875175126190479447740508185965837690552500527637822603658699938581184513";
+    const R_PLUS_1: &str = "52435875175126190479447740508185965837690552500527637822603658699938581184514";
+    for index in ["0", "65", "256", "257", R, R_PLUS_1, "-1", "01", ""] {
+        refused(&|json| json["index"] = index.into());
+    }
     refused(&|json| json["committeeEpoch"] = "4294967296".into());
     refused(&|json| json["attempt"] = "65536".into());
     refused(&|json| json["keyId"] = 11.into());
@@ -159,6 +163,9 @@ fn unknown_missing_doubled_oversized_or_foreign_fields_are_refused() {
     let keys = serde_json::to_value(message(keys)).unwrap();
     let oversized = refused_of(&keys, &|json| json["body"]["publicKeys"] = hex(64 * 33 + 1));
     assert!(oversized.contains("at most 2112"), "{oversized}");
+    for field in ["oneTimeKey", "commitments", "shares"] {
+        assert!(refused(&|json| json["body"][field] = hex(1 << 20)).contains("at most"));
+    }
     let text = serde_json::to_string(&good).unwrap();
     let doubled = text.replacen("\"keyId\":\"11\"", "\"keyId\":\"11\",\"keyId\":\"12\"", 1);
     assert!(text != doubled && serde_json::from_str::<ReshareMessage>(&doubled).is_err());
