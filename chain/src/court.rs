@@ -128,7 +128,7 @@ fn proof(proof: &Proof) -> CourtCalls {
             firstSignature: signature(&it.first.signature),
             second: envelope(&it.second),
             secondSignature: signature(&it.second.signature),
-            holders: std::iter::once(&it.holder).chain(&it.later_holder).map(holder).collect(),
+            holders: std::iter::once(&it.holder).chain(it.later_holder.as_deref()).map(holder).collect(),
         }),
         Proof::UnauthorisedSignature(it) => {
             CourtCalls::proveUnauthorisedSignature(Court::proveUnauthorisedSignatureCall {

@@ -468,17 +468,14 @@ pub struct DutiesProof {
     pub holder: Holder,
     /// The seat of the second in the later committee.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub later_holder: Option<Holder>,
+    pub later_holder: Option<Box<Holder>>,
 }
 
 impl DutiesProof {
     /// The seat of the second envelope.
     #[must_use]
-    pub const fn second_holder(&self) -> &Holder {
-        match &self.later_holder {
-            Some(later) => later,
-            None => &self.holder,
-        }
+    pub fn second_holder(&self) -> &Holder {
+        self.later_holder.as_deref().unwrap_or(&self.holder)
     }
 
     /// Of two committees, the earlier's epoch, and the root to which the server's seat in it leads.

@@ -128,7 +128,7 @@ fn between_committees(
     }
     let seat = |it: &SignedEnvelope| holder(committees.get(&(it.key_id, it.committee_epoch))?, it.index);
     let (earlier, later) = (seat(&first)?, seat(&second)?);
-    Some(Proof::ConflictingDuties(DutiesProof { first, second, holder: earlier, later_holder: Some(later) }))
+    Some(Proof::ConflictingDuties(DutiesProof { first, second, holder: earlier, later_holder: Some(Box::new(later)) }))
 }
 
 fn by_committee(envelopes: Vec<SignedEnvelope>) -> BTreeMap<(u64, u32), Vec<SignedEnvelope>> {

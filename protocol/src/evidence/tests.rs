@@ -341,11 +341,11 @@ fn only_votes_and_proposals_that_are_slashable_conflict() {
 fn a_member_of_two_committees_answers_for_duties_that_conflict_between_them() {
     let setup = Setup::new();
     let other = |it: &mut SignedEnvelope| (it.signing_root, it.committee_epoch) = (B256::repeat_byte(8), 1);
-    let proof = |later_holder| DutiesProof {
+    let proof = |later_holder: Option<Holder>| DutiesProof {
         first: signed(2, |_| ()),
         second: signed(2, other),
         holder: setup.holder(2),
-        later_holder,
+        later_holder: later_holder.map(Box::new),
     };
     let judged = |proof: &DutiesProof| verify(Proof::ConflictingDuties(proof.clone()));
     let both = proof(Some(setup.holder(2)));

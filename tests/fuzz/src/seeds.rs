@@ -238,7 +238,8 @@ impl Parties {
             SignedMessage::sign(&DOMAIN, signer, (KEY_ID, 0, index), body)
         };
         let (first, second) = (envelope(2, 1, &[]), envelope(2, 2, &[]));
-        let duties = DutiesProof { first, second, holder: holder.clone(), later_holder: Some(holder.clone()) };
+        let duties =
+            DutiesProof { first, second, holder: holder.clone(), later_holder: Some(Box::new(holder.clone())) };
         let proofs = [
             Proof::InvalidPartial(partial(wrong)),
             Proof::GarbagePartial(partial(vec![0xff; 256])),
