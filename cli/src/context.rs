@@ -96,9 +96,14 @@ impl<'a> Context<'a> {
         Ok(Stkr::connect(self.provider().await?, deployment).await?)
     }
 
+    /// Whether there is an endpoint for a write: only `--unsigned` does without.
+    pub(crate) const fn asks_a_chain(&self, signing: &Signing) -> bool {
+        !signing.unsigned || self.rpc.is_some()
+    }
+
     /// The client for a write: `--unsigned` without an endpoint works on the deployment file alone.
     pub(crate) async fn client_for(&self, signing: &Signing) -> Result<Client, Failure> {
-        if !signing.unsigned || self.rpc.is_some() {
+        if self.asks_a_chain(signing) {
             return self.client().await;
         }
         Ok(Stkr::unchecked(connect(&RpcUrl(NOWHERE.to_owned())).await?, self.deployment()?))

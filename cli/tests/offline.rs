@@ -474,7 +474,10 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
 
     // Of two duty keys only the chain can say whether they are one provider's: a judgement without it says so.
     let two_keys = write("two-keys.json", &evidence_by([7, 8]));
-    let judged = text(&stkr(&["evidence", "verify", "--offline", &two_keys]).stdout);
+    let undecided = stkr(&["evidence", "verify", "--offline", &two_keys]);
+    assert_eq!(undecided.status.code(), Some(3), "nothing that a script may take for proven");
+    assert!(text(&undecided.stderr).contains("are duty keys of one provider only the chain can say"), "{undecided:?}");
+    let judged = text(&undecided.stdout);
     assert!(judged.starts_with("proves, if both duty keys are of one provider: provider equivocation"), "{judged}");
     assert!(judged.contains("if the two are of different providers it proves nothing"), "{judged}");
     let judged = stkr(&["evidence", "verify", "--offline", &two_keys, "--json"]);
@@ -486,6 +489,21 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
     let shown = text(&stkr(&["evidence", "show", &two_keys]).stdout).to_lowercase();
     assert!(duty_keys.iter().all(|key| shown.contains(&format!("signed by duty key {key}"))), "{shown}");
     fs::remove_file(&two_keys).unwrap();
+
+    // A byte that was changed, in a signature or in what it is of, is never taken for proof.
+    for place in ["signature", "slot", "signingRoot", "assignment"] {
+        let mut changed = evidence();
+        let field = &mut changed["proof"]["second"][place];
+        let text = field.as_str().unwrap().to_owned();
+        // Not the last: in a signature that is its parity.
+        let at = text.len() / 2;
+        let digit = if text.as_bytes()[at] == b'1' { "2" } else { "1" };
+        *field = format!("{}{digit}{}", &text[..at], &text[at + 1..]).into();
+        let changed = write("changed.json", &changed);
+        let judged = stkr(&["evidence", "verify", "--offline", &changed]);
+        assert!(matches!(judged.status.code(), Some(2 | 3)), "{place}: {judged:?}");
+        fs::remove_file(&changed).unwrap();
+    }
 
     let mut twice = evidence();
     twice["proof"]["second"] = twice["proof"]["first"].clone();

@@ -41,7 +41,10 @@ async function verdict(chain, { court }, line) {
     receipts.push(receipt);
   }
   same("gas", line.gas, receipts.reduce((sum, receipt) => sum + BigInt(receipt.gasUsed), 0n));
-  must(BigInt(receipts[0].blockNumber) < BigInt(receipts[1].blockNumber), "the proof came with its commitment");
+  const [first, last] = receipts.map((receipt) => BigInt(receipt.blockNumber));
+  must(first < last, "the proof came with its commitment");
+  // When the fault happened the chain does not know; the report is part of the time since.
+  must(BigInt(line.blocks_to_lockout) >= last - first, `the report alone took ${last - first} blocks`);
   const ofProvider = line.server_id === null;
   const name = topic(ofProvider ? PROVIDER_PROVEN : PROVEN);
   const logs = receipts[1].logs.filter((log) => log.address.toLowerCase() === court.toLowerCase() && log.topics[0] === name);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stkr_chain::court::{self, COMMITMENT_BLOCKS, duty_words};
+use stkr_node::exit::Exit;
 use stkr_protocol::{
     ProtocolDomain,
     evidence::{Accused, Asked, EvidenceFile, Proof, SignedDealing, SignedDutyRequest, SignedEnvelope, Verified},
@@ -15,7 +16,7 @@ use stkr_sdk::{Judgement, Report, ReportOptions, amount, moment};
 
 use crate::{
     args::EvidenceCommand,
-    context::{Context, no_signer, read_bytes},
+    context::{Client, Context, no_signer, read_bytes},
     failure::Failure,
     output::{Output, record, table},
 };
@@ -48,7 +49,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             context.output.show(&judged_as(&file, answer(&verified, None, false), deployment.is_some()), |_| {
                 sentence(&verified, false) + &deployment.as_ref().map_or_else(|| believed(&file), |_| String::new())
             });
-            Ok(())
+            decided(&verified)
         }
         EvidenceCommand::Verify { file, .. } => {
             let file = read(&file)?;
@@ -78,6 +79,9 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
                 None => context.known_sender(&signing)?.ok_or_else(nobody)?,
             };
             let client = context.client_for(&signing).await?;
+            if context.asks_a_chain(&signing) {
+                must_be_news(&client, &file).await?;
+            }
             let write = client.faults().commit(&file, reporter)?;
             let done = format!(
                 "{reporter} committed to the evidence; prove it {COMMITMENT_BLOCKS} blocks later or at any time after that"
@@ -208,12 +212,38 @@ fn judged_as(file: &EvidenceFile, mut answer: Value, compared: bool) -> Value {
     answer
 }
 
+/// One flipped bit in a request gives another signer, and then the two keys differ: a script must not take that for proven.
+fn decided(verified: &Verified) -> Result<(), Failure> {
+    match verified.accused {
+        Accused::Provider { duty_keys: [one, other], .. } if one != other => Err(Failure {
+            code: "undecided",
+            ..Failure::unavailable(
+                format!("whether {one} and {other} are duty keys of one provider only the chain can say"),
+                "verify the file without --offline; one that was changed gives another key, too",
+            )
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// What a judgement without a deployment file rests on.
 fn believed(file: &EvidenceFile) -> String {
     format!(
         "\nif the contracts that you mean are on chain {} and have the Court {} and the key registry {}: compare them, or give --deployment",
         file.chain_id, file.court, file.key_registry
     )
+}
+
+/// A commitment to what is on record, or to what the Court would refuse, costs gas and earns nothing.
+async fn must_be_news(client: &Client, file: &EvidenceFile) -> Result<(), Failure> {
+    let verified = client.faults().check(file).await?.verified;
+    let Some(it) = client.faults().on_record(&verified).await? else { return Ok(()) };
+    Err(Failure {
+        exit: Exit::Refused,
+        code: "on_record",
+        message: format!("this evidence is on record already: transaction {}", it.transaction),
+        hint: "there is nothing left to prove: a commitment would only cost gas".into(),
+    })
 }
 
 /// Whom a file accuses that nobody compared with the chain. A signature says who signed, a server's number is what the file says.

@@ -63,6 +63,9 @@ async fn a_strangers_file_is_judged_submitted_followed_until_final_and_shown_in_
     assert_eq!((&again["ours"], &again["transaction"]), (&json!(false), &report["transaction"]));
     assert_eq!(again["commitment"], json!(null));
     assert_eq!(chain.provider.get_transaction_count(copier.address()).await.unwrap(), 0);
+    let message = crate::refused(&chain, &["evidence", "commit", &path, "--key-file", &copier_key]);
+    assert!(message.contains("this evidence is on record already: transaction 0x"), "{message}");
+    assert_eq!(chain.provider.get_transaction_count(copier.address()).await.unwrap(), 0);
     // Another piece of the same fault is recorded and not charged.
     let second = write(folder.path(), "second.json", &accused.wrong_partial(&chain.deployment, false, 2));
     let recorded = done(&chain, &["evidence", "submit", &second, "--no-wait", "--key-file", &copier_key]);

@@ -3,9 +3,9 @@
 
 use crate::Network;
 use crate::gateway::Client;
-use crate::network::{http, output};
+use crate::network::http;
 use crate::process::{Process, binary};
-use eyre::{Result, bail, eyre};
+use eyre::{Result, WrapErr as _, bail, eyre};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -80,7 +80,15 @@ pub fn signed_request(subject: &Subject, assignment: u64, signature: [u8; 65]) -
 pub fn stkr(network: &Network, words: &[&str]) -> Result<Value> {
     let mut command = Command::new(binary("stkr")?);
     command.args(["--json", "--rpc", &network.anvil.url, "--deployment"]).arg(&network.deployment_file).args(words);
-    Ok(serde_json::from_str(&output(&mut command)?)?)
+    let output = command.output().wrap_err("start stkr")?;
+    if output.status.success() {
+        return Ok(serde_json::from_slice(&output.stdout)?);
+    }
+    // One sentence, and not the whole command line: it can be the last word of a devnet.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Value = said.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    let name = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    bail!("stkr {name}: {}", last["error"]["message"].as_str().unwrap_or(&said))
 }
 
 /// `stkr evidence find` over these pages, which it saves in `dir`: what it prints. Files of evidence go to `dir`/found.

@@ -49,6 +49,7 @@ async fn a_garbage_partial_costs_its_server_the_bond_and_the_checker_sees_every_
         ("/server_id", Value::Null, "the Court upheld 0 faults"),
         ("/detected_ms", json!(0), "nothing takes no time"),
         ("/blocks_to_lockout", json!(0), "nothing takes no time"),
+        ("/blocks_to_lockout", json!(1), "the report alone took"),
         ("/next_signature_ok", json!(false), "next_signature_ok is true"),
         ("/transactions", json!([]), "a report has two transactions"),
         ("/transactions/1", line["transactions"][0].clone(), "gas is"),
@@ -101,10 +102,25 @@ fn without_the_court_the_same_command_ends_in_not_ok() -> Result<()> {
 }
 
 #[test]
+fn without_a_folder_to_write_to_the_last_line_names_it() -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    let dir = file.path().join("below");
+    let output =
+        Command::new(binary("devnet")?).args(["--adversary", "silence", "--once", "--dir"]).arg(&dir).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let line: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&line["ok"], &line["fault"]), (&json!(false), &json!("silence")));
+    let reason = line["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with(&format!("there can be no folder {}: give another", dir.display())), "{reason}");
+    Ok(())
+}
+
+#[test]
 fn without_the_court_nobody_can_be_asked_on_the_chain_and_the_last_line_says_so() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let line = without_court("silence", dir.path())?;
-    assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
+    let reason = line["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("stkr challenge open: ") && !reason.contains("--rpc"), "{line}");
     assert_eq!(line["evidence_file"], Value::Null);
     Ok(())
 }

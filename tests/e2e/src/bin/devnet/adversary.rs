@@ -2,7 +2,7 @@
 
 use crate::{Args, Progress, STEP_WIDTH};
 use clap::ValueEnum as _;
-use eyre::{Result, bail, ensure};
+use eyre::{Report, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
@@ -29,13 +29,18 @@ pub(crate) fn named(name: &str) -> Result<Fault> {
     }
 }
 
+/// The last line of a run that ended before there was anything to commit a fault in.
+pub(crate) fn ended_before(fault: Fault, error: &Report) {
+    println!("{}", json!(Outcome { reason: Some(format!("{error:#}")), ..Outcome::of(fault) }));
+}
+
 pub(crate) async fn run(args: &Args, fault: Fault, dir: &Path) -> Result<()> {
     let mut progress = Progress::default();
     let how = Play { dir: dir.to_path_buf(), block_ms: args.block_ms, without_court: args.without_court };
     let played = match play(fault, &how, &mut |name, took, detail| progress.took(name, took, detail)).await {
         Ok(played) => played,
         Err(error) => {
-            println!("{}", json!(Outcome { reason: Some(format!("{error:#}")), ..Outcome::of(fault) }));
+            ended_before(fault, &error);
             return Err(error);
         }
     };

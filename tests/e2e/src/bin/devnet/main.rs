@@ -7,9 +7,9 @@ mod validators;
 mod withdrawal;
 
 use clap::Parser;
-use eyre::Result;
+use eyre::{Result, WrapErr as _};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stkr_e2e::process::workspace_root;
@@ -88,6 +88,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// The folder for everything that this network writes, made where it is missing.
+fn folder(dir: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir)
+        .and_then(|()| dir.canonicalize())
+        .wrap_err_with(|| format!("there can be no folder {}: give another with --dir", dir.display()))
+}
+
 fn run(args: &Args) -> Result<()> {
     let fault = match args.adversary.as_deref() {
         Some("list") => return adversary::list(),
@@ -98,8 +105,15 @@ fn run(args: &Args) -> Result<()> {
         Some(dir) => dir.clone(),
         None => workspace_root().join("target/devnet").join(std::process::id().to_string()),
     };
-    std::fs::create_dir_all(&dir)?;
-    let dir = dir.canonicalize()?;
+    let dir = match folder(&dir) {
+        Ok(dir) => dir,
+        Err(error) => {
+            if let Some(fault) = fault {
+                adversary::ended_before(fault, &error);
+            }
+            return Err(error);
+        }
+    };
     // One thread starts every process, and they die with it (see `leash`): it must live as long as the network.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(fault) = fault {
