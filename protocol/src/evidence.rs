@@ -733,7 +733,8 @@ impl EvidenceFile {
         if bytes.len() > MAX_FILE {
             return Err(EvidenceError::TooLong(bytes.len()));
         }
-        serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed(json_reason(&error)))
+        serde_json::from_slice(bytes)
+            .map_err(|error| EvidenceError::Malformed(malformed::field(bytes).unwrap_or_else(|| json_reason(&error))))
     }
 
     /// The EIP-712 domain of what was signed.
@@ -932,5 +933,6 @@ impl Duty {
     }
 }
 
+mod malformed;
 #[cfg(test)]
 mod tests;

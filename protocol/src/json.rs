@@ -21,8 +21,28 @@ pub fn json_reason(error: &serde_json::Error) -> String {
             if text.contains("expected struct") || text.contains("expected internally tagged") {
                 return format!("it holds something else, at {place}");
             }
-            text
+            plain(&text)
         }
+    }
+}
+
+/// What serde says of a value, without its words for our types.
+pub(crate) fn plain(said: &str) -> String {
+    let (text, place) = said.split_once(" at line ").unwrap_or((said, ""));
+    let thing = |name: &str| match name {
+        "map" => "an object".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "a borrowed string" => "a string".to_owned(),
+        name if name.starts_with("struct ") || name.contains("tagged enum") => "an object".to_owned(),
+        name => name.to_owned(),
+    };
+    let text = match text.strip_prefix("invalid type: ").and_then(|text| text.split_once(", expected ")) {
+        Some((found, wanted)) => format!("{} where {} belongs", thing(found), thing(wanted)),
+        None => text.to_owned(),
+    };
+    match place.split_once(" column ") {
+        Some((line, column)) => format!("{text}, at line {line}, column {column}"),
+        None => text,
     }
 }
 

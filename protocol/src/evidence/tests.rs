@@ -338,6 +338,39 @@ fn only_votes_and_proposals_that_are_slashable_conflict() {
 }
 
 #[test]
+fn a_file_with_a_field_that_cannot_be_read_is_told_which_and_why() {
+    let setup = Setup::new();
+    let files = every_fault(&setup).into_iter().map(|proof| EvidenceFile::new(&DOMAIN, Address::repeat_byte(9), proof));
+    let told = |file: &serde_json::Value| match EvidenceFile::from_json(file.to_string().as_bytes()) {
+        Err(EvidenceError::Malformed(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let mut number = 0;
+    for file in files {
+        let good = serde_json::to_value(&file).unwrap();
+        let fields: Vec<String> =
+            good["proof"].as_object().unwrap().keys().filter(|it| *it != "fault").cloned().collect();
+        for field in fields {
+            let mut wrong = good.clone();
+            wrong["proof"][&field] = serde_json::json!(5);
+            let reason = told(&wrong);
+            assert!(reason.starts_with(&format!("proof.{field}: ")), "{reason}");
+            assert!(!reason.contains("struct") && !reason.contains("expected"), "{reason}");
+            wrong["proof"].as_object_mut().unwrap().remove(&field);
+            assert!(told(&wrong).contains(&format!("missing field `{field}`")), "{}", told(&wrong));
+            number += 1;
+        }
+        let mut wrong = good.clone();
+        wrong["proof"]["more"] = serde_json::json!(1);
+        assert_eq!(told(&wrong), "proof: unknown field `more`");
+        let mut wrong = good;
+        wrong["court"] = serde_json::json!([1]);
+        assert_eq!(told(&wrong), "court: a list where a string belongs");
+    }
+    assert!(number > 18, "{number}");
+}
+
+#[test]
 fn a_member_of_two_committees_answers_for_duties_that_conflict_between_them() {
     let setup = Setup::new();
     let other = |it: &mut SignedEnvelope| (it.signing_root, it.committee_epoch) = (B256::repeat_byte(8), 1);
