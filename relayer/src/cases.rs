@@ -785,16 +785,16 @@ mod tests {
         let mut view = imported(live(vec![1, 3]));
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)]);
         view.apply(2, Fact::EvidenceCommitted { commitment, block: 11 });
-        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        assert_eq!(plan(&view, &clock(14), &cases), [prove(&one)]);
         view.apply(3, Fact::KeyRetired { key_id: 9, burned: false });
-        assert_eq!(plan(&view, &clock(12), &cases), [prove(&one)]);
+        assert_eq!(plan(&view, &clock(14), &cases), [prove(&one)]);
         view.apply(4, Fact::SeatsFreed { key_id: 9 });
-        assert_eq!((stage(&view, &one), plan(&view, &clock(12), &cases)), (Stage::TooLate, vec![]));
+        assert_eq!((stage(&view, &one), plan(&view, &clock(14), &cases)), (Stage::TooLate, vec![]));
 
         // A reorganisation gave the number to another key, of the same servers: the leaf leads to no root of that.
         let other = LiveKey { leaves_root: B256::repeat_byte(5), ..live(vec![1, 3]) };
         let view = imported(other);
-        assert_eq!((stage(&view, &one), plan(&view, &clock(12), &cases)), (Stage::TooLate, vec![]));
+        assert_eq!((stage(&view, &one), plan(&view, &clock(14), &cases)), (Stage::TooLate, vec![]));
         assert!(is_hopeless(&view, &one), "it hides no other fault");
     }
 
