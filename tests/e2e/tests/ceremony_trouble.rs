@@ -45,11 +45,13 @@ async fn ceremony(network: &mut Network, count: usize) -> Result<(u64, bool)> {
     network.fill_pool(pool, 4).await?;
     let key = network.requested_key(pool).await?;
     loop {
-        if killed(network)? {
-            return Ok((key, true));
-        }
+        // Read before the events: once the key is made, the request at which the victim died was for a signature.
+        let killed = killed(network)?;
         if !network.events_now::<KeyRegistry::KeyFinalised>(network.deployment.key_registry, key).await?.is_empty() {
             return Ok((key, false));
+        }
+        if killed {
+            return Ok((key, true));
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
