@@ -280,7 +280,7 @@ pub fn plan(view: &View, clock: &Clock, cases: &[Case], refused: impl Fn(&str) -
         let action = match committed {
             None => Some(Action::CommitToEvidence { server_id, evidence, fault, commitment: case.commitment }),
             // Before that the Court refuses the proof, and nodes try a transaction on the head.
-            Some(block) if block + COMMITMENT_BLOCKS <= clock.head => {
+            Some(block) if block.saturating_add(COMMITMENT_BLOCKS) <= clock.head => {
                 Some(Action::ProveFault { server_id, evidence, fault, file: Box::new(case.file.clone()) })
             }
             Some(_) => None,

@@ -297,7 +297,7 @@ impl<'a, P: Provider> Faults<'a, P> {
         Ok(self.0.write_call("committing to the evidence", call, nothing))
     }
 
-    /// Shows the evidence: step 2 of a report, in a later block than step 1 and from the same account; of silence all of it.
+    /// Shows the evidence: step 2 of a report, three blocks after step 1 or later and from the same account; of silence all of it.
     ///
     /// # Errors
     /// [`StkrError::Invalid`] for a file that proves nothing here.

@@ -19,7 +19,6 @@ use stkr_protocol::api::{
 use utoipa::OpenApi;
 
 use crate::app::App;
-use crate::reshare::may_end_at;
 
 /// Description of the API; `docs/openapi/server.json` is generated from it.
 #[derive(Debug, OpenApi)]
@@ -113,7 +112,7 @@ async fn advance_reshare(
     JsonBody(request): JsonBody<ReshareAdvanceRequest>,
 ) -> Result<axum::Json<ReshareAdvanceResponse>, Problem> {
     let answer = app.advance_reshare(request).await?;
-    may_end_at("server.reshare_unanswered");
+    stkr_kill_points::may_end_at("server.reshare_unanswered");
     Ok(axum::Json(answer))
 }
 

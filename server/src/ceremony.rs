@@ -16,7 +16,6 @@ use stkr_protocol::evidence::OpenedDealing;
 use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::messages::{Round, SignedMessage};
 
-use crate::reshare::may_end_at;
 use crate::seal::{SealError, Sealer};
 use crate::serving::Us;
 use crate::signers::SignerKeys;
@@ -166,9 +165,9 @@ impl Ceremonies<'_> {
             sits_out,
             complaint: None,
         };
-        may_end_at("server.ceremony_unbegun");
+        stkr_kill_points::may_end_at("server.ceremony_unbegun");
         self.store.begin(&row)?;
-        may_end_at("server.ceremony_begun");
+        stkr_kill_points::may_end_at("server.ceremony_begun");
         Ok(row)
     }
 
@@ -237,7 +236,7 @@ fn pass(new: &[SignedMessage], written: bool) {
             // A dealing is made and stored with its commitment, and the store has a place of its own for what comes with an erasure.
             (Round::Dealing, _) | (Round::Acknowledgement, true) => continue,
         };
-        may_end_at(name);
+        stkr_kill_points::may_end_at(name);
     }
 }
 

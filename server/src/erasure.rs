@@ -11,7 +11,6 @@ use stkr_protocol::handover::KEEP_PAST_SHARES;
 
 use crate::chain::ChainView;
 use crate::duties::Duties;
-use crate::reshare::may_end_at;
 use crate::store::{ShareRow, Store};
 
 /// Erases what is to be erased at the newest finalised block that was looked at; returns how many shares that were.
@@ -27,9 +26,9 @@ pub async fn erase(store: &Arc<Store>, chain: &ChainView, duties: Option<&Duties
         for share in store.shares(key_id)? {
             // One that was read may be older than the newest: then the next block erases.
             if is_over(&*committees(chain, key_id).await?, &share) {
-                may_end_at("server.share_unerased");
+                stkr_kill_points::may_end_at("server.share_unerased");
                 store.erase_share(key_id, &share)?;
-                may_end_at("server.share_erased");
+                stkr_kill_points::may_end_at("server.share_erased");
                 if let Some(duties) = duties {
                     duties.forget(key_id, share.share_key);
                 }

@@ -29,7 +29,6 @@ use stkr_protocol::{ProtocolDomain, SignerKey};
 
 use crate::ceremony::{Ceremonies, Drawn, seat};
 use crate::config::FilesConfig;
-use crate::reshare::may_end_at;
 use crate::seal::Sealer;
 use crate::setup::{NewSigner, RegisterArgs, found_signer, make_offline_secrets, make_signer, store_key};
 use crate::signers::{self, Keys, SignerKeys};
@@ -230,10 +229,10 @@ fn init(dir: &Path, deployment_file: &Path) -> eyre::Result<Initialised> {
     }
     secrets::create_private_folder(&dir)?;
     let signer = make_offline_secrets(&files)?;
-    may_end_at("offline.init_without_database");
+    stkr_kill_points::may_end_at("offline.init_without_database");
     // Born at block 0: the signer key is new, so nothing can have been said with it before.
     drop(Store::open(&files.database, &owner(signer.address(), &deployment), 0)?);
-    may_end_at("offline.init_without_deployment");
+    stkr_kill_points::may_end_at("offline.init_without_deployment");
     // Last: without it there is no server here, and what a try left behind is named by the next.
     secrets::write_new(&dir.join(DEPLOYMENT), serde_json::to_string_pretty(&deployment)?.as_bytes())?;
     let next = format!("stkr-server offline register-args --dir {} --operator <your account>", dir.display());
@@ -270,11 +269,11 @@ fn new_signer(dir: &Path, operator: Address, signer: Option<Address>) -> eyre::R
         Some(signer) => found_signer(&files, signer)?,
         None => make_signer(&files, |signer| {
             machine.store.own_signer(signer, 0)?;
-            may_end_at("offline.signer_without_key");
+            stkr_kill_points::may_end_at("offline.signer_without_key");
             Ok(())
         })?,
     };
-    may_end_at("offline.signer_unsaid");
+    stkr_kill_points::may_end_at("offline.signer_unsaid");
     Ok(NewSigner::of(&signer, file, &machine.deployment, operator))
 }
 
@@ -642,7 +641,7 @@ fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     if !plan.is_confirmed {
         machine.store.confirm(&plan.confirmed)?;
     }
-    may_end_at("offline.confirmed");
+    stkr_kill_points::may_end_at("offline.confirmed");
     let response = machine.advance(&plan)?;
     let (phase, failure) = (response.phase.name(), response.failure.clone());
     let file = machine.sign_answer(&plan, response)?;
@@ -653,9 +652,9 @@ fn answer(args: &AnswerArgs) -> eyre::Result<()> {
 
 /// Writes the answer; what does not fit in a code is in the file all the same.
 fn hand_out(args: &AnswerArgs, file: &impl Serialize) -> eyre::Result<()> {
-    may_end_at("offline.answer_unwritten");
+    stkr_kill_points::may_end_at("offline.answer_unwritten");
     secrets::write_new(&args.out, serde_json::to_string_pretty(file)?.as_bytes()).wrap_err("write the answer")?;
-    may_end_at("offline.answer_written");
+    stkr_kill_points::may_end_at("offline.answer_written");
     let Some(to) = &args.qr else { return Ok(()) };
     match Qr::new(&serde_json::to_vec(file)?) {
         Ok(code) => Ok(code.show(to)?),

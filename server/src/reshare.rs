@@ -150,9 +150,9 @@ impl Reshares<'_> {
         let (id, deadline) = (drawn.id, drawn.deadline);
         let plan = fingerprint(shown, drawn);
         let row = ReshareRow { id, plan, signers, deadline, sealed, sits_out, complaint: None };
-        may_end_at("server.reshare_unbegun");
+        stkr_kill_points::may_end_at("server.reshare_unbegun");
         self.store.begin_reshare(&row)?;
-        may_end_at("server.reshare_begun");
+        stkr_kill_points::may_end_at("server.reshare_begun");
         Ok(row)
     }
 
@@ -382,14 +382,7 @@ fn pass(new: &[ReshareMessage], written: bool) {
             (Round::Acknowledgement, false) => "server.reshare_acknowledgement_unwritten",
             (Round::Acknowledgement, true) => "server.reshare_acknowledgement_written",
         };
-        may_end_at(name);
-    }
-}
-
-/// A kill point, and none of those that lie between a request for a duty and its answer.
-pub(crate) fn may_end_at(name: &str) {
-    if stkr_kill_points::reached(name) {
-        stkr_kill_points::die();
+        stkr_kill_points::may_end_at(name);
     }
 }
 

@@ -23,7 +23,6 @@ use stkr_protocol::reshare::evidence::OpenedReshareDealing;
 use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 
 use crate::conflicts;
-use crate::reshare::may_end_at;
 
 /// Tables, version by version.
 pub const SCHEMA: Schema = Schema {
@@ -583,7 +582,7 @@ impl Store {
             Ok(())
         })?;
         if step.erase {
-            may_end_at("server.ceremony_erased_and_in_log");
+            stkr_kill_points::may_end_at("server.ceremony_erased_and_in_log");
             self.empty_log();
         }
         Ok(())

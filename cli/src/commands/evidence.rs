@@ -97,7 +97,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
         EvidenceCommand::Submit { file, no_wait, signing } => {
             if signing.unsigned || signing.dry_run {
                 return Err(Failure::usage(
-                    "a report is two transactions, the second in a later block than the first",
+                    "a report is two transactions, the second three blocks after the first or later",
                     "use evidence commit and then evidence prove: both take --unsigned and --dry-run",
                 ));
             }

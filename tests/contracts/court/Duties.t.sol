@@ -75,6 +75,17 @@ contract DutiesTest is CourtFixture {
         _refuse(a, b, selector(ICourt.NotShareHolder.selector));
     }
 
+    /// Nobody is named: no proof, whatever else is true.
+    function test_ProveConflictingDuties_SomebodyIsAccused() public {
+        Answer memory a = vote(0, 9, 10, ROOT);
+        Answer memory b = vote(0, 9, 10, ROOT2);
+        commitAs(reporter, Fault.ConflictingDuties, evidenceOf(a, b));
+        vm.prank(reporter);
+        vm.expectRevert();
+        court.proveConflictingDuties(a.envelope, a.signature, b.envelope, b.signature, new ShareHolder[](0));
+        assertSlashed(serverAt(0), 0);
+    }
+
     /// A server that has two shares of two keys signs for two validators.
     function test_ProveConflictingDuties_TwoKeysDoNotConflict() public {
         Answer memory a = vote(0, 9, 10, ROOT);
