@@ -676,6 +676,16 @@ pub fn commitment(reporter: Address, fault: u8, evidence: B256) -> B256 {
 }
 
 impl Verified {
+    /// The seats that the accused signed in: committee epoch, and the root that has to be that committee's. One, two for duties of two
+    /// committees, none where no share's holder is accused. Only the chain knows whether they are.
+    pub fn seats(&self) -> impl Iterator<Item = (u32, B256)> {
+        let last = match self.accused {
+            Accused::Holder { root, .. } => Some((self.committee_epoch, root)),
+            _ => None,
+        };
+        self.earlier_seat.into_iter().chain(last)
+    }
+
     /// What `reporter` commits to before it shows the proof (`ICourt.commit`).
     #[must_use]
     pub fn commitment(&self, reporter: Address) -> B256 {

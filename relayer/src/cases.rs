@@ -232,9 +232,12 @@ fn can_be_proven(view: &View, case: &Case) -> bool {
         }
         // Challenges have steps of their own.
         Accused::Silent { .. } => return false,
-        Accused::Holder { root, .. } => {
-            let committee = view.committee(case.verified.key_id, case.verified.committee_epoch);
-            if committee.is_none_or(|committee| committee.live.leaves_root != root) {
+        Accused::Holder { .. } => {
+            let is_of = |(epoch, root)| {
+                let committee = view.committee(case.verified.key_id, epoch);
+                committee.is_some_and(|committee| committee.live.leaves_root == root)
+            };
+            if !case.verified.seats().all(is_of) {
                 return false;
             }
         }
@@ -336,6 +339,7 @@ mod tests {
     use std::sync::Arc;
 
     use alloy::primitives::{Bytes, U256};
+    use stkr_chain::bindings::Resharing::Draft;
     use stkr_chain::types::PoolState;
     use stkr_core::ShareIndex;
     use stkr_node::database::{Database, Schema};
@@ -344,11 +348,13 @@ mod tests {
         SignedEnvelope,
     };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
+    use stkr_protocol::reshare::ReshareId;
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
     use crate::charges::{Charges, MOST_OF_A_GROUP};
+    use crate::reshares::{self, ReshareFact};
     use crate::view::{Ceremony, DepositOrder, Fact, Faults, LiveKey, PendingDraw, Pool, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
@@ -874,6 +880,37 @@ mod tests {
         view.apply(3, upheld(&again, US, true));
         store.set_charges(charges(&view, &cases));
         assert!(store.has_enough(3, &case(0, 9, 201).file.proof).unwrap());
+    }
+
+    /// The leaf of each committee has to lead to a root that the chain has.
+    #[test]
+    fn duties_of_two_committees_are_reported_while_the_chain_has_both() {
+        let mut file = conflict((40, 40));
+        let Proof::ConflictingDuties(it) = &mut file.proof else { panic!("{file:?}") };
+        it.second.committee_epoch = 1;
+        it.second.signature = SignerKey::from_bytes(&[3; 32]).unwrap().sign_digest(it.second.digest(&DOMAIN));
+        it.later_holder = Some(Box::new(Holder { share_key: [2; 128], ..it.holder.clone() }));
+        let verified = file.verify().unwrap();
+        let one =
+            Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified, term: 0, time: None };
+        let with = |leaves_root| {
+            let mut view = View::default();
+            view.apply(1, Fact::DealtKeyImported { key_id: 9, threshold: 2, block: 1 });
+            view.apply(1, Fact::KeyFinalised { key_id: 9, live: live(vec![1, 3]) });
+            let id = ReshareId { key_id: 9, committee_epoch: 1, attempt: 0 };
+            let draft = Draft { seats: vec![1, 3], fresh: 0, dealers: 3, activeSetHash: B256::ZERO };
+            let stage = reshares::Stage::Drawn { deadline: 4, handover: 5, begun_in: 2 };
+            let drawn = ReshareFact::Moved { id, threshold: Some(2), draft, stage };
+            let made = ReshareFact::Made { id, live: LiveKey { leaves_root, ..live(vec![1, 3]) }, handover: 5 };
+            for fact in [drawn, made] {
+                view.apply(2, Fact::Reshare { key_id: 9, fact });
+            }
+            view
+        };
+        assert_eq!(stage(&with(root_of(&verified)), &one), Stage::Open);
+        assert_eq!(stage(&with(B256::repeat_byte(5)), &one), Stage::TooLate, "the later seat");
+        let stale = Case { verified: Verified { earlier_seat: Some((0, B256::ZERO)), ..verified }, ..one };
+        assert_eq!(stage(&with(root_of(&verified)), &stale), Stage::TooLate, "the earlier seat");
     }
 
     /// The day of a reinstatement is known before: what is signed for the epoch after it, and shown before, was only recorded.

@@ -106,9 +106,8 @@ impl Desk {
     async fn accused(&self, verified: &Verified) -> Result<u32, DeskError> {
         let key = verified.key_id;
         match verified.accused {
-            Accused::Holder { server_id, root, .. } => {
-                let seats = verified.earlier_seat.into_iter().chain([(verified.committee_epoch, root)]);
-                for (epoch, root) in seats {
+            Accused::Holder { server_id, .. } => {
+                for (epoch, root) in verified.seats() {
                     if self.reader.leaves_root(key, epoch).await.map_err(nothing_there)? != root {
                         return Err(DeskError::Chain(format!(
                             "its seat is none of key {key} in committee {epoch}, or those seats are free again"

@@ -161,9 +161,8 @@ impl<'a, P: Provider> Faults<'a, P> {
     pub async fn check(&self, file: &EvidenceFile) -> Result<Checked, StkrError> {
         let verified = self.verify(file)?;
         let server_id = match verified.accused {
-            Accused::Holder { server_id, root, .. } => {
-                let seats = verified.earlier_seat.into_iter().chain([(verified.committee_epoch, root)]);
-                for (epoch, root) in seats {
+            Accused::Holder { server_id, .. } => {
+                for (epoch, root) in verified.seats() {
                     self.check_root(verified.key_id, epoch, root).await?;
                 }
                 Some(server_id)
