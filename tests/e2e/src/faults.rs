@@ -418,6 +418,7 @@ impl Scene {
     async fn conflict(&self, fault: Fault) -> Result<Found> {
         let gateway = self.gateway()?;
         let target = gateway.epoch()?;
+        let honest = gateway.vote(target, 1);
         let buy = async |duty: &Value| buy(&self.network, self.culprit, gateway, self.key_id, duty).await;
         let begin = Instant::now();
         let bought: Vec<SignedEnvelope> = match fault {
@@ -426,16 +427,19 @@ impl Scene {
                 vec![buy(&gateway.block(slot, 1)).await?, buy(&gateway.block(slot, 2)).await?]
             }
             Fault::SurroundVote => {
-                gateway.signs(&gateway.vote(target, 1)).await?;
+                gateway.signs(&honest).await?;
                 vec![buy(&gateway.vote_from(target - 2, target + 1, 9)).await?]
             }
             _ => {
-                gateway.signs(&gateway.vote(target, 1)).await?;
+                gateway.signs(&honest).await?;
                 vec![buy(&gateway.vote(target, 2)).await?]
             }
         };
-        let kept: Value = http().get(format!("{}/v1/requests", gateway.url)).send().await?.json().await?;
-        let file = only_file(&find(&self.network, &self.dir, &[&kept, &page(&bought)])?)?;
+        let mut pages = vec![page(&bought)];
+        if fault != Fault::DoubleProposal {
+            pages.push(gateway.kept_with(&honest).await?);
+        }
+        let file = only_file(&find(&self.network, &self.dir, &pages.iter().collect::<Vec<_>>())?)?;
         let detected = begin.elapsed();
         let (status, answer) = hand_in(&self.network, &file).await?;
         ensure!(status == 200, "the relayer says {status}: {answer}");

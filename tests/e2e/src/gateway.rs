@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256, Bytes};
@@ -14,7 +15,7 @@ use stkr_duties::{ForkSchedule, SigningRequest};
 
 use crate::beacon::{GENESIS_VALIDATORS_ROOT, schedule_text, unix_seconds};
 use crate::gateway_process::{self, Answer};
-use crate::network::output;
+use crate::network::{PATIENCE, http, output};
 use crate::process::{Process, binary};
 use crate::{GatewayProcess, Network, Options};
 
@@ -175,6 +176,21 @@ impl Client {
         let root = request.verify(&self.schedule)?.0;
         ensure!(stkr_core::verify(&self.group_key, &root, &signature), "a wrong signature");
         Ok(())
+    }
+
+    /// `GET /v1/requests` of its gateway as soon as the envelopes over `vote` are there: it writes them down after its answer.
+    pub async fn kept_with(&self, vote: &Value) -> Result<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let page: Value = http().get(format!("{}/v1/requests?limit=1000", self.url)).send().await?.json().await?;
+            let mut rows = page["rows"].as_array().into_iter().flatten();
+            let answered = |row: &Value| row["envelopes"].as_array().is_some_and(|all| !all.is_empty());
+            if rows.any(|row| row["request"]["duty"]["attestation"] == vote["attestation"] && answered(row)) {
+                return Ok(page);
+            }
+            ensure!(Instant::now() < until, "no envelope over {vote} is kept: {page}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Asks, and checks the signature.

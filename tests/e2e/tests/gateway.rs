@@ -59,7 +59,7 @@ async fn a_validator_client_signs_through_the_gateway_whatever_one_server_does()
     network.until("one is back", || async { gateway.signs(&reveal).await.map(|()| true) }).await?;
 
     // The votes of both rounds are kept with their envelopes, and nothing of the refused ones is.
-    let kept: Value = http().get(format!("{}/v1/requests", gateway.url)).send().await?.json().await?;
+    let kept = gateway.kept_with(winner).await?;
     let rows = kept["rows"].as_array().cloned().unwrap_or_default();
     let roots: Vec<&Value> =
         rows.iter().map(|row| &row["request"]["duty"]["attestation"]["beacon_block_root"]).collect();

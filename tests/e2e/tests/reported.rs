@@ -66,15 +66,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     network.until("servers see the pool", || async { gateway.signs(&vote).await.map(|()| true) }).await?;
 
     // An honest vote beside one that somebody bought: each is all right alone.
-    // What was answered is written a moment later.
-    let kept = || async {
-        let page: Value = http().get(format!("{}/v1/requests", gateway.url)).send().await?.json().await?;
-        let rows = page["rows"].as_array().into_iter().flatten();
-        let answered = rows.filter(|row| row["envelopes"].as_array().is_some_and(|all| !all.is_empty())).count();
-        eyre::Ok((answered != 0).then_some(page))
-    };
-    network.until("the answers are kept", || async { Ok(kept().await?.is_some()) }).await?;
-    let honest = kept().await?.ok_or_else(|| eyre!("nothing is kept any more"))?;
+    let honest = gateway.kept_with(&vote).await?;
     let bought = buy(&network, culprit, &gateway, key_id, &gateway.vote(target, 2)).await?;
     for pages in [[&honest].as_slice(), &[&page(std::slice::from_ref(&bought))]] {
         let found = find(&network, dir.path(), pages)?;

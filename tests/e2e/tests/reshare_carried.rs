@@ -44,12 +44,13 @@ async fn world() -> Result<World> {
 }
 
 impl World {
-    /// A vote of the present epoch, once there is one after `last`.
+    /// A vote of the present epoch is signed and its envelopes are kept, once there is one after `last`.
     async fn votes_after(&self, last: u64) -> Result<u64> {
         self.network.until("the next epoch", || async { Ok(self.gateway.epoch()? > last) }).await?;
         let target = self.gateway.epoch()?;
         let vote = self.gateway.vote(target, 1);
         self.network.until("a vote is signed", || async { self.gateway.signs(&vote).await.map(|()| true) }).await?;
+        self.gateway.kept_with(&vote).await?;
         Ok(target)
     }
 
