@@ -5,7 +5,7 @@ use alloy::primitives::{B256, Bytes};
 use eyre::{Result, eyre};
 use serde_json::{Value, json};
 use stkr_e2e::gateway::{Gateway, init, key_of, network, start};
-use stkr_e2e::network::{PATIENCE, http};
+use stkr_e2e::network::PATIENCE;
 use stkr_protocol::SignerKey;
 
 #[tokio::test]

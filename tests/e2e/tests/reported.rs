@@ -6,7 +6,7 @@ use alloy::providers::Provider as _;
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent as _;
 use eyre::{Result, bail, ensure, eyre};
-use serde_json::{Value, json};
+use serde_json::json;
 use stkr_chain::bindings::{Court, Micropools};
 use stkr_chain::{ChainReader, Trust};
 use stkr_core::ShareIndex;
