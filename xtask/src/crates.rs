@@ -18,8 +18,9 @@ const CORES: usize = 2;
 /// End-to-end tests for `--full`. Two lie to the checkers of `cargo xtask devnet`, and so test what tests the product; one kills
 /// every server of a reshare at each of its points, of which `reshare_carried` has some; `withdrawal_key` is what
 /// `cargo xtask devnet` does too, with `offline_servers` for the wrong inputs.
-const LONG: [&str; 7] = [
+const LONG: [&str; 8] = [
     "e2e: adversary (test)",
+    "e2e: capella (test)",
     "e2e: checker (test)",
     "e2e: foreign_deposits (test)",
     "e2e: offline_kills (test)",
@@ -80,6 +81,7 @@ pub(crate) fn test() -> Result<()> {
 /// The long ones.
 pub(crate) fn long() -> Result<()> {
     run::build_binaries()?;
+    run::node_packages_of_lodestar()?;
     let programs: Vec<_> = build()?.into_iter().filter(Program::is_long).collect();
     ensure!(programs.len() == LONG.len(), "cargo built {} of {LONG:?}", programs.len());
     let failed = run_all(programs, NETWORKS);

@@ -1,12 +1,14 @@
 //! A real beacon node and a stock validator client: Lodestar, from its npm packages, on a chain of its own.
 
-use crate::anvil::GENESIS_FORK_VERSION;
-use crate::network::{free_port, http};
+use crate::anvil::{GENESIS_FORK_VERSION, GENESIS_VALIDATORS_ROOT};
+use crate::network::{free_port, http, output};
 use crate::process::{Process, workspace_root};
 use alloy::primitives::B256;
 use eyre::{Result, bail, ensure, eyre};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Validators at genesis.
@@ -42,10 +44,24 @@ impl Genesis {
     }
 }
 
-fn lodestar(name: &str, dir: &Path, args: &[String]) -> Result<Process> {
-    let home = workspace_root().join("tests/lodestar/client");
+fn home() -> PathBuf {
+    workspace_root().join("tests/lodestar/client")
+}
+
+/// What Lodestar needs of Node, and the preset.
+fn environment() -> [(String, OsString); 3] {
+    let polyfill = format!("--require {}", home().join("polyfill.cjs").display());
+    let environment = [("NODE_OPTIONS", polyfill.as_str()), ("NODE_BACKEND", "js"), ("LODESTAR_PRESET", "minimal")];
+    environment.map(|(name, value)| (name.to_owned(), value.into()))
+}
+
+/// Forks after Altair that are there since genesis.
+type Forks = &'static [&'static str];
+
+fn lodestar(name: &str, dir: &Path, args: &[String], forks: Forks) -> Result<Process> {
+    let home = home();
     let program = home.join("node_modules/@chainsafe/lodestar/lib/index.js");
-    ensure!(program.is_file(), "Lodestar is not installed; run `npm ci` in {}", home.display());
+    ensure!(program.is_file(), "Lodestar is not installed; run `npm ci --ignore-scripts` in {}", home.display());
     let mut words = vec![program.display().to_string()];
     words.extend_from_slice(args);
     let parameters = [
@@ -57,11 +73,11 @@ fn lodestar(name: &str, dir: &Path, args: &[String]) -> Result<Process> {
     for (name, value) in parameters {
         words.extend([format!("--params.{name}"), value]);
     }
+    for fork in forks {
+        words.extend([format!("--params.{fork}_FORK_EPOCH"), "0".to_owned()]);
+    }
     words.extend(["--logFile", "none"].map(str::to_owned));
-    let polyfill = format!("--require {}", home.join("polyfill.cjs").display());
-    let environment = [("NODE_OPTIONS", polyfill.as_str()), ("NODE_BACKEND", "js"), ("LODESTAR_PRESET", "minimal")];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.into()));
-    Process::start_with(name, &node()?, &words, dir, &environment)
+    Process::start_with(name, &node()?, &words, dir, &environment())
 }
 
 /// Where Node is: the leash takes no name that has to be looked up.
@@ -83,20 +99,30 @@ pub struct BeaconNode {
 impl BeaconNode {
     /// Starts one in `dir`; genesis is at `genesis_time` (unix seconds).
     pub async fn start(dir: &Path, genesis_time: u64) -> Result<Self> {
-        let port = free_port()?;
+        let genesis = [("--genesisValidators", VALIDATORS.to_string()), ("--genesisTime", genesis_time.to_string())];
+        Self::start_at(free_port()?, dir, &genesis, &[]).await
+    }
+
+    /// Starts one at `port` whose chain has Capella and no execution client, and lets its validators sign. `genesis` is a file of
+    /// [`capella_genesis`].
+    pub async fn start_capella(port: u16, dir: &Path, genesis: &Path) -> Result<Self> {
+        let genesis = [
+            ("--genesisStateFile", genesis.display().to_string()),
+            ("--startValidators", format!("0..{}", VALIDATORS - 1)),
+            ("--beaconNodes", format!("http://127.0.0.1:{port}")),
+        ];
+        Self::start_at(port, dir, &genesis, &["BELLATRIX", "CAPELLA"]).await
+    }
+
+    async fn start_at(port: u16, dir: &Path, genesis: &[(&str, String)], forks: Forks) -> Result<Self> {
         let fixed = "dev --rest --rest.address 127.0.0.1 --rest.namespace * --listenAddress 127.0.0.1 --discv5 false --eth1 false";
         let mut args: Vec<String> = fixed.split(' ').map(str::to_owned).collect();
-        let numbers = [
-            ("--genesisValidators", VALIDATORS),
-            ("--genesisTime", genesis_time),
-            ("--rest.port", port.into()),
-            ("--port", free_port()?.into()),
-        ];
-        for (name, value) in numbers {
-            args.extend([name.to_owned(), value.to_string()]);
+        let ports = [("--rest.port", port.to_string()), ("--port", free_port()?.to_string())];
+        for (name, value) in genesis.iter().chain(&ports) {
+            args.extend([(*name).to_owned(), value.clone()]);
         }
         args.extend(["--dataDir".to_owned(), dir.join("beacon-node").display().to_string()]);
-        let process = lodestar("beacon-node", dir, &args)?;
+        let process = lodestar("beacon-node", dir, &args, forks)?;
         let mut node = Self { url: format!("http://127.0.0.1:{port}"), process };
         let until = Instant::now() + START;
         while node.get("/eth/v1/beacon/genesis").await.is_err() {
@@ -167,5 +193,15 @@ pub fn validator_client(dir: &Path, node: &BeaconNode, signer: &str) -> Result<P
     {
         args.extend([name.to_owned(), value.to_owned()]);
     }
-    lodestar("validator-client", dir, &args)
+    lodestar("validator-client", dir, &args, &[])
+}
+
+/// Writes the genesis state of a Capella chain in which the validator with `index` has `credentials`. The chain's fork version and
+/// validators root are those of the contracts.
+pub fn capella_genesis(file: &Path, genesis_time: u64, index: u64, credentials: B256) -> Result<()> {
+    let script = home().join("capella-genesis.mjs");
+    let mut command = Command::new(node()?);
+    command.envs(environment()).arg(script).arg(file);
+    command.args([genesis_time, VALIDATORS, index].map(|number| number.to_string()));
+    output(command.args([credentials.to_string().as_str(), GENESIS_FORK_VERSION, GENESIS_VALIDATORS_ROOT])).map(drop)
 }
