@@ -22,6 +22,7 @@ import {IKeyConsumer, IKeyRegistry, Key, KeyKind, KeyState} from "../interfaces/
 import {IResharing} from "../interfaces/IResharing.sol";
 import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
 import {Acknowledgements} from "./Acknowledgements.sol";
+import {DutyKinds} from "./DutyKinds.sol";
 import {Evidence} from "./Evidence.sol";
 import {BadDealing} from "./faults/BadDealing.sol";
 import {CeremonyEquivocation} from "./faults/CeremonyEquivocation.sol";
@@ -68,6 +69,8 @@ contract Court is ICourt {
     uint64 public constant CHALLENGE_BLOCKS = 7_200;
     /// @inheritdoc ICourt
     uint64 public constant OFFLINE_CHALLENGE_BLOCKS = 50_400;
+    /// @inheritdoc ICourt
+    uint64 public constant BOUNTY_HOLD_BLOCKS = 50;
 
     /// @inheritdoc ICourt
     uint64 public immutable GENESIS_TIME;
@@ -128,7 +131,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         InvalidPartial.judge(holder.shareKey, envelope.signingRoot, partial_);
-        _sentence(Fault.InvalidPartial, envelope, holder, _timeOf(envelope.slot), evidence);
+        _sentence(Fault.InvalidPartial, envelope, holder, _timeOf(envelope), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -140,7 +143,7 @@ contract Court is ICourt {
     ) external {
         bytes32 evidence = _requirePartial(envelope, signature, holder, partial_);
         GarbagePartial.judge(partial_);
-        _sentence(Fault.GarbagePartial, envelope, holder, _timeOf(envelope.slot), evidence);
+        _sentence(Fault.GarbagePartial, envelope, holder, _timeOf(envelope), evidence);
     }
 
     /// @inheritdoc ICourt
@@ -303,7 +306,7 @@ contract Court is ICourt {
         bytes32 evidence = keccak256(abi.encode(id, it.deadline));
         Upheld memory upheld = _upheldWithoutTime(Fault.UnansweredChallenge, it.server, keyId, evidence);
         upheld.committeeEpoch = it.committeeEpoch;
-        _punish(upheld, it.challenger);
+        _punish(upheld, block.number > it.deadline + BOUNTY_HOLD_BLOCKS ? msg.sender : it.challenger);
     }
 
     /// @inheritdoc ICourt
@@ -311,7 +314,11 @@ contract Court is ICourt {
         (AcknowledgementChallenge memory it, bool guilty) = ACKNOWLEDGEMENTS.close(keyId, attempt, index);
         if (!guilty) return;
         bytes32 evidence = keccak256(abi.encode(keyId, attempt, index, it.deadline));
-        _punish(_upheldWithoutTime(Fault.UnansweredChallenge, it.server, keyId, evidence), it.challenger);
+        bool held = block.timestamp <= it.deadline + BOUNTY_HOLD_BLOCKS * SECONDS_PER_SLOT;
+        _punish(
+            _upheldWithoutTime(Fault.UnansweredChallenge, it.server, keyId, evidence),
+            held ? it.challenger : msg.sender
+        );
     }
 
     /// @inheritdoc ICourt
@@ -497,6 +504,10 @@ contract Court is ICourt {
     /// @dev The accused signed the slot. Slot 0 dates nothing. One in the far future would be after every reinstatement still to
     /// come, and charged after each: it counts as none. One too low gains nothing: no collector takes a partial whose envelope has
     /// another slot than the duty it sent.
+    function _timeOf(Envelope calldata envelope) private view returns (uint256) {
+        return DutyKinds.mustBeOrdered(envelope.dutyKind) ? 0 : _timeOf(envelope.slot);
+    }
+
     function _timeOf(uint64 slot) private view returns (uint256 time) {
         if (slot == 0) return 0;
         time = GENESIS_TIME + slot * SECONDS_PER_SLOT;

@@ -392,14 +392,16 @@ interface ICourt {
         external;
 
     /// @notice A challenge that nobody answered in time; anyone may say so. The bounty is the challenger's, who needs no
-    /// commitment. If the key was given up before the challenge was due, or another committee began to serve it, it is no fault;
+    /// commitment, and BOUNTY_HOLD_BLOCKS after the deadline whoever's who says so: else a silent server would challenge itself, prove
+    /// nothing, and have nobody who gains by it. If the key was given up before the challenge was due, or another committee began to serve it, it is no fault;
     /// what comes later changes nothing.
     /// @dev evidence: keccak256(abi.encode(challenge id, deadline)). The fee goes back to the challenger.
     /// Emitted: `FaultProven`, `FaultRecorded` or `ChallengeVoid`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredChallenge(uint256 keyId, uint8 index, bytes32 signingRoot) external;
 
     /// @notice A challenge to acknowledge a key (`IAcknowledgements`) that nobody answered in time; anyone may say so. The bounty is
-    /// the challenger's. If the key was made or given up meanwhile it is no fault.
+    /// the challenger's, and BOUNTY_HOLD_BLOCKS slots after the deadline the sender's. If the key was made or given up meanwhile it is
+    /// no fault.
     /// @dev evidence: keccak256(abi.encode(keyId, attempt, index, deadline)). Emitted: `FaultProven` or `FaultRecorded`, and
     /// `IAcknowledgements.AcknowledgementChallengeClosed`. Raised: `NoChallenge`, `StillTime`.
     function proveUnansweredAcknowledgement(uint256 keyId, uint16 attempt, uint8 index) external;
@@ -433,6 +435,9 @@ interface ICourt {
 
     /// @notice Blocks in which a challenge to an offline server can be answered: a week.
     function OFFLINE_CHALLENGE_BLOCKS() external view returns (uint64);
+
+    /// @notice Blocks after the deadline of a challenge for which the bounty is held for the challenger.
+    function BOUNTY_HOLD_BLOCKS() external view returns (uint64);
 
     /// @notice Number of the block in which `commitment` was made; 0 for none, or used.
     function committedAt(bytes32 commitment) external view returns (uint256);

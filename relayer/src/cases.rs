@@ -344,12 +344,12 @@ mod tests {
     use stkr_core::ShareIndex;
     use stkr_node::database::{Database, Schema};
     use stkr_protocol::evidence::{
-        DefectiveDealing, DutiesProof, EnvelopeProof, Holder, MessagesProof, Proof, RequestsProof, SignedDutyRequest,
-        SignedEnvelope,
+        DefectiveDealing, DutiesProof, EnvelopeProof, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
+        SignedDutyRequest, SignedEnvelope,
     };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::reshare::ReshareId;
-    use stkr_protocol::{ProtocolDomain, SignerKey};
+    use stkr_protocol::{DutyKind, ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
@@ -944,6 +944,22 @@ mod tests {
         cases.read_on(&store, US).unwrap();
         let stages: Vec<Stage> = cases.all().iter().map(|case| stage(&view, case)).collect();
         assert_eq!(stages, [Stage::Open, Stage::Spared, Stage::Spared]);
+    }
+
+    /// A reinstated server that answers challenges with wrong partials would write a slot of before beside them.
+    #[test]
+    fn no_slot_dates_what_the_chain_orders() {
+        let charges = Charges { genesis_time: GENESIS, now: GENESIS + 64 * SECONDS_PER_SLOT, ..Charges::default() };
+        let Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder }) = unordered(1, 7).proof else { panic!() };
+        let partial = |envelope| PartialProof { envelope, holder: holder.clone(), partial: vec![1; 256] };
+        let of = |kind| {
+            let envelope = SignedEnvelope { duty_kind: kind, ..envelope.clone() };
+            [Proof::InvalidPartial(partial(envelope.clone())), Proof::GarbagePartial(partial(envelope))]
+        };
+        for kind in [DutyKind::Deposit, DutyKind::VoluntaryExit, DutyKind::BlsToExecutionChange] {
+            assert_eq!(of(kind as u8).each_ref().map(|it| charges.slot_of(it)), [0, 0], "{kind:?}");
+        }
+        assert_eq!(of(DutyKind::Attestation as u8).each_ref().map(|it| charges.slot_of(it)), [7, 7]);
     }
 
     #[test]

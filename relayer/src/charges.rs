@@ -129,6 +129,8 @@ impl Charges {
 /// Latest slot of what was signed, where the Court goes by it, else 0.
 fn latest_slot(proof: &Proof) -> u64 {
     match proof {
+        // What the chain orders has no slot of its own: whoever signs it could write one beside it.
+        Proof::InvalidPartial(it) | Proof::GarbagePartial(it) if it.envelope.needs_order() => 0,
         Proof::InvalidPartial(it) | Proof::GarbagePartial(it) => it.envelope.slot,
         Proof::ConflictingDuties(it) => it.first.slot.max(it.second.slot),
         Proof::UnauthorisedSignature(_)

@@ -716,6 +716,26 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         assertEq(servers.server(silent).seats, _seatsOfKeyOne(silent));
     }
 
+    /// As with a challenge to sign.
+    function test_ProveUnansweredAcknowledgement_ASelfChallengeShieldsNobody() public {
+        address prover = makeAddr("prover");
+        Running memory r = running(3, 4, 1);
+        ask(r, 2);
+        uint256 held = _open(r, 2).deadline + court.BOUNTY_HOLD_BLOCKS() * 12;
+        vm.warp(held);
+        uint256 before = vm.snapshotState();
+        vm.prank(prover);
+        court.proveUnansweredAcknowledgement(r.c.keyId, 0, 2);
+        assertEq(servers.bountyOf(challenger), SEAT_BOND / 10, "held for who asked");
+        vm.revertToState(before);
+        vm.warp(held + 1);
+        vm.prank(prover);
+        court.proveUnansweredAcknowledgement(r.c.keyId, 0, 2);
+        assertSlashed(r.c.committee[1], 1);
+        assertEq(servers.bountyOf(prover), SEAT_BOND / 10, "whoever proves it");
+        assertEq(servers.bountyOf(challenger), 0);
+    }
+
     function _seatsOfKeyOne(uint32 id) private view returns (uint16) {
         return _isMember(made(), id) ? 1 : 0;
     }

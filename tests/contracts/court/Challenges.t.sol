@@ -249,6 +249,26 @@ contract ChallengesTest is CourtFixture {
         court.proveUnansweredChallenge(1, 2, ROOT);
     }
 
+    /// One that asks itself and proves nothing would else keep everybody from asking, and whoever proved it would get nothing.
+    function test_ProveUnansweredChallenge_ASelfChallengeShieldsNobody() public {
+        address prover = makeAddr("prover");
+        _ask(_deposit(1));
+        uint256 held = court.challenge(1, 2, ROOT).deadline + court.BOUNTY_HOLD_BLOCKS();
+        vm.roll(held);
+        uint256 before = vm.snapshotState();
+        vm.prank(prover);
+        court.proveUnansweredChallenge(1, 2, ROOT);
+        assertEq(servers.bountyOf(challenger), SEAT_BOND / 10, "held for who asked");
+        vm.revertToState(before);
+        vm.roll(held + 1);
+        vm.prank(prover);
+        court.proveUnansweredChallenge(1, 2, ROOT);
+        assertSlashed(serverAt(1), 1);
+        assertEq(servers.bountyOf(prover), SEAT_BOND / 10, "whoever proves it");
+        assertEq(servers.bountyOf(challenger), 0);
+        assertEq(court.feesOf(challenger), fee, "the fee goes back");
+    }
+
     /// Honest servers sign nothing for a key that was given up, so from then on silence is right.
     function test_ProveUnansweredChallenge_NotOfAKeyThatWasGivenUp() public {
         _ask(_deposit(1));

@@ -209,6 +209,20 @@ contract SentenceTest is CourtFixture {
         assertSlashed(serverAt(0), 2);
     }
 
+    /// Else a server that was reinstated once answers every challenge with a wrong partial and slot 1, for nothing, and gets the fee.
+    function test_Penalty_NoSlotDatesWhatTheChainOrders() public {
+        reportInvalid(invalid(1, keccak256("first")));
+        servers.reinstate(serverAt(1), "fixed");
+        vm.warp(block.timestamp + 10 days);
+        Answer memory deposit = withPartial(other(1, DEPOSIT, 1, ROOT), ThresholdKeys.sign(12_345, ROOT));
+        reportInvalid(deposit);
+        assertSlashed(serverAt(1), 2);
+        bytes memory none = deposit.partial_;
+        none[255] ^= 0x01;
+        reportGarbage(withPartial(deposit, none));
+        assertSlashed(serverAt(1), 3);
+    }
+
     /// Two lock-outs in a 3-of-4 key: it signs on, with the correct partials of the locked out.
     function test_LockOut_TwoOfFourAndTheKeySignsOn() public {
         reportInvalid(invalid(0, ROOT));
