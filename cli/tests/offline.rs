@@ -612,7 +612,9 @@ fn endpoint(answer: &'static [u8]) -> String {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
             let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
+            if !stream.read(&mut request).is_ok_and(|read| read > 0) {
+                continue;
+            }
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                 answer.len()
