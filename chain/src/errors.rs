@@ -45,6 +45,9 @@ alloy::sol! {
     }
 }
 
+/// Longest foreign text (an endpoint's own words) that is repeated, in characters.
+const MAX_FOREIGN: usize = 300;
+
 /// Source of one contract's errors: its ABI, and the interface whose NatSpec says when each is raised.
 const SOURCES: [(&str, &str, &str); 9] = [
     (
@@ -445,8 +448,8 @@ impl ChainError {
             return Self::Reverted { action, error: Box::new(error) };
         }
         match error.as_error_resp() {
-            Some(payload) => Self::Refused { action, code: payload.code, message: cut_urls(&payload.message) },
-            None => Self::Unavailable { action, detail: cut_urls(&with_sources(error)) },
+            Some(payload) => Self::Refused { action, code: payload.code, message: foreign(&payload.message) },
+            None => Self::Unavailable { action, detail: foreign(&with_sources(error)) },
         }
     }
 
@@ -456,7 +459,7 @@ impl ChainError {
         match error {
             alloy::contract::Error::TransportError(error) => Self::from_rpc(action, error),
             // An account without code answers every call with nothing.
-            other => Self::Nonsense { action: action.into(), detail: cut_urls(&with_sources(other)) },
+            other => Self::Nonsense { action: action.into(), detail: foreign(&with_sources(other)) },
         }
     }
 
@@ -500,6 +503,19 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// Foreign text, shortened, on one line, without control characters and secrets: an endpoint answers with a whole page where it is a portal
+/// that wants a login, and whatever it likes where it means ill.
+fn foreign(text: &str) -> String {
+    // URLs first: of half a URL nobody can tell whether it has a password.
+    let whole = cut_urls(text);
+    let mut characters = whole.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut kept: String = characters.by_ref().take(MAX_FOREIGN).collect();
+    if characters.next().is_some() {
+        kept.push('…');
+    }
+    kept
 }
 
 /// Cuts every URL in `text` to scheme and host: whoever pays for an RPC endpoint has the key in the path, the query or
@@ -563,6 +579,15 @@ mod tests {
         assert_eq!((error.contract.as_str(), error.name.as_str()), ("unknown", "0xdeadbeef"));
         let cut = Micropools::PositionTooSmall::SELECTOR;
         assert_eq!(ContractError::decode(&cut).contract, "unknown");
+    }
+
+    #[test]
+    fn what_an_endpoint_says_is_shown_in_one_short_line() {
+        let page = format!("<html>\n\u{1b}[31m https://user:pass@portal/login {}", "x".repeat(1 << 20));
+        let error = RpcError::<TransportErrorKind>::local_usage_str(&page);
+        let told = ChainError::from_rpc("reading the chain id", &error).to_string();
+        assert!(told.chars().count() < MAX_FOREIGN + 150, "{} characters", told.chars().count());
+        assert!(!told.contains(char::is_control) && !told.contains("pass") && told.contains('…'), "{told}");
     }
 
     #[test]

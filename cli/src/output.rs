@@ -96,7 +96,7 @@ fn with_newline(mut text: String) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    shown(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// A table: columns as wide as their widest cell, two blanks between them, numbers to the left like everything else.
@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(table(&["ENDPOINT"], &[vec![name.clone()]]), format!("ENDPOINT\n{escaped}"));
         assert_eq!(record(&[("endpoint", name.clone())]), format!("endpoint  {escaped}"));
         assert_eq!(shown(&name), escaped);
+        assert_eq!(one_line(&name), r"https://x:1\u{1b}[31m fake", "nor in an error");
     }
 
     #[test]

@@ -531,3 +531,212 @@ fn evidence_is_judged_without_an_endpoint_and_a_file_that_proves_nothing_says_wh
     assert_eq!(problems, [false, true, true], "{listed}");
     refused(&["evidence", "list", "no/such/folder"], 2);
 }
+
+/// A dealing without commitments, by a signer of its own.
+fn dealing() -> Value {
+    use alloy::primitives::{Address, B256};
+    use stkr_protocol::{
+        SignerKey,
+        evidence::{DefectiveDealing, EvidenceFile, Proof},
+        messages::{Body, DealingBody, SignedMessage},
+    };
+    let domain = stkr_protocol::ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(4) };
+    let body = Body::Dealing(DealingBody {
+        one_time_keys_hash: B256::repeat_byte(1),
+        one_time_key: vec![2; 33],
+        commitments: Vec::new(),
+        proof_of_possession: vec![4; 256],
+        shares: vec![5; 128],
+    });
+    let signer = SignerKey::from_bytes(&[7; 32]).unwrap();
+    let message = SignedMessage::sign(&domain, &signer, (5, 1, stkr_core::ShareIndex::new(2).unwrap()), body);
+    let proof = DefectiveDealing::find(&message, (3, 4), None, &domain).unwrap();
+    serde_json::to_value(EvidenceFile::new(&domain, Address::repeat_byte(7), Proof::MalformedDealing(proof))).unwrap()
+}
+
+#[test]
+fn a_dealing_that_was_changed_is_refused_and_one_that_claims_nothing_is_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dealing.json").display().to_string();
+    let judged = |file: &Value| {
+        fs::write(&path, file.to_string()).unwrap();
+        stkr(&["evidence", "verify", "--offline", &path])
+    };
+    let good = dealing();
+    let signer = stkr_protocol::SignerKey::from_bytes(&[7; 32]).unwrap().address();
+    let whole = judged(&good);
+    assert_eq!(whole.status.code(), Some(0), "{whole:?}");
+    let by = format!("proves: malformed dealing with key 5, by the server that signs or signed with {signer}");
+    assert!(text(&whole.stdout).starts_with(&by), "{whole:?}");
+    assert!(text(&stkr(&["evidence", "show", &path]).stdout).contains(&format!("with {signer}")));
+
+    // Each field of the file, its middle digit changed.
+    let mut changed_fields = 0;
+    let proof = ["threshold", "members", "position"].map(|field| format!("/proof/{field}"));
+    let signed =
+        ["keyId", "attempt", "index", "oneTimeKeysHash", "oneTimeKey", "possessionHash", "shares", "signature"];
+    let signed = signed.map(|field| format!("/proof/dealing/{field}"));
+    let claims = ["/claims/signer", "/claims/proofHash", "/chainId", "/keyRegistry"].map(str::to_owned);
+    for place in proof.iter().chain(&signed).chain(&claims) {
+        let mut changed = good.clone();
+        let field = changed.pointer_mut(place).unwrap();
+        let old = field.as_str().unwrap().to_owned();
+        let at = old.len() / 2;
+        let digit = if old.as_bytes()[at] == b'1' { "2" } else { "1" };
+        *field = format!("{}{digit}{}", &old[..at], &old[at + 1..]).into();
+        let refused = judged(&changed);
+        assert_eq!(refused.status.code(), Some(2), "{place}: {refused:?}");
+        let said = text(&refused.stderr);
+        assert!(said.starts_with("error: this is no evidence of a fault: "), "{place}: {said}");
+        assert!(refused.stdout.is_empty(), "{place}: {refused:?}");
+        changed_fields += 1;
+    }
+    assert_eq!(changed_fields, 15);
+
+    let mut silent = good;
+    silent.as_object_mut().unwrap().remove("claims");
+    let undecided = judged(&silent);
+    assert_eq!(undecided.status.code(), Some(3), "nothing that a script may take for proven");
+    assert!(text(&undecided.stderr).contains("the file does not claim whom it accuses"), "{undecided:?}");
+    assert!(text(&undecided.stdout).starts_with("proves, if nobody changed the dealing: malformed"), "{undecided:?}");
+    let listed = stkr(&["evidence", "list", folder.path().to_str().unwrap()]);
+    assert!(text(&listed.stdout).contains("claims the server that signs or signed with"), "{listed:?}");
+}
+
+/// An endpoint that answers every request with `answer`, whatever it was asked.
+fn endpoint(answer: &'static [u8]) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut request = [0; 4096];
+            if !stream.read(&mut request).is_ok_and(|read| read > 0) {
+                continue;
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer));
+        }
+    });
+    url
+}
+
+/// What `stkr` says when it fails: one sentence and one hint, short, and nothing that moves a cursor or is meant for programmers.
+fn one_sentence(output: &Output, what: &str) -> String {
+    let said = text(&output.stderr);
+    let lines: Vec<&str> = said.lines().collect();
+    let [error, hint] = lines.as_slice() else { panic!("{what}: {} lines: {said}", lines.len()) };
+    assert!(error.starts_with("error: ") && hint.starts_with("hint: "), "{what}: {said}");
+    assert!(error.chars().count() < 600, "{what}: {} characters", error.chars().count());
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{what}: {said:?}");
+    for internal in ["panicked", "RUST_BACKTRACE", "src/", "stkr has a bug"] {
+        assert!(!said.contains(internal), "{what}: {said}");
+    }
+    (*error).to_owned()
+}
+
+#[test]
+fn an_endpoint_that_answers_nonsense_is_told_in_one_short_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("good.json").display().to_string();
+    fs::write(&file, evidence().to_string()).unwrap();
+    let (mine, key) = (deployment(folder.path()), secret(folder.path(), "key", PLANTED_KEY));
+    let long: &'static [u8] =
+        Box::leak(["<html>\u{1b}[31m\n", &"x".repeat(1 << 20)].concat().into_bytes().into_boxed_slice());
+    let null = br#"{"jsonrpc":"2.0","id":0,"result":null}"#;
+    let refusal = br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32000,"message":"boom\n\u001b[31m"}}"#;
+    let answers: [&'static [u8]; 5] = [b"", long, null, refusal, b"\0\xff\x1b"];
+    for answer in answers {
+        let rpc = endpoint(answer);
+        for command in [
+            vec!["evidence", "verify", &file],
+            vec!["evidence", "find", &file],
+            vec!["evidence", "commit", &file, "--key-file", &key],
+            vec!["evidence", "submit", &file, "--key-file", &key],
+            vec!["challenge", "list"],
+            vec!["challenge", "open", "7", "3", "--key-file", &key],
+            vec!["challenge", "answer", "7", "3", "--key-file", &key],
+        ] {
+            let output = stkr(&[&command[..], &["--rpc", &rpc, "--deployment", &mine]].concat());
+            let what = format!("{command:?}, {:?}…", &answer[..answer.len().min(20)]);
+            // A page of evidence is no page of a gateway: that is told before the endpoint is asked.
+            let code = if command[1] == "find" { 2 } else { 3 };
+            assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
+            one_sentence(&output, &what);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_evidence_is_told_in_one_sentence_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mine, key) = (deployment(folder.path()), secret(folder.path(), "key", PLANTED_KEY));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str, content: &[u8]| fs::write(path(name), content).unwrap();
+    let with = |field: &str, value: Value| {
+        let mut file = evidence();
+        file[field] = value;
+        file.to_string().into_bytes()
+    };
+    let mut deep = evidence().to_string();
+    deep = deep.replace("\"proof\":{", &format!("\"proof\":{{\"more\":{}{},", "[".repeat(5_000), "]".repeat(5_000)));
+    fs::create_dir(path("folder.json")).unwrap();
+    write("empty.json", b"");
+    write("huge.json", &vec![b' '; 1 << 20]);
+    write("binary.json", &[0, 0xff, 0x1b, b'[', 0xfe]);
+    write("deep.json", deep.as_bytes());
+    write("deep list.json", &[b'['; 20_000]);
+    write("list.json", format!("[{}]", evidence()).as_bytes());
+    write("number.json", b"5");
+    write("newer.json", &with("version", "2".into()));
+    write("type.json", &with("court", 5.into()));
+    write("escape.json", &with("version", "\u{1b}[31m\n1".into()));
+    for (name, reason) in [
+        ("missing.json", "No such file"),
+        ("folder.json", "it is a folder"),
+        ("empty.json", "it is empty"),
+        ("huge.json", "it is longer than"),
+        ("binary.json", "it is no JSON"),
+        ("deep.json", "it is nested too deep"),
+        ("deep list.json", "a list where an object belongs"),
+        ("list.json", "a list where an object belongs"),
+        ("number.json", "it holds something else"),
+        ("newer.json", "it is of version 2"),
+        ("type.json", "court: integer `5` where a string belongs"),
+        ("escape.json", "version: not a decimal integer"),
+    ] {
+        let file = path(name);
+        for command in [
+            vec!["evidence", "show", &file],
+            vec!["evidence", "verify", "--offline", &file],
+            vec!["evidence", "verify", &file],
+            vec!["evidence", "commit", &file, "--key-file", &key],
+            vec!["evidence", "prove", &file, "--key-file", &key],
+            vec!["evidence", "submit", &file, "--key-file", &key],
+        ] {
+            let output = stkr(&[&command[..], &["--rpc", "http://127.0.0.1:1", "--deployment", &mine]].concat());
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+            let said = one_sentence(&output, &format!("{command:?}"));
+            assert!(said.contains(reason), "{command:?}: {said}");
+        }
+    }
+    // Of a folder each is a line, and none ends the list.
+    let listed = stkr(&["evidence", "list", folder.path().to_str().unwrap()]);
+    assert_eq!(listed.status.code(), Some(0));
+    let listed = text(&listed.stdout);
+    assert_eq!(listed.lines().filter(|line| line.contains("  none  ")).count(), 12, "{listed}");
+    assert!(!listed.contains('\u{1b}'), "{listed:?}");
+    // No key to sign with.
+    fs::write(path("good.json"), evidence().to_string()).unwrap();
+    let (good, nobody) = (path("good.json"), path("nobody.key"));
+    for command in ["commit", "prove", "submit"] {
+        let arguments = ["evidence", command, &good, "--key-file", &nobody, "--deployment", &mine];
+        let output = stkr(&[&arguments[..], &["--rpc", "http://127.0.0.1:1"]].concat());
+        assert_eq!(output.status.code(), Some(if command == "prove" { 3 } else { 2 }), "{command}: {output:?}");
+        one_sentence(&output, command);
+    }
+}

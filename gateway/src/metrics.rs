@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use stkr_node::metrics::Metrics;
+use stkr_node::metrics::{LateGauge, Metrics};
 
 /// Labels as pairs.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// Counters and gauges; clones share them.
+/// Counters and gauges; clones share them. The gauges tell of the chain, and have no sample before the first look at it.
 #[derive(Clone, Debug)]
 pub struct GatewayMetrics {
     /// The registry.
@@ -21,13 +20,13 @@ pub struct GatewayMetrics {
     /// From a readable request to a verified signature.
     pub seconds: Histogram,
     /// Served now.
-    pub keys: Gauge,
+    pub keys: LateGauge,
     /// In their quiet period.
-    pub quiet_keys: Gauge,
+    pub quiet_keys: LateGauge,
     /// Signed for by somebody else with the same duty key.
-    pub stopped_keys: Gauge,
+    pub stopped_keys: LateGauge,
     /// Newest block taken in.
-    pub head: Gauge,
+    pub head: LateGauge,
     /// Failed looks at the chain.
     pub chain_failures: Counter,
     /// By server, what it did wrong.
@@ -61,18 +60,18 @@ impl Default for GatewayMetrics {
                 "From a readable request to a verified signature, seconds",
                 seconds,
             ),
-            keys: registry.register("gateway_keys", "Keys served now", Gauge::default()),
+            keys: registry.register("gateway_keys", "Keys served now", LateGauge::default()),
             quiet_keys: registry.register(
                 "gateway_quiet_keys",
                 "Keys that sign nothing with a slot yet: their quiet period runs",
-                Gauge::default(),
+                LateGauge::default(),
             ),
             stopped_keys: registry.register(
                 "gateway_stopped_keys",
                 "Keys that are stopped because another gateway signs with the same duty key",
-                Gauge::default(),
+                LateGauge::default(),
             ),
-            head: registry.register("gateway_head_block", "Newest block taken in", Gauge::default()),
+            head: registry.register("gateway_head_block", "Newest block taken in", LateGauge::default()),
             chain_failures: registry.register(
                 "gateway_chain_failures",
                 "Looks at the chain that failed",
@@ -111,5 +110,26 @@ impl Default for GatewayMetrics {
             ),
             registry,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_looked_at_has_no_sample() {
+        let metrics = GatewayMetrics::default();
+        let _clock = stkr_node::clock::Clock::new(&metrics.registry);
+        let sampled = |name: &str| {
+            let text = metrics.registry.text().unwrap();
+            text.lines().any(|line| line.starts_with(&format!("{name} ")))
+        };
+        for name in ["gateway_keys", "gateway_quiet_keys", "gateway_stopped_keys", "gateway_head_block"] {
+            assert!(!sampled(&format!("stkr_{name}")), "{name} claims something");
+        }
+        assert!(!sampled("stkr_clock_offset_seconds"));
+        metrics.keys.set(0);
+        assert!(sampled("stkr_gateway_keys"), "now it is known");
     }
 }

@@ -357,6 +357,10 @@ impl Watchman {
     }
 
     fn count(&self) {
+        // Before the first look at the chain there is none, and the two numbers are of nobody's keys.
+        if self.ring.keys().is_none() {
+            return;
+        }
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.quiet_keys.set(number(self.quiet.waiting().0.len()));
         self.metrics.stopped_keys.set(number(self.quiet.stopped().len()));

@@ -10,11 +10,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use prometheus_client::metrics::gauge::Gauge;
 use reqwest::header::{DATE, HeaderMap};
 use url::Url;
 
-use crate::metrics::Metrics;
+use crate::metrics::{LateGauge, Metrics};
 use crate::shutdown::Shutdown;
 
 /// Offset (seconds, either way) beyond which the clock counts as wrong. One look is right to 1.5 s: half a second for the whole
@@ -62,15 +61,15 @@ pub fn agree(mut offsets: Vec<f64>) -> Option<f64> {
 /// What is known of this machine's clock. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    offset: Gauge<f64, AtomicU64>,
+    offset: LateGauge<f64, AtomicU64>,
     last: Arc<Mutex<Option<f64>>>,
 }
 
 impl Clock {
     /// Registers `stkr_clock_offset_seconds`.
     pub fn new(metrics: &Metrics) -> Self {
-        let help = "Seconds by which this machine's clock is ahead of others' (median); 0 until they were asked";
-        Self { offset: metrics.register("clock_offset_seconds", help, Gauge::default()), last: Arc::default() }
+        let help = "Seconds by which this machine's clock is ahead of others' (median)";
+        Self { offset: metrics.register("clock_offset_seconds", help, LateGauge::default()), last: Arc::default() }
     }
 
     /// Takes in what others' clocks say; warns when the clock goes wrong, and once only.

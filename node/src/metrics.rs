@@ -4,6 +4,7 @@
 //! lists them as documentation, and a test in each program compares it with the operators' handbook.
 
 use std::fmt;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::encoding::text::encode;
@@ -11,7 +12,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{Atomic, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
@@ -41,12 +42,24 @@ pub struct HttpMetrics {
 
 /// A gauge without a sample until it is set. Before somebody has looked, 0 would be a claim, and an alert on changes would take the
 /// first true value for one after every start.
-#[derive(Clone, Debug, Default)]
-pub struct LateGauge(Arc<OnceLock<Gauge>>);
+#[derive(Debug)]
+pub struct LateGauge<N = i64, A = AtomicI64>(Arc<OnceLock<Gauge<N, A>>>);
 
-impl LateGauge {
+impl<N, A> Clone for LateGauge<N, A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<N, A> Default for LateGauge<N, A> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<N: Copy, A: Atomic<N> + Default> LateGauge<N, A> {
     /// Sets it, for the first time or again.
-    pub fn set(&self, value: i64) {
+    pub fn set(&self, value: N) {
         let first = || {
             let gauge = Gauge::default();
             gauge.set(value);
@@ -56,7 +69,12 @@ impl LateGauge {
     }
 }
 
-impl EncodeMetric for LateGauge {
+impl<N, A> EncodeMetric for LateGauge<N, A>
+where
+    N: fmt::Debug + Send + Sync + 'static,
+    A: fmt::Debug + Send + Sync + 'static,
+    Gauge<N, A>: EncodeMetric,
+{
     fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         self.0.get().map_or(Ok(()), |gauge| gauge.encode(encoder))
     }
@@ -160,7 +178,7 @@ mod tests {
     #[test]
     fn a_late_gauge_says_nothing_until_it_is_set_and_then_its_last_value() {
         let metrics = Metrics::new("test", "1.2.3");
-        let gauge = metrics.register("height", "How high it is", LateGauge::default());
+        let gauge: LateGauge = metrics.register("height", "How high it is", LateGauge::default());
         let text = metrics.text().unwrap();
         assert!(text.contains("# TYPE stkr_height gauge\n"), "{text}");
         assert!(!text.contains("\nstkr_height"), "{text}");

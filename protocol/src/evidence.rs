@@ -14,7 +14,8 @@
 //!
 //! # Warning
 //! A file comes from anybody. Nothing in it is believed; what it claims (server, signer) is what the signatures and the
-//! leaf must then give.
+//! leaf must then give. A dealing has one signature and no leaf, so that any changed byte only gives another signer: its file says
+//! in [`Claims`] whom it accuses.
 
 mod dealings;
 mod unanswered;
@@ -208,6 +209,17 @@ pub enum EvidenceError {
     /// Nothing of a block's state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Not the proof that the file was written about.
+    #[error("the file was changed after it was written: its proof hashes to {found}, and it claims {claimed}")]
+    OtherProof {
+        /// Of the file.
+        claimed: B256,
+        /// Of its proof.
+        found: B256,
+    },
+    /// Its proof says whom it accuses, or nobody signed anything.
+    #[error("evidence of {0} has no claims: only dealings name nobody but by their signature")]
+    NeedlessClaims(Fault),
     /// No challenge.
     #[error("after block {block} nobody was being asked for that")]
     NotAsked {
@@ -559,6 +571,23 @@ impl Proof {
 }
 
 impl Proof {
+    /// The one thing that was signed, where that is a dealing.
+    #[must_use]
+    pub const fn dealing(&self) -> Option<&SignedDealing> {
+        match self {
+            Self::BadDealing(it) => Some(&it.dealing),
+            Self::MalformedDealing(it) => Some(&it.dealing),
+            _ => None,
+        }
+    }
+
+    /// keccak256 of it as [`EvidenceFile`]s have it: JSON without blanks, the fields in the order of `docs/protocol.md`, hex in lower case.
+    #[must_use]
+    pub fn hash(&self) -> B256 {
+        // A value of strings and lists is always written; one that were not would hash as nothing, which no claim of it does.
+        serde_json::to_vec(self).map_or(B256::ZERO, keccak256)
+    }
+
     /// The key it is about.
     #[must_use]
     pub const fn key_id(&self) -> u64 {
@@ -572,6 +601,33 @@ impl Proof {
             Self::MalformedDealing(it) => it.dealing.key_id,
             Self::UnansweredChallenge(it) => it.asked.key_id(),
         }
+    }
+}
+
+/// What a file of a dealing says that it is about. A dealing is all that was signed, once, and the chain facts that other evidence has
+/// beside it (a leaf, a second signature) are not there yet in a ceremony: without these, whatever byte was changed on the way, the
+/// rest would still accuse somebody.
+///
+/// # Warning
+/// Whoever changes a file on purpose changes these too. They tell a file that was damaged, and not one that lies: only the chain knows
+/// whose the signer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Claims {
+    /// Whom it accuses.
+    #[serde(with = "json::address")]
+    pub signer: Address,
+    /// [`Proof::hash`] of its proof.
+    #[serde(with = "json::hash")]
+    pub proof_hash: B256,
+}
+
+impl Claims {
+    /// Those of `proof`; nothing if it needs none, or nobody signed.
+    fn of(proof: &Proof, domain: &ProtocolDomain) -> Option<Self> {
+        let dealing = proof.dealing()?;
+        let signer = recover_signer(dealing.digest(domain), &dealing.signature).ok()?;
+        Some(Self { signer, proof_hash: proof.hash() })
     }
 }
 
@@ -590,6 +646,9 @@ pub struct EvidenceFile {
     /// Where to report it.
     #[serde(with = "json::address")]
     pub court: Address,
+    /// What it says that it is about, where the proof alone does not ([`Self::is_undecided`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
     /// What proves it.
     pub proof: Proof,
 }
@@ -694,10 +753,12 @@ impl Verified {
 }
 
 impl EvidenceFile {
-    /// Evidence for the contracts of `domain` and the Court at `court`.
+    /// Evidence for the contracts of `domain` and the Court at `court`, with the claims that it needs: whoever makes it has the proof from
+    /// where it was found.
     #[must_use]
-    pub const fn new(domain: &ProtocolDomain, court: Address, proof: Proof) -> Self {
-        Self { version: VERSION, chain_id: domain.chain_id, key_registry: domain.key_registry, court, proof }
+    pub fn new(domain: &ProtocolDomain, court: Address, proof: Proof) -> Self {
+        let claims = Claims::of(&proof, domain);
+        Self { version: VERSION, chain_id: domain.chain_id, key_registry: domain.key_registry, court, claims, proof }
     }
 
     /// A wrong partial of a member of `committee`, as its collection found it; nothing if there is no such member.
@@ -743,6 +804,10 @@ impl EvidenceFile {
         if bytes.len() > MAX_FILE {
             return Err(EvidenceError::TooLong(bytes.len()));
         }
+        // Derived readers take the fields of an object as a list, too, in whatever order they happen to have.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(EvidenceError::Malformed("a list where an object belongs".to_owned()));
+        }
         serde_json::from_slice(bytes)
             .map_err(|error| EvidenceError::Malformed(malformed::field(bytes).unwrap_or_else(|| json_reason(&error))))
     }
@@ -765,6 +830,16 @@ impl EvidenceFile {
         Err(EvidenceError::OtherDeployment { chain_id, key_registry, court })
     }
 
+    /// Whether only the chain can tell this file from one that was damaged: two requests by two duty keys, and a dealing without
+    /// [`Claims`]. Of each, any changed byte gives another signer.
+    #[must_use]
+    pub fn is_undecided(&self, verified: &Verified) -> bool {
+        match verified.accused {
+            Accused::Provider { duty_keys: [one, other], .. } => one != other,
+            _ => self.proof.dealing().is_some() && self.claims.is_none(),
+        }
+    }
+
     /// Recomputes everything that can be recomputed without a chain.
     ///
     /// # Errors
@@ -772,6 +847,7 @@ impl EvidenceFile {
     pub fn verify(&self) -> Result<Verified, EvidenceError> {
         let domain = self.domain();
         let fault = self.proof.fault();
+        self.has_its_proof()?;
         let (evidence, key_id, committee_epoch, accused) = match &self.proof {
             Proof::InvalidPartial(proof) | Proof::GarbagePartial(proof) => partial(proof, fault, &domain)?,
             Proof::ConflictingDuties(proof) => duties(proof, &domain)?,
@@ -782,6 +858,7 @@ impl EvidenceFile {
             Proof::MalformedDealing(proof) => dealings::malformed(proof, &domain)?,
             Proof::UnansweredChallenge(proof) => unanswered::unanswered(proof, self.court)?,
         };
+        self.has_its_signer(accused)?;
         let withdrawal_key_only =
             matches!(&self.proof, Proof::UnauthorisedSignature(proof) if !proof.envelope.needs_order());
         let earlier_seat = match &self.proof {
@@ -789,6 +866,26 @@ impl EvidenceFile {
             _ => None,
         };
         Ok(Verified { fault, evidence, key_id, committee_epoch, accused, earlier_seat, withdrawal_key_only })
+    }
+
+    /// Before the proof is judged: why a damaged one proves nothing is of no use to anybody.
+    fn has_its_proof(&self) -> Result<(), EvidenceError> {
+        let Some(Claims { proof_hash: claimed, .. }) = self.claims else { return Ok(()) };
+        if self.proof.dealing().is_none() {
+            return Err(EvidenceError::NeedlessClaims(self.proof.fault()));
+        }
+        let found = self.proof.hash();
+        if found == claimed { Ok(()) } else { Err(EvidenceError::OtherProof { claimed, found }) }
+    }
+
+    fn has_its_signer(&self, accused: Accused) -> Result<(), EvidenceError> {
+        match (self.claims, accused) {
+            (
+                Some(Claims { signer: claimed, .. }),
+                Accused::Signer(recovered) | Accused::Dealer { signer: recovered, .. },
+            ) if claimed != recovered => Err(EvidenceError::OtherSigner { claimed, recovered }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub fn json_reason(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Eof if error.line() <= 1 && error.column() == 0 => "it is empty".to_owned(),
         Category::Eof => format!("it ends too early, at {place}"),
+        Category::Syntax if error.to_string().starts_with("recursion limit") => {
+            format!("it is nested too deep, at {place}")
+        }
         Category::Syntax => format!("it is no JSON, at {place}"),
         Category::Io => error.to_string(),
         Category::Data => {
@@ -312,6 +315,8 @@ mod tests {
         assert_eq!(reason(""), "it is empty");
         assert_eq!(reason("{\"version\":"), "it ends too early, at line 1, column 11");
         assert_eq!(reason("\u{0}\u{1}"), "it is no JSON, at line 1, column 1");
+        let deep = serde_json::from_str::<serde_json::Value>(&"[".repeat(1_000)).unwrap_err();
+        assert!(json_reason(&deep).starts_with("it is nested too deep, at line 1"), "{}", json_reason(&deep));
         for other in ["[]", "7", "\"x\""] {
             let told = reason(other);
             assert!(told.starts_with("it holds something else, at line 1"), "{told}");

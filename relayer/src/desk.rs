@@ -99,6 +99,8 @@ impl Desk {
         let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
         let server_id = self.accused(&verified).await?;
         self.check_order(&file, &verified).await?;
+        // Whoever left out whom the file accuses: now it is known, and the next reader has no chain to ask.
+        let file = EvidenceFile::new(&self.domain, self.court, file.proof);
         Ok(if self.store.keep_evidence(server_id, &file)? { Taken::Kept } else { Taken::Known })
     }
 

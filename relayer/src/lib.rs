@@ -24,6 +24,7 @@ pub mod engine;
 pub mod events;
 pub mod http;
 pub mod offline;
+mod patience;
 pub mod picture;
 pub mod plan;
 pub mod probe;

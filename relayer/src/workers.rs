@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::carry::{Carrier, Reply, Standing};
+use crate::patience::{Patience, Told};
 use crate::reshares::carry as reshare;
 use crate::status::{CeremonyStatus, CollectionStatus, ReshareStatus};
 use crate::store::{self, Store, StoreError};
@@ -315,13 +316,13 @@ pub fn collect(
     }));
     let shared = state.clone();
     let task = tokio::spawn(async move {
-        let mut collector = job.collector(&store);
+        let (mut collector, mut patience) = (job.collector(&store), Patience::default());
         let mut wait = pause;
         loop {
             take_files(&mut collector, &job, &store);
             let progress = collector.round().await;
             keep_evidence(&collector, &job, &store);
-            note(&collector, &shared, &progress);
+            note(&collector, &mut patience, &shared, &progress);
             match progress {
                 Progress::Done(_) => break,
                 Progress::Waiting { missing, culprits, .. } if missing.is_empty() => {
@@ -339,15 +340,21 @@ pub fn collect(
         }
         done.notify_one();
         // Nothing depends on this any more, and this worker ends with its step: who answers late and wrongly is found all the same.
-        tokio::spawn(check_late(collector, job, store, shared));
+        tokio::spawn(check_late(collector, patience, job, store, shared));
     });
     Worker { state, task }
 }
 
 /// Waits for those who had not answered when the signature was there, and until all evidence is written down.
-async fn check_late(mut collector: Collector, job: Job, store: Store, shared: Arc<Mutex<CollectionState>>) {
+async fn check_late(
+    mut collector: Collector,
+    mut patience: Patience,
+    job: Job,
+    store: Store,
+    shared: Arc<Mutex<CollectionState>>,
+) {
     let progress = collector.check_late().await;
-    note(&collector, &shared, &progress);
+    note(&collector, &mut patience, &shared, &progress);
     for _ in 0..TRIES_TO_KEEP {
         if keep_evidence(&collector, &job, &store) {
             return;
@@ -455,20 +462,22 @@ pub fn acknowledge(
     Worker { state, task }
 }
 
-fn note(collector: &Collector, state: &Mutex<CollectionState>, progress: &Progress) {
-    let troubles: Vec<String> = collector.troubles().map(|trouble| trouble.to_string()).collect();
+fn note(collector: &Collector, patience: &mut Patience, state: &Mutex<CollectionState>, progress: &Progress) {
     let named = |culprits: &[ShareIndex]| {
         let servers = culprits.iter().filter_map(|index| collector.server_at(*index));
         servers.map(|id| id.to_string()).collect()
     };
     let mut state = lock(state);
-    for line in troubles.iter().filter(|line| !state.status.waiting_for.contains(line)) {
-        tracing::warn!(
-            key_id = state.status.key_id,
-            pool_id = state.status.pool_id,
-            reason = line,
-            "a member has not signed"
-        );
+    let (key_id, pool_id) = (&state.status.key_id, &state.status.pool_id);
+    let mut troubles = Vec::new();
+    for trouble in collector.troubles() {
+        let reason = trouble.to_string();
+        match patience.hear(&trouble) {
+            Told::Warning => tracing::warn!(key_id, pool_id, reason, "a member has not signed"),
+            Told::Debug => tracing::debug!(key_id, pool_id, reason, "a member has not signed yet"),
+            Told::No => {}
+        }
+        troubles.push(reason);
     }
     match progress {
         Progress::Done(done) => {

@@ -313,6 +313,11 @@ impl App {
         self.counted.registered.set(1);
     }
 
+    /// Remembers that the registry was read and has nobody with this server's signer.
+    pub fn set_unregistered(&self) {
+        self.counted.registered.set(0);
+    }
+
     /// `GET /v1/info`.
     pub fn info(&self) -> Info {
         let id = self.server_id.load(Ordering::Relaxed);

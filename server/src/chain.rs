@@ -604,7 +604,10 @@ fn refusal(error: &ChainError) -> Refusal {
         }
         _ => "Ask again; the operator has to look at its RPC endpoints if it stays.",
     };
-    tracing::warn!(error = %error, "chain could not be read for a signature");
+    match error {
+        ChainError::NotFound(what) => tracing::debug!(reason = what, "asked for what finalised blocks do not have yet"),
+        error => tracing::warn!(error = %error, "chain could not be read for a signature"),
+    }
     Refusal::unavailable(error.to_string(), what_to_do)
 }
 

@@ -3,8 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use stkr_node::metrics::Metrics;
+use stkr_node::metrics::{LateGauge, Metrics};
 
 /// Label of refusals.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,11 +54,11 @@ pub struct ServerMetrics {
     /// Requests refused by the rate limit.
     pub rate_limited: Counter,
     /// 1 once the server found itself in the registry.
-    pub registered: Gauge,
+    pub registered: LateGauge,
     /// Shares in the database.
-    pub shares: Gauge,
+    pub shares: LateGauge,
     /// Of these the ones whose leaf names another signer than the registry by now.
-    pub earlier_signer_shares: Gauge,
+    pub earlier_signer_shares: LateGauge,
 }
 
 impl ServerMetrics {
@@ -116,13 +115,13 @@ impl ServerMetrics {
             registered: metrics.register(
                 "registered",
                 "1 if the server registry knows this server's signer",
-                Gauge::default(),
+                LateGauge::default(),
             ),
-            shares: metrics.register("shares", "Shares in the database", Gauge::default()),
+            shares: metrics.register("shares", "Shares in the database", LateGauge::default()),
             earlier_signer_shares: metrics.register(
                 "earlier_signer_shares",
                 "Shares that are signed for with an earlier signer key, until their keys are reshared",
-                Gauge::default(),
+                LateGauge::default(),
             ),
         }
     }
@@ -131,6 +130,19 @@ impl ServerMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_has_looked_at_has_no_sample() {
+        let metrics = Metrics::new("stkr-server", "0");
+        let counted = ServerMetrics::new(&metrics, Counter::default());
+        let _clock = stkr_node::clock::Clock::new(&metrics);
+        let sampled = |name: &str| metrics.text().unwrap().lines().any(|line| line.starts_with(&format!("{name} ")));
+        for name in ["registered", "shares", "earlier_signer_shares", "clock_offset_seconds"] {
+            assert!(!sampled(&format!("stkr_{name}")), "{name} claims something");
+        }
+        counted.registered.set(0);
+        assert!(sampled("stkr_registered"), "now it is known");
+    }
 
     #[test]
     fn the_handbook_lists_every_metric_and_every_log_field() {

@@ -353,6 +353,9 @@ impl Following {
             }
             Ok(None) if !self.told => {
                 self.told = true;
+                if self.known.is_none() {
+                    app.set_unregistered();
+                }
                 tracing::info!(
                     signer = %app.signer(),
                     what_to_do = "register it with what `stkr-server register-args` prints",

@@ -21,7 +21,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub(crate) struct Args {
     /// Only patches whose file name or first line contains this, e.g. `server-` or `bites: forge`.
     name: Option<String>,
-    /// Only the Kth of N parts, e.g. `3/20`: all of them take about ten hours.
+    /// Only the Kth of N parts, e.g. `3/20`: all of them take many hours.
     #[arg(long, value_name = "K/N")]
     part: Option<Part>,
 }

@@ -46,10 +46,12 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
                 ours.map_err(|error| Failure::usage(error.to_string(), hint))?;
             }
             let verified = verified(&file)?;
+            let undecided = file.is_undecided(&verified);
             context.output.show(&judged_as(&file, answer(&verified, None, false), deployment.is_some()), |_| {
-                sentence(&verified, false) + &deployment.as_ref().map_or_else(|| believed(&file), |_| String::new())
+                sentence(&verified, undecided, false)
+                    + &deployment.as_ref().map_or_else(|| believed(&file), |_| String::new())
             });
-            decided(&verified)
+            if undecided { Err(only_the_chain_knows(&verified)) } else { Ok(()) }
         }
         EvidenceCommand::Verify { file, .. } => {
             let file = read(&file)?;
@@ -63,7 +65,7 @@ pub(crate) async fn run(command: EvidenceCommand, context: &Context<'_>) -> Resu
             context.output.show(&answer, |_| {
                 let known =
                     on_record.map_or(String::new(), |it| format!("\nit is on record: transaction {}", it.transaction));
-                sentence(&checked.verified, true) + &known
+                sentence(&checked.verified, false, true) + &known
             });
             Ok(())
         }
@@ -212,18 +214,19 @@ fn judged_as(file: &EvidenceFile, mut answer: Value, compared: bool) -> Value {
     answer
 }
 
-/// One flipped bit in a request gives another signer, and then the two keys differ: a script must not take that for proven.
-fn decided(verified: &Verified) -> Result<(), Failure> {
-    match verified.accused {
-        Accused::Provider { duty_keys: [one, other], .. } if one != other => Err(Failure {
-            code: "undecided",
-            ..Failure::unavailable(
-                format!("whether {one} and {other} are duty keys of one provider only the chain can say"),
-                "verify the file without --offline; one that was changed gives another key, too",
-            )
-        }),
-        _ => Ok(()),
-    }
+/// One flipped bit gives another signer, and the rest of the file accuses that one: a script must not take it for proven.
+fn only_the_chain_knows(verified: &Verified) -> Failure {
+    let (message, hint) = match verified.accused {
+        Accused::Provider { duty_keys: [one, other], .. } => (
+            format!("whether {one} and {other} are duty keys of one provider only the chain can say"),
+            "verify the file without --offline; one that was changed gives another key, too",
+        ),
+        _ => (
+            "whether the dealing is as its dealer signed it only the chain can say: the file does not claim whom it accuses".to_owned(),
+            "verify the file without --offline, or take one with `claims`, as a relayer's /v1/evidence has it",
+        ),
+    };
+    Failure { code: "undecided", ..Failure::unavailable(message, hint) }
 }
 
 /// What a judgement without a deployment file rests on.
@@ -246,11 +249,12 @@ async fn must_be_news(client: &Client, file: &EvidenceFile) -> Result<(), Failur
     })
 }
 
-/// Whom a file accuses that nobody compared with the chain. A signature says who signed, a server's number is what the file says.
-fn claimed(it: &Accused) -> String {
+/// Whom a file accuses that nobody compared with the chain. A signature says who signed, if what it is of was not changed; a server's
+/// number is what the file says.
+fn claimed(it: &Accused, undecided: bool) -> String {
     match it {
         Accused::Holder { .. } | Accused::Silent { .. } => format!("claims {}", accused(it)),
-        Accused::Provider { duty_keys: [one, other], .. } if one != other => format!("claims {}", accused(it)),
+        _ if undecided => format!("claims {}", accused(it)),
         Accused::Signer(_) | Accused::Dealer { .. } | Accused::Provider { .. } => accused(it),
     }
 }
@@ -271,7 +275,7 @@ fn accused(accused: &Accused) -> String {
     }
 }
 
-fn sentence(verified: &Verified, on_chain: bool) -> String {
+fn sentence(verified: &Verified, undecided: bool, on_chain: bool) -> String {
     let rest = match verified.accused {
         _ if on_chain => "",
         Accused::Silent { block, .. } => &format!(
@@ -289,7 +293,7 @@ fn sentence(verified: &Verified, on_chain: bool) -> String {
         Accused::Dealer { .. } => {
             "\nonly the chain can say whose that key is, and of how many shares: verify without --offline"
         }
-        Accused::Provider { duty_keys: [one, other], .. } if one != other => {
+        Accused::Provider { .. } if undecided => {
             "\nif the two are of different providers it proves nothing, for anybody can ask for a duty that conflicts with another's: only \
              the chain can say whose they are, so verify without --offline"
         }
@@ -297,9 +301,8 @@ fn sentence(verified: &Verified, on_chain: bool) -> String {
     };
     let (fault, key) = (verified.fault.name().replace('_', " "), verified.key_id);
     let proves = match verified.accused {
-        Accused::Provider { duty_keys: [one, other], .. } if !on_chain && one != other => {
-            "proves, if both duty keys are of one provider"
-        }
+        Accused::Provider { .. } if undecided => "proves, if both duty keys are of one provider",
+        _ if undecided => "proves, if nobody changed the dealing",
         _ => "proves",
     };
     format!("{proves}: {fault} with key {key}, by {}{rest}", accused(&verified.accused))
@@ -371,6 +374,9 @@ fn show(file: &EvidenceFile, output: &Output) {
                 fields.push(("defect", format!("{}, in a key of {} of {}", it.defect, it.threshold, it.members)));
             }
             Proof::UnansweredChallenge(it) => fields.push(("asked", asked(&it.asked))),
+        }
+        if let Some(claims) = &file.claims {
+            fields.push(("accuses", format!("the server that signs or signed with {}", claims.signer)));
         }
         record(&fields)
     });
@@ -452,7 +458,8 @@ fn line(path: PathBuf) -> (Line, [String; 3]) {
         .and_then(|file| file.verify().map(|verified| (file, verified)).map_err(|error| error.to_string()));
     match judged {
         Ok((file, verified)) => {
-            let row = [name, verified.fault.name().to_owned(), claimed(&verified.accused)];
+            let who = claimed(&verified.accused, file.is_undecided(&verified));
+            let row = [name, verified.fault.name().to_owned(), who];
             (
                 Line { file: path, finding: Finding::Proves(judged_as(&file, answer(&verified, None, false), false)) },
                 row,
@@ -475,24 +482,25 @@ mod tests {
     #[test]
     fn whose_seat_it_is_stays_a_claim_until_the_chain_was_asked() {
         let holder = Accused::Holder { server_id: 3, signer: Address::repeat_byte(1), root: B256::ZERO };
-        assert!(claimed(&holder).starts_with("claims server 3"), "{}", claimed(&holder));
+        assert!(claimed(&holder, false).starts_with("claims server 3"), "{}", claimed(&holder, false));
         let block = ProvenBlock { number: 5, hash: B256::ZERO, timestamp: 1_700_000_000 };
-        assert_eq!(claimed(&Accused::Silent { server_id: 3, block }), "claims server 3");
+        assert_eq!(claimed(&Accused::Silent { server_id: 3, block }, false), "claims server 3");
         let signer = Accused::Signer(Address::repeat_byte(1));
-        assert!(claimed(&signer).starts_with("the server that signs"), "a signature proves who signed");
+        assert!(claimed(&signer, false).starts_with("the server that signs"), "a signature proves who signed");
+        assert!(claimed(&signer, true).starts_with("claims the server that signs"), "if nobody changed what");
     }
 
     #[test]
     fn two_duty_keys_are_one_provider_only_once_the_chain_said_so() {
         let [one, other] = [1, 2].map(Address::repeat_byte);
         let accused = |duty_keys| Accused::Provider { duty_keys, assignment: 3 };
-        let said = |duty_keys, on_chain| {
+        let said = |duty_keys: [Address; 2], on_chain: bool| {
             let accused = accused(duty_keys);
             let fault = Fault::ProviderEquivocation;
             let (evidence, key_id, committee_epoch, withdrawal_key_only) = (B256::ZERO, 5, 0, false);
             let verified =
                 Verified { fault, evidence, key_id, committee_epoch, accused, earlier_seat: None, withdrawal_key_only };
-            sentence(&verified, on_chain)
+            sentence(&verified, duty_keys[0] != duty_keys[1] && !on_chain, on_chain)
         };
         let both =
             format!("provider equivocation with key 5, by the provider with duty keys {one} and {other}, assignment 3");
@@ -507,7 +515,7 @@ mod tests {
             said([one, one], false),
             format!("{same}\nonly the chain can say whose that key is: verify without --offline")
         );
-        assert!(claimed(&accused([one, other])).starts_with("claims the provider"));
-        assert!(claimed(&accused([one, one])).starts_with("the provider"));
+        assert!(claimed(&accused([one, other]), true).starts_with("claims the provider"));
+        assert!(claimed(&accused([one, one]), false).starts_with("the provider"));
     }
 }

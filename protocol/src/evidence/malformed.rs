@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     DefectiveDealing, DutiesProof, EnvelopeProof, EvidenceFile, Fault, MessagesProof, OpenedDealing, PartialProof,
-    RequestsProof, UnansweredProof,
+    RequestsProof, UnansweredProof, VERSION,
 };
 use crate::json::plain;
 
@@ -15,6 +15,12 @@ pub(super) fn field(bytes: &[u8]) -> Option<String> {
     let mut file: Value = serde_json::from_slice(bytes).ok()?;
     if !file.is_object() {
         return None;
+    }
+    // What is wrong with the rest of a file of another version, nobody can say.
+    if let Some(version) = file.get("version").and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok())
+        && version != u64::from(VERSION)
+    {
+        return Some(format!("version: it is of version {version}"));
     }
     // The tag makes serde read a proof before it knows of which fault, and forget where in it it is.
     let in_proof = file.get_mut("proof").and_then(Value::as_object_mut).and_then(|proof| {

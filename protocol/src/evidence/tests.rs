@@ -480,12 +480,91 @@ fn a_file_of_other_contracts_another_version_or_with_more_in_it_is_refused() {
         EvidenceFile::from_json(changed.to_string().as_bytes()).unwrap_err()
     };
     assert!(refused(|it| it["version"] = "2".into()).to_string().contains("of version 2"));
+    let newer = refused(|it| (it["version"], it["proof"]) = ("2".into(), "of a kind that is not known yet".into()));
+    assert!(newer.to_string().ends_with("it is of version 2"), "{newer}");
+    let listed = EvidenceFile::from_json(format!(" [\"1\",\"1\",{json}]").as_bytes()).unwrap_err();
+    assert!(listed.to_string().ends_with("a list where an object belongs"), "{listed}");
     assert!(refused(|it| it["more"] = "1".into()).to_string().contains("unknown field `more`"));
     assert!(refused(|it| it["proof"]["more"] = "1".into()).to_string().contains("unknown field `more`"));
     assert!(refused(|it| it["proof"]["holder"]["more"] = "1".into()).to_string().contains("unknown field"));
     assert!(refused(|it| it["proof"]["fault"] = "silence".into()).to_string().contains("unknown variant"));
     assert!(matches!(refused(|it| it["proof"]["holder"]["proof"] = vec!["0x"; 9].into()), EvidenceError::Malformed(_)));
     assert_eq!(EvidenceFile::from_json(&vec![b' '; MAX_FILE + 1]), Err(EvidenceError::TooLong(MAX_FILE + 1)));
+}
+
+/// The two files whose proof is one signature over what was signed once.
+fn of_dealings() -> [EvidenceFile; 2] {
+    [Proof::BadDealing(dealings::tests::wrong_share()), Proof::MalformedDealing(dealings::tests::too_few_commitments())]
+        .map(file)
+}
+
+#[test]
+fn no_changed_byte_of_a_dealings_file_accuses_anybody_else() {
+    for good in of_dealings() {
+        let verified = good.verify().unwrap();
+        assert!(!good.is_undecided(&verified), "it claims whom it accuses");
+        let text = serde_json::to_string(&good).unwrap();
+        let (mut read, mut of_another_court) = (0, 0);
+        for (at, old) in text.bytes().enumerate() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = if old == b'1' { b'2' } else { b'1' };
+            let Ok(changed) = EvidenceFile::from_json(&bytes) else { continue };
+            read += 1;
+            // Which Court is asked nobody signed, in no file: readers compare it.
+            if changed.court != good.court {
+                of_another_court += 1;
+                continue;
+            }
+            let error = changed.verify().expect_err("a changed byte");
+            let told = matches!(
+                error,
+                EvidenceError::OtherProof { .. } | EvidenceError::OtherSigner { .. } | EvidenceError::Signature(_)
+            );
+            assert!(told, "byte {at}: {error}");
+        }
+        assert_eq!(of_another_court, 40);
+        assert!(read > text.len() / 2, "{read} of {}", text.len());
+    }
+}
+
+#[test]
+fn a_dealings_file_without_claims_is_valid_and_undecided() {
+    for mut good in of_dealings() {
+        let verified = good.verify().unwrap();
+        let claims = good.claims.take();
+        assert_eq!(EvidenceFile::from_json(&serde_json::to_vec(&good).unwrap()).unwrap(), good);
+        assert_eq!(good.verify(), Ok(verified));
+        assert!(good.is_undecided(&verified));
+        // What was damaged accuses somebody, and only the chain can say that it is nobody.
+        let (Proof::BadDealing(OpenedDealing { dealing, .. })
+        | Proof::MalformedDealing(DefectiveDealing { dealing, .. })) = &mut good.proof
+        else {
+            panic!("{good:?}");
+        };
+        dealing.signature[40] ^= 1;
+        assert!(good.verify().is_ok_and(|it| it.accused != verified.accused && good.is_undecided(&it)));
+        good.claims = claims;
+        assert!(matches!(good.verify(), Err(EvidenceError::OtherProof { .. })));
+        let proof_hash = good.proof.hash();
+        good.claims = claims.map(|it| Claims { proof_hash, ..it });
+        assert!(matches!(good.verify(), Err(EvidenceError::OtherSigner { .. })), "and it names its signer");
+    }
+    let setup = Setup::new();
+    for mut other in every_fault(&setup).into_iter().map(file).filter(|it| it.proof.dealing().is_none()) {
+        assert_eq!(other.claims, None);
+        assert!(!other.is_undecided(&other.verify().unwrap()));
+        other.claims = Some(Claims { signer: Address::ZERO, proof_hash: other.proof.hash() });
+        assert_eq!(other.verify(), Err(EvidenceError::NeedlessClaims(other.proof.fault())));
+    }
+}
+
+#[test]
+fn the_hash_of_a_proof_is_that_of_its_text() {
+    for good in of_dealings() {
+        let text = serde_json::to_string(&good).unwrap();
+        let proof = text.split_once("\"proof\":").unwrap().1.strip_suffix('}').unwrap();
+        assert_eq!(good.claims.unwrap().proof_hash, keccak256(proof));
+    }
 }
 
 proptest! {

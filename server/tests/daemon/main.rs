@@ -119,8 +119,16 @@ async fn readiness_names_what_is_missing_and_liveness_does_not_care() {
     assert_eq!(ready["reasons"].as_array().unwrap().len(), 1);
     assert_eq!(ready["reasons"][0]["check"], "registered");
     assert_eq!(client.get(server.url("/livez")).send().await.unwrap().status(), 200);
-    let metrics = client.get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("stkr_registered 0"), "{metrics}");
+    // Once it has read the registry, and not before.
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let metrics = client.get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
+        if metrics.contains("\nstkr_registered 0\n") {
+            break;
+        }
+        assert!(Instant::now() < until, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let served = client.get(server.url("/openapi.json")).send().await.unwrap().text().await.unwrap();
     assert_eq!(served, stkr_server::api::openapi_json().unwrap());
 }
