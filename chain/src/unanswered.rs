@@ -71,6 +71,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use alloy::primitives::B256;
+    use stkr_core::ShareIndex;
     use stkr_protocol::evidence::AskedSignature;
 
     use super::*;
@@ -78,8 +79,6 @@ mod tests {
         Endpoint,
         testing::{Anvil, deployment, liar},
     };
-
-    const ASKED: Asked = Asked::Signature(AskedSignature { key_id: 5, index: 2, signing_root: B256::repeat_byte(9) });
 
     /// What the challenge is said to be by an endpoint whose first `lies` proofs are of another state; and how many it was asked for.
     async fn said(anvil: &Anvil, lies: u32) -> (ChainError, u32) {
@@ -91,7 +90,9 @@ mod tests {
             answer
         });
         let endpoint = Endpoint::connect(&url.await).await.unwrap();
-        let error = fetch(endpoint.provider(), &deployment(), ASKED).await.unwrap_err();
+        let (index, signing_root) = (ShareIndex::new(2).unwrap(), B256::repeat_byte(9));
+        let question = Asked::Signature(AskedSignature { key_id: 5, index, signing_root });
+        let error = fetch(endpoint.provider(), &deployment(), question).await.unwrap_err();
         (error, asked.load(Ordering::SeqCst))
     }
 
