@@ -62,7 +62,7 @@ impl Machine {
     fn signer_of_share(&self, key_id: u64, committee_epoch: u32) -> eyre::Result<Address> {
         let shares = self.store.shares(key_id)?;
         // Of two, the later attempt's: an earlier one failed.
-        let share = shares.iter().filter(|share| share.origin.committee_epoch == committee_epoch).next_back();
+        let share = shares.iter().rfind(|share| share.origin.committee_epoch == committee_epoch);
         let share = share.ok_or_else(|| {
             Failure::refused(format!("this server has no share of key {key_id} in committee {committee_epoch}"))
         })?;
