@@ -400,7 +400,7 @@ fn scheduled_window(log: &Log, registry: alloy::primitives::Address, time: u64) 
     (event.target == registry && can_be_made).then(|| call.window.to())
 }
 
-fn committee_of(domain: ProtocolDomain, epoch: u32, live: LiveKey) -> Result<Committee, ChainError> {
+pub(crate) fn committee_of(domain: ProtocolDomain, epoch: u32, live: LiveKey) -> Result<Committee, ChainError> {
     let id = |member: &Member| MemberId { server_id: member.server_id, signer: member.signer };
     let members = live.members.iter().map(id).collect();
     Committee::new(domain, epoch, live.keys, members)

@@ -22,19 +22,23 @@ use stkr_core::{Threshold, ThresholdError};
 pub use stkr_protocol::state::ProvenBlock;
 use stkr_protocol::{
     ceremony::{Context, ContextError, MemberId},
+    collection::Committee,
     state::{StateError, is_proven},
 };
 
 use crate::{
+    committees::KeyCommittees,
     deployment::Deployment,
     endpoint::ask,
     errors::ChainError,
     header,
     reader::{KeyInfo, committee_hash},
-    types::{KeyKind, KeyState, UnknownVariant},
+    types::{KeyKind, KeyState, ReshareState, UnknownVariant},
 };
 
 pub mod change;
+pub mod committee;
+pub mod reshare;
 
 /// `KeyRegistry._keys` (`forge inspect KeyRegistry storage-layout`; a test compares what is read with what the contract answers).
 const KEYS_SLOT: u64 = 8;
@@ -96,6 +100,64 @@ pub enum FactsError {
         key_id: u64,
         /// Signing root of the change.
         root: B256,
+    },
+    /// Neither Live nor ended.
+    #[error("in block {block} key {key_id} is {state} and has no committee")]
+    NoCommittee {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: KeyState,
+    },
+    /// Not Live, or no withdrawal key.
+    #[error(
+        "in block {block} key {key_id} is a {kind} key and {state}; an offline server takes part in reshares of Live withdrawal keys only"
+    )]
+    NotReshared {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: KeyState,
+        /// What it is for.
+        kind: KeyKind,
+    },
+    /// No reshare in that block.
+    #[error("in block {block} the reshare of key {key_id} is {state}; files go to and fro only while it is Drawn")]
+    NoReshare {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+        /// Its state then.
+        state: ReshareState,
+    },
+    /// Over by the block's own time.
+    #[error("in block {block} the time for the reshare of key {key_id} is over; it starts again as a new attempt")]
+    ReshareExpired {
+        /// Block number.
+        block: u64,
+        /// Key.
+        key_id: u64,
+    },
+    /// Other seats or dealers than the contract committed to.
+    #[error(
+        "the seats or dealers in the file are not those that the chain committed to for the reshare of key {key_id}; fetch the file again"
+    )]
+    WrongDraft {
+        /// Key.
+        key_id: u64,
+    },
+    /// What no draw of these contracts gives.
+    #[error("the chain names a reshare of key {key_id} that cannot be: {reason}")]
+    ImpossibleReshare {
+        /// Key.
+        key_id: u64,
+        /// In words.
+        reason: String,
     },
     /// Of no pool.
     #[error("in block {block} no pool of this deployment uses key {key_id}")]
@@ -226,7 +288,11 @@ const ADDRESS: B256 = B256::new([
 
 fn key_slots(key_id: u64) -> [B256; 2] {
     let first = keccak256((U256::from(key_id), U256::from(KEYS_SLOT)).abi_encode());
-    [first, B256::from(U256::from_be_bytes(first.0).wrapping_add(U256::from(1)))]
+    [first, next_slot(first)]
+}
+
+fn next_slot(slot: B256) -> B256 {
+    B256::from(U256::from_be_bytes(slot.0).wrapping_add(U256::from(1)))
 }
 
 fn server_slot(id: u32) -> B256 {
@@ -250,6 +316,38 @@ fn key_of(id: u64, packed: B256, commitment: B256) -> Result<KeyInfo, FactsError
     })
 }
 
+/// A block of which an endpoint gives proofs.
+struct Proofs<'a> {
+    provider: &'a DynProvider,
+    number: u64,
+    /// RLP.
+    header: Bytes,
+}
+
+impl<'a> Proofs<'a> {
+    async fn at(provider: &'a DynProvider, number: u64) -> Result<Self, ChainError> {
+        Ok(Self { provider, number, header: header::fetch(provider, number).await?.rlp })
+    }
+
+    async fn of(
+        &self,
+        name: &str,
+        address: Address,
+        slots: Vec<B256>,
+    ) -> Result<EIP1186AccountProofResponse, ChainError> {
+        let at = BlockId::number(self.number);
+        ask(format!("reading a proof of {name} in block {}", self.number), async {
+            self.provider.get_proof(address, slots).block_id(at).await
+        })
+        .await
+    }
+}
+
+/// The newest committee of `shown`.
+fn newest(shown: &KeyCommittees) -> Result<&Committee, ChainError> {
+    shown.newest().ok_or_else(|| ChainError::NotFound(format!("key {} has no committee", shown.key.id)))
+}
+
 /// The facts about the ceremony that runs for `key_id` in the newest finalised block, with `committee` as an event names it. They are
 /// verified before they are given to anybody.
 ///
@@ -262,17 +360,11 @@ pub async fn fetch(
     committee: Vec<u32>,
 ) -> Result<CeremonyFacts, ChainError> {
     let block = crate::endpoint::existing_block(provider, alloy::eips::BlockNumberOrTag::Finalized).await?;
-    let header = header::fetch(provider, block.number).await?;
-    let at = BlockId::number(block.number);
-    let proof = |name: &str, address: Address, slots: Vec<B256>| {
-        ask(format!("reading a proof of {name} in block {}", block.number), async move {
-            provider.get_proof(address, slots).block_id(at).await
-        })
-    };
+    let proofs = Proofs::at(provider, block.number).await?;
     let servers: Vec<B256> = committee.iter().map(|id| server_slot(*id)).collect();
-    let key_registry = proof("the KeyRegistry", deployment.key_registry, key_slots(key_id).to_vec()).await?;
-    let server_registry = proof("the ServerRegistry", deployment.server_registry, servers).await?;
-    let facts = CeremonyFacts { header: header.rlp, committee, key_registry, server_registry };
+    let key_registry = proofs.of("the KeyRegistry", deployment.key_registry, key_slots(key_id).to_vec()).await?;
+    let server_registry = proofs.of("the ServerRegistry", deployment.server_registry, servers).await?;
+    let facts = CeremonyFacts { header: proofs.header, committee, key_registry, server_registry };
     facts.verify(deployment, key_id).map_err(|error| ChainError::NotFound(error.to_string()))?;
     Ok(facts)
 }

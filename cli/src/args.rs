@@ -352,7 +352,7 @@ pub(crate) enum EvidenceCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfflineCommand {
-    /// Keys whose ceremonies wait for an offline server now, as a relayer sees it
+    /// Keys whose ceremonies, reshares or changes of credentials wait for an offline server now, as a relayer sees it
     Due {
         /// Id of the offline server
         #[arg(long, value_name = "ID")]
@@ -361,7 +361,7 @@ pub(crate) enum OfflineCommand {
         #[arg(long, value_name = "URL", value_parser = relayer_url)]
         relayer: Url,
     },
-    /// Fetch the request that is to be carried to an offline server. The server checks all that is in it
+    /// Fetch the file that is to be carried to an offline server. The server checks all that is in it
     Fetch {
         /// Id of the offline server
         #[arg(long, value_name = "ID")]

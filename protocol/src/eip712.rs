@@ -92,6 +92,15 @@ alloy_sol_types::sol! {
         bytes32 responseHash;
     }
 
+    struct OfflineReshareAnswer {
+        uint256 keyId;
+        uint32 committeeEpoch;
+        uint16 attempt;
+        uint32 server;
+        bytes32 draft;
+        bytes32 responseHash;
+    }
+
     struct DutyRequest {
         uint256 keyId;
         uint64 assignment;

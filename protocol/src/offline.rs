@@ -3,6 +3,8 @@
 //! A request is whoever's: all in it is checked where it is read. An answer is its server's, by an EIP-712 signature over all of it;
 //! the messages in it are signed each for itself and count without it.
 
+pub mod reshare;
+
 use std::marker::PhantomData;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -28,8 +30,8 @@ pub const MAX_ANSWER: usize = 1024 * 1024;
 /// Most changes in one file.
 pub const MAX_CHANGES: usize = 8;
 
-/// Version of all files.
-pub const VERSION: u64 = 1;
+/// Version of all files. In those of version 1 a request to sign a change names the key's first committee, whichever it has now.
+pub const VERSION: u64 = 2;
 
 /// A kind of file.
 pub trait Kind {
@@ -252,7 +254,7 @@ impl AnswerFile {
 /// Which member of which withdrawal key a file is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AboutChange {
+pub struct AboutKey {
     /// EIP-155 chain id.
     #[serde(with = "json::decimal")]
     pub chain_id: u64,
@@ -267,7 +269,7 @@ pub struct AboutChange {
     pub key_id: u64,
 }
 
-impl AboutChange {
+impl AboutKey {
     /// Chain and registry.
     #[must_use]
     pub const fn domain(&self) -> ProtocolDomain {
@@ -285,7 +287,7 @@ pub struct ChangeFile<F> {
     #[serde(with = "json::decimal")]
     pub version: u64,
     /// Whom it concerns.
-    pub about: AboutChange,
+    pub about: AboutKey,
     /// At most [`MAX_CHANGES`].
     #[serde(deserialize_with = "json::ListOf::<MAX_CHANGES>::deserialize")]
     pub changes: Vec<Change>,
@@ -303,7 +305,7 @@ pub struct ChangeAnswerFile {
     #[serde(with = "json::decimal")]
     pub version: u64,
     /// Whom it is from, and of which key.
-    pub about: AboutChange,
+    pub about: AboutKey,
     /// One for each change.
     #[serde(deserialize_with = "json::ListOf::<MAX_CHANGES>::deserialize")]
     pub answers: Vec<ChangePartial>,

@@ -42,6 +42,7 @@ pub const SCHEMA: Schema = Schema {
         store::reshares::TABLES,
         store::OFFLINE_PARTIALS,
         store::GROUPS,
+        store::OFFLINE_PARTIALS_BY_COMMITTEE,
     ],
 };
 

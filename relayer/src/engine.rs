@@ -1084,14 +1084,15 @@ impl Engine {
             }
         }
         let waiting = |(pool_id, key_id, index): (u64, u64, u64)| {
-            let KeyPhase::Live(live) = &view.keys.get(&key_id)?.phase else { return None };
+            let OfKey { epoch: committee_epoch, live, .. } = self.serving(key_id)?;
             let change = self.change(pool_id, index, live).ok()?;
-            let signed = self.parts.store.offline_partials(key_id, change.signing_root()).ok()?;
+            let signed = self.parts.store.offline_partials((key_id, committee_epoch), change.signing_root()).ok()?;
             let has_signed = |position: usize| signed.iter().any(|it| it.index.position() == position);
             let offline = |id: &u32| view.servers.get(id).is_some_and(|server| !server.online);
             let members = live.committee.iter().enumerate();
             let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
-            Some(WaitingChange { key_id, change, waiting_for: missing.map(|(_, id)| *id).collect() })
+            let waiting_for = missing.map(|(_, id)| *id).collect();
+            Some(WaitingChange { key_id, committee_epoch, change, waiting_for })
         };
         asked.into_iter().filter_map(waiting).collect()
     }

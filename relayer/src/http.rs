@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
+use stkr_protocol::offline::reshare::{ReshareAnswerFile, Reshared};
 use stkr_protocol::offline::{self, AnswerFile, ChangeAnswerFile};
 use stkr_protocol::reshare::{ReshareId, ReshareMessage};
 use stkr_protocol::schema;
@@ -22,9 +23,9 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::desk::{DeskError, Taken};
 use crate::engine::intent_line;
-use crate::offline::OfflineError;
-use crate::shared::Shared;
-use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, ReshareStatus, Status};
+use crate::offline::{Counter, OfflineError};
+use crate::shared::{Shared, Wanted};
+use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, ReshareStatus, RoundStatus, Status};
 use crate::store::{Evidence, StoreError};
 
 /// Query of a request, if it is one.
@@ -491,14 +492,14 @@ fn at_the_desk(error: &DeskError) -> Problem {
     }
 }
 
-/// Keys whose ceremonies wait for an offline server now.
+/// Keys whose ceremonies, reshares or changes of credentials wait for an offline server now.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OfflineDue {
     /// Key ids.
     pub keys: Vec<String>,
 }
 
-/// Which ceremonies wait for a message of an offline server now, as this relayer sees it.
+/// Which keys wait for something that an offline server is to sign now, as this relayer sees it.
 #[utoipa::path(
     get,
     path = "/v1/offline/{serverId}",
@@ -512,13 +513,13 @@ async fn offline_due(
     let number = path.ok().and_then(|Path(id)| decimal::<u32>(&id)).ok_or_else(not_numbers)?;
     let server = number.to_string();
     let status = shared.status();
-    let waits = |it: &&CeremonyStatus| {
-        it.rounds.iter().flat_map(|round| &round.waiting_for).any(|waited| waited.server_id == server)
-    };
-    let ceremonies = status.ceremonies.iter().filter(waits).map(|it| it.key_id.clone());
+    let waits =
+        |rounds: &[RoundStatus]| rounds.iter().flat_map(|it| &it.waiting_for).any(|waited| waited.server_id == server);
+    let ceremonies = status.ceremonies.iter().filter(|it| waits(&it.rounds)).map(|it| it.key_id.clone());
+    let reshares = status.reshares.iter().filter(|it| waits(&it.rounds)).map(|it| it.key_id.clone());
     let lists = shared.lists();
     let changes = lists.changes.iter().filter(|it| it.waiting_for.contains(&number));
-    let keys: BTreeSet<String> = ceremonies.chain(changes.map(|it| it.key_id.to_string())).collect();
+    let keys: BTreeSet<String> = ceremonies.chain(reshares).chain(changes.map(|it| it.key_id.to_string())).collect();
     Ok(Json(OfflineDue { keys: keys.into_iter().collect() }))
 }
 
@@ -527,7 +528,7 @@ fn not_numbers() -> Problem {
     Problem::denied(StatusCode::BAD_REQUEST, reason, "write for example /v1/offline/5/1")
 }
 
-/// The file that is to be carried to an offline server for the ceremony of a key. It proves itself; nobody has to believe it.
+/// The file that is to be carried to an offline server: for what waits for it, for what the key is in, or which committees the key has.
 #[utoipa::path(
     get,
     path = "/v1/offline/{serverId}/{keyId}",
@@ -538,7 +539,7 @@ fn not_numbers() -> Problem {
     responses(
         (status = 200, description = "a request file (docs/offline.md)", body = Object),
         (status = 400, description = "not numbers", body = ProblemBody),
-        (status = 404, description = "no such ceremony, or its draw is not final yet", body = ProblemBody),
+        (status = 404, description = "nothing of the kind, or it is not final yet", body = ProblemBody),
         (status = 503, description = "it cannot be put together now", body = ProblemBody),
     )
 )]
@@ -549,14 +550,30 @@ async fn offline_request(
     let numbers = path.ok().and_then(|Path((server, key))| Some((decimal::<u32>(&server)?, decimal::<u64>(&key)?)));
     let (server, key_id) = numbers.ok_or_else(not_numbers)?;
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
-    let changes = shared.changes_of(key_id);
-    let file = if changes.is_empty() {
-        counter.request(server, key_id).await.map(serde_json::to_value)
-    } else {
-        counter.change_request(server, key_id, changes).await.map(serde_json::to_value)
+    let file = match shared.wanted_of(server, key_id) {
+        Wanted::Changes { committee_epoch, changes } => {
+            counter.change_request(server, (key_id, committee_epoch), changes).await.map(serde_json::to_value)
+        }
+        Wanted::Reshare => counter.reshare_request(server, key_id).await.map(serde_json::to_value),
+        Wanted::Nothing => whatever(counter, server, key_id).await,
     };
     let file = file.map_err(|error| at_the_counter(&error))?;
     file.map(Json).map_err(|error| later(&error.to_string()))
+}
+
+/// The file for what the key is in now: its ceremony, a reshare in which the server has a part, or what it erases a share by.
+async fn whatever(
+    counter: &Counter,
+    server: u32,
+    key_id: u64,
+) -> Result<Result<serde_json::Value, serde_json::Error>, OfflineError> {
+    if !counter.has_committee(key_id).await? {
+        return counter.request(server, key_id).await.map(serde_json::to_value);
+    }
+    match counter.reshare_request(server, key_id).await {
+        Err(OfflineError::NotThere(_)) => counter.committees(server, key_id).await.map(serde_json::to_value),
+        found => found.map(serde_json::to_value),
+    }
 }
 
 /// What became of an answer of an offline server.
@@ -574,7 +591,7 @@ pub struct OfflineTaken {
     responses(
         (status = 200, body = OfflineTaken),
         (status = 400, description = "no answer file", body = ProblemBody),
-        (status = 404, description = "no such ceremony runs", body = ProblemBody),
+        (status = 404, description = "no such ceremony or reshare runs", body = ProblemBody),
         (status = 413, description = "too long to be one", body = ProblemBody),
         (status = 422, description = "it is not what its server signed", body = ProblemBody),
         (status = 503, description = "it cannot be taken now", body = ProblemBody),
@@ -595,6 +612,9 @@ async fn offline_answer(
     let taken = if offline::is_kind::<offline::Changed>(&body) {
         let file = offline::from_json::<offline::Changed, ChangeAnswerFile>(&body).map_err(no_file)?;
         counter.take_changes(file).await
+    } else if offline::is_kind::<Reshared>(&body) {
+        let file = offline::from_json::<Reshared, ReshareAnswerFile>(&body).map_err(no_file)?;
+        counter.take_reshare(file).await
     } else {
         let file = offline::from_json::<offline::Answer, AnswerFile>(&body).map_err(no_file)?;
         counter.take(file).await

@@ -6,18 +6,23 @@
 
 use alloy::primitives::B256;
 use stkr_chain::facts::change::{self, ChangeFacts};
+use stkr_chain::facts::committee::{self, CommitteeFacts};
+use stkr_chain::facts::reshare::{self, ReshareFacts};
 use stkr_chain::facts::{self, CeremonyFacts};
 use stkr_chain::reader::committee_hash;
 use stkr_chain::types::{KeyState, ServerKind};
-use stkr_chain::{ChainError, ChainReader, LiveKey};
+use stkr_chain::{ChainError, ChainReader, Endpoint, KeyCommittees};
 use stkr_core::Threshold;
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::ceremony::{Accepted, Board, Context, MemberId};
-use stkr_protocol::collection::{Answer, Collection, Committee, CommitteeError};
+use stkr_protocol::collection::{Answer, Collection, Committee};
 use stkr_protocol::evidence::{EvidenceFile, Proof};
+use stkr_protocol::offline::reshare::{AboutReshare, CommitteesFile, ReshareAnswerFile, ReshareRequestFile};
 use stkr_protocol::offline::{
-    About, AboutChange, AnswerFile, ChangeAnswerFile, ChangeFile, MAX_CHANGES, Mark, RequestFile, VERSION,
+    About, AboutKey, AnswerFile, ChangeAnswerFile, ChangeFile, MAX_CHANGES, Mark, RequestFile, VERSION,
 };
+use stkr_protocol::reshare::evidence::{OpenedReshareDealing, Proof as ReshareProof, ReshareEvidence};
+use stkr_protocol::reshare::{self as protocol, Plan};
 use stkr_protocol::sign::{Asked, Change, ChangeRequest, SignResponse};
 use tokio::sync::Semaphore;
 
@@ -91,7 +96,8 @@ impl Counter {
         let running = self.running(key_id).await?;
         let context = &running.context;
         self.check_member(context, server).await?;
-        let facts = self.facts(key_id, context.committee()).await?;
+        let (deployment, committee) = (self.reader.deployment(), context.committee());
+        let facts = self.ask(|it| facts::fetch(it.provider(), deployment, key_id, committee.clone())).await?;
         let messages = self.store.messages(key_id, context.attempt(), context.committee_hash())?;
         let about = About {
             chain_id: context.domain().chain_id,
@@ -111,12 +117,7 @@ impl Counter {
     pub async fn take(&self, answer: AnswerFile) -> Result<Taken, OfflineError> {
         let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
         let (about, deployment) = (answer.about, self.reader.deployment());
-        if about.domain() != deployment.protocol_domain() {
-            return Err(OfflineError::Rejected(format!(
-                "it is for chain {}, KeyRegistry {}",
-                about.chain_id, about.key_registry
-            )));
-        }
+        self.check_domain(&about.domain())?;
         let running = self.running(about.key_id).await?;
         let context = running.context;
         if (about.attempt, about.committee) != (context.attempt(), running.committee) {
@@ -151,21 +152,134 @@ impl Counter {
         Ok(Taken { new: kept.len(), complaint })
     }
 
-    /// What `server` is to be brought for the ordered changes of credentials that `changes` names, of withdrawal key `key_id`.
+    /// What `server` is to be brought for the reshare of `key_id`, as an old member that deals, a new one, or both.
     ///
     /// # Errors
-    /// [`OfflineError`]; [`OfflineError::NotThere`] also while an order is not final.
-    pub async fn change_request(
+    /// [`OfflineError`]; [`OfflineError::NotThere`] also while the draw is not final.
+    pub async fn reshare_request(
         &self,
         server: u32,
         key_id: u64,
+    ) -> Result<ReshareRequestFile<ReshareFacts>, OfflineError> {
+        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+        let shown = self.shown(key_id).await?;
+        let (plan, draft) = reshare_of(&shown)?;
+        if plan.dealer_of(server).is_none() && plan.member_of(server).is_none() {
+            return Err(OfflineError::NotThere(format!("server {server} has no part in the reshare of {}", plan.id())));
+        }
+        self.check_offline(server).await?;
+        let deployment = self.reader.deployment();
+        let facts = self.ask(|it| reshare::fetch(it.provider(), deployment, &shown)).await?;
+        let messages = self.store.reshare_messages(plan.id(), draft)?.into_iter().map(|(message, _)| message);
+        let (id, domain) = (plan.id(), plan.domain());
+        let about = AboutReshare {
+            chain_id: domain.chain_id,
+            key_registry: domain.key_registry,
+            server,
+            key_id,
+            committee_epoch: id.committee_epoch,
+            attempt: id.attempt,
+            draft,
+        };
+        let messages = messages.collect();
+        Ok(ReshareRequestFile { r#type: Mark::new(), version: VERSION, about, messages, facts })
+    }
+
+    /// Puts on the bulletin of a reshare what an offline server said in it.
+    ///
+    /// # Errors
+    /// [`OfflineError`]: nothing was kept.
+    pub async fn take_reshare(&self, answer: ReshareAnswerFile) -> Result<Taken, OfflineError> {
+        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+        let about = answer.about;
+        self.check_domain(&about.domain())?;
+        let shown = self.shown(about.key_id).await?;
+        let (plan, draft) = reshare_of(&shown)?;
+        if (about.id(), about.draft) != (plan.id(), draft) {
+            let ours = format!("{} runs, with the seats and dealers that were drawn for it", plan.id());
+            return Err(OfflineError::NotThere(format!("it is of {}; {ours}", about.id())));
+        }
+        let signer = answer.signer().map_err(|error| OfflineError::Rejected(error.to_string()))?;
+        let dealer = plan.dealer_of(about.server).map(protocol::Sender::Dealer);
+        let member = plan.member_of(about.server).map(protocol::Sender::Member);
+        if !dealer.into_iter().chain(member).any(|part| plan.signer(part) == Some(signer)) {
+            return Err(OfflineError::Rejected(format!("{signer} signed it, who is not server {}", about.server)));
+        }
+        let mut board = protocol::Board::new(plan.clone());
+        for (message, _) in self.store.reshare_messages(plan.id(), draft)? {
+            // Every stored message was accepted before.
+            let _ = board.accept(message);
+        }
+        let mut kept = Vec::new();
+        for message in answer.response.messages {
+            match board.accept(message.clone()) {
+                Ok(Accepted::New | Accepted::Evidence) => kept.push(message),
+                Ok(Accepted::Known) => {}
+                Err(error) => return Err(OfflineError::Rejected(error.to_string())),
+            }
+        }
+        for message in &kept {
+            self.store.post_reshare(plan.domain(), draft, message)?;
+        }
+        if let Some(opened) = answer.response.complaint {
+            self.keep_complaint(&plan, opened)?;
+        }
+        Ok(Taken { new: kept.len(), complaint: None })
+    }
+
+    /// Keeps what convicts a dealer of this attempt; whoever carries the reshare finds it in the store.
+    fn keep_complaint(&self, plan: &Plan, opened: OpenedReshareDealing) -> Result<(), OfflineError> {
+        let sender = opened.dealing.sender();
+        let file = ReshareEvidence::new(plan.domain(), ReshareProof::BadReshareDealing(opened));
+        let verified = file.verify().map_err(|error| OfflineError::Rejected(format!("its complaint: {error}")))?;
+        let accused = plan.old().keys().threshold().indices().zip(plan.old().members());
+        let mut accused = accused.filter(|(index, _)| protocol::Sender::Dealer(*index) == sender);
+        match accused.next() {
+            Some((_, member)) if verified.id == plan.id() && plan.signer(sender) == Some(verified.signer) => {
+                self.store.keep_reshare_evidence(plan.id(), member.server_id, &file)?;
+                Ok(())
+            }
+            _ => Err(OfflineError::Rejected("its complaint is about no dealing of this attempt".to_owned())),
+        }
+    }
+
+    /// What `server` is brought to erase a share by: which committees `key_id` has.
+    ///
+    /// # Errors
+    /// [`OfflineError`].
+    pub async fn committees(&self, server: u32, key_id: u64) -> Result<CommitteesFile<CommitteeFacts>, OfflineError> {
+        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+        let shown = self.shown(key_id).await?;
+        self.check_offline(server).await?;
+        let deployment = self.reader.deployment();
+        let facts = self.ask(|it| committee::fetch(it.provider(), deployment, &shown)).await?;
+        let about = self.about_key(server, key_id);
+        Ok(CommitteesFile { r#type: Mark::new(), version: VERSION, about, facts })
+    }
+
+    /// What `server` is to be brought for the ordered changes of credentials that `changes` names, of withdrawal key `key_id`, whose
+    /// committee `committee_epoch` signs by now.
+    ///
+    /// # Errors
+    /// [`OfflineError`]; [`OfflineError::NotThere`] also while an order or a handover is not final.
+    pub async fn change_request(
+        &self,
+        server: u32,
+        (key_id, committee_epoch): (u64, u32),
         mut changes: Vec<Change>,
     ) -> Result<ChangeFile<ChangeFacts>, OfflineError> {
         let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
-        let live = self.reader.live_key(key_id).await?;
-        if !live.members.iter().any(|member| member.server_id == server) {
+        let shown = self.shown(key_id).await?;
+        let serving = shown.terms.iter().rfind(|term| term.handover <= shown.block.timestamp);
+        let serving = serving.map(|term| &term.committee).filter(|it| it.epoch() == committee_epoch);
+        let serving = serving.ok_or_else(|| {
+            let block = shown.block.number;
+            let what = format!("committee {committee_epoch} of key {key_id} signs by now");
+            OfflineError::NotThere(format!("{what}, and finalised blocks, up to {block}, do not show it yet"))
+        })?;
+        if !serving.members().iter().any(|member| member.server_id == server) {
             return Err(OfflineError::NotThere(format!(
-                "server {server} is no member of the committee of key {key_id}"
+                "server {server} is no member of committee {committee_epoch} of key {key_id}"
             )));
         }
         self.check_offline(server).await?;
@@ -174,9 +288,9 @@ impl Counter {
             return Err(OfflineError::NotThere(format!("no change of credentials waits for key {key_id}")));
         }
         let roots: Vec<B256> = changes.iter().map(Change::signing_root).collect();
-        let facts = self.change_facts(&live, &roots).await?;
-        let domain = self.reader.deployment().protocol_domain();
-        let about = AboutChange { chain_id: domain.chain_id, key_registry: domain.key_registry, server, key_id };
+        let deployment = self.reader.deployment();
+        let facts = self.ask(|it| change::fetch(it.provider(), deployment, &shown, &roots)).await?;
+        let about = self.about_key(server, key_id);
         Ok(ChangeFile { r#type: Mark::new(), version: VERSION, about, changes, facts })
     }
 
@@ -186,14 +300,9 @@ impl Counter {
     /// [`OfflineError`]: what came before the part that does not count was kept.
     pub async fn take_changes(&self, answer: ChangeAnswerFile) -> Result<Taken, OfflineError> {
         let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
-        let (about, deployment) = (answer.about, self.reader.deployment());
-        if about.domain() != deployment.protocol_domain() {
-            return Err(OfflineError::Rejected(format!(
-                "it is for chain {}, KeyRegistry {}",
-                about.chain_id, about.key_registry
-            )));
-        }
-        let live = self.reader.live_key(about.key_id).await?;
+        let (about, court) = (answer.about, self.reader.deployment().court);
+        self.check_domain(&about.domain())?;
+        let shown = self.shown(about.key_id).await?;
         let mut taken = Taken { new: 0, complaint: None };
         for part in answer.answers {
             let asked: Asked = ChangeRequest::new(about.key_id, part.change).into();
@@ -201,7 +310,8 @@ impl Counter {
             if !self.reader.is_ordered(about.key_id, root).await? {
                 return Err(OfflineError::NotThere(format!("key {} was not ordered to sign {root}", about.key_id)));
             }
-            let (index, committee) = (part.signed.index, committee_of(deployment.protocol_domain(), &live)?);
+            let index = part.signed.index;
+            let committee = committee_named(&shown, part.signed.committee_epoch)?;
             // All members are suspects here: a partial counts only once it was verified.
             let mut collection = Collection::new(asked, committee.clone(), committee.keys().threshold().indices());
             match collection.on_response(index, SignResponse::Signed(part.signed.clone())) {
@@ -209,7 +319,7 @@ impl Counter {
                     taken.new += usize::from(self.store.keep_offline_partial(about.key_id, root, &part.signed)?);
                 }
                 Answer::Wrong(evidence) => {
-                    taken.complaint = EvidenceFile::of_partial(&committee, deployment.court, &evidence);
+                    taken.complaint = EvidenceFile::of_partial(committee, court, &evidence);
                     return Ok(taken);
                 }
                 Answer::NoAnswer(reason) => return Err(OfflineError::Rejected(reason.to_string())),
@@ -219,10 +329,42 @@ impl Counter {
         Ok(taken)
     }
 
-    async fn change_facts(&self, live: &LiveKey, roots: &[B256]) -> Result<ChangeFacts, OfflineError> {
+    /// Whether the key is, or was, Live.
+    ///
+    /// # Errors
+    /// [`OfflineError`]; [`OfflineError::NotThere`] if there is no such key.
+    pub async fn has_committee(&self, key_id: u64) -> Result<bool, OfflineError> {
+        let state = self.reader.key(key_id).await?.state;
+        Ok(!matches!(state, KeyState::None | KeyState::Requested | KeyState::Drawn))
+    }
+
+    fn about_key(&self, server: u32, key_id: u64) -> AboutKey {
+        let ProtocolDomain { chain_id, key_registry } = self.reader.deployment().protocol_domain();
+        AboutKey { chain_id, key_registry, server, key_id }
+    }
+
+    fn check_domain(&self, of: &ProtocolDomain) -> Result<(), OfflineError> {
+        if *of == self.reader.deployment().protocol_domain() {
+            return Ok(());
+        }
+        Err(OfflineError::Rejected(format!("it is for chain {}, KeyRegistry {}", of.chain_id, of.key_registry)))
+    }
+
+    /// The committees of a key at the newest finalised block.
+    async fn shown(&self, key_id: u64) -> Result<KeyCommittees, OfflineError> {
+        let block = self.reader.finalized_block().await?;
+        // How long a ceremony may take decides nothing here.
+        Ok(self.reader.finalized_committees(key_id, &block, 0).await?)
+    }
+
+    /// What the first endpoint says that can be asked.
+    async fn ask<'a, T, Asking>(&'a self, question: impl Fn(&'a Endpoint) -> Asking) -> Result<T, OfflineError>
+    where
+        Asking: Future<Output = Result<T, ChainError>>,
+    {
         let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
         for endpoint in self.reader.endpoints() {
-            match change::fetch(endpoint.provider(), self.reader.deployment(), live, roots).await {
+            match question(endpoint).await {
                 Err(error) if error.is_transient() => last = error,
                 found => return Ok(found?),
             }
@@ -265,22 +407,20 @@ impl Counter {
             ServerKind::Online => Err(OfflineError::NotThere(format!("server {server} is online, and takes no files"))),
         }
     }
-
-    async fn facts(&self, key_id: u64, committee: Vec<u32>) -> Result<CeremonyFacts, OfflineError> {
-        let mut last = ChainError::TooFewEndpoints { configured: 0, needed: 1 };
-        for endpoint in self.reader.endpoints() {
-            let found = facts::fetch(endpoint.provider(), self.reader.deployment(), key_id, committee.clone()).await;
-            match found {
-                Err(error) if error.is_transient() => last = error,
-                found => return Ok(found?),
-            }
-        }
-        Err(last.into())
-    }
 }
 
-fn committee_of(domain: ProtocolDomain, live: &LiveKey) -> Result<Committee, OfflineError> {
-    let members = live.members.iter().map(|it| MemberId { server_id: it.server_id, signer: it.signer }).collect();
-    let rejected = |error: CommitteeError| OfflineError::Rejected(error.to_string());
-    Committee::new(domain, 0, live.keys.clone(), members).map_err(rejected)
+/// The reshare that is drawn, and what the contract committed to.
+fn reshare_of(shown: &KeyCommittees) -> Result<(Plan, B256), OfflineError> {
+    let (key_id, block) = (shown.key.id, shown.block.number);
+    let none = || OfflineError::NotThere(format!("at finalised block {block} no reshare of key {key_id} is drawn"));
+    let draft = shown.drawn.as_ref().ok_or_else(none)?.commitment;
+    let plan = shown.plan().ok_or_else(none)?.map_err(|error| OfflineError::NotThere(error.to_string()))?;
+    Ok((plan, draft))
+}
+
+fn committee_named(shown: &KeyCommittees, committee_epoch: u32) -> Result<&Committee, OfflineError> {
+    shown.committee(committee_epoch).ok_or_else(|| {
+        let key = shown.key.id;
+        OfflineError::Rejected(format!("committee {committee_epoch} is none of the last two of key {key}"))
+    })
 }

@@ -295,10 +295,6 @@ fn plan_request(view: &View, key_id: u64, clock: &Clock, policy: Policy) -> Opti
     if clock.timestamp < newest.handover || !(lost || old) {
         return None;
     }
-    // Members without network take no part in a reshare: it would take seats, stall, and start again for ever.
-    if newest.live.committee.iter().any(|id| view.servers.get(id).is_none_or(|server| !server.online)) {
-        return None;
-    }
     let members = u8::try_from(newest.live.committee.len()).ok()?;
     let id = ReshareId { key_id, committee_epoch: newest.epoch.checked_add(1)?, attempt: 0 };
     Some(Action::RequestReshare { id, serving: newest.calldata(), threshold: newest.threshold, members })

@@ -16,7 +16,7 @@ use crate::cases::Stage;
 use crate::desk::Desk;
 use crate::offline;
 use crate::plan::Clock;
-use crate::status::{KeyStatus, PoolStatus, Status};
+use crate::status::{KeyStatus, PoolStatus, RoundStatus, Status};
 use crate::store::Store;
 
 /// Without a successful look at the chain for this long, the relayer is not healthy.
@@ -129,10 +129,28 @@ pub struct Lists {
 pub struct WaitingChange {
     /// Withdrawal key.
     pub key_id: u64,
+    /// The committee whose turn it is.
+    pub committee_epoch: u32,
     /// What it is to sign.
     pub change: Change,
     /// Members without network that have not signed it, by server id.
     pub waiting_for: Vec<u32>,
+}
+
+/// What a file for an offline server is to be about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Changes of credentials that wait for a signature of the key's committee.
+    Changes {
+        /// The committee whose turn it is.
+        committee_epoch: u32,
+        /// Those that are ordered.
+        changes: Vec<Change>,
+    },
+    /// A reshare that waits for this server.
+    Reshare,
+    /// Nothing that this relayer knows of: whatever the key is in.
+    Nothing,
 }
 
 #[derive(Debug, Default)]
@@ -193,10 +211,23 @@ impl Shared {
         self.lock().lists.clone()
     }
 
-    /// Changes of credentials that wait for withdrawal key `key_id`.
+    /// What a file for an offline server is to be about, as far as this relayer sees: first what waits for that server.
     #[must_use]
-    pub fn changes_of(&self, key_id: u64) -> Vec<Change> {
-        self.lists().changes.iter().filter(|it| it.key_id == key_id).map(|it| it.change).collect()
+    pub fn wanted_of(&self, server: u32, key_id: u64) -> Wanted {
+        let (status, lists) = (self.status(), self.lists());
+        let (key, id) = (key_id.to_string(), server.to_string());
+        let changes: Vec<&WaitingChange> = lists.changes.iter().filter(|it| it.key_id == key_id).collect();
+        let waits = |round: &RoundStatus| round.waiting_for.iter().any(|waited| waited.server_id == id);
+        let deals = status.reshares.iter().any(|it| it.key_id == key && it.rounds.iter().any(waits));
+        let signs = changes.iter().any(|it| it.waiting_for.contains(&server));
+        match changes.first() {
+            Some(first) if signs || !deals => Wanted::Changes {
+                committee_epoch: first.committee_epoch,
+                changes: changes.iter().map(|it| it.change).collect(),
+            },
+            _ if deals => Wanted::Reshare,
+            _ => Wanted::Nothing,
+        }
     }
 
     /// Whether the chain was read lately.

@@ -68,6 +68,24 @@ CREATE TABLE offline_partial (
 ) STRICT;
 ";
 
+/// A key that was reshared signs in another committee; a migration.
+pub const OFFLINE_PARTIALS_BY_COMMITTEE: &str = "
+ALTER TABLE offline_partial RENAME TO offline_partial_of_first_committees;
+CREATE TABLE offline_partial (
+    key_id INTEGER NOT NULL,
+    -- partials of two committees combine to nothing
+    committee_epoch INTEGER NOT NULL,
+    signing_root BLOB NOT NULL CHECK (length(signing_root) = 32),
+    member INTEGER NOT NULL,
+    -- JSON of SignedPartial, whose envelope and partial were found right
+    answer TEXT NOT NULL,
+    PRIMARY KEY (key_id, committee_epoch, signing_root, member)
+) STRICT;
+INSERT INTO offline_partial (key_id, committee_epoch, signing_root, member, answer)
+    SELECT key_id, 0, signing_root, member, answer FROM offline_partial_of_first_committees;
+DROP TABLE offline_partial_of_first_committees;
+";
+
 /// Evidence knows of what the Court charges one, and which slot dates it; a migration. What was kept before without a bound, and was
 /// never used, goes: of each group and term the oldest and the newest stay.
 pub const GROUPS: &str = "
@@ -235,23 +253,29 @@ impl Store {
         let (member, text) = (partial.index.get(), serde_json::to_string(partial)?);
         let rows = self.database.write(|transaction| {
             transaction.execute(
-                "INSERT OR IGNORE INTO offline_partial (key_id, signing_root, member, answer) VALUES (?1, ?2, ?3, ?4)",
-                params![number(key_id), root.as_slice(), member, text],
+                "INSERT OR IGNORE INTO offline_partial (key_id, committee_epoch, signing_root, member, answer)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![number(key_id), partial.committee_epoch, root.as_slice(), member, text],
             )
         })?;
         Ok(rows > 0)
     }
 
-    /// What members without network signed under this root, in index order.
+    /// What members of this committee without network signed under this root, in index order.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn offline_partials(&self, key_id: u64, root: B256) -> Result<Vec<SignedPartial>, StoreError> {
+    pub fn offline_partials(
+        &self,
+        (key_id, committee_epoch): (u64, u32),
+        root: B256,
+    ) -> Result<Vec<SignedPartial>, StoreError> {
         let connection = self.database.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT answer FROM offline_partial WHERE key_id = ?1 AND signing_root = ?2 ORDER BY member",
+            "SELECT answer FROM offline_partial WHERE key_id = ?1 AND committee_epoch = ?2 AND signing_root = ?3 ORDER BY member",
         )?;
-        let rows = statement.query_map(params![number(key_id), root.as_slice()], |row| row.get::<_, String>(0))?;
+        let of = params![number(key_id), committee_epoch, root.as_slice()];
+        let rows = statement.query_map(of, |row| row.get::<_, String>(0))?;
         let mut found = Vec::new();
         for row in rows {
             found.push(serde_json::from_str(&row?)?);
@@ -403,6 +427,33 @@ mod tests {
     use crate::app::SCHEMA;
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
+
+    #[test]
+    fn what_an_offline_member_signed_in_one_committee_stays_there_and_hides_nothing_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relayer.sqlite");
+        let signed = |committee_epoch: u32| SignedPartial {
+            partial: vec![u8::try_from(committee_epoch).unwrap(); 256],
+            envelope: [1; 65],
+            index: ShareIndex::new(2).unwrap(),
+            committee_epoch,
+        };
+        let root = B256::repeat_byte(5);
+        let without = SCHEMA.migrations.iter().position(|it| *it == OFFLINE_PARTIALS_BY_COMMITTEE).unwrap();
+        let before = Schema { migrations: &SCHEMA.migrations[..without], ..SCHEMA };
+        let database = Database::open(&file, &before).unwrap();
+        let text = serde_json::to_string(&signed(0)).unwrap();
+        let row = "INSERT INTO offline_partial (key_id, signing_root, member, answer) VALUES (7, ?1, 2, ?2)";
+        database.write(|it| it.execute(row, params![root.as_slice(), text])).unwrap();
+        drop(database);
+        let store = Store::new(std::sync::Arc::new(Database::open(&file, &SCHEMA).unwrap()));
+        assert_eq!(store.offline_partials((7, 0), root).unwrap(), [signed(0)]);
+        assert_eq!(store.offline_partials((7, 1), root).unwrap(), []);
+        assert!(store.keep_offline_partial(7, root, &signed(1)).unwrap());
+        assert!(!store.keep_offline_partial(7, root, &signed(1)).unwrap());
+        assert_eq!(store.offline_partials((7, 1), root).unwrap(), [signed(1)]);
+        assert_eq!(store.offline_partials((7, 0), root).unwrap(), [signed(0)]);
+    }
 
     #[test]
     fn a_message_keeps_the_time_at_which_it_first_came_and_one_from_before_times_were_noted_has_none() {

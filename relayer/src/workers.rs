@@ -366,7 +366,7 @@ async fn check_late(
 /// What people handed in for members without network ([`crate::offline`]).
 fn take_files(collector: &mut Collector, job: &Job, store: &Store) {
     let subject = job.request.subject();
-    match store.offline_partials(subject.key_id(), subject.signing_root()) {
+    match store.offline_partials((subject.key_id(), job.committee.epoch()), subject.signing_root()) {
         Ok(partials) => {
             for partial in partials {
                 collector.offer(partial.index, SignResponse::Signed(partial));

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use stkr_protocol::offline::reshare::{
+    Committees, CommitteesFile, ReshareAnswerFile, ReshareRequestFile, Reshared, ToReshare,
+};
 use stkr_protocol::offline::{
     Answer, AnswerFile, ChangeAnswerFile, ChangeFile, Changed, FileError, MAX_FILE, Request, RequestFile, ToChange,
     from_json, is_kind,
@@ -39,7 +42,7 @@ struct Detail {
     reason: String,
 }
 
-/// Keys whose ceremonies wait for the server now, as the relayer sees it.
+/// Keys whose ceremonies, reshares or changes of credentials wait for the server now, as the relayer sees it.
 ///
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands.
@@ -48,7 +51,7 @@ pub async fn offline_due(relayer: &Url, server: u32) -> Result<Vec<u64>, StkrErr
     Ok(due.keys.iter().filter_map(|key| key.parse().ok()).collect())
 }
 
-/// The request file for the server and the ceremony of a key, as it is to be carried.
+/// The file for the server about a key, as it is to be carried: a request, or which committees the key has.
 ///
 /// # Errors
 /// [`StkrError::NotReady`] in words that a person understands, also for what is no request file.
@@ -57,6 +60,12 @@ pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Resu
     let damaged = |error: FileError| no(relayer, &error.to_string());
     let about = if is_kind::<ToChange>(&file) {
         let parsed: ChangeFile<Value> = from_json::<ToChange, _>(&file).map_err(damaged)?;
+        (parsed.about.server, parsed.about.key_id)
+    } else if is_kind::<ToReshare>(&file) {
+        let parsed: ReshareRequestFile<Value> = from_json::<ToReshare, _>(&file).map_err(damaged)?;
+        (parsed.about.server, parsed.about.key_id)
+    } else if is_kind::<Committees>(&file) {
+        let parsed: CommitteesFile<Value> = from_json::<Committees, _>(&file).map_err(damaged)?;
         (parsed.about.server, parsed.about.key_id)
     } else {
         let parsed: RequestFile<Value> = from_json::<Request, _>(&file).map_err(damaged)?;
@@ -76,6 +85,8 @@ pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize
     let damaged = |error: FileError| StkrError::NotReady { reason: error.to_string() };
     if is_kind::<Changed>(&file) {
         from_json::<Changed, ChangeAnswerFile>(&file).map_err(damaged)?;
+    } else if is_kind::<Reshared>(&file) {
+        from_json::<Reshared, ReshareAnswerFile>(&file).map_err(damaged)?;
     } else {
         from_json::<Answer, AnswerFile>(&file).map_err(damaged)?;
     }

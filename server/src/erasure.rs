@@ -4,8 +4,10 @@
 //! [`stkr_protocol::handover`] says when, by finalised blocks on which all endpoints of this server agree. There is no way back, so
 //! there is a second look: the share of a committee whose turn it is, or is to be, stays whatever else is shown.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
+use stkr_chain::facts::committee::ProvenCommittee;
 use stkr_chain::{ChainError, KeyCommittees};
 use stkr_protocol::handover::KEEP_PAST_SHARES;
 
@@ -50,6 +52,22 @@ async fn committees(chain: &ChainView, key_id: u64) -> Result<Arc<KeyCommittees>
 pub fn is_over(shown: &KeyCommittees, share: &ShareRow) -> bool {
     let Ok(view) = shown.view() else { return false };
     view.is_to_be_erased(share.origin) && !may_still_sign(shown, share)
+}
+
+/// The same for a machine without network, by what a block proves that a person compared.
+///
+/// It is [`is_over`] without the number of the attempt that made the committee, which no state holds: of two shares of one committee epoch
+/// that is the committee's whose share key stands in its leaves.
+#[must_use]
+pub fn is_over_as_proven(proven: &ProvenCommittee, share: &ShareRow) -> bool {
+    let time = proven.block.timestamp;
+    let is_of_it = || proven.live.keys.share_keys().iter().any(|key| key.to_compressed() == share.share_key);
+    match share.origin.committee_epoch.cmp(&proven.committee_epoch) {
+        Ordering::Greater => time > share.origin.deadline,
+        Ordering::Equal => !is_of_it(),
+        // The newest committee's handover is the last, and so not before that of the one after the share's.
+        Ordering::Less => time >= proven.handover.saturating_add(KEEP_PAST_SHARES),
+    }
 }
 
 fn may_still_sign(shown: &KeyCommittees, share: &ShareRow) -> bool {

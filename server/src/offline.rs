@@ -5,6 +5,12 @@
 //! that hash a person compares with another source, once for each ceremony. Nothing is signed before a person has read what.
 
 mod change;
+mod erase;
+mod reshare;
+mod vote;
+
+pub use erase::EraseArgs;
+pub use vote::VoteArgs;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -14,6 +20,7 @@ use alloy::primitives::{Address, B256};
 use eyre::WrapErr as _;
 use serde::Serialize;
 use stkr_chain::Deployment;
+use stkr_chain::facts::reshare::ReshareFacts;
 use stkr_chain::facts::{CeremonyFacts, ProvenBlock, ProvenCeremony};
 use stkr_chain::types::KeyKind;
 use stkr_core::{ShareIndex, Threshold};
@@ -23,6 +30,7 @@ use stkr_node::secrets;
 use stkr_protocol::api::{AdvanceResponse, FailureReport};
 use stkr_protocol::ceremony::{Board, Context, MemberId};
 use stkr_protocol::messages::{Round, SignedMessage};
+use stkr_protocol::offline::reshare::{Committees, ToReshare};
 use stkr_protocol::offline::{About, AnswerFile, MAX_FILE, Request, RequestFile, ToChange, from_json, is_kind};
 use stkr_protocol::registration;
 use stkr_protocol::{ProtocolDomain, SignerKey};
@@ -75,7 +83,7 @@ pub enum OfflineCommand {
         #[arg(long)]
         operator: Address,
     },
-    /// Print the ceremonies that this server takes part in, as JSON
+    /// Print the ceremonies and reshares that this server takes part in, as JSON
     Status {
         /// Folder of the server
         #[arg(long)]
@@ -91,6 +99,10 @@ pub enum OfflineCommand {
     },
     /// Answer a request: sign what is due, and write the answer
     Answer(AnswerArgs),
+    /// Erase shares whose time is over, by a file that proves which committees the key has
+    Erase(EraseArgs),
+    /// Sign that another member of a committee is silent, and print the vote as JSON
+    VoteSilent(VoteArgs),
 }
 
 /// Arguments of `offline answer`.
@@ -138,6 +150,28 @@ struct CeremonyLine {
     has_share: bool,
 }
 
+/// A reshare in `status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReshareLine {
+    key_id: String,
+    committee_epoch: String,
+    attempt: String,
+    confirmed_in: ProvenBlock,
+    signed: Vec<&'static str>,
+    has_share: bool,
+}
+
+/// A share in `status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShareLine {
+    key_id: String,
+    committee_epoch: String,
+    attempt: String,
+    index: String,
+}
+
 /// What `status` prints.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +181,8 @@ struct Status {
     chain_id: u64,
     key_registry: Address,
     ceremonies: Vec<CeremonyLine>,
+    reshares: Vec<ReshareLine>,
+    shares: Vec<ShareLine>,
 }
 
 /// What `show` and `answer` print.
@@ -182,16 +218,16 @@ impl OfflineCommand {
             Self::NewSigner { dir, operator, signer } => print(&new_signer(&dir, operator, signer)?),
             Self::RegisterArgs { dir, operator } => print(&register_args(&dir, operator)?),
             Self::Status { dir } => print(&Machine::open(&dir)?.status()?),
-            Self::Show { dir, file } => {
-                let (machine, text) = (Machine::open(&dir)?, read_file(&file)?);
-                if is_kind::<ToChange>(&text) {
-                    return print(&change::show(&machine, &file, &text)?);
-                }
-                let plan = machine.plan(&request(&file, &text)?)?;
-                say(&plan.summary())?;
-                print(&plan.answered())
-            }
+            Self::Show { dir, file } => show(&dir, &file),
             Self::Answer(args) => answer(&args),
+            Self::Erase(args) => {
+                let (machine, text) = (Machine::open(&args.dir)?, read_file(&args.file)?);
+                print(&erase::erase(&machine, &args, &text, std::io::stdin().is_terminal())?)
+            }
+            Self::VoteSilent(args) => {
+                let at_terminal = std::io::stdin().is_terminal();
+                print(&vote::vote(&Machine::open(&args.dir)?, &args, at_terminal)?)
+            }
         }
     }
 }
@@ -305,7 +341,7 @@ struct Plan {
     /// As the file proves it, or as a person confirmed it before.
     confirmed: Confirmed,
     is_confirmed: bool,
-    /// Who asked for the key, and whether that is the pools contract; nothing once it was confirmed.
+    /// Who asked for the key, and whether that is the withdrawal keys' contract; nothing once it was confirmed.
     consumer: Option<(Address, bool)>,
     me: ShareIndex,
     /// Messages of each round, with those of the request.
@@ -347,11 +383,27 @@ impl Machine {
                 deadline: it.deadline.to_string(),
                 confirmed_in: it.block,
                 signed: own.map(|message| message.round().name()).collect(),
-                has_share: shares.iter().any(|share| share.origin.attempt == it.attempt),
+                has_share: shares
+                    .iter()
+                    .any(|share| (share.origin.committee_epoch, share.origin.attempt) == (0, it.attempt)),
                 committee: it.members.iter().map(|member| member.server_id).collect(),
             });
         }
+        let mut reshares = Vec::new();
+        for it in self.store.confirmed_reshares()? {
+            let facts: ReshareFacts = serde_json::from_str(&it.facts)?;
+            let proven = facts.verify(&self.deployment, it.id.key_id)?;
+            reshares.push(reshare::line(self, &it, &proven)?);
+        }
+        let shares = self.store.all_shares()?.into_iter().map(|(key_id, share)| ShareLine {
+            key_id: key_id.to_string(),
+            committee_epoch: share.origin.committee_epoch.to_string(),
+            attempt: share.origin.attempt.to_string(),
+            index: share.index.get().to_string(),
+        });
         Ok(Status {
+            reshares,
+            shares: shares.collect(),
             signers: self.keys.signers().us().signers.clone(),
             chain_id: self.deployment.chain_id,
             key_registry: self.deployment.key_registry,
@@ -373,7 +425,7 @@ impl Machine {
         let (confirmed, is_confirmed) = match known.iter().find(same) {
             Some(it) => (it.clone(), true),
             None => {
-                let facts = self.prove(asked, &known)?;
+                let facts = self.prove(asked)?;
                 let confirmed = Confirmed::of(&facts);
                 proven = Some(facts.key);
                 (confirmed, false)
@@ -384,7 +436,7 @@ impl Machine {
         let stored = self.store.messages(about.key_id, about.attempt, &about.committee).map_err(Failure::not_safe)?;
         let (came, signs) = due(&context, me, stored, &asked.messages)?;
         let drawn = Drawn { context, committee: about.committee, begun: confirmed.block.number };
-        let consumer = proven.as_ref().map(|key| (key.consumer, key.consumer == self.deployment.micropools));
+        let consumer = proven.as_ref().map(|key| (key.consumer, key.consumer == self.deployment.withdrawal_keys()));
         let messages = asked.messages.clone();
         Ok(Plan { drawn, about, messages, confirmed, is_confirmed, consumer, me, came, signs })
     }
@@ -398,7 +450,7 @@ impl Machine {
     }
 
     /// The ceremony as the file proves it, if nothing that was confirmed before speaks against it.
-    fn prove(&self, asked: &Asked, known: &[Confirmed]) -> Result<ProvenCeremony, Failure> {
+    fn prove(&self, asked: &Asked) -> Result<ProvenCeremony, Failure> {
         let about = &asked.about;
         let proven = asked.facts.verify(&self.deployment, about.key_id).map_err(Failure::refused)?;
         if (proven.key.attempt, proven.key.commitment) != (about.attempt, about.committee) {
@@ -413,20 +465,20 @@ impl Machine {
                 about.key_id
             )));
         }
-        Self::check_block(&proven.block, known)?;
+        Self::check_block(&proven.block, &self.store.confirmed_blocks().map_err(Failure::not_safe)?)?;
         Ok(proven)
     }
 
-    /// That nothing which was confirmed before speaks against a block.
-    fn check_block(block: &ProvenBlock, known: &[Confirmed]) -> Result<(), Failure> {
-        if let Some(it) = known.iter().find(|it| it.block.number == block.number && it.block.hash != block.hash) {
+    /// That no block which was confirmed before speaks against this one.
+    fn check_block(block: &ProvenBlock, known: &[ProvenBlock]) -> Result<(), Failure> {
+        if let Some(it) = known.iter().find(|it| it.number == block.number && it.hash != block.hash) {
             return Err(Failure::not_safe(format!(
                 "block {} has hash {} in this request and {} in one that was confirmed before; both cannot be final: find out which \
                  is, from two sources, before anything else is signed",
-                block.number, block.hash, it.block.hash
+                block.number, block.hash, it.hash
             )));
         }
-        if let Some(newest) = known.iter().map(|it| it.block).max_by_key(|it| it.number)
+        if let Some(newest) = known.iter().max_by_key(|it| it.number)
             && block.number < newest.number
         {
             return Err(Failure::refused(format!(
@@ -452,6 +504,15 @@ impl Machine {
                 context.key_id()
             ))),
         }
+    }
+}
+
+/// Of whom the contract is that asked for a key, in words.
+const fn whose(is_ours: bool) -> &'static str {
+    if is_ours {
+        "the withdrawal keys' contract of this deployment"
+    } else {
+        "NOT the withdrawal keys' contract of this deployment"
     }
 }
 
@@ -510,12 +571,8 @@ impl Plan {
             self.about.server
         )];
         lines.push(format!("Chain {}, KeyRegistry {}.", self.about.chain_id, self.about.key_registry));
-        if let Some((consumer, is_pools)) = self.consumer {
-            let whose = if is_pools {
-                "the pools contract of this deployment"
-            } else {
-                "NOT the pools contract of this deployment"
-            };
+        if let Some((consumer, is_ours)) = self.consumer {
+            let whose = whose(is_ours);
             lines.push(format!("The key was asked for by {consumer}, {whose}; it has no pool before it is made."));
         }
         let members: Vec<String> = context.committee().iter().map(ToString::to_string).collect();
@@ -625,6 +682,22 @@ fn date(seconds: u64) -> String {
     )
 }
 
+fn show(dir: &Path, file: &Path) -> eyre::Result<()> {
+    let (machine, text) = (Machine::open(dir)?, read_file(file)?);
+    if is_kind::<ToChange>(&text) {
+        return print(&change::show(&machine, file, &text)?);
+    }
+    if is_kind::<ToReshare>(&text) {
+        return print(&reshare::show(&machine, file, &text)?);
+    }
+    if is_kind::<Committees>(&text) {
+        return print(&erase::show(&machine, file, &text)?);
+    }
+    let plan = machine.plan(&request(file, &text)?)?;
+    say(&plan.summary())?;
+    print(&plan.answered())
+}
+
 fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     if args.out.exists() {
         return Err(Failure::usage(format!("{} exists already; name a new file with --out", args.out.display())).into());
@@ -633,6 +706,9 @@ fn answer(args: &AnswerArgs) -> eyre::Result<()> {
     let (text, at_terminal) = (read_file(&args.file)?, std::io::stdin().is_terminal());
     if is_kind::<ToChange>(&text) {
         return print(&change::answer(&machine, args, &text, at_terminal)?);
+    }
+    if is_kind::<ToReshare>(&text) {
+        return print(&reshare::answer(&machine, args, &text, at_terminal)?);
     }
     let plan = machine.plan(&request(&args.file, &text)?)?;
     say(&plan.summary())?;
@@ -704,7 +780,7 @@ impl Confirmed {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use alloy::consensus::Header;
     use alloy::primitives::{Bytes, U256, keccak256};
     use alloy::rlp;
@@ -725,7 +801,7 @@ mod tests {
     const COMMITTEE: [u32; 3] = [4, 9, 5];
     const MINE: u32 = 5;
 
-    fn deployment() -> Deployment {
+    pub(crate) fn deployment() -> Deployment {
         let at = |byte: u8| Address::repeat_byte(byte);
         Deployment {
             chain_id: 31_337,
@@ -757,7 +833,7 @@ mod tests {
         (root, leaves.iter().map(proof).collect())
     }
 
-    fn storage(words: &[(B256, B256)]) -> EIP1186AccountProofResponse {
+    pub(crate) fn storage(words: &[(B256, B256)]) -> EIP1186AccountProofResponse {
         let value = |word: &B256| U256::from_be_bytes(word.0);
         let leaves: Vec<_> = words.iter().map(|(slot, word)| (*slot, rlp::encode(value(word)))).collect();
         let (storage_hash, proofs) = trie(&leaves);
@@ -789,35 +865,37 @@ mod tests {
         let signer = |id: u32| if id == MINE { mine } else { other(id).address() };
         let servers: Vec<_> = COMMITTEE.iter().map(|id| (slot(u64::from(*id), 4), signer(*id).into_word())).collect();
         let mut servers = storage(&servers);
-        let account = |it: &EIP1186AccountProofResponse| {
-            rlp::encode(TrieAccount::new(it.nonce, it.balance, it.storage_hash, it.code_hash))
-        };
-        // Accounts lie under the hash of 20 bytes, which this trie hashes as 32: so it is built here.
-        let leaves = [(at.key_registry, account(&keys)), (at.server_registry, account(&servers))];
-        let path = |contract: &Address| Nibbles::unpack(keccak256(contract));
-        let retainer = ProofRetainer::new(leaves.iter().map(|(contract, _)| path(contract)).collect());
-        let mut builder = HashBuilder::default().with_proof_retainer(retainer);
-        let mut sorted: Vec<_> = leaves.iter().map(|(contract, value)| (path(contract), value)).collect();
-        sorted.sort();
-        sorted.iter().for_each(|(path, value)| builder.add_leaf(*path, value));
-        let (state_root, nodes) = (builder.root(), builder.take_proof_nodes());
-        let proof = |contract: &Address| {
-            nodes.matching_nodes_sorted(&path(contract)).into_iter().map(|(_, node)| node).collect::<Vec<_>>()
-        };
-        keys.account_proof = proof(&at.key_registry);
-        servers.account_proof = proof(&at.server_registry);
-        let header = Header {
-            state_root,
-            number: ask.block,
-            timestamp: 1_800_000_000,
-            extra_data: vec![ask.salt].into(),
-            ..Header::default()
-        };
-        let header = rlp::encode(header).into();
+        let state_root = prove(&mut [(at.key_registry, &mut keys), (at.server_registry, &mut servers)]);
+        let header = header(state_root, ask.block, 1_800_000_000, ask.salt);
         CeremonyFacts { header, committee: COMMITTEE.to_vec(), key_registry: keys, server_registry: servers }
     }
 
-    fn other(id: u32) -> SignerKey {
+    /// Puts accounts with this storage into one state, and the proof of each beside it.
+    pub(crate) fn prove(accounts: &mut [(Address, &mut EIP1186AccountProofResponse)]) -> B256 {
+        // Accounts lie under the hash of 20 bytes, which the trie of storage hashes as 32: so it is built here.
+        let path = |contract: &Address| Nibbles::unpack(keccak256(contract));
+        let retainer = ProofRetainer::new(accounts.iter().map(|(contract, _)| path(contract)).collect());
+        let mut builder = HashBuilder::default().with_proof_retainer(retainer);
+        let account = |it: &EIP1186AccountProofResponse| {
+            rlp::encode(TrieAccount::new(it.nonce, it.balance, it.storage_hash, it.code_hash))
+        };
+        let mut sorted: Vec<_> = accounts.iter().map(|(contract, it)| (path(contract), account(it))).collect();
+        sorted.sort();
+        sorted.iter().for_each(|(path, value)| builder.add_leaf(*path, value));
+        let (state_root, nodes) = (builder.root(), builder.take_proof_nodes());
+        for (contract, proof) in accounts {
+            proof.account_proof =
+                nodes.matching_nodes_sorted(&path(contract)).into_iter().map(|(_, node)| node).collect();
+        }
+        state_root
+    }
+
+    pub(crate) fn header(state_root: B256, number: u64, timestamp: u64, salt: u8) -> Bytes {
+        let header = Header { state_root, number, timestamp, extra_data: vec![salt].into(), ..Header::default() };
+        rlp::encode(header).into()
+    }
+
+    pub(crate) fn other(id: u32) -> SignerKey {
         SignerKey::from_bytes(&[u8::try_from(id).unwrap(); 32]).unwrap()
     }
 

@@ -11,6 +11,7 @@ use stkr_core::reshare::{Outcome, RecipientSecrets};
 use stkr_core::{RandomnessError, SecretShare};
 use stkr_protocol::api::{Part, ReshareAdvanceResponse, ReshareFailureReport};
 use stkr_protocol::ceremony::MemberId;
+use stkr_protocol::collection::Committee;
 use stkr_protocol::handover::ShareOrigin;
 use stkr_protocol::reshare::{
     Accepted, Fault, Hands, Participant, Phase, Plan, PlanError, Rejected, ReshareId, ReshareMessage, Round, Sender,
@@ -60,6 +61,24 @@ pub enum ReshareError {
     Mixed(Rejected),
 }
 
+/// An attempt as finalised blocks fix it: read from them, or proven by them to who has no network.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The committee that hands over.
+    pub old: &'a Committee,
+    /// Merkle root of its share leaves.
+    pub leaves_root: B256,
+    /// Who deals to whom, until when.
+    pub drawn: &'a DrawnReshare,
+}
+
+impl<'a> Attempt<'a> {
+    fn of(shown: &'a KeyCommittees) -> Option<Self> {
+        let (drawn, term) = (shown.drawn.as_ref()?, shown.terms.last()?);
+        Some(Self { old: &term.committee, leaves_root: term.leaves_root, drawn })
+    }
+}
+
 /// This server as a participant of reshares.
 pub struct Reshares<'a> {
     /// Database.
@@ -92,12 +111,25 @@ impl Reshares<'_> {
         messages: Vec<ReshareMessage>,
         now: u64,
     ) -> Result<ReshareAdvanceResponse, ReshareError> {
-        let drawn = shown.drawn.as_ref().ok_or(ReshareError::NotDrawn(shown.key.id))?;
-        let row = self.row(shown, drawn)?;
-        if row.plan != fingerprint(shown, drawn) {
+        let attempt = Attempt::of(shown).ok_or(ReshareError::NotDrawn(shown.key.id))?;
+        self.advance_attempt(attempt, messages, now)
+    }
+
+    /// The same for an attempt that is known in another way.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn advance_attempt(
+        &self,
+        attempt: Attempt<'_>,
+        messages: Vec<ReshareMessage>,
+        now: u64,
+    ) -> Result<ReshareAdvanceResponse, ReshareError> {
+        let (row, drawn) = (self.row(attempt)?, attempt.drawn);
+        if row.plan != fingerprint(attempt) {
             return Ok(shown_otherwise());
         }
-        let plan = plan(shown, drawn, &row.signers)?;
+        let plan = plan(attempt, &row.signers)?;
         let me = server_id(&plan, self.signers.us()).ok_or(ReshareError::NoPart(drawn.id))?;
         // None once they are erased: then the participant remembers what it saw, and gets no share any more.
         let secrets = row.sealed.as_ref().map(|sealed| self.sealer.open_reshare(drawn.id, plan.reshare(), sealed));
@@ -135,12 +167,13 @@ impl Reshares<'_> {
 
     /// The stored attempt, or a new one: with fresh one-time secrets for who gets a share, or sitting out where taking part could
     /// contradict what was said before.
-    fn row(&self, shown: &KeyCommittees, drawn: &DrawnReshare) -> Result<ReshareRow, ReshareError> {
+    fn row(&self, attempt: Attempt<'_>) -> Result<ReshareRow, ReshareError> {
+        let drawn = attempt.drawn;
         if let Some(row) = self.store.reshare(drawn.id)? {
             return Ok(row);
         }
         let signers: Vec<Address> = drawn.members.iter().map(|member| member.signer).collect();
-        let plan = plan(shown, drawn, &signers)?;
+        let plan = plan(attempt, &signers)?;
         let me = server_id(&plan, self.signers.us()).ok_or(ReshareError::NoPart(drawn.id))?;
         let sits_out = self.reason_to_sit_out(drawn, &plan, me)?;
         let sealed = match (&sits_out, plan.member_of(me)) {
@@ -148,7 +181,7 @@ impl Reshares<'_> {
             _ => None,
         };
         let (id, deadline) = (drawn.id, drawn.deadline);
-        let plan = fingerprint(shown, drawn);
+        let plan = fingerprint(attempt);
         let row = ReshareRow { id, plan, signers, deadline, sealed, sits_out, complaint: None };
         stkr_kill_points::may_end_at("server.reshare_unbegun");
         self.store.begin_reshare(&row)?;
@@ -231,23 +264,23 @@ impl Reshares<'_> {
 }
 
 /// What finalised blocks fix of an attempt. They never show two, unless they were not final.
-fn fingerprint(shown: &KeyCommittees, drawn: &DrawnReshare) -> B256 {
-    let root = shown.terms.last().map_or(B256::ZERO, |term| term.leaves_root);
+fn fingerprint(attempt: Attempt<'_>) -> B256 {
+    let Attempt { drawn, leaves_root: root, .. } = attempt;
     let (threshold, numbers) = ([drawn.threshold.t()], [drawn.deadline, drawn.handover].map(u64::to_be_bytes));
     keccak256([drawn.commitment.as_slice(), root.as_slice(), &threshold, numbers.as_flattened()].concat())
 }
 
 /// With the signers that the new members had when this server first heard of the attempt: who changes its signer in the middle, which
 /// needs nobody's leave, must not make what others said unreadable.
-fn plan(shown: &KeyCommittees, drawn: &DrawnReshare, signers: &[Address]) -> Result<Plan, ReshareError> {
-    let old = shown.newest().ok_or(ReshareError::NotDrawn(shown.key.id))?;
+pub(crate) fn plan(attempt: Attempt<'_>, signers: &[Address]) -> Result<Plan, ReshareError> {
+    let Attempt { old, drawn, .. } = attempt;
     let members = drawn.members.iter().zip(signers);
     let members = members.map(|(member, signer)| MemberId { signer: *signer, ..*member }).collect();
     Ok(Plan::new(drawn.id, old.clone(), drawn.dealers.clone(), (drawn.threshold, members), drawn.deadline)?)
 }
 
 /// The id of this server, if it deals or gets a share.
-fn server_id(plan: &Plan, us: &Us) -> Option<u32> {
+pub(crate) fn server_id(plan: &Plan, us: &Us) -> Option<u32> {
     let mut all = plan.members().iter().chain(plan.old().members());
     let id = all.find(|member| us.is(member))?.server_id;
     (plan.dealer_of(id).is_some() || plan.member_of(id).is_some()).then_some(id)

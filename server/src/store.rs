@@ -37,6 +37,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("schema/6.sql"),
         include_str!("schema/7.sql"),
         include_str!("schema/8.sql"),
+        include_str!("schema/9.sql"),
     ],
 };
 
@@ -172,6 +173,19 @@ pub struct Confirmed {
     pub members: Vec<MemberId>,
     /// Unix time (seconds) until which it may be finalised.
     pub deadline: u64,
+    /// The block that proves it.
+    pub block: ProvenBlock,
+}
+
+/// A reshare whose facts a person confirmed at an offline server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmedReshare {
+    /// Which one.
+    pub id: ReshareId,
+    /// What the contract committed to.
+    pub draft: B256,
+    /// What proves it, as JSON.
+    pub facts: String,
     /// The block that proves it.
     pub block: ProvenBlock,
 }
@@ -518,6 +532,72 @@ impl Store {
                     timestamp: number(9)?,
                 },
             });
+        }
+        Ok(all)
+    }
+
+    /// Keeps what a person confirmed of a reshare.
+    ///
+    /// # Errors
+    /// SQLite's; it is there.
+    pub fn confirm_reshare(&self, it: &ConfirmedReshare) -> Result<(), StoreError> {
+        self.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO confirmed_reshare (key_id, committee_epoch, attempt, draft, facts, block_number, block_hash, block_time)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    sql(it.id.key_id)?,
+                    it.id.committee_epoch,
+                    it.id.attempt,
+                    it.draft.0,
+                    it.facts,
+                    sql(it.block.number)?,
+                    it.block.hash.0,
+                    sql(it.block.timestamp)?
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// All reshares that were ever confirmed, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn confirmed_reshares(&self) -> Result<Vec<ConfirmedReshare>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT block_number, block_hash, block_time, key_id, committee_epoch, attempt, draft, facts FROM confirmed_reshare
+             ORDER BY rowid",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key_id = u64::try_from(row.get::<_, i64>(3)?).map_err(|_| StoreError::Nonsense("a negative key id"))?;
+            all.push(ConfirmedReshare {
+                id: ReshareId { key_id, committee_epoch: row.get(4)?, attempt: row.get(5)? },
+                draft: B256::from(row.get::<_, [u8; 32]>(6)?),
+                facts: row.get(7)?,
+                block: block_of(row)?,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Blocks whose hash a person compared, for whatever.
+    ///
+    /// # Errors
+    /// SQLite's, nonsense.
+    pub fn confirmed_blocks(&self) -> Result<Vec<ProvenBlock>, StoreError> {
+        let connection = self.database.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT block_number, block_hash, block_time FROM confirmed
+             UNION SELECT block_number, block_hash, block_time FROM confirmed_reshare",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(block_of(row)?);
         }
         Ok(all)
     }
@@ -983,6 +1063,15 @@ impl Store {
 /// SQLite integers are signed; ids of keys stay far below the difference.
 fn sql(value: u64) -> Result<i64, rusqlite::Error> {
     i64::try_from(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Number, hash and time, from the first three columns.
+fn block_of(row: &rusqlite::Row<'_>) -> Result<ProvenBlock, StoreError> {
+    let number = |at| -> Result<u64, StoreError> {
+        u64::try_from(row.get::<_, i64>(at)?).map_err(|_| StoreError::Nonsense("a negative number"))
+    };
+    let hash = B256::from(row.get::<_, [u8; 32]>(1)?);
+    Ok(ProvenBlock { number: number(0)?, hash, timestamp: number(2)? })
 }
 
 fn index(value: u8) -> Result<ShareIndex, StoreError> {

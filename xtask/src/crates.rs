@@ -17,14 +17,16 @@ const NETWORKS: usize = 3;
 const CORES: usize = 2;
 /// End-to-end tests for `--full`. Two lie to the checkers of `cargo xtask devnet`, and so test what tests the product; one kills
 /// every server of a reshare at each of its points, of which `reshare_carried` has some; `withdrawal_key` is what
-/// `cargo xtask devnet` does too, with `offline_servers` for the wrong inputs.
-const LONG: [&str; 8] = [
+/// `cargo xtask devnet` does too, with `offline_servers` for the wrong inputs; `reshare_offline` does both with
+/// files, and `capella` has a Lodestar node besides.
+const LONG: [&str; 9] = [
     "e2e: adversary (test)",
     "e2e: capella (test)",
     "e2e: checker (test)",
     "e2e: foreign_deposits (test)",
     "e2e: offline_kills (test)",
     "e2e: reshare (test)",
+    "e2e: reshare_offline (test)",
     "e2e: stolen_disks (test)",
     "e2e: withdrawal_key (test)",
 ];

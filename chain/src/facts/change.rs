@@ -1,25 +1,24 @@
 //! What the chain says about a change of credentials that a withdrawal key was ordered to sign, for a machine without network.
 //!
-//! As with a ceremony, everything leads to one block's hash: the key's two slots (it is Live, a withdrawal key of this deployment, and
-//! the root of its share leaves), one slot of `isOrdered` for each change, and the slot of `WithdrawalKeys` that names the one
-//! pool that uses the key. The committee with its points rebuilds the root. The vault follows from the pool's id.
+//! As with a ceremony, everything leads to one block's hash: the key's two slots (it is Live, a withdrawal key of this deployment), those
+//! of the Resharing contract that say which committee's turn it is and the root of its share leaves, one slot of `isOrdered`
+//! for each change, and the slot of `WithdrawalKeys` that names the one pool that uses the key. The committee with its
+//! points rebuilds the root. The vault follows from the pool's id.
 
 use alloy::{
-    eips::BlockId,
     primitives::{Address, B256, Bytes, U256, keccak256},
-    providers::{DynProvider, Provider},
+    providers::DynProvider,
     rpc::types::EIP1186AccountProofResponse,
     sol_types::SolValue as _,
 };
 use serde::{Deserialize, Serialize};
 
+use super::committee::{Committees, Leaves, committee_slots, leaves_of};
 use super::{FactsError, ProvenBlock, Storage, key_of, key_slots};
 use crate::{
-    bindings::KeyRegistry,
+    committees::KeyCommittees,
     deployment::Deployment,
-    endpoint::ask,
     errors::ChainError,
-    header,
     keys::LiveKey,
     reader::KeyInfo,
     types::{KeyKind, KeyState},
@@ -37,7 +36,9 @@ pub struct ProvenChanges {
     pub block: ProvenBlock,
     /// The key: Live, a withdrawal key.
     pub key: KeyInfo,
-    /// Committee and points.
+    /// Of the committee whose turn it is at the block's time.
+    pub committee_epoch: u32,
+    /// That committee, and points.
     pub live: LiveKey,
     /// The pool that uses it.
     pub pool_id: u64,
@@ -49,7 +50,7 @@ pub struct ProvenChanges {
 pub struct ChangeFacts {
     /// RLP of the block's header.
     pub header: Bytes,
-    /// Server ids in index order.
+    /// Server ids in index order, of the committee whose turn it is at the block's time.
     pub committee: Vec<u32>,
     /// Signer of each member, as its leaf has it.
     pub signers: Vec<Address>,
@@ -57,6 +58,8 @@ pub struct ChangeFacts {
     pub points: Bytes,
     /// The KeyRegistry, the key's two slots and one of `isOrdered` for each change.
     pub key_registry: EIP1186AccountProofResponse,
+    /// The Resharing contract, the key's two slots, and two of each of its last two committees if it was reshared.
+    pub resharing: EIP1186AccountProofResponse,
     /// The WithdrawalKeys and the key's slot.
     pub withdrawal_keys: EIP1186AccountProofResponse,
 }
@@ -91,18 +94,12 @@ impl ChangeFacts {
         if pool_id == 0 || key.consumer != contract {
             return Err(FactsError::NoPool { block: block.number, key_id });
         }
-        let event = KeyRegistry::KeyFinalised {
-            keyId: U256::from(key_id),
-            attempt: key.attempt,
-            committee: self.committee.clone(),
-            signers: self.signers.clone(),
-            points: self.points.clone(),
-            dealingsDigest: B256::ZERO,
-            leavesRoot: key.commitment,
-        };
-        let live = LiveKey::from_event(&key, &event)
-            .map_err(|error| FactsError::WrongLeaves { key_id, reason: error.to_string() })?;
-        Ok(ProvenChanges { block, key, live, pool_id })
+        // Who signs twice around a handover signs the same thing twice: the block's time is as good as any.
+        let serving = Committees::of(&key, state_root, deployment, &self.resharing)?.serving(block.timestamp)?;
+        let leaves = Leaves { committee: &self.committee, signers: &self.signers, points: &self.points };
+        let live = serving.committee(&key, &leaves)?;
+        let committee_epoch = serving.committee_epoch;
+        Ok(ProvenChanges { block, key, committee_epoch, live, pool_id })
     }
 }
 
@@ -115,89 +112,56 @@ fn withdrawal_key_slot(key_id: u64) -> B256 {
     keccak256((U256::from(key_id), U256::from(WITHDRAWAL_KEYS_SLOT)).abi_encode())
 }
 
-/// The facts about these changes in the newest finalised block. They are verified before they are given to anybody.
+/// The facts about these changes in the finalised block at which `shown` was read. They are verified before they are given to anybody.
 ///
 /// # Errors
 /// That of the endpoint; [`ChainError::NotFound`] if they are not ordered in that block.
 pub async fn fetch(
     provider: &DynProvider,
     deployment: &Deployment,
-    live: &LiveKey,
+    shown: &KeyCommittees,
     roots: &[B256],
 ) -> Result<ChangeFacts, ChainError> {
-    let block = crate::endpoint::existing_block(provider, alloy::eips::BlockNumberOrTag::Finalized).await?;
-    let header = header::fetch(provider, block.number).await?;
-    let at = BlockId::number(block.number);
-    let proof = |name: &str, address: Address, slots: Vec<B256>| {
-        ask(format!("reading a proof of {name} in block {}", block.number), async move {
-            provider.get_proof(address, slots).block_id(at).await
-        })
-    };
-    let orders = roots.iter().map(|root| order_slot(live.key_id, *root));
-    let slots: Vec<B256> = key_slots(live.key_id).into_iter().chain(orders).collect();
-    let key_registry = proof("the KeyRegistry", deployment.key_registry, slots).await?;
-    let slots = vec![withdrawal_key_slot(live.key_id)];
-    let withdrawal_keys = proof("the WithdrawalKeys", deployment.withdrawal_keys(), slots).await?;
-    let facts = ChangeFacts {
-        header: header.rlp,
-        committee: live.members.iter().map(|member| member.server_id).collect(),
-        signers: live.members.iter().map(|member| member.signer).collect(),
-        points: live.points(),
-        key_registry,
-        withdrawal_keys,
-    };
-    facts.verify(deployment, live.key_id, roots).map_err(|error| ChainError::NotFound(error.to_string()))?;
+    let key_id = shown.key.id;
+    let serving = shown.terms.iter().rfind(|term| term.handover <= shown.block.timestamp);
+    let serving = serving.ok_or_else(|| ChainError::NotFound(format!("nobody signs for key {key_id} yet")))?;
+    let proofs = super::Proofs::at(provider, shown.block.number).await?;
+    let orders = roots.iter().map(|root| order_slot(key_id, *root));
+    let slots: Vec<B256> = key_slots(key_id).into_iter().chain(orders).collect();
+    let key_registry = proofs.of("the KeyRegistry", deployment.key_registry, slots).await?;
+    let resharing = proofs.of("the Resharing contract", deployment.resharing(), committee_slots(shown)).await?;
+    let slots = vec![withdrawal_key_slot(key_id)];
+    let withdrawal_keys = proofs.of("the WithdrawalKeys", deployment.withdrawal_keys(), slots).await?;
+    let (committee, signers, points) = leaves_of(&serving.committee);
+    let header = proofs.header;
+    let facts = ChangeFacts { header, committee, signers, points, key_registry, resharing, withdrawal_keys };
+    facts.verify(deployment, key_id, roots).map_err(|error| ChainError::NotFound(error.to_string()))?;
     Ok(facts)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use stkr_core::{Threshold, testing::TrustedDealer};
-
     use stkr_protocol::state::StateError;
 
+    use super::super::committee::tests::{HANDOVER, KEY, LIVE, NEVER, Words, live};
     use super::*;
-    use crate::{
-        keys::{Member, leaf, merkle_root},
-        testing::{Anvil, deployment},
-    };
+    use crate::testing::{Anvil, deployment};
 
-    const KEY: u64 = 7;
     const POOL: u64 = 0x0102_0304_0506_0708;
     const ROOT: B256 = B256::repeat_byte(0x5a);
 
-    fn live() -> LiveKey {
-        let threshold = Threshold::new(3, 4).unwrap();
-        let keys = TrustedDealer::deal(threshold, [3; 32]).keys;
-        let members: Vec<Member> = threshold
-            .indices()
-            .zip(9..)
-            .map(|(index, server_id)| {
-                let signer = Address::repeat_byte(u8::try_from(server_id).unwrap());
-                Member { index, server_id, signer }
-            })
-            .collect();
-        let leaves: Vec<B256> =
-            members.iter().zip(keys.share_keys()).map(|(member, key)| leaf(member, &key.to_eip2537())).collect();
-        let leaves_root = merkle_root(&leaves);
-        LiveKey { key_id: KEY, attempt: 1, keys, members, dealings_digest: B256::ZERO, leaves_root }
-    }
-
     /// An anvil where the contracts have these words, some blocks deep.
-    async fn chain(state: KeyState, kind: KeyKind, consumer: Address, pool: u64, ordered: bool) -> Anvil {
-        let (anvil, at) = (Anvil::start(1).await, deployment());
-        for contract in [at.key_registry, at.withdrawal_keys()] {
-            anvil.set_code(contract, vec![0]).await;
-        }
-        let rest = [0, 1, 4, 3, u8::from(kind), u8::from(state)];
+    async fn chain(words: &Words, consumer: Address, pool: u64, ordered: bool) -> Anvil {
+        let (anvil, at) = (words.chain(&[]).await, deployment());
+        anvil.set_code(at.withdrawal_keys(), vec![0]).await;
+        let rest = [0, 1, 4, 3, u8::from(words.kind), u8::from(words.key)];
         let packed = B256::from_slice(&[&[0; 6], &rest[..], consumer.as_slice()].concat());
         // Whether its bond is held and a change was shown, beside pool and provider.
         let used = B256::from_slice(&[&[0, 0, 1, 1], &pool.to_be_bytes()[..], &[0xcc; 20]].concat());
-        let [first, second] = key_slots(KEY);
+        let [first, _] = key_slots(KEY);
         let words = [
             (at.key_registry, first, packed),
-            (at.key_registry, second, live().leaves_root),
             (at.key_registry, order_slot(KEY, ROOT), B256::with_last_byte(u8::from(ordered))),
             (at.withdrawal_keys(), withdrawal_key_slot(KEY), used),
         ];
@@ -209,19 +173,19 @@ mod tests {
         anvil
     }
 
-    async fn found(anvil: &Anvil) -> Result<ChangeFacts, ChainError> {
-        fetch(&anvil.provider, &deployment(), &live(), &[ROOT]).await
+    async fn found(words: &Words, anvil: &Anvil) -> Result<ChangeFacts, ChainError> {
+        fetch(&anvil.provider, &deployment(), &words.shown(anvil).await, &[ROOT]).await
     }
 
     #[tokio::test]
     async fn facts_prove_the_order_the_committee_and_the_pool_and_nothing_in_them_can_be_changed() {
         let contract = deployment().withdrawal_keys();
-        let anvil = chain(KeyState::Live, KeyKind::Withdrawal, contract, POOL, true).await;
-        let facts = found(&anvil).await.unwrap();
+        let anvil = chain(&LIVE, contract, POOL, true).await;
+        let facts = found(&LIVE, &anvil).await.unwrap();
         let good: ChangeFacts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
         let proven = good.verify(&deployment(), KEY, &[ROOT]).unwrap();
         assert_eq!((proven.pool_id, proven.live.members.len(), proven.key.consumer), (POOL, 4, contract));
-        assert_eq!(proven.live.keys.group_key(), live().keys.group_key());
+        assert_eq!((proven.committee_epoch, proven.live.keys.group_key()), (0, live(0).keys.group_key()));
 
         let bad = |change: &dyn Fn(&mut ChangeFacts)| {
             let mut facts = good.clone();
@@ -236,9 +200,31 @@ mod tests {
         assert!(proof(bad(&|it| it.withdrawal_keys.storage_proof[0].value += U256::from(1))));
         assert!(proof(bad(&|it| it.withdrawal_keys = it.key_registry.clone())));
         assert!(proof(bad(&|it| it.key_registry.storage_proof.truncate(2))));
+        assert!(proof(bad(&|it| it.resharing.storage_proof[0].value = U256::ZERO)));
+        assert!(proof(bad(&|it| it.resharing.storage_proof.clear())));
         let other = good.verify(&deployment(), KEY, &[ROOT, B256::repeat_byte(1)]).unwrap_err();
         assert!(proof(other), "an order that the file does not prove");
         assert!(proof(good.verify(&deployment(), KEY + 1, &[ROOT]).unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn the_committee_whose_turn_it_is_signs_and_no_other() {
+        let contract = deployment().withdrawal_keys();
+        // Of the block's time, which is the present.
+        for (handover, serving) in [(HANDOVER, 1), (NEVER, 0)] {
+            let words = Words { epoch: 1, handover, ..LIVE };
+            let anvil = chain(&words, contract, POOL, true).await;
+            let facts = found(&words, &anvil).await.unwrap();
+            let proven = facts.verify(&deployment(), KEY, &[ROOT]).unwrap();
+            assert_eq!((proven.committee_epoch, proven.live.leaves_root), (serving, live(serving).leaves_root));
+            let other = live(1 - serving);
+            let mut passed_off = facts;
+            passed_off.committee = other.members.iter().map(|member| member.server_id).collect();
+            passed_off.signers = other.members.iter().map(|member| member.signer).collect();
+            passed_off.points = other.points();
+            let error = passed_off.verify(&deployment(), KEY, &[ROOT]).unwrap_err();
+            assert!(matches!(error, FactsError::WrongLeaves { .. }), "{error}");
+        }
     }
 
     #[tokio::test]
@@ -252,8 +238,9 @@ mod tests {
             (KeyState::Live, KeyKind::Withdrawal, ours, POOL, false, "was not ordered"),
         ];
         for (state, kind, consumer, pool, ordered, reason) in cases {
-            let anvil = chain(state, kind, consumer, pool, ordered).await;
-            let error = found(&anvil).await.unwrap_err().to_string();
+            let words = Words { key: state, kind, ..LIVE };
+            let anvil = chain(&words, consumer, pool, ordered).await;
+            let error = found(&words, &anvil).await.unwrap_err().to_string();
             assert!(error.contains(reason), "{reason}: {error}");
         }
     }

@@ -39,10 +39,10 @@ pub(crate) async fn run(command: OfflineCommand, output: &Output) -> Result<(), 
         OfflineCommand::Due { server, relayer } => {
             let keys = offline_due(&relayer, server).await?;
             output.show(&Due { server_id: server, keys }, |due| match due.keys.as_slice() {
-                [] => format!("no ceremony waits for server {server}"),
+                [] => format!("no key waits for server {server}"),
                 keys => {
                     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-                    format!("server {server} is waited for by the ceremonies of keys {}", keys.join(", "))
+                    format!("server {server} is waited for by keys {}", keys.join(", "))
                 }
             });
         }

@@ -15,7 +15,7 @@ use futures::future::join_all;
 use stkr_core::ShareIndex;
 use stkr_node::client::{ClientError, ServerClient, printable};
 use stkr_protocol::api::{ReshareAdvanceRequest, ReshareAdvanceResponse};
-use stkr_protocol::ceremony::STALLED_AFTER;
+use stkr_protocol::ceremony::{OFFLINE_STALLED_AFTER, STALLED_AFTER};
 use stkr_protocol::reshare::evidence::{OpenedReshareDealing, Proof, ReshareEvidence};
 use stkr_protocol::reshare::{
     Accepted, Arrivals, Board, Plan, ReshareMessage, Round, RoundProgress, Sender, Transcript, progress,
@@ -131,6 +131,7 @@ impl Carrier {
     /// [`StoreError`].
     pub async fn round(&mut self) -> Result<bool, StoreError> {
         let id = self.board.plan().id();
+        let mut news = self.look_at_the_post()?;
         let request = ReshareAdvanceRequest {
             key_id: id.key_id,
             committee_epoch: id.committee_epoch,
@@ -149,11 +150,39 @@ impl Carrier {
                 (party.server_id, answer)
             }
         });
-        let mut news = false;
         for (server_id, answer) in join_all(visits).await {
             news |= self.take(server_id, answer)?;
         }
         self.look_at_dealings()?;
+        Ok(news)
+    }
+
+    /// Takes what people handed in for servers without network: it is in the store, where [`crate::offline`] puts it.
+    fn look_at_the_post(&mut self) -> Result<bool, StoreError> {
+        if self.parties.iter().all(|party| party.online) {
+            return Ok(false);
+        }
+        let id = self.board.plan().id();
+        let mut news = false;
+        for (message, received) in self.store.reshare_messages(id, self.draft)? {
+            let (round, sender) = (message.round(), message.sender());
+            match self.board.accept(message) {
+                Ok(Accepted::New) => {
+                    self.arrivals.extend(received.map(|time| ((round, sender), time)));
+                    news = true;
+                }
+                Ok(Accepted::Evidence) => {
+                    self.keep_equivocation(sender)?;
+                    news = true;
+                }
+                Ok(Accepted::Known) | Err(_) => {}
+            }
+        }
+        for kept in self.store.reshare_evidence(id)? {
+            if let Proof::BadReshareDealing(opened) = kept.file.proof {
+                news |= self.take_complaint(opened)?.unwrap_or(false);
+            }
+        }
         Ok(news)
     }
 
@@ -312,7 +341,7 @@ impl Carrier {
 
     fn why(&self, party: &Party, round: Round) -> String {
         if !party.online {
-            return "is offline, and files of reshares for offline servers are not made yet".to_owned();
+            return "is offline: its operator carries a request to it and its answer back".to_owned();
         }
         let said = self.said.get(&party.server_id).and_then(|said| carry::reason(said, "reshare"));
         said.unwrap_or_else(|| format!("has not sent its {round} message yet"))
@@ -351,7 +380,13 @@ impl Carrier {
             endpoint: party.client.as_ref().map(|client| client.peer().endpoint.clone()).unwrap_or_default(),
             trouble: said.and_then(carry::kind).map(str::to_owned),
             why: self.why(party, round),
-            check: self.check(party.server_id),
+            check: match party.online {
+                true => self.check(party.server_id),
+                false => {
+                    let (id, key) = (party.server_id, self.board.plan().id().key_id);
+                    format!("carry its request: stkr offline fetch --server {id} --key {key}, and submit its answer")
+                }
+            },
             unready: Vec::new(),
         })
     }
@@ -374,9 +409,11 @@ impl Carrier {
     /// Whether somebody holds the reshare up: by a trouble that is known, or for [`STALLED_AFTER`] without one.
     #[must_use]
     pub fn is_stalled(&self, now: u64) -> bool {
+        let offline = |it: &Waited| self.parties.iter().any(|p| !p.online && p.server_id.to_string() == it.server_id);
         let late = |round: &RoundStatus| {
             let since = round.since.as_ref().and_then(|since| since.parse::<u64>().ok());
-            since.is_some_and(|since| now.saturating_sub(since) >= STALLED_AFTER)
+            let patience = if round.waiting_for.iter().all(offline) { OFFLINE_STALLED_AFTER } else { STALLED_AFTER };
+            since.is_some_and(|since| now.saturating_sub(since) >= patience)
         };
         let troubled = |round: &RoundStatus| round.waiting_for.iter().any(|it| it.trouble.is_some());
         self.rounds().iter().any(|round| !round.waiting_for.is_empty() && (late(round) || troubled(round)))

@@ -5,7 +5,7 @@ use stkr_core::{PartialSignature, ShareIndex};
 use stkr_protocol::{
     evidence::{EvidenceFile, Proof},
     kept::Kept,
-    offline::{AboutChange, ChangeAnswerFile, ChangePartial, Mark, VERSION},
+    offline::{AboutKey, ChangeAnswerFile, ChangePartial, Mark, VERSION},
     sign::{SignRequest, SignedPartial},
 };
 use stkr_sdk::{ChallengeState, ReportOptions, answer_from_json, bindings::Court::CourtErrors};
@@ -114,7 +114,7 @@ async fn a_challenged_change_of_credentials_is_answered_with_what_a_server_says_
     };
     let about = |server| {
         let (chain_id, key_registry) = (chain.deployment.chain_id, chain.deployment.key_registry);
-        AboutChange { chain_id, key_registry, server, key_id: key }
+        AboutKey { chain_id, key_registry, server, key_id: key }
     };
     for position in [0, 1] {
         let server = accused.committee[usize::from(position)];

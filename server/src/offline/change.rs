@@ -9,7 +9,7 @@ use stkr_chain::facts::change::{ChangeFacts, ProvenChanges};
 use stkr_core::ShareIndex;
 use stkr_node::exit::Failure;
 use stkr_protocol::offline::{
-    AboutChange, ChangeAnswerFile, ChangeFile, ChangePartial, Mark, ToChange, VERSION, from_json,
+    AboutKey, ChangeAnswerFile, ChangeFile, ChangePartial, Mark, ToChange, VERSION, from_json,
 };
 use stkr_protocol::sign::{Change, ChangeRequest};
 
@@ -39,7 +39,7 @@ pub(super) struct Changed {
 /// What a request would have this server sign.
 #[derive(Debug)]
 struct Plan {
-    about: AboutChange,
+    about: AboutKey,
     proven: ProvenChanges,
     facts: Facts,
     me: ShareIndex,
@@ -79,7 +79,7 @@ impl Machine {
         }
         let roots: Vec<B256> = asked.changes.iter().map(Change::signing_root).collect();
         let proven = asked.facts.verify(&self.deployment, about.key_id, &roots).map_err(Failure::refused)?;
-        Self::check_block(&proven.block, &self.store.confirmed().map_err(Failure::not_safe)?)?;
+        Self::check_block(&proven.block, &self.store.confirmed_blocks().map_err(Failure::not_safe)?)?;
         let signers = self.keys.signers();
         let mut members = signers.us().signers.iter().filter_map(|signer| proven.live.member_of_signer(*signer));
         let member = members.find(|member| member.server_id == about.server);
@@ -93,14 +93,14 @@ impl Machine {
             ))
         })?;
         let (me, signer, keys) = (member.index, member.signer, &proven.live.keys);
+        let committee_epoch = proven.committee_epoch;
         let facts = Facts {
             state: proven.key.state,
             kind: proven.key.kind,
             consumer: proven.key.consumer,
             withdrawal_keys: self.deployment.withdrawal_keys(),
             group_key: keys.group_key(),
-            // Reshares are not carried to machines without network yet: the first committee is the only one.
-            seat: keys.share_key(me).map(|it| Seat { committee_epoch: 0, index: me, share_key: *it, signer }),
+            seat: keys.share_key(me).map(|it| Seat { committee_epoch, index: me, share_key: *it, signer }),
             vault: self.deployment.vault_of(proven.pool_id),
             genesis_fork_version: self.deployment.genesis_fork_version.0,
             genesis_validators_root: self.deployment.genesis_validators_root,
@@ -138,8 +138,10 @@ impl Plan {
         let (about, block, threshold) = (&self.about, &self.proven.block, self.proven.live.keys.threshold());
         let mut lines = vec![
             format!(
-                "Changing withdrawal credentials with withdrawal key {}, {} of {} shares sign; you are member {} (server {}).",
+                "Changing withdrawal credentials with withdrawal key {} (committee {}), {} of {} shares sign; you are member {} (server \
+                 {}).",
                 about.key_id,
+                self.proven.committee_epoch,
                 threshold.t(),
                 threshold.n(),
                 self.me.get(),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use stkr_chain::bindings::KeyRegistry;
+use stkr_protocol::silence::SignedSilenceVote;
 use stkr_sdk::Registration;
 
 sol! {
@@ -92,11 +93,19 @@ impl OfflineServer {
         Ok((code, said.lines().last().unwrap_or_default().to_owned()))
     }
 
-    /// Everything that it remembers of ceremonies, row by row.
+    /// Its vote that `silent` is, in the key's committee `epoch`.
+    pub fn vote_silent(&self, (key, epoch): (u64, u32), silent: u32, until: u64) -> Result<SignedSilenceVote> {
+        let [key, epoch] = [key.to_string(), epoch.to_string()];
+        let (silent, until) = (silent.to_string(), until.to_string());
+        let args = ["--key", &key, "--epoch", &epoch, "--server", &silent, "--until", &until, "--yes"];
+        Ok(serde_json::from_value(self.json("vote-silent", &args)?)?)
+    }
+
+    /// Everything that it remembers of ceremonies and reshares, row by row.
     pub fn memory(&self) -> Result<Vec<String>> {
         let database = rusqlite::Connection::open(self.dir.join("server/server.db"))?;
         let mut rows = Vec::new();
-        for table in ["confirmed", "ceremony", "message", "share"] {
+        for table in ["confirmed", "ceremony", "message", "share", "confirmed_reshare", "reshare", "reshare_message"] {
             let mut statement = database.prepare(&format!("SELECT * FROM {table} ORDER BY rowid"))?;
             let columns = statement.column_count();
             let read = statement.query_map([], |row| {
@@ -218,11 +227,31 @@ impl Network {
         offline: &[OfflineServer],
         key: u64,
     ) -> Result<BTreeMap<u32, Vec<Value>>> {
+        let registry = self.deployment.key_registry;
+        let made = || async { Ok(!self.events_now::<KeyRegistry::KeyFinalised>(registry, key).await?.is_empty()) };
+        self.carry_until(offline, key, made).await
+    }
+
+    /// Carries files for the reshare of a key to its committee `epoch` until there is one: what each server signed, visit by visit.
+    pub async fn carry_reshare_to_offline_servers(
+        &self,
+        offline: &[OfflineServer],
+        (key, epoch): (u64, u32),
+    ) -> Result<BTreeMap<u32, Vec<Value>>> {
+        let made = || async { Ok(self.reshared(key).await?.last().is_some_and(|it| it.inner.committeeEpoch >= epoch)) };
+        self.carry_until(offline, key, made).await
+    }
+
+    async fn carry_until(
+        &self,
+        offline: &[OfflineServer],
+        key: u64,
+        over: impl AsyncFn() -> Result<bool>,
+    ) -> Result<BTreeMap<u32, Vec<Value>>> {
         let mut signed: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
         let until = Instant::now() + PATIENCE;
-        let registry = self.deployment.key_registry;
-        while self.events_now::<KeyRegistry::KeyFinalised>(registry, key).await?.is_empty() {
-            ensure!(Instant::now() < until, "no key after {signed:?}");
+        while !over().await? {
+            ensure!(Instant::now() < until, "nothing came of key {key} after {signed:?}");
             for server in offline {
                 let due = self.relayer_json(0, &format!("/v1/offline/{}", server.id)).await?;
                 if due["keys"] == json!([key.to_string()]) {

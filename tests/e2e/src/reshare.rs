@@ -30,9 +30,20 @@ impl Network {
 
     /// The members at the positions `members` of the key's committee `epoch` vote that the one at `silent` is, each with its own
     /// program as the signer of its leaf, and somebody shows the votes to the chain.
-    pub async fn vote_silent(&self, (key_id, epoch): (u64, u32), members: &[usize], silent: usize) -> Result<()> {
-        let until = (unix_seconds()? + 24 * 3600).to_string();
-        let (key, epoch) = (key_id.to_string(), epoch.to_string());
+    pub async fn vote_silent(&self, of: (u64, u32), members: &[usize], silent: usize) -> Result<()> {
+        let votes = self.votes(of, members, silent, unix_seconds()? + 24 * 3600).await?;
+        self.show_votes(of.0, &votes).await
+    }
+
+    /// Those votes, until this unix time (seconds).
+    pub async fn votes(
+        &self,
+        (key_id, epoch): (u64, u32),
+        members: &[usize],
+        silent: usize,
+        until: u64,
+    ) -> Result<Vec<SignedSilenceVote>> {
+        let (key, epoch, until) = (key_id.to_string(), epoch.to_string(), until.to_string());
         let server = self.servers[silent].id.to_string();
         let leaves = self.leaf_signers(key_id).await?;
         let voters = members.iter().filter(|position| **position != silent);
@@ -44,9 +55,13 @@ impl Network {
             let printed = output(command.arg("--config").arg(&self.servers[*position].config))?;
             Ok(serde_json::from_str(&printed)?)
         });
-        let votes: Vec<SignedSilenceVote> = votes.collect::<Result<_>>()?;
+        votes.collect()
+    }
+
+    /// Somebody shows votes to the chain.
+    pub async fn show_votes(&self, key_id: u64, votes: &[SignedSilenceVote]) -> Result<()> {
         let anyone = EthereumWallet::from(self.account("1").await?);
-        self.stkr().await?.reshares().vote_silent(key_id, &votes).await?.send_with(&anyone).await?;
+        self.stkr().await?.reshares().vote_silent(key_id, votes).await?.send_with(&anyone).await?;
         Ok(())
     }
 

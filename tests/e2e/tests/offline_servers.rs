@@ -100,7 +100,7 @@ async fn a_file_that_is_not_what_it_should_be_is_refused_in_one_sentence_and_cha
         ("another chain", changed(&request, |it| it["about"]["chainId"] = json!("1")), 1, "is for chain 1"),
         ("another attempt", changed(&request, |it| it["about"]["attempt"] = json!("1")), 1, "speaks of attempt 1"),
         ("another key", changed(&request, |it| it["about"]["keyId"] = json!("9")), 1, "slot 0x"),
-        ("another version", changed(&request, |it| it["version"] = json!("2")), 1, "has version 2"),
+        ("another version", changed(&request, |it| it["version"] = json!("3")), 1, "has version 3"),
         (
             "another type",
             changed(&request, |it| it["type"] = json!("stkr-offline-answer")),

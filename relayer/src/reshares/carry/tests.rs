@@ -147,6 +147,11 @@ impl World {
     }
 
     fn carrier_of(&self, draft: B256) -> Carrier {
+        self.carrier_without(draft, &[])
+    }
+
+    /// One for which these have no network.
+    fn carrier_without(&self, draft: B256, offline: &[u32]) -> Carrier {
         let identity = Identity::generate("relayer").unwrap();
         let parties = self.servers.iter().map(|server| {
             let (endpoint, fingerprint) = (server.address.to_string(), server.identity.fingerprint());
@@ -157,7 +162,7 @@ impl World {
                 dealer: self.plan.dealer_of(server.id),
                 member: self.plan.member_of(server.id),
                 client: ServerClient::new(&identity, peer, patience),
-                online: true,
+                online: !offline.contains(&server.id),
             }
         });
         Carrier::open(self.plan.clone(), draft, parties.collect(), self.store.clone()).unwrap()
@@ -322,6 +327,62 @@ async fn a_share_that_is_not_what_was_committed_to_is_opened_by_its_member_and_k
     let says = "old member 4 dealt new member 3 a share that does not match its commitments";
     assert!(reason.starts_with(says), "{reason}");
     assert_eq!(world.kept(), [(104, "bad_reshare_dealing")]);
+}
+
+#[tokio::test]
+async fn what_people_hand_in_for_servers_without_network_is_carried_on_and_they_have_a_day() {
+    let world = World::running();
+    let offline = [102, 104];
+    let mut carrier = world.carrier_without(DRAFT, &offline).begun_at(Some(store::now()));
+    // Nobody visits them, and whoever knows the relayer's database adds to it.
+    for rounds in [vec![Round::Keys], vec![Round::Dealing, Round::Acknowledgement]] {
+        carry_on(&mut carrier).await;
+        let waiting = carrier.waiting_for();
+        assert!(
+            !waiting.is_empty() && waiting.iter().all(|it| it.contains("is offline: its operator carries")),
+            "{waiting:?}"
+        );
+        let current = carrier.rounds().into_iter().find(|round| !round.waiting_for.is_empty()).unwrap();
+        assert!(current.waiting_for[0].check.starts_with("carry its request: stkr offline fetch --server 10"));
+        let now = store::now();
+        assert!(!carrier.is_stalled(now + STALLED_AFTER + 1) && carrier.is_stalled(now + OFFLINE_STALLED_AFTER + 1));
+        for id in offline {
+            let messages = carrier.board.messages().cloned().collect();
+            let request = ReshareAdvanceRequest { key_id: 9, committee_epoch: 1, attempt: 0, messages };
+            let said = world.server(id).answer(request).messages;
+            for message in said.iter().filter(|message| rounds.contains(&message.round())) {
+                world.store.post_reshare(&DOMAIN, DRAFT, message).unwrap();
+            }
+            carrier.round().await.unwrap();
+        }
+    }
+    // 102 dealt before it had the dealing of 104: one visit more.
+    let messages = carrier.board.messages().cloned().collect();
+    let request = ReshareAdvanceRequest { key_id: 9, committee_epoch: 1, attempt: 0, messages };
+    for message in world.server(102).answer(request).messages {
+        world.store.post_reshare(&DOMAIN, DRAFT, &message).unwrap();
+    }
+    carry_on(&mut carrier).await;
+    assert!(matches!(carrier.standing(), Standing::Complete(_)), "{:?}", carrier.standing());
+}
+
+#[tokio::test]
+async fn a_complaint_that_was_handed_in_on_paper_ends_the_attempt() {
+    let world = World::running();
+    bad_dealer(&world, |body| body.shares[2 * 32] ^= 1);
+    carry_on(&mut world.carrier()).await;
+    // The same reshare, in which only the evidence came, as the counter keeps it.
+    let copy = World::new();
+    let mut carrier =
+        Carrier::open(world.plan.clone(), DRAFT, world.carrier_without(DRAFT, &[104]).parties, copy.store.clone())
+            .unwrap();
+    carrier.look_at_the_post().unwrap();
+    assert!(matches!(carrier.standing(), Standing::Waiting { .. }));
+    for kept in world.store.reshare_evidence(ID).unwrap() {
+        copy.store.keep_reshare_evidence(ID, kept.server_id, &kept.file).unwrap();
+    }
+    assert!(carrier.look_at_the_post().unwrap() && !carrier.look_at_the_post().unwrap(), "news once");
+    assert!(matches!(carrier.standing(), Standing::Failed(_)), "{:?}", carrier.standing());
 }
 
 #[tokio::test]
