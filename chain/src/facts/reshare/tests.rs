@@ -61,7 +61,7 @@ async fn facts_prove_who_deals_to_whom_and_until_when_and_nothing_in_them_can_be
     // Who is left out, put in, moved or made a dealer.
     assert!(other_draft(bad(&|it| it.seats[2] = 6)));
     assert!(other_draft(bad(&|it| it.seats.swap(0, 1))));
-    assert!(other_draft(bad(&|it| drop(it.seats.pop()))));
+    assert!(other_draft(bad(&|it| it.seats.truncate(it.seats.len() - 1))));
     assert!(other_draft(bad(&|it| it.seats = vec![3; 40])));
     for bit in 0..16 {
         assert!(other_draft(bad(&|it| it.dealers ^= 1 << bit)), "bit {bit}");
