@@ -343,13 +343,14 @@ mod tests {
     use stkr_chain::types::PoolState;
     use stkr_core::ShareIndex;
     use stkr_node::database::{Database, Schema};
+    use stkr_protocol::envelope::DutyKind;
     use stkr_protocol::evidence::{
         DefectiveDealing, DutiesProof, EnvelopeProof, Holder, MessagesProof, PartialProof, Proof, RequestsProof,
         SignedDutyRequest, SignedEnvelope,
     };
     use stkr_protocol::messages::{Body, DealingBody, OneTimeKeyBody, SignedMessage};
     use stkr_protocol::reshare::ReshareId;
-    use stkr_protocol::{DutyKind, ProtocolDomain, SignerKey};
+    use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
     use crate::app::SCHEMA;
