@@ -986,11 +986,7 @@ fn messages(it: &MessagesProof, domain: &ProtocolDomain) -> Result<Found, Eviden
     let (first, second) = (&it.first, &it.second);
     // Where a reorganisation takes the seed's block back, the same attempt has another committee, and an honest server with another seat
     // in it says all once more. An acknowledgement has no index in what is signed; the committee tells them apart.
-    let committee = |it: &SignedMessage| match it.words() {
-        (3, words) => words.first().copied(),
-        (5, words) => words.get(2).copied(),
-        _ => None,
-    };
+    let committee = |it: &SignedMessage| it.body.committee_hash();
     let subject = |it: &SignedMessage| (it.key_id, it.attempt, it.index);
     let same_round = first.round() == second.round();
     if subject(first) != subject(second) || (same_round && committee(first) != committee(second)) {

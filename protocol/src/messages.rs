@@ -185,6 +185,16 @@ impl Body {
             Self::Acknowledgement(_) => Round::Acknowledgement,
         }
     }
+
+    /// The committee that it is said among, where it names one.
+    #[must_use]
+    pub const fn committee_hash(&self) -> Option<B256> {
+        match self {
+            Self::CommitmentSet(body) => Some(body.committee_hash),
+            Self::Acknowledgement(body) => Some(body.committee_hash),
+            Self::OneTimeKey(_) | Self::DealingCommitment(_) | Self::Dealing(_) => None,
+        }
+    }
 }
 
 /// A ceremony message with the signature of its sender's signer key.

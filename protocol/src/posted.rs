@@ -82,7 +82,12 @@ impl<R: Copy + Ord, S: Copy + Ord, M: Clone> Messages<R, S, M> {
         self.posted.contains_key(&(round, sender))
     }
 
-    /// The first proof that a sender signed two different messages in one round.
+    /// The proof that this sender signed two different messages in one round.
+    pub(crate) fn equivocation_of(&self, sender: S) -> Option<&Equivocation<M>> {
+        self.equivocations.get(&sender)
+    }
+
+    /// The same of the first sender, in their order, that did.
     pub(crate) fn equivocation(&self) -> Option<(S, &Equivocation<M>)> {
         self.equivocations.first_key_value().map(|(sender, equivocation)| (*sender, equivocation))
     }

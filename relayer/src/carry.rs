@@ -124,7 +124,8 @@ impl Carrier {
             arrivals,
             begun: None,
         };
-        // Killed between a dealing and the evidence that it is.
+        // Killed between a message and the evidence that it is.
+        carrier.look_at_equivocations()?;
         carrier.look_at_dealings()?;
         Ok(carrier)
     }
@@ -360,15 +361,17 @@ impl Carrier {
         }
     }
 
+    fn look_at_equivocations(&self) -> Result<(), StoreError> {
+        self.board.context().threshold().indices().try_for_each(|index| self.keep_equivocation(index))
+    }
+
+    /// Of each member its own pair: whoever has a lower index and did the same hides nobody.
     fn keep_equivocation(&self, index: ShareIndex) -> Result<(), StoreError> {
         let context = self.board.context();
-        let Some(member) = context.member(index) else {
+        let (Some(member), Some(found)) = (context.member(index), self.board.equivocation_of(index)) else {
             return Ok(());
         };
-        let Some((_, proof)) = self.equivocation().filter(|(culprit, _)| *culprit == index) else {
-            return Ok(());
-        };
-        let file = EvidenceFile::new(context.domain(), self.court, proof);
+        let file = EvidenceFile::new(context.domain(), self.court, two_messages(found));
         self.store.keep_evidence(member.server_id, &file)?;
         Ok(())
     }
@@ -584,7 +587,9 @@ mod tests {
     use stkr_node::tls::{self, Identity};
     use stkr_protocol::ceremony::{Member as Party, MemberId, recompute_keys};
     use stkr_protocol::evidence::Fault;
-    use stkr_protocol::messages::{AcknowledgementBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody};
+    use stkr_protocol::messages::{
+        AcknowledgementBody, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody,
+    };
     use stkr_protocol::{ProtocolDomain, SignerKey};
 
     use super::*;
@@ -769,6 +774,79 @@ mod tests {
         let signer = cluster.servers[1].signer.address();
         assert_eq!(file.verify().unwrap().accused, stkr_protocol::evidence::Accused::Signer(signer));
         assert!(matches!(cluster.carrier().standing(), Standing::Failed(_)), "also after a restart");
+    }
+
+    fn one_time_key(byte: u8) -> Body {
+        Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] })
+    }
+
+    /// Servers against whom evidence is kept, each row of which convicts the signer of that server.
+    fn accused(cluster: &Cluster) -> Vec<u32> {
+        let kept = cluster.store.newest_evidence(10).unwrap().into_iter().rev().map(|row| {
+            let server_id: u32 = row.server_id.as_deref().unwrap().parse().unwrap();
+            let file: EvidenceFile = serde_json::from_value(row.body).unwrap();
+            let signer = cluster.context.members().iter().find(|it| it.server_id == server_id).unwrap().signer;
+            assert_eq!(file.verify().unwrap().accused, Accused::Signer(signer));
+            server_id
+        });
+        kept.collect()
+    }
+
+    #[tokio::test]
+    async fn of_two_members_that_said_two_things_both_are_kept_in_whatever_order_they_come() {
+        for order in [[3, 2], [2, 3]] {
+            let second = move |signers: &[SignerKey]| {
+                let say = |i: u8| (&signers[usize::from(i) - 1], (9, 0, index(i)));
+                order.map(say).map(|(key, of)| SignedMessage::sign(&DOMAIN, key, of, one_time_key(2))).to_vec()
+            };
+            let cluster = cluster(second);
+            for server in &cluster.servers {
+                server.start();
+            }
+            let mut carrier = cluster.carrier();
+            for _ in 0..3 {
+                carrier.round().await.unwrap();
+            }
+            assert!(matches!(carrier.standing(), Standing::Failed(_)));
+            let mut kept = accused(&cluster);
+            kept.sort_unstable();
+            assert_eq!(kept, [102, 103], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn who_was_killed_between_a_second_message_and_the_evidence_that_it_is_keeps_it_when_it_starts_again() {
+        let cluster = cluster(|_| Vec::new());
+        for (number, byte) in [(2, 2), (2, 3), (4, 2), (4, 3)] {
+            let of = (9, 0, index(number));
+            let signer = &cluster.servers[usize::from(number) - 1].signer;
+            let message = SignedMessage::sign(&DOMAIN, signer, of, one_time_key(byte));
+            cluster.store.post(&cluster.context, &message).unwrap();
+        }
+        assert_eq!(accused(&cluster), [0; 0], "killed here");
+        for _ in 0..2 {
+            assert!(matches!(cluster.carrier().standing(), Standing::Failed(_)));
+            assert_eq!(accused(&cluster), [102, 104], "and once");
+        }
+    }
+
+    /// To the Court it is no fault, so that it ends no ceremony, answers no challenge, and takes the place of no other evidence.
+    #[test]
+    fn two_sets_of_which_one_names_another_committee_end_nothing_and_hide_nothing() {
+        let cluster = cluster(|_| Vec::new());
+        let mut carrier = cluster.carrier();
+        let say = |body| SignedMessage::sign(&DOMAIN, &cluster.servers[1].signer, (9, 0, index(2)), body);
+        let set =
+            |committee_hash| Body::CommitmentSet(CommitmentSetBody { committee_hash, commitments_hash: B256::ZERO });
+        let committees = [B256::repeat_byte(1), cluster.context.committee_hash(), B256::repeat_byte(2)];
+        carrier.give(committees.map(|committee_hash| say(set(committee_hash)))).unwrap();
+        assert!(matches!(carrier.standing(), Standing::Waiting { .. }), "{:?}", carrier.standing());
+        assert_eq!((carrier.reply(index(3), B256::ZERO), cluster.stored().len()), (None, 1));
+        carrier.give([2, 3].map(|byte| say(one_time_key(byte)))).unwrap();
+        assert!(matches!(carrier.standing(), Standing::Failed(_)));
+        assert_eq!(accused(&cluster), [102]);
+        let Some(Reply::Fault(proof)) = carrier.reply(index(3), B256::ZERO) else { panic!("no answer") };
+        EvidenceFile::new(&DOMAIN, Address::ZERO, *proof).verify().unwrap();
     }
 
     #[tokio::test]
@@ -1042,12 +1120,6 @@ mod tests {
         type Spoils = (&'static str, fn(&Cluster, &mut Carrier));
         let say =
             |cluster: &Cluster, body| SignedMessage::sign(&DOMAIN, &cluster.servers[1].signer, (9, 0, index(2)), body);
-        let body = AcknowledgementBody {
-            threshold: 3,
-            points_hash: B256::ZERO,
-            committee_hash: B256::ZERO,
-            dealings_digest: B256::ZERO,
-        };
         let faults: [Spoils; 4] = [
             ("nothing", |_, _| ()),
             ("bad_dealing", |cluster, carrier| {
@@ -1070,7 +1142,13 @@ mod tests {
             let cluster = cluster(|_| Vec::new());
             let mut carrier = cluster.carrier();
             happens(&cluster, &mut carrier);
-            let given = say(&cluster, Body::Acknowledgement(body.clone()));
+            let body = AcknowledgementBody {
+                threshold: 3,
+                points_hash: B256::ZERO,
+                committee_hash: cluster.context.committee_hash(),
+                dealings_digest: B256::ZERO,
+            };
+            let given = say(&cluster, Body::Acknowledgement(body));
             let digest = given.digest(&DOMAIN);
             let name = match carrier.reply(index(2), digest) {
                 None => "nothing",

@@ -31,6 +31,21 @@ pub enum Rejected {
         /// Attempt of this ceremony.
         expected_attempt: u16,
     },
+    /// It was said among another committee, which a reorganisation took away, or among the same servers under another signer.
+    #[error(
+        "the {round} message of member {} is for the committee {committee}, and this ceremony is that of {expected}: the chain drew another, or a member changed its signer",
+        .index.get()
+    )]
+    OtherCommittee {
+        /// Round of the message.
+        round: Round,
+        /// Index in the message.
+        index: ShareIndex,
+        /// Committee in the message.
+        committee: B256,
+        /// Committee of this ceremony.
+        expected: B256,
+    },
     /// The committee has no such member.
     #[error("the message claims index {}, but the committee has {members} members", .index.get())]
     NoSuchMember {
@@ -85,10 +100,12 @@ impl Board {
 
     /// Takes a message from anywhere, of any round, in any order.
     ///
-    /// Messages are compared by what they say: one digest signed twice with different randomness is no equivocation.
+    /// Messages are compared by what they say: one digest signed twice with different randomness is no equivocation. What names
+    /// another committee is of another ceremony: to the Court it contradicts nothing that is said in this one, so that it must stop nobody
+    /// here.
     ///
     /// # Errors
-    /// [`Rejected`]: the message is not authentic; the board is as before.
+    /// [`Rejected`]: the message is not authentic, or not of this ceremony; the board is as before.
     pub fn accept(&mut self, message: SignedMessage) -> Result<Accepted, Rejected> {
         let digest = self.authenticate(&message)?;
         let (round, index) = (message.round(), message.index);
@@ -106,6 +123,10 @@ impl Board {
                 expected_key_id: context.key_id,
                 expected_attempt: context.attempt,
             });
+        }
+        let (committee, expected) = (message.body.committee_hash(), context.committee_hash());
+        if let Some(committee) = committee.filter(|committee| *committee != expected) {
+            return Err(Rejected::OtherCommittee { round, index, committee, expected });
         }
         let signer =
             context.member(index).ok_or(Rejected::NoSuchMember { index, members: context.threshold.n() })?.signer;
@@ -135,6 +156,12 @@ impl Board {
     #[must_use]
     pub fn equivocation(&self) -> Option<(ShareIndex, &Equivocation)> {
         self.messages.equivocation()
+    }
+
+    /// The proof that this member did.
+    #[must_use]
+    pub fn equivocation_of(&self, index: ShareIndex) -> Option<&Equivocation> {
+        self.messages.equivocation_of(index)
     }
 
     /// Members without a message in `round`.

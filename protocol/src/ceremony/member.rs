@@ -61,7 +61,8 @@ impl Member {
     /// they were stored (of two that contradict each other, the first counts).
     ///
     /// If own messages are there but what made them is not, the member sits the ceremony out
-    /// ([`Fault::LostState`]): made again, they could differ from those that others have seen.
+    /// ([`Fault::LostState`]): made again, they could differ from those that others have seen. Stored sets and acknowledgements that
+    /// name another committee count for nothing: earlier versions took them for messages of this ceremony.
     ///
     /// # Errors
     /// [`Rejected`] if a stored message does not belong to this ceremony: the database mixes ceremonies.
@@ -73,7 +74,10 @@ impl Member {
     ) -> Result<Self, Rejected> {
         let mut member = Self { board: Board::new(context), me, secret, failure: None, complaint: None };
         for message in stored {
-            member.board.accept(message)?;
+            match member.board.accept(message) {
+                Ok(_) | Err(Rejected::OtherCommittee { .. }) => {}
+                Err(rejected) => return Err(rejected),
+            }
         }
         if member.has_own(Round::Acknowledgement) {
             member.secret = None;

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     SignerKey,
     api::{AdvanceResponse, FailureReport},
-    evidence::{Accused, EvidenceFile, Proof},
+    evidence::{Accused, EvidenceFile, MessagesProof, Proof},
     messages::{AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
 };
 
@@ -149,6 +149,8 @@ fn deal(i: u8, own: &dkg::OneTimeSecret, ceremony: &Context) -> DealingBody {
 struct Rigged {
     honest: Vec<Server>,
     dealing: SignedMessage,
+    /// All that was ever handed on.
+    shown: Vec<SignedMessage>,
 }
 
 impl Rigged {
@@ -171,7 +173,8 @@ impl Rigged {
         relay(&mut honest, &mut board);
         board.accept(dealing.clone()).unwrap();
         relay(&mut honest, &mut board);
-        Self { honest, dealing }
+        let shown = board.messages().cloned().collect();
+        Self { honest, dealing, shown }
     }
 
     /// Members for which there is a fault have no key, blame member 4 for it and keep its dealing.
@@ -248,12 +251,236 @@ fn a_set_signed_for_another_committee_is_no_agreement() {
     let mut servers = servers();
     let mut messages = run_until(&mut servers, Round::CommitmentSet);
     messages.retain(|message| message.round() != Round::CommitmentSet || message.index != index(4));
-    let commitments_hash = servers[0].member.board.commitments_hash().unwrap();
-    let committee_hash = B256::repeat_byte(1);
-    let set = say(4, Body::CommitmentSet(CommitmentSetBody { committee_hash, commitments_hash }));
-    let said = servers[0].advance(messages.into_iter().chain([set]));
+    let ours = servers[0].member.board.commitment_set().unwrap();
+    let set = |committee_hash| say(4, Body::CommitmentSet(CommitmentSetBody { committee_hash, ..ours }));
+    let said = servers[0].advance(messages.into_iter().chain([set(B256::repeat_byte(1))]));
     assert!(said.iter().all(|message| message.round() != Round::Dealing));
-    assert_eq!((&servers[0].failure().fault, servers[0].culprit()), (&Fault::SetsDiffer, 4));
+    assert_eq!((servers[0].member.failure(), servers[0].member.waiting_for()), (None, vec![index(4)]));
+    let said = servers[0].advance([set(ours.committee_hash)]);
+    assert!(said.iter().any(|message| message.round() == Round::Dealing), "it goes on with the one that agrees");
+}
+
+/// The first member has revealed its dealing and lacks nothing but that of the fourth. With all that was shown.
+fn lacks_one_dealing() -> (Server, Vec<SignedMessage>) {
+    let mut servers = servers();
+    let shown = run_until(&mut servers, Round::Dealing);
+    let mut server = servers.swap_remove(0);
+    let last = |message: &SignedMessage| message.round() == Round::Dealing && message.index == index(4);
+    let said = server.advance(shown.iter().filter(|message| !last(message)).cloned());
+    assert!(said.iter().any(|message| message.round() == Round::Dealing));
+    assert_eq!((server.member.failure(), server.member.waiting_for()), (None, vec![index(4)]));
+    (server, shown)
+}
+
+/// What `i` signs as a member of another committee: a set that says the same, and an acknowledgement.
+fn of_another_committee(i: u8, server: &Server) -> [SignedMessage; 2] {
+    let committee_hash = B256::repeat_byte(1);
+    let set = CommitmentSetBody { committee_hash, ..server.member.board.commitment_set().unwrap() };
+    [say(i, Body::CommitmentSet(set)), acknowledgement(i, committee_hash, 1)]
+}
+
+fn acknowledgement(i: u8, committee_hash: B256, points: u8) -> SignedMessage {
+    let (points_hash, dealings_digest) = (B256::repeat_byte(points), B256::ZERO);
+    say(i, Body::Acknowledgement(AcknowledgementBody { threshold: T, points_hash, committee_hash, dealings_digest }))
+}
+
+/// Or one member makes all others stop for what no Court takes for an answer, and has them slashed for their silence. Of its own, too:
+/// after a reorganisation an honest server has said such things itself.
+#[test]
+fn what_a_member_signed_for_another_committee_stops_nobody_whoever_shows_it() {
+    for i in [4, 1] {
+        let (mut server, shown) = lacks_one_dealing();
+        for message in of_another_committee(i, &server) {
+            let refused = server.member.accept(message);
+            assert!(matches!(refused, Err(Rejected::OtherCommittee { .. })), "{refused:?}");
+        }
+        server.advance(of_another_committee(i, &server));
+        assert_eq!(server.member.failure(), None);
+        let said = server.advance(shown);
+        assert!(said.iter().any(|message| message.round() == Round::Acknowledgement), "member {i}");
+        assert!(server.outcome.is_some());
+    }
+}
+
+#[test]
+fn stored_messages_of_another_committee_count_for_nothing_after_a_restart() {
+    let (mut server, shown) = lacks_one_dealing();
+    // As versions stored them that took them for a second set, and for a first acknowledgement.
+    server.stored.extend(of_another_committee(4, &server));
+    server.crash();
+    assert_eq!(server.member.failure(), None);
+    server.advance(shown);
+    assert_eq!(server.member.phase(), Phase::Acknowledged);
+}
+
+/// What the chain says to a member that gives no acknowledgement.
+#[derive(Debug, PartialEq)]
+enum Silence {
+    /// `challengeAcknowledgement` refuses: not all dealings were shown, or they are not those of its set, or of another form.
+    CannotBeAsked,
+    /// It gave the acknowledgement, or one of the three reasons is in what it tells.
+    Answered,
+    /// Nobody has an answer for it.
+    Slashed,
+}
+
+fn silence(server: &Server, shown: &[SignedMessage]) -> Silence {
+    let me = server.member.me();
+    if !can_be_asked(me, shown) {
+        return Silence::CannotBeAsked;
+    }
+    // Somebody that has nothing but what this server tells.
+    let mut board = Board::new(context());
+    for message in server.member.told() {
+        board.accept(message.clone()).unwrap();
+    }
+    let acknowledged = board.message(Round::Acknowledgement, me).is_some();
+    let complaint = server.member.complaint().cloned().map(Proof::BadDealing);
+    // Of each one that there is, the Court takes every one.
+    let pairs = context().threshold().indices().filter_map(|it| board.equivocation_of(it).cloned());
+    let pairs = pairs.map(|it| Proof::CeremonyEquivocation(MessagesProof { first: it.first, second: it.second }));
+    let proofs: Vec<Proof> = complaint.into_iter().chain(board.fault()).chain(pairs).collect();
+    let is_taken = |proof: &Proof| {
+        let file = EvidenceFile::new(&domain(), Address::ZERO, proof.clone());
+        match file.verify().map(|it| it.accused) {
+            Ok(Accused::Signer(by) | Accused::Dealer { signer: by, threshold: T, members: N }) => {
+                context().index_of(by).is_some_and(|culprit| culprit != me)
+            }
+            _ => false,
+        }
+    };
+    let answered = acknowledged || (!proofs.is_empty() && proofs.iter().all(is_taken));
+    if answered { Silence::Answered } else { Silence::Slashed }
+}
+
+/// Whether `Acknowledgements.challengeAcknowledgement` takes dealings among these.
+fn can_be_asked(me: ShareIndex, shown: &[SignedMessage]) -> bool {
+    let set = shown.iter().find_map(|it| match it.body {
+        Body::CommitmentSet(set) if it.index == me => Some(set),
+        _ => None,
+    });
+    let dealings = |i: u8| shown.iter().filter(move |it| it.round() == Round::Dealing && it.index == index(i));
+    dealings(4).any(|last| {
+        let all: Vec<_> = (1..N).filter_map(|i| dealings(i).next()).chain([last]).collect();
+        let commitments_hash = hash_of_hashes(all.iter().map(|it| it.digest(&domain())));
+        let bodies: Vec<&DealingBody> = all
+            .iter()
+            .map(|it| match &it.body {
+                Body::Dealing(body) => body,
+                _ => unreachable!(),
+            })
+            .collect();
+        let lengths = |it: &&DealingBody| {
+            (it.one_time_key.len(), it.commitments.len(), it.proof_of_possession.len(), it.shares.len())
+                == (33, usize::from(T) * 128, 256, usize::from(N) * 32)
+        };
+        set == Some(CommitmentSetBody { committee_hash: context().committee_hash(), commitments_hash })
+            && bodies.iter().all(lengths)
+            && bodies.iter().all(|it| it.one_time_keys_hash == bodies[0].one_time_keys_hash)
+    })
+}
+
+/// A word for each way in which a member stops for the messages of others.
+fn way(fault: &Fault) -> Option<&'static str> {
+    Some(match fault {
+        Fault::Equivocation(round) => round.name(),
+        Fault::OneTimeKey(_) => "a one-time key that is none",
+        Fault::SetsDiffer => "another set",
+        Fault::BrokenCommitment => "another dealing",
+        Fault::RecipientsDiffer(_) => "other recipients",
+        Fault::Dealing(fault) => match fault {
+            DealingFault::CommitmentCount { .. } => "commitments",
+            DealingFault::ShareCount { .. } => "shares",
+            DealingFault::WireLength { .. } => "a length",
+            DealingFault::Point { .. } => "a point",
+            DealingFault::OneTimeKeyDiffers | DealingFault::OneTimeKey(_) => "another one-time key",
+            DealingFault::ProofOfPossession => "no possession",
+            DealingFault::ShareOutOfRange { .. } => "a share out of range",
+            DealingFault::ShareMismatch { .. } => "a wrong share",
+            // Of a reshare.
+            DealingFault::AnotherSecret => return None,
+        },
+        Fault::AcknowledgementDiffers => "another transcript",
+        // What it lost itself; and a sum at infinity, which `challengeAcknowledgement` refuses.
+        Fault::LostState | Fault::NoKey(_) => return None,
+    })
+}
+
+#[test]
+fn whatever_stops_a_member_that_can_be_asked_is_an_answer_that_the_court_takes() {
+    let mut ways = std::collections::BTreeSet::new();
+    let mut judged = |server: &Server, shown: &[SignedMessage], expected| {
+        let fault = &server.failure().fault;
+        assert_eq!(silence(server, shown), expected, "{fault:?}");
+        ways.extend(way(fault));
+    };
+    // Once it has revealed: two messages of every round.
+    let ours = context().committee_hash();
+    let set = CommitmentSetBody { committee_hash: ours, commitments_hash: B256::ZERO };
+    let seconds = [
+        vec![say(4, Body::OneTimeKey(OneTimeKeyBody { public_key: secret(9).public_key().to_vec() }))],
+        vec![say(4, Body::DealingCommitment(DealingCommitmentBody { dealing_hash: B256::ZERO }))],
+        vec![say(4, Body::CommitmentSet(set))],
+        vec![acknowledgement(4, ours, 1), acknowledgement(4, ours, 2)],
+    ];
+    for second in seconds {
+        let (mut server, shown) = lacks_one_dealing();
+        server.advance(of_another_committee(4, &server).into_iter().chain(second));
+        server.advance(shown.clone());
+        judged(&server, &shown, Silence::Answered);
+    }
+    // And where the last dealing is another one than the fourth member had committed to, or comes with another one.
+    let other = say(4, Body::Dealing(deal(4, &secret(4), &context())));
+    let (mut server, shown) = lacks_one_dealing();
+    server.advance([other.clone()]);
+    judged(&server, &shown, Silence::Answered);
+    let (mut server, shown) = lacks_one_dealing();
+    server.advance(shown.iter().cloned().chain([other.clone()]));
+    judged(&server, &shown, Silence::Answered);
+    // Dealings that are none, or that cheat the first member.
+    type Change = fn(&mut DealingBody);
+    let changes: [(Change, Silence); 11] = [
+        (|it| it.one_time_keys_hash = B256::ZERO, Silence::CannotBeAsked),
+        (|it| it.commitments.truncate(256), Silence::CannotBeAsked),
+        (|it| it.shares.truncate(96), Silence::CannotBeAsked),
+        (|it| it.one_time_key.truncate(32), Silence::CannotBeAsked),
+        (|it| it.proof_of_possession.clear(), Silence::CannotBeAsked),
+        (|it| it.commitments[..128].fill(0), Silence::Answered),
+        (|it| it.one_time_key.fill(5), Silence::Answered),
+        (|it| it.one_time_key = secret(9).public_key().to_vec(), Silence::Answered),
+        (|it| *it = deal(4, &secret(4), &context_of(domain(), 7, 0)), Silence::Answered),
+        (|it| it.shares[0] ^= 0x80, Silence::Answered),
+        (|it| it.shares[31] ^= 1, Silence::Answered),
+    ];
+    for (change, expected) in changes {
+        let rigged = Rigged::run(change);
+        judged(&rigged.honest[0], &rigged.shown, expected);
+    }
+    // Before that it shows no dealing, and without it nobody can ask.
+    let mut early = Server::new(1);
+    early.advance([say(4, Body::OneTimeKey(OneTimeKeyBody { public_key: vec![5; 33] }))]);
+    let shown: Vec<_> = early.member.published().into_iter().cloned().collect();
+    judged(&early, &shown, Silence::CannotBeAsked);
+    let mut servers = servers();
+    let mut shown = run_until(&mut servers, Round::CommitmentSet);
+    shown.retain(|it| it.round() != Round::CommitmentSet || it.index != index(4));
+    servers[0].advance(shown.iter().cloned().chain([say(4, Body::CommitmentSet(set))]));
+    let theirs = servers[1..].iter().flat_map(|it| it.stored.iter().filter(|it| it.round() == Round::Dealing).cloned());
+    shown.extend(theirs.chain(servers[0].member.published().into_iter().cloned()));
+    judged(&servers[0], &shown, Silence::CannotBeAsked);
+    // After its acknowledgement nothing takes that back.
+    let (mut server, shown) = lacks_one_dealing();
+    server.advance(shown.clone());
+    server.advance([acknowledgement(4, ours, 1)]);
+    judged(&server, &shown, Silence::Answered);
+    let all: std::collections::BTreeSet<_> = Round::ALL
+        .map(Round::name)
+        .into_iter()
+        .chain(["a one-time key that is none", "another set", "another dealing", "other recipients", "commitments"])
+        .chain(["shares", "a length", "a point", "another one-time key", "no possession", "a share out of range"])
+        .chain(["a wrong share", "another transcript"])
+        .collect();
+    assert_eq!(ways, all, "every way was gone");
 }
 
 #[test]

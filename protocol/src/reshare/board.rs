@@ -116,6 +116,12 @@ impl Board {
         self.messages.equivocation()
     }
 
+    /// The proof that this sender did.
+    #[must_use]
+    pub fn equivocation_of(&self, sender: Sender) -> Option<&Equivocation<ReshareMessage>> {
+        self.messages.equivocation_of(sender)
+    }
+
     /// Whose message of `round` has not come.
     #[must_use]
     pub fn missing(&self, round: Round) -> Vec<Sender> {

@@ -345,7 +345,13 @@ fn a_second_different_message_is_kept_names_its_sender_and_ends_the_attempt() {
         assert_eq!((victim.failure().culprit, &victim.failure().evidence[1]), (Some(first.sender()), &second));
         assert!(victim.advance([]).iter().all(|message| message.round() == Round::Keys) && victim.outcome.is_none());
         // It tells what it knows, to convict whoever did it.
-        let Some(Proof::ReshareEquivocation(_)) = victim.part.board().fault() else { panic!("no proof") };
+        let Some(proof @ Proof::ReshareEquivocation(_)) = victim.part.board().fault() else { panic!("no proof") };
+        let found = ReshareEvidence::new(&domain(), proof).verify().unwrap();
+        assert_eq!(
+            Some(found.signer),
+            world.plan.signer(first.sender()),
+            "whatever stops a server convicts whoever said it"
+        );
         assert!(victim.part.told().contains(&&second));
         victim.crash();
         assert_eq!(victim.failure().fault, Fault::Equivocation(round), "a restart remembers");

@@ -245,8 +245,7 @@ impl Carrier {
     }
 
     fn keep_equivocation(&mut self, sender: Sender) -> Result<(), StoreError> {
-        let found = self.board.equivocation().filter(|(culprit, _)| *culprit == sender).map(|(_, found)| found.clone());
-        let Some(found) = found else { return Ok(()) };
+        let Some(found) = self.board.equivocation_of(sender).cloned() else { return Ok(()) };
         let what = format!("signed two different {} messages", found.first.round());
         let (first, second) = (found.first, found.second);
         let proof = stkr_protocol::reshare::evidence::ReshareMessagesProof { first, second };

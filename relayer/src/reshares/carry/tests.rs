@@ -438,3 +438,19 @@ fn a_member_that_complains_all_day_does_not_fill_the_disk() {
     assert_eq!(world.kept(), [(101, "reshare_equivocation")]);
     assert_eq!(world.store.reshare_messages(ID, DRAFT).unwrap().len(), 2, "one statement and one that contradicts it");
 }
+
+#[test]
+fn of_two_that_said_two_things_both_are_kept_in_whatever_order_they_come() {
+    for order in [[(101, 1), (102, 2)], [(102, 2), (101, 1)]] {
+        let world = World::new();
+        let mut carrier = world.carrier();
+        for (server, seat) in order {
+            for byte in [2, 3] {
+                carrier.accept(say(server, ID, seat, keys_body(byte))).unwrap().unwrap();
+            }
+        }
+        let mut kept = world.kept();
+        kept.sort_unstable();
+        assert_eq!(kept, [(101, "reshare_equivocation"), (102, "reshare_equivocation")], "{order:?}");
+    }
+}
