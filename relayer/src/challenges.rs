@@ -27,7 +27,7 @@ use stkr_chain::court::answered_in;
 use stkr_chain::types::{PoolState, ServerStatus};
 use stkr_protocol::evidence::Fault;
 
-use crate::plan::{Action, Clock};
+use crate::plan::{Action, Clock, intent_key};
 use crate::reshares::OfKey;
 use crate::view::{AcknowledgementChallenge, Asked, Ceremony, Challenge, KeyPhase, View};
 
@@ -285,10 +285,26 @@ const ACKNOWLEDGEMENT: &str = "acknowledgement";
 /// First word of [`answer_step`] and [`acknowledge_step`].
 pub const ANSWER: &str = "answer_challenge";
 
-/// Key, index and the beginning of the root.
+/// Key, index and the whole root: whoever may order changes for any index finds two roots that begin alike, and what is sent for
+/// one must not stand for the other.
 #[must_use]
 pub fn name((key_id, index, root): &Asked) -> String {
-    format!("{key_id}/{index}/{}", hex::encode(&root[..8]))
+    format!("{key_id}/{index}/{}", hex::encode(root))
+}
+
+/// Name of a transaction of `action` as it was when its step was named by eight bytes of the root, and as it is now; nothing of steps
+/// that have no root. Two questions could have one name then; the calldata tells whose a transaction was.
+#[must_use]
+pub fn renamed(action: &Action, calldata: &[u8]) -> Option<(String, String)> {
+    let (Action::AnswerChallenge { asked, .. }
+    | Action::ProveUnanswered { asked, .. }
+    | Action::ChallengeSilent { asked }) = action
+    else {
+        return None;
+    };
+    let (now, root) = (action.step(), hex::encode(asked.2));
+    let before = now.replacen(&root, &root[..16], 1);
+    Some((intent_key(&before, calldata), intent_key(&now, calldata)))
 }
 
 /// How many challenges are open, by server; a server without one is not in it.
@@ -423,7 +439,54 @@ mod tests {
         // The same question again is another step.
         view.apply(60, challenged(2, 2, STRANGER, DEADLINE + 9));
         let steps: Vec<String> = planned(&view, 900, &generous()).iter().map(Action::step).collect();
-        assert_eq!(steps, ["answer_challenge/9/2/0303030303030303/8009"]);
+        assert_eq!(steps, [format!("answer_challenge/9/2/{}/8009", hex::encode(ROOT))]);
+    }
+
+    /// The same question as [`challenged`], for a root that begins as [`ROOT`] does.
+    fn challenged_alike(index: u8, server_id: u32, challenger: Address, deadline: u64) -> (Asked, Fact) {
+        let Fact::Challenged { asked: (key, index, mut root), challenge } =
+            challenged(index, server_id, challenger, deadline)
+        else {
+            unreachable!("it is a challenge");
+        };
+        root.0[8] ^= 1;
+        ((key, index, root), Fact::Challenged { asked: (key, index, root), challenge })
+    }
+
+    #[test]
+    fn of_two_questions_whose_roots_begin_alike_each_is_answered_asked_and_proven() {
+        let (mut view, policy) = (ordered(), generous());
+        let (other, also) = challenged_alike(2, 2, US, DEADLINE);
+        view.apply(40, challenged(2, 2, US, DEADLINE));
+        view.apply(40, also);
+        for (head, count) in [(800, 2), (DEADLINE + 1, 2)] {
+            let actions = planned(&view, head, &policy);
+            let steps: BTreeSet<String> = actions.iter().map(Action::step).collect();
+            assert_eq!((actions.len(), steps.len()), (count, count), "{steps:?}");
+        }
+        let asks = [(KEY, 2, ROOT), other].map(|asked| Action::ChallengeSilent { asked }.step());
+        assert_ne!(asks[0], asks[1]);
+        // What was left alone is told of each.
+        let none = Policy { gas_per_day: ANSWER_GAS, ..policy };
+        let planned = planned(&view, 800, &none);
+        assert_eq!((planned.len(), left_alone(&view, &clock(800), &planned).len()), (1, 1));
+    }
+
+    #[test]
+    fn transactions_under_way_are_found_under_the_names_that_their_questions_had() {
+        let asked = (KEY, 2, ROOT);
+        let answer = answer(2, 2, DEADLINE);
+        let before = format!("answer_challenge/9/2/{}/8000", "03".repeat(8));
+        let names = (intent_key(&before, &[1]), intent_key(&answer.step(), &[1]));
+        assert_eq!(renamed(&answer, &[1]), Some(names));
+        let prove = Action::ProveUnanswered { asked, deadline: DEADLINE };
+        let ask = Action::ChallengeSilent { asked };
+        for action in [answer, prove, ask] {
+            let (before, now) = renamed(&action, &[1]).unwrap();
+            assert!(now.starts_with(&format!("{}/", action.step())), "{now}");
+            assert_eq!(before, now.replace(&"03".repeat(32), &"03".repeat(8)));
+        }
+        assert_eq!(renamed(&acknowledge(2, 2, 7), &[1]), None, "it has no root");
     }
 
     #[test]

@@ -562,7 +562,13 @@ impl Engine {
     fn submit(&mut self, action: &Action, call: &Call) -> Result<(), ChainError> {
         let step = action.step();
         let key = intent_key(&step, &call.data);
-        let known = self.parts.intents.status(&key)?;
+        let mut known = self.parts.intents.status(&key)?;
+        // What a version before this one has sent is not sent again.
+        if let (None, Some((before, now))) = (&known, challenges::renamed(action, &call.data))
+            && self.parts.intents.rename(&before, &now)?
+        {
+            known = self.parts.intents.status(&key)?;
+        }
         let Some(known) = known else {
             tracing::info!(intent = key, "submitting a transaction");
             self.parts.intents.submit(&key, call)?;
