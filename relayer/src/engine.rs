@@ -876,13 +876,17 @@ impl Engine {
         Ok(actions)
     }
 
-    /// Gas of the answers of a day, by step.
+    /// Gas of the answers and proofs of a day, by step.
     fn spent_on_answers(&self, clock: &Clock) -> Result<BTreeMap<String, u64>, ChainError> {
         let mut spent = BTreeMap::new();
         if self.picture.view.challenges.is_empty() && self.picture.view.acknowledgements.is_empty() {
             return Ok(spent);
         }
-        for intent in self.parts.intents.of_step(ANSWER)? {
+        let mut sent = self.parts.intents.of_step(ANSWER)?;
+        for proofs in challenges::PROOFS {
+            sent.extend(self.parts.intents.of_step(proofs)?);
+        }
+        for intent in sent {
             let old = intent.block.is_some_and(|(block, _)| block.saturating_add(DAY) < clock.head);
             let Some((step, _)) = intent.key.rsplit_once('/').filter(|_| !old) else { continue };
             let gas = match intent.gas_used {

@@ -63,6 +63,10 @@ pub struct Challenge {
     pub challenger: Address,
     /// Number of the last block in which it can be answered.
     pub deadline: u64,
+    /// Unix time (seconds) of its block: who served then has to answer.
+    pub asked_at: u64,
+    /// Unix time (seconds) at which it is due: nothing that comes later excuses anybody.
+    pub due: u64,
     /// Wei.
     pub fee: U256,
 }
