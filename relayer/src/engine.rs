@@ -1101,7 +1101,11 @@ impl Engine {
             let offline = |id: &u32| view.servers.get(id).is_some_and(|server| !server.online);
             let members = live.committee.iter().enumerate();
             let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
-            Some(WaitingChange { key_id, change, waiting_for: missing.map(|(_, id)| *id).collect() })
+            let root = change.signing_root();
+            let asked = view.challenges.iter().filter(|((key, _, of), _)| (*key, *of) == (key_id, root));
+            let challenged = asked.filter(|(_, it)| it.deadline > clock.head).map(|(_, it)| (it.server_id, it.deadline));
+            let (challenged, waiting_for) = (challenged.collect(), missing.map(|(_, id)| *id).collect());
+            Some(WaitingChange { key_id, change, waiting_for, challenged })
         };
         asked.into_iter().filter_map(waiting).collect()
     }

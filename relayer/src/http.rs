@@ -549,11 +549,9 @@ async fn offline_request(
     let numbers = path.ok().and_then(|Path((server, key))| Some((decimal::<u32>(&server)?, decimal::<u64>(&key)?)));
     let (server, key_id) = numbers.ok_or_else(not_numbers)?;
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
-    let changes = shared.changes_of(key_id);
-    let file = if changes.is_empty() {
-        counter.request(server, key_id).await.map(serde_json::to_value)
-    } else {
-        counter.change_request(server, key_id, changes).await.map(serde_json::to_value)
+    let file = match shared.changes_of(server, key_id) {
+        None => counter.request(server, key_id).await.map(serde_json::to_value),
+        Some(changes) => counter.change_request(server, key_id, changes).await.map(serde_json::to_value),
     };
     let file = file.map_err(|error| at_the_counter(&error))?;
     file.map(Json).map_err(|error| later(&error.to_string()))

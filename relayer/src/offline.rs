@@ -151,7 +151,8 @@ impl Counter {
         Ok(Taken { new: kept.len(), complaint })
     }
 
-    /// What `server` is to be brought for the ordered changes of credentials that `changes` names, of withdrawal key `key_id`.
+    /// What `server` is to be brought for the ordered changes of credentials that `changes` names, of withdrawal key `key_id`: the first of
+    /// them, as many as a file holds.
     ///
     /// # Errors
     /// [`OfflineError`]; [`OfflineError::NotThere`] also while an order is not final.
@@ -171,7 +172,7 @@ impl Counter {
         self.check_offline(server).await?;
         changes.truncate(MAX_CHANGES);
         if changes.is_empty() {
-            return Err(OfflineError::NotThere(format!("no change of credentials waits for key {key_id}")));
+            return Err(OfflineError::NotThere(format!("no change of credentials of key {key_id} waits for server {server}")));
         }
         let roots: Vec<B256> = changes.iter().map(Change::signing_root).collect();
         let facts = self.change_facts(&live, &roots).await?;

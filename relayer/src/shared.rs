@@ -133,6 +133,22 @@ pub struct WaitingChange {
     pub change: Change,
     /// Members without network that have not signed it, by server id.
     pub waiting_for: Vec<u32>,
+    /// Who is challenged to sign it, and the last block for that.
+    pub challenged: BTreeMap<u32, u64>,
+}
+
+/// What `server` is to sign of `waiting` with withdrawal key `key_id`: what it is challenged for first, by the last block. Nothing if no
+/// change waits for the key at all.
+///
+/// What others are challenged for, or what it has signed, must not fill its file: its own would not be in there until its week is over.
+fn changes_for(waiting: &[WaitingChange], server: u32, key_id: u64) -> Option<Vec<Change>> {
+    let of_key: Vec<&WaitingChange> = waiting.iter().filter(|it| it.key_id == key_id).collect();
+    if of_key.is_empty() {
+        return None;
+    }
+    let mut its: Vec<&WaitingChange> = of_key.into_iter().filter(|it| it.waiting_for.contains(&server)).collect();
+    its.sort_by_key(|it| it.challenged.get(&server).copied().unwrap_or(u64::MAX));
+    Some(its.into_iter().map(|it| it.change).collect())
 }
 
 #[derive(Debug, Default)]
@@ -193,10 +209,11 @@ impl Shared {
         self.lock().lists.clone()
     }
 
-    /// Changes of credentials that wait for withdrawal key `key_id`.
+    /// Changes of credentials that wait for the signature of `server` with withdrawal key `key_id`, the most urgent first; nothing if
+    /// none waits for the key.
     #[must_use]
-    pub fn changes_of(&self, key_id: u64) -> Vec<Change> {
-        self.lists().changes.iter().filter(|it| it.key_id == key_id).map(|it| it.change).collect()
+    pub fn changes_of(&self, server: u32, key_id: u64) -> Option<Vec<Change>> {
+        changes_for(&self.lists().changes, server, key_id)
     }
 
     /// Whether the chain was read lately.
