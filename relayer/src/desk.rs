@@ -21,8 +21,8 @@ pub enum DeskError {
     /// It proves nothing, whatever the chain says.
     #[error("this is no evidence of a fault: {0}")]
     Proof(#[from] EvidenceError),
-    /// The chain says otherwise.
-    #[error("this is no evidence of a fault: {0}")]
+    /// The chain says otherwise, as far as the node that was asked has followed it.
+    #[error("the chain does not bear this evidence out: {0}")]
     Chain(String),
     /// A fault that pays whoever asked the server on the chain, so it is theirs to report, or anybody's who has the file.
     #[error("this relayer reports silence only where it asked for the answer itself")]
