@@ -237,6 +237,7 @@ fn others_proofs(view: &View, clock: &Clock, us: Address, policy: &Policy, known
         let is_due = it.over_for > patience && (!it.is_bounded || with_it <= policy.gas_per_day);
         let fault = Fault::UnansweredChallenge as u8;
         if !is_due
+            || view.has_nothing_left(it.server_id)
             || view.faults.of_term.contains(&(it.server_id, key, epoch, fault))
             || !charged.insert((it.server_id, key, epoch))
         {

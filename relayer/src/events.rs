@@ -24,6 +24,21 @@ use crate::view::{
     Pool, Server, Shown,
 };
 
+/// The facts that an event states, as far as the relayer acts on them.
+pub fn facts(logged: &LoggedEvent) -> impl Iterator<Item = Fact> {
+    fact(logged).into_iter().chain(bond_fact(&logged.event))
+}
+
+/// What an event says of a bond, besides what it says else.
+fn bond_fact(event: &StkrEvent) -> Option<Fact> {
+    Some(match event {
+        StkrEvent::Server(ServerRegistryEvents::ServerRegistered(it)) => Fact::BondChanged { id: it.id, bond: it.bond },
+        StkrEvent::Server(ServerRegistryEvents::BondChanged(it)) => Fact::BondChanged { id: it.id, bond: it.bond },
+        StkrEvent::Court(CourtEvents::FaultProven(it)) => Fact::Slashed { id: it.server, amount: it.slashed },
+        _ => return None,
+    })
+}
+
 /// The fact an event states, if it is one the relayer acts on.
 #[must_use]
 pub fn fact(logged: &LoggedEvent) -> Option<Fact> {
