@@ -771,7 +771,7 @@ impl ChainReader {
     ///
     /// # Errors
     /// [`ChainError::NotFound`] if no event does.
-    pub async fn drawn(&self, key_id: u64, attempt: u16) -> Result<Vec<u32>, ChainError> {
+    pub async fn drawn_for(&self, key_id: u64, attempt: u16) -> Result<Vec<u32>, ChainError> {
         let topics = [KeyRegistry::CommitteeDrawn::SIGNATURE_HASH, KeyRegistry::CeremonyRestarted::SIGNATURE_HASH];
         let logs = self.logs_of(self.deployment.key_registry, &topics, U256::from(key_id)).await?;
         let members = logs.iter().rev().find_map(|log| match log.log_decode::<KeyRegistry::CommitteeDrawn>() {

@@ -66,7 +66,8 @@ impl Progress {
     /// What is to be sent again now, the longest due first.
     fn due(&self) -> Vec<u64> {
         let now = Instant::now();
-        let mut due: Vec<_> = self.put_off.iter().filter(|(_, it)| it.due <= now).map(|(id, it)| (it.due, *id)).collect();
+        let mut due: Vec<_> =
+            self.put_off.iter().filter(|(_, it)| it.due <= now).map(|(id, it)| (it.due, *id)).collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
     }

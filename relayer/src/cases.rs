@@ -490,7 +490,10 @@ mod tests {
         let ceremony = Ceremony { committee: vec![1, 3, 4, 5], deadline: 99, begun_in: 2 };
         view.apply(2, Fact::CommitteeDrawn { key_id: 9, attempt: 0, ceremony });
         let (kept, draw) = (vec![1, 4, 5, 6], None);
-        view.apply(3, Fact::CeremonyRestarted { key_id: 9, attempt: 1, kept: kept.clone(), draw, deadline: 9, block: 3 });
+        view.apply(
+            3,
+            Fact::CeremonyRestarted { key_id: 9, attempt: 1, kept: kept.clone(), draw, deadline: 9, block: 3 },
+        );
         assert_eq!(view.drawn, [((9, 0), vec![1, 3, 4, 5]), ((9, 1), kept)].into());
         assert_eq!(stage(&view, &one), Stage::Open, "the attempt is over, and what was said in it stays said");
     }
@@ -527,7 +530,7 @@ mod tests {
         left.apply(1, Fact::BondChanged { id: 3, bond: U256::ZERO });
         assert_eq!(planned(&left), []);
         left.servers = paid.servers.clone();
-        left.apply(2, Fact::ServerReinstated { id: 3 });
+        left.servers.get_mut(&3).unwrap().locked_out = false;
         assert_eq!(planned(&left), [commit(&one)]);
         left.apply(3, Fact::StatusChanged { id: 3, status: ServerStatus::Left });
         assert_eq!(planned(&left), []);

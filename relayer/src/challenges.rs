@@ -47,7 +47,7 @@ pub const ACKNOWLEDGEMENT_GAS: u64 = Answer::Acknowledgement.gas();
 pub const PROOF_GAS: u64 = 150_000;
 /// Blocks after its last block in which a challenge is left to the one who asked, and those over which all others spread: a proof that
 /// comes second costs gas and does nothing.
-const LEFT_TO_THE_CHALLENGER: u64 = 32;
+const LEFT_TO_THE_CHALLENGER: u64 = 64;
 const SECONDS_PER_BLOCK: u64 = 12;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
 const TIME_TO_ASK: u64 = 25 * 3600;

@@ -153,7 +153,7 @@ impl Desk {
     /// The Court cannot know who belongs to a ceremony. Whoever has nothing left to lose could say two things in that of every key.
     async fn check_ceremony(&self, file: &EvidenceFile, server_id: u32) -> Result<(), DeskError> {
         let Some((key_id, attempt)) = file.proof.ceremony() else { return Ok(()) };
-        if self.reader.drawn(key_id, attempt).await.map_err(nothing_there)?.contains(&server_id) {
+        if self.reader.drawn_for(key_id, attempt).await.map_err(nothing_there)?.contains(&server_id) {
             return Ok(());
         }
         Err(DeskError::Chain(format!("server {server_id} was not drawn for attempt {attempt} of key {key_id}")))

@@ -1103,7 +1103,8 @@ impl Engine {
             let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
             let root = change.signing_root();
             let asked = view.challenges.iter().filter(|((key, _, of), _)| (*key, *of) == (key_id, root));
-            let challenged = asked.filter(|(_, it)| it.deadline > clock.head).map(|(_, it)| (it.server_id, it.deadline));
+            let challenged =
+                asked.filter(|(_, it)| it.deadline > clock.head).map(|(_, it)| (it.server_id, it.deadline));
             let (challenged, waiting_for) = (challenged.collect(), missing.map(|(_, id)| *id).collect());
             Some(WaitingChange { key_id, change, waiting_for, challenged })
         };

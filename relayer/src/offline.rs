@@ -172,7 +172,9 @@ impl Counter {
         self.check_offline(server).await?;
         changes.truncate(MAX_CHANGES);
         if changes.is_empty() {
-            return Err(OfflineError::NotThere(format!("no change of credentials of key {key_id} waits for server {server}")));
+            return Err(OfflineError::NotThere(format!(
+                "no change of credentials of key {key_id} waits for server {server}"
+            )));
         }
         let roots: Vec<B256> = changes.iter().map(Change::signing_root).collect();
         let facts = self.change_facts(&live, &roots).await?;

@@ -295,3 +295,48 @@ impl Shared {
 }
 
 const CHAIN_PROBLEM: &str = "the chain cannot be read";
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+    use stkr_protocol::offline::MAX_CHANGES;
+
+    use super::*;
+
+    const KEY: u64 = 7;
+    const BUSY: u32 = 3;
+    const HONEST: u32 = 5;
+
+    fn change(validator_index: u64) -> Change {
+        Change {
+            validator_index,
+            from_bls_pubkey: [1; 48],
+            to_execution_address: Address::repeat_byte(2),
+            genesis_fork_version: [0; 4],
+            genesis_validators_root: B256::ZERO,
+        }
+    }
+
+    fn waits(index: u64, waiting_for: &[u32], challenged: &[(u32, u64)]) -> WaitingChange {
+        let challenged = challenged.iter().copied().collect();
+        WaitingChange { key_id: KEY, change: change(index), waiting_for: waiting_for.to_vec(), challenged }
+    }
+
+    #[test]
+    fn a_file_has_what_its_server_has_not_signed_and_first_what_it_is_challenged_for() {
+        // As many questions to a silent member as a file holds, which the honest one has signed; then its own, the later one first.
+        let mut waiting: Vec<WaitingChange> =
+            (0..MAX_CHANGES as u64).map(|index| waits(index, &[BUSY], &[(BUSY, 100)])).collect();
+        waiting.push(waits(20, &[BUSY, HONEST], &[(BUSY, 50)]));
+        waiting.push(waits(21, &[HONEST], &[(HONEST, 300)]));
+        waiting.push(waits(22, &[BUSY, HONEST], &[(BUSY, 400), (HONEST, 200)]));
+        let indices = |server| {
+            let changes = changes_for(&waiting, server, KEY).unwrap();
+            changes.iter().map(|it| it.validator_index).collect::<Vec<_>>()
+        };
+        assert_eq!(indices(HONEST), [22, 21, 20]);
+        assert_eq!(indices(BUSY)[..2], [20, 0], "by the last block");
+        assert_eq!(indices(9), [0; 0], "nothing waits for it");
+        assert_eq!(changes_for(&waiting, HONEST, KEY + 1), None, "another key has a ceremony, or nothing");
+    }
+}
