@@ -723,7 +723,8 @@ mod tests {
         let oldest = Action::ProveUnanswered { asked: other, deadline: DEADLINE - 9 };
         let rest = [answer(3, 6, our_turn() + 7), oldest.clone(), prove(1)];
         let all = 2 * PROOF_GAS + ANSWER_GAS;
-        assert_eq!(planned(&view, our_turn(), &policy(all)), rest, "server 2 pays for one of its two");
+        assert_eq!(planned(&view, our_turn(), &policy(all)), rest);
+        assert_eq!(planned(&view, our_turn(), &policy(2 * all)), rest, "server 2 pays for one of its two");
         assert_eq!(planned(&view, our_turn(), &policy(all - 1)), rest[1..]);
         assert_eq!(planned(&view, our_turn(), &policy(2 * PROOF_GAS - 1)), [rest[0].clone(), oldest.clone()]);
         // What is under way is not counted twice, what others of this day cost is.
