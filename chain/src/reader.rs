@@ -767,6 +767,24 @@ impl ChainReader {
         }
     }
 
+    /// Who was drawn for attempt `attempt` of key `key_id`, or kept from the one before: events name them, of attempts that are over, too.
+    ///
+    /// # Errors
+    /// [`ChainError::NotFound`] if no event does.
+    pub async fn drawn_for(&self, key_id: u64, attempt: u16) -> Result<Vec<u32>, ChainError> {
+        let topics = [KeyRegistry::CommitteeDrawn::SIGNATURE_HASH, KeyRegistry::CeremonyRestarted::SIGNATURE_HASH];
+        let logs = self.logs_of(self.deployment.key_registry, &topics, U256::from(key_id)).await?;
+        let members = logs.iter().rev().find_map(|log| match log.log_decode::<KeyRegistry::CommitteeDrawn>() {
+            Ok(drawn) => (drawn.inner.attempt == attempt).then(|| drawn.inner.committee.clone()),
+            Err(_) => {
+                let restarted = log.log_decode::<KeyRegistry::CeremonyRestarted>().ok()?.inner.data;
+                // One with a seed block waits for its draw.
+                (restarted.attempt == attempt && restarted.seedBlock.is_zero()).then_some(restarted.kept)
+            }
+        });
+        members.ok_or_else(|| ChainError::NotFound(format!("nobody was drawn for attempt {attempt} of key {key_id}")))
+    }
+
     /// The public half of a finalised key, checked against the chain's Merkle root.
     ///
     /// # Errors

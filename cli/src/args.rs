@@ -321,7 +321,7 @@ pub(crate) enum EvidenceCommand {
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
     },
-    /// Report a fault from the signing account, whoever that is: commit, wait for a block, prove, follow until final
+    /// Report a fault from the signing account, whoever that is: commit, wait for three blocks, prove, follow until final
     Submit {
         /// The file
         file: PathBuf,

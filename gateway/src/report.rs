@@ -3,8 +3,12 @@
 //! A gateway holds no account that could. Evidence is in the database before it is handed on, and how far each relayer got it is
 //! kept there too, so a crash, a relayer that is down and one that is added later miss nothing. A relayer judges for itself; what
 //! it says is not believed beyond what to send next.
+//!
+//! Only a refusal that no block can change ends it. What a relayer does not see on the chain it may see later: its node is behind, or
+//! was answered by one that is. Such a file is sent again and again, less and less often, and holds no other up.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use stkr_node::shutdown::Shutdown;
@@ -15,6 +19,8 @@ use crate::store::{Row, Store, StoreError, Table};
 
 /// Pause between two looks at the evidence, and before a relayer that did not take it is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before what a relayer cannot judge yet is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Longest time one file may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows read at once.
@@ -27,6 +33,55 @@ pub struct Reporter {
     client: reqwest::Client,
     store: Store,
     metrics: GatewayMetrics,
+}
+
+/// How far a relayer is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Evidence up to this id was sent; nothing before the first look.
+    after: Option<u64>,
+    /// What of that it could not judge, by id.
+    put_off: BTreeMap<u64, PutOff>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PutOff {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Progress {
+    /// Up to here nothing has to be sent after a restart.
+    fn is_done_up_to(&self) -> u64 {
+        let first = self.put_off.first_key_value().map(|(id, _)| id.saturating_sub(1));
+        first.or(self.after).unwrap_or_default()
+    }
+
+    /// It is sent again after a pause, twice as long as the one before.
+    fn put_off(&mut self, id: u64) {
+        let pause = self.put_off.get(&id).map_or(PAUSE, |it| (it.pause * 2).min(LONGEST_PAUSE));
+        self.put_off.insert(id, PutOff { due: Instant::now() + pause, pause });
+    }
+
+    /// What is to be sent again now, the longest due first.
+    fn due(&self) -> Vec<u64> {
+        let now = Instant::now();
+        let mut due: Vec<_> =
+            self.put_off.iter().filter(|(_, it)| it.due <= now).map(|(id, it)| (it.due, *id)).collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+}
+
+/// What a relayer says to a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It has it, or never will.
+    Done,
+    /// It cannot judge it now.
+    NotNow,
+    /// Nothing of use.
+    Nothing,
 }
 
 impl Reporter {
@@ -42,9 +97,10 @@ impl Reporter {
 
     /// Until the shutdown.
     pub async fn run(self, shutdown: Shutdown) {
-        while !self.relayers.is_empty() {
-            for relayer in &self.relayers {
-                if let Err(error) = self.hand_on(relayer).await {
+        let mut relayers: Vec<(&Url, Progress)> = self.relayers.iter().map(|url| (url, Progress::default())).collect();
+        while !relayers.is_empty() {
+            for (relayer, progress) in &mut relayers {
+                if let Err(error) = self.hand_on(relayer, progress).await {
                     tracing::error!(error = %error, "evidence cannot be handed on");
                 }
             }
@@ -55,24 +111,55 @@ impl Reporter {
         }
     }
 
-    /// What this relayer has not got yet, oldest first, until it does not answer.
-    async fn hand_on(&self, relayer: &Url) -> Result<(), StoreError> {
+    /// What this relayer has not got yet, oldest first, and then what was put off, until it takes no more now.
+    async fn hand_on(&self, relayer: &Url, progress: &mut Progress) -> Result<(), StoreError> {
         let name = relayer.to_string();
-        let mut after = self.on_disk(move |store| store.handed_on(&name)).await?;
+        let mut after = match progress.after {
+            Some(after) => after,
+            None => self.on_disk(move |store| store.handed_on(&name)).await?,
+        };
+        progress.after = Some(after);
         loop {
             let page = self.on_disk(move |store| store.page(Table::Evidence, after, PAGE)).await?;
             if page.is_empty() {
-                return Ok(());
+                break;
             }
             for row in page {
-                if !self.give(relayer, &row).await {
+                let said = self.give(relayer, &row).await;
+                if said == Said::Nothing {
                     return Ok(());
                 }
                 after = row.id.parse().unwrap_or(u64::MAX);
-                let name = relayer.to_string();
-                self.on_disk(move |store| store.set_handed_on(&name, after)).await?;
+                progress.after = Some(after);
+                if said == Said::NotNow {
+                    progress.put_off(after);
+                }
+                self.note(relayer, progress).await?;
+                if said == Said::NotNow {
+                    return Ok(());
+                }
             }
         }
+        for id in progress.due() {
+            let page = self.on_disk(move |store| store.page(Table::Evidence, id.saturating_sub(1), 1)).await?;
+            let row = page.into_iter().find(|row| row.id == id.to_string());
+            let said = match &row {
+                Some(row) => self.give(relayer, row).await,
+                None => Said::Done,
+            };
+            if said != Said::Done {
+                progress.put_off(id);
+                return Ok(());
+            }
+            progress.put_off.remove(&id);
+            self.note(relayer, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn note(&self, relayer: &Url, progress: &Progress) -> Result<(), StoreError> {
+        let (name, up_to) = (relayer.to_string(), progress.is_done_up_to());
+        self.on_disk(move |store| store.set_handed_on(&name, up_to)).await
     }
 
     /// The writer of requests may hold the database while it waits for the disk.
@@ -85,17 +172,18 @@ impl Reporter {
         done.unwrap_or_else(|error| Err(StoreError::Row(error.to_string())))
     }
 
-    /// Whether the relayer is done with the row.
-    async fn give(&self, relayer: &Url, row: &Row) -> bool {
+    /// Sends the row.
+    async fn give(&self, relayer: &Url, row: &Row) -> Said {
         let file = row.envelopes.get(0).and_then(|envelope| envelope.get("evidence"));
         // Rows of an older version have no file.
-        let Some(file) = file else { return true };
-        let Ok(url) = relayer.join("v1/evidence") else { return true };
+        let Some(file) = file else { return Said::Done };
+        let Ok(url) = relayer.join("v1/evidence") else { return Said::Done };
         let answer = self.client.post(url).json(file).send().await;
-        let (word, done) = match &answer {
-            Ok(answer) if answer.status().is_success() => ("taken", true),
-            Ok(answer) if is_final(answer.status()) => ("refused", true),
-            _ => ("unanswered", false),
+        let (word, said) = match &answer {
+            Ok(answer) if answer.status().is_success() => ("taken", Said::Done),
+            Ok(answer) if is_final(answer.status()) => ("refused", Said::Done),
+            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => ("unanswered", Said::NotNow),
+            _ => ("unanswered", Said::Nothing),
         };
         self.metrics.handed_on.get_or_create(&[("outcome", word)]).inc();
         match answer {
@@ -103,9 +191,12 @@ impl Reporter {
                 tracing::warn!(%relayer, id = row.id, status = answer.status().as_u16(), "a relayer refused evidence");
             }
             Err(error) => tracing::debug!(%relayer, error = %error.without_url(), "a relayer does not answer"),
+            Ok(_) if said == Said::NotNow => {
+                tracing::debug!(%relayer, id = row.id, "a relayer cannot judge evidence now; it is sent again");
+            }
             Ok(_) => {}
         }
-        done
+        said
     }
 }
 
@@ -163,12 +254,12 @@ mod tests {
     async fn a_relayer_gets_each_evidence_until_it_has_taken_or_refused_it_and_after_a_restart_only_what_is_left() {
         let (store, _folder) = store_with(4);
         let (url, seen) = relayer(vec![200, 422, 503]).await;
-        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        reporter(&[&url], &store).hand_on(&url, &mut Progress::default()).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "it stops at the first that is not answered");
         // Another process goes on where that one was.
-        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        reporter(&[&url], &store).hand_on(&url, &mut Progress::default()).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 3, 4]);
-        reporter(&[&url], &store).hand_on(&url).await.unwrap();
+        reporter(&[&url], &store).hand_on(&url, &mut Progress::default()).await.unwrap();
         assert_eq!(seen.lock().unwrap().len(), 5, "nothing is left");
     }
 
@@ -179,11 +270,35 @@ mod tests {
         let (url, seen) = relayer(vec![]).await;
         let reporter = reporter(&[&nobody, &url], &store);
         for relayer in &reporter.relayers {
-            reporter.hand_on(relayer).await.unwrap();
+            reporter.hand_on(relayer, &mut Progress::default()).await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
         let (later, seen) = relayer(vec![]).await;
-        reporter.hand_on(&later).await.unwrap();
+        reporter.hand_on(&later, &mut Progress::default()).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_a_relayer_cannot_judge_yet_holds_no_other_evidence_up_and_is_sent_until_it_can() {
+        let (store, _folder) = store_with(3);
+        // Its node does not show the seats of the first one yet, and still does not when it is asked again.
+        let (url, seen) = relayer(vec![503, 200, 200, 503]).await;
+        let (reporter, mut progress) = (reporter(&[&url], &store), Progress::default());
+        let is_due = |progress: &mut Progress| progress.put_off.values_mut().for_each(|it| it.due = Instant::now());
+        for _ in 0..3 {
+            reporter.hand_on(&url, &mut progress).await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "it is not asked without a pause");
+        let name = url.to_string();
+        assert_eq!(store.handed_on(&name).unwrap(), 0, "after a crash it is sent again");
+        is_due(&mut progress);
+        reporter.hand_on(&url, &mut progress).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 1]);
+        assert_eq!(progress.put_off[&1].pause, PAUSE * 2, "less and less often");
+        is_due(&mut progress);
+        reporter.hand_on(&url, &mut progress).await.unwrap();
+        reporter.hand_on(&url, &mut progress).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 1, 1], "taken");
+        assert_eq!(store.handed_on(&name).unwrap(), 3);
     }
 }

@@ -15,6 +15,11 @@
 //! goes out: what has a slot is judged by that, as the Court does, and the rest by when it came, for the Court would charge an
 //! old exit that nobody showed before, and the server would be locked out again for what governance has looked into. A
 //! case whose step the Court refuses is tried again, and holds no other of its group up.
+//!
+//! # Only what costs its server something
+//! The Court cannot know who belongs to a ceremony, and takes nothing from a bond that is gone. Whoever has nothing to lose could
+//! sign such faults for every key that there is, and have each relayer pay for each. So what was said in a ceremony by somebody who was not
+//! drawn for it is nobody's fault here, and what a server did that has nothing left is kept, and not sent before it has.
 
 use std::collections::BTreeSet;
 
@@ -108,9 +113,10 @@ pub enum Stage {
     Committed,
     /// On record at the Court.
     OnRecord,
-    /// Left alone: of its kind one is on record in this term, or it is of the time before the server was reinstated.
+    /// Left alone: of its kind one is on record in this term, it is of the time before the server was reinstated, or the server has
+    /// nothing left to lose.
     Spared,
-    /// The key's seats are free again, or it is another than it was, so nothing can be proven with it.
+    /// The key's seats are free again, it is another than it was, or its server was not drawn for that ceremony: nothing can be proven.
     TooLate,
 }
 
@@ -142,6 +148,9 @@ pub fn stage(view: &View, case: &Case) -> Stage {
     }
     if !can_be_proven(view, case) {
         return Stage::TooLate;
+    }
+    if view.has_nothing_left(case.server_id) {
+        return Stage::Spared;
     }
     if view.faults.commitments.contains_key(&case.commitment) { Stage::Committed } else { Stage::Open }
 }
@@ -224,6 +233,11 @@ fn name(case: &Case) -> (u32, u8, B256) {
 /// malformed dealing is judged by its key's t and n, and a signature that only a withdrawal key may not make by what its key is for: after a
 /// reorganisation that may be another's. What was ordered since it was signed is no fault any more.
 fn can_be_proven(view: &View, case: &Case) -> bool {
+    if let Some(ceremony) = case.file.proof.ceremony()
+        && !view.drawn.get(&ceremony).is_some_and(|committee| committee.contains(&case.server_id))
+    {
+        return false;
+    }
     match case.verified.accused {
         Accused::Signer(_) | Accused::Provider { .. } => return true,
         Accused::Dealer { threshold, members, .. } => {
@@ -340,7 +354,7 @@ mod tests {
 
     use alloy::primitives::{Bytes, U256};
     use stkr_chain::bindings::Resharing::Draft;
-    use stkr_chain::types::PoolState;
+    use stkr_chain::types::{PoolState, ServerStatus};
     use stkr_core::ShareIndex;
     use stkr_node::database::{Database, Schema};
     use stkr_protocol::envelope::DutyKind;
@@ -356,11 +370,17 @@ mod tests {
     use crate::app::SCHEMA;
     use crate::charges::{Charges, MOST_OF_A_GROUP};
     use crate::reshares::{self, ReshareFact};
-    use crate::view::{Ceremony, DepositOrder, Fact, Faults, LiveKey, PendingDraw, Pool, Shown};
+    use crate::view::{Ceremony, DepositOrder, Fact, Faults, LiveKey, PendingDraw, Pool, Server, Shown};
 
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     const US: Address = Address::repeat_byte(0xaa);
     const RIVAL: Address = Address::repeat_byte(0xbb);
+
+    /// A chain on which servers 3 and 10 were drawn for the first attempt of every key of these tests.
+    fn all_drawn() -> View {
+        let drawn = (1..=20).map(|key_id| ((key_id, 0), vec![1, 3, 10])).collect();
+        View { drawn, ..View::default() }
+    }
 
     /// Server 3 says two things in the ceremony of a key.
     fn case(id: u64, key_id: u64, second: u8) -> Case {
@@ -419,7 +439,7 @@ mod tests {
 
     #[test]
     fn of_two_servers_that_signed_the_same_each_is_reported_one_after_the_other() {
-        let (mut view, one) = (View::default(), case(1, 9, 3));
+        let (mut view, one) = (all_drawn(), case(1, 9, 3));
         let two = Case { id: 2, server_id: 10, ..one.clone() };
         let cases = [one.clone(), two.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)], "the commitment is the same, and good for one");
@@ -437,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_case_is_committed_to_then_proven_three_blocks_later_and_then_left_alone() {
-        let (mut view, one) = (View::default(), case(1, 9, 3));
+        let (mut view, one) = (all_drawn(), case(1, 9, 3));
         let cases = [one.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one)]);
         view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
@@ -449,6 +469,72 @@ mod tests {
         view.apply(2, upheld(&one, US, true));
         assert_eq!((plan(&view, &clock(15), &cases), stage(&view, &one)), (vec![], Stage::OnRecord));
         assert_eq!(lost_races(&view, &cases, US), [""; 0]);
+    }
+
+    #[test]
+    fn who_was_not_drawn_for_a_ceremony_has_nothing_to_say_in_it_and_hides_nothing_of_who_was() {
+        let one = case(1, 9, 3);
+        let drawn = |attempt, committee: &[u32]| {
+            let drawn = [((9, attempt), committee.to_vec())].into();
+            View { drawn, ..View::default() }
+        };
+        assert_eq!(plan(&drawn(0, &[1, 3]), &clock(10), std::slice::from_ref(&one)), [commit(&one)]);
+        for view in [drawn(0, &[1, 4]), drawn(1, &[1, 3]), View::default()] {
+            assert_eq!(plan(&view, &clock(10), std::slice::from_ref(&one)), []);
+            assert!(is_hopeless(&view, &one), "it would take the place of what it does when it is drawn");
+        }
+        // As the chain tells it: an attempt has who was drawn, or who was kept.
+        let mut view = View::default();
+        let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
+        let (consumer, kind) = (Address::ZERO, KeyKind::Validator);
+        view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold: 3, members: 4, draw, block: 1 });
+        let ceremony = Ceremony { committee: vec![1, 3, 4, 5], deadline: 99, begun_in: 2 };
+        view.apply(2, Fact::CommitteeDrawn { key_id: 9, attempt: 0, ceremony });
+        let (kept, draw) = (vec![1, 4, 5, 6], None);
+        view.apply(
+            3,
+            Fact::CeremonyRestarted { key_id: 9, attempt: 1, kept: kept.clone(), draw, deadline: 9, block: 3 },
+        );
+        assert_eq!(view.drawn, [((9, 0), vec![1, 3, 4, 5]), ((9, 1), kept)].into());
+        assert_eq!(stage(&view, &one), Stage::Open, "the attempt is over, and what was said in it stays said");
+    }
+
+    #[test]
+    fn nobody_pays_for_a_proof_against_a_server_that_has_nothing_left() {
+        let (mut view, one) = (all_drawn(), case(1, 9, 3));
+        let server = Server {
+            operator: Address::ZERO,
+            signer: Address::ZERO,
+            tls_fingerprint: B256::ZERO,
+            endpoint: String::new(),
+            status: ServerStatus::Active,
+            online: true,
+            locked_out: false,
+        };
+        view.apply(1, Fact::ServerRegistered { id: 3, server });
+        view.apply(1, Fact::BondChanged { id: 3, bond: U256::from(5) });
+        let planned = |view: &View| plan(view, &clock(10), std::slice::from_ref(&one));
+        assert_eq!(planned(&view), [commit(&one)]);
+        // Slashed to the last wei, by what somebody proved of another key.
+        let other = case(2, 10, 3);
+        view.apply(2, upheld(&other, RIVAL, true));
+        assert_eq!(planned(&view), [commit(&one)], "something is left");
+        view.apply(2, Fact::Slashed { id: 3, amount: U256::from(5) });
+        assert_eq!((planned(&view), stage(&view, &one)), (vec![], Stage::Spared));
+        assert!(!is_hopeless(&view, &one), "it is kept");
+        // It pays again: what it did is proven.
+        let mut paid = view.clone();
+        paid.apply(3, Fact::BondChanged { id: 3, bond: U256::from(7) });
+        assert_eq!(planned(&paid), [commit(&one)]);
+        // It left with its bond; and one that is counted on is locked out, whatever it has.
+        let mut left = all_drawn();
+        left.apply(1, Fact::BondChanged { id: 3, bond: U256::ZERO });
+        assert_eq!(planned(&left), []);
+        left.servers = paid.servers.clone();
+        left.servers.get_mut(&3).unwrap().locked_out = false;
+        assert_eq!(planned(&left), [commit(&one)]);
+        left.apply(3, Fact::StatusChanged { id: 3, status: ServerStatus::Left });
+        assert_eq!(planned(&left), []);
     }
 
     #[test]
@@ -465,7 +551,7 @@ mod tests {
         let commitment = verified.commitment(US);
         let one = Case { id: 1, server_id: 3, commitment, file, verified, term: 0, time: None };
         let of_size = |threshold, members| {
-            let mut view = View::default();
+            let mut view = all_drawn();
             let (consumer, block) = (Address::ZERO, 1);
             let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
             view.apply(
@@ -476,7 +562,7 @@ mod tests {
         };
         assert_eq!(plan(&of_size(3, 4), &clock(10), std::slice::from_ref(&one)), [commit(&one)]);
         // A reorganisation put another key under the number, or none.
-        for view in [of_size(4, 5), of_size(3, 5), View::default()] {
+        for view in [of_size(4, 5), of_size(3, 5), all_drawn()] {
             assert_eq!(stage(&view, &one), Stage::TooLate);
             assert_eq!(plan(&view, &clock(10), std::slice::from_ref(&one)), []);
         }
@@ -505,7 +591,7 @@ mod tests {
         let commitment = verified.commitment(US);
         let one = Case { id: 1, server_id: 3, commitment, file, verified, term: 0, time: None };
         let of_kind = |kind| {
-            let mut view = View::default();
+            let mut view = all_drawn();
             let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
             let (consumer, threshold, members) = (Address::ZERO, 3, 4);
             view.apply(1, Fact::KeyRequested { key_id: 9, consumer, kind, threshold, members, draw, block: 1 });
@@ -551,7 +637,7 @@ mod tests {
         let store = Store::new(Arc::new(database));
         let kept = (3..100).filter(|second| store.keep_evidence(3, &case(0, 9, *second).file).unwrap()).count();
         assert_eq!(kept, MOST_OF_A_GROUP);
-        let (mut cases, mut view) = (Cases::default(), View::default());
+        let (mut cases, mut view) = (Cases::default(), all_drawn());
         cases.read_on(&store, US).unwrap();
         let first = cases.all()[0].clone();
         view.apply(1, upheld(&first, US, true));
@@ -579,14 +665,14 @@ mod tests {
 
     #[test]
     fn a_rival_with_the_same_evidence_ends_the_case_and_takes_our_proof_out_of_the_way() {
-        let (mut view, one) = (View::default(), case(1, 9, 3));
+        let (mut view, one) = (all_drawn(), case(1, 9, 3));
         view.apply(1, Fact::EvidenceCommitted { commitment: one.commitment, block: 11 });
         view.apply(2, upheld(&one, RIVAL, true));
         let cases = [one.clone()];
         assert_eq!(plan(&view, &clock(20), &cases), []);
         assert_eq!(lost_races(&view, &cases, US), [prove_step(one.server_id, one.verified.evidence)]);
         // A rival's commitment is not ours.
-        let mut view = View::default();
+        let mut view = all_drawn();
         view.apply(1, Fact::EvidenceCommitted { commitment: one.verified.commitment(RIVAL), block: 11 });
         assert_eq!(plan(&view, &clock(20), &cases), [commit(&one)]);
     }
@@ -618,7 +704,7 @@ mod tests {
     #[test]
     fn of_one_assignment_one_report_goes_out_for_ever_and_of_the_next_another() {
         let (one, two, next) = (provider_case(1, 1, 2), provider_case(2, 1, 3), provider_case(3, 2, 2));
-        let mut view = View::default();
+        let mut view = all_drawn();
         assert_eq!(plan(&view, &clock(10), &[one.clone(), two.clone()]), [commit(&one)]);
         let Verified { evidence, key_id, .. } = one.verified;
         view.apply(1, Fact::ProviderFaultProven { key_id, assignment: 1, evidence, shown: shown(RIVAL) });
@@ -630,7 +716,7 @@ mod tests {
     /// The others of the incident that governance looked into stay at home, or it would be locked out for it again.
     #[test]
     fn of_one_server_key_and_fault_one_report_goes_out_until_it_is_reinstated() {
-        let mut view = View::default();
+        let mut view = all_drawn();
         let (one, two, other_key) = (case(1, 9, 3), case(2, 9, 4), case(3, 10, 3));
         let mut cases = vec![one.clone(), two.clone(), other_key.clone()];
         assert_eq!(plan(&view, &clock(10), &cases), [commit(&one), commit(&other_key)]);
@@ -679,7 +765,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
         let store = Store::new(Arc::new(database));
-        let mut view = View::default();
+        let mut view = all_drawn();
         // It came before the relayer saw the reinstatement, and is of the slot that begins with it.
         assert!(store.keep_evidence(3, &conflict((40, 64))).unwrap());
         view.apply(GENESIS + 64 * SECONDS_PER_SLOT, Fact::ServerReinstated { id: 3 });
@@ -718,7 +804,7 @@ mod tests {
     fn desk() -> (Store, tempfile::TempDir, View) {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
-        let mut view = View::default();
+        let mut view = all_drawn();
         let (consumer, committee) = (Address::ZERO, vec![1, 3]);
         let draw = PendingDraw { seed_block: 9, active_set: Bytes::new(), kept: vec![] };
         let (kind, threshold, members) = (KeyKind::Validator, 2, 2);
@@ -778,7 +864,7 @@ mod tests {
     #[test]
     fn a_fault_with_a_dealt_key_is_reported_until_its_seats_are_free_and_only_with_the_key_that_it_was_done_with() {
         let imported = |live| {
-            let mut view = View::default();
+            let mut view = all_drawn();
             view.apply(1, Fact::DealtKeyImported { key_id: 9, threshold: 2, block: 1 });
             view.apply(1, Fact::KeyFinalised { key_id: 9, live });
             view
@@ -895,7 +981,7 @@ mod tests {
         let one =
             Case { id: 1, server_id: 3, commitment: verified.commitment(US), file, verified, term: 0, time: None };
         let with = |leaves_root| {
-            let mut view = View::default();
+            let mut view = all_drawn();
             view.apply(1, Fact::DealtKeyImported { key_id: 9, threshold: 2, block: 1 });
             view.apply(1, Fact::KeyFinalised { key_id: 9, live: live(vec![1, 3]) });
             let id = ReshareId { key_id: 9, committee_epoch: 1, attempt: 0 };
@@ -967,7 +1053,7 @@ mod tests {
     fn a_case_that_the_court_refuses_is_tried_again_and_holds_up_no_other_of_its_group() {
         let (one, two, three) = (case(1, 9, 3), case(2, 9, 4), case(3, 9, 5));
         let (cases, step) = ([one.clone(), two.clone(), three], commit(&one).step());
-        let planned = super::plan(&View::default(), &clock(10), &cases, |refused| refused == step);
+        let planned = super::plan(&all_drawn(), &clock(10), &cases, |refused| refused == step);
         assert_eq!(planned, [commit(&one), commit(&two)]);
     }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! open, block <= deadline ----> answer it: ask the server, check what it says, send it
-//! open, past the deadline ----> prove it, if it is ours
+//! open, past the deadline ----> prove it: ours at once, anybody's a while later
 //! a member silent for long ---> ask it on-chain, if the operator wants that
 //! ```
 //!
@@ -17,6 +17,12 @@
 //! challenge, and the challenge costs gas besides, so whoever tries to empty this account burns more than it takes. For servers of
 //! the relayer's own operator that is bound enough, and any other would be an attack: exhaust the bound, then ask once more and
 //! collect the bounty. For everybody else's servers there is a bound of gas per day.
+//!
+//! # Challenges of others
+//! While one is open nobody can ask again, so a silent server that challenges itself, and proves nothing, would be safe from everybody
+//! who only proves what pays. Whoever opened it, relayers prove it, though bounty and fee are the challenger's: what is proven is worth
+//! more to all who stake than its gas. It counts in the bound of a day, before answers, but where this relayer would ask itself. Only
+//! what costs the silent one something is proven, so nobody can have relayers pay for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +33,7 @@ use stkr_chain::court::answered_in;
 use stkr_chain::types::{PoolState, ServerStatus};
 use stkr_protocol::evidence::Fault;
 
-use crate::plan::{Action, Clock};
+use crate::plan::{Action, Clock, intent_key};
 use crate::reshares::OfKey;
 use crate::view::{AcknowledgementChallenge, Asked, Ceremony, Challenge, KeyPhase, View};
 
@@ -37,6 +43,11 @@ pub const DAY: u64 = 7_200;
 pub const ANSWER_GAS: u64 = Answer::Signature.gas();
 /// The same of an answer to who is asked for an acknowledgement.
 pub const ACKNOWLEDGEMENT_GAS: u64 = Answer::Acknowledgement.gas();
+/// The same of a proof that somebody did not answer, for a challenger that has no fees yet.
+pub const PROOF_GAS: u64 = 150_000;
+/// Blocks after its last block in which a challenge is left to the one who asked, and those over which all others spread: a proof that
+/// comes second costs gas and does nothing.
+const LEFT_TO_THE_CHALLENGER: u64 = 64;
 const SECONDS_PER_BLOCK: u64 = 12;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
 const TIME_TO_ASK: u64 = 25 * 3600;
@@ -46,7 +57,7 @@ const TIME_TO_ASK: u64 = 25 * 3600;
 pub struct Policy {
     /// Servers whose challenges are answered at any cost.
     pub own: BTreeSet<u32>,
-    /// Most gas per day for answers of all other servers.
+    /// Most gas per day for answers of all other servers, and for proofs of others' challenges.
     pub gas_per_day: u64,
     /// Blocks for which a member may be silent before it is challenged: about a deposit after its order, in a ceremony after its
     /// beginning; nothing: for ever.
@@ -56,7 +67,7 @@ pub struct Policy {
 /// What is known besides the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Gas of answers in the last [`DAY`], by step; [`ANSWER_GAS`] or [`ACKNOWLEDGEMENT_GAS`] for those under way.
+    /// Gas of answers and proofs in the last [`DAY`], by step; what [`gas_of`] says for those under way.
     pub spent: BTreeMap<String, u64>,
     /// Members that were asked for a deposit's signature often enough and gave none: key and share index.
     pub silent: BTreeSet<(u64, u8)>,
@@ -67,8 +78,10 @@ pub struct Known {
 /// Every step that challenges ask for now: answers first, the one whose time is up soonest before all others.
 #[must_use]
 pub fn plan(view: &View, clock: &Clock, us: Address, policy: &Policy, known: &Known) -> Vec<Action> {
-    let mut actions = plan_answers(view, clock, policy, known);
+    let proofs = others_proofs(view, clock, us, policy, known);
+    let mut actions = plan_answers(view, clock, policy, known, &proofs);
     actions.extend(plan_proofs(view, clock, us));
+    actions.extend(proofs.into_iter().map(|it| it.action));
     actions.extend(plan_questions(view, clock, policy, known));
     actions.extend(plan_ceremony_questions(view, clock, policy, known));
     actions
@@ -163,12 +176,12 @@ fn open_ceremony(
     })
 }
 
-fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
+fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known, proofs: &[Proof]) -> Vec<Action> {
     let open = by_urgency(view, clock);
-    let steps: BTreeSet<String> = open.iter().map(|it| it.action.step()).collect();
-    // What is planned below counts there, under way or not.
-    let past = known.spent.iter().filter(|(step, _)| !steps.contains(*step)).map(|(_, gas)| *gas);
-    let mut spent = past.fold(0_u64, u64::saturating_add);
+    let steps = open.iter().map(|it| it.action.step()).chain(proofs.iter().map(|it| it.action.step()));
+    // What is planned counts where it is planned, under way or not.
+    let bounded = proofs.iter().filter(|it| it.is_bounded).count();
+    let mut spent = spent_but_for(known, &steps.collect()).saturating_add(PROOF_GAS.saturating_mul(bounded as u64));
     let mut actions = Vec::new();
     for it in open {
         if !policy.own.contains(&it.server_id) {
@@ -183,8 +196,12 @@ fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> V
     actions
 }
 
-/// Of our own challenges only: bounty and fee are the challenger's, whoever proves it. One whose key was given up gives at least
-/// the fee back.
+fn spent_but_for(known: &Known, steps: &BTreeSet<String>) -> u64 {
+    let past = known.spent.iter().filter(|(step, _)| !steps.contains(*step)).map(|(_, gas)| *gas);
+    past.fold(0, u64::saturating_add)
+}
+
+/// Of our own challenges: bounty and fee are ours, whoever proves them. One whose key was given up gives at least the fee back.
 fn plan_proofs(view: &View, clock: &Clock, us: Address) -> Vec<Action> {
     let over = view.challenges.iter().filter(|(_, it)| it.challenger == us && clock.head > it.deadline);
     let signatures = over.map(|(asked, it)| Action::ProveUnanswered { asked: *asked, deadline: it.deadline });
@@ -193,8 +210,115 @@ fn plan_proofs(view: &View, clock: &Clock, us: Address) -> Vec<Action> {
     signatures.chain(ceremonies).collect()
 }
 
+/// A proof that somebody else's challenge was not answered.
+struct Proof {
+    action: Action,
+    server_id: u32,
+    /// What the Court charges one of in a term.
+    group: (u64, u32),
+    /// Whether it counts in the gas of a day: one that stands where this relayer would ask does not.
+    is_bounded: bool,
+    /// Blocks since its last one, a block of an acknowledgement's time for 12 seconds.
+    over_for: u64,
+}
+
+/// The ones that are due, the longest overdue first.
+fn others_proofs(view: &View, clock: &Clock, us: Address, policy: &Policy, known: &Known) -> Vec<Proof> {
+    let mut due: Vec<Proof> =
+        silent_about_signatures(view, clock, us, known).chain(silent_in_ceremonies(view, clock, us, known)).collect();
+    due.sort_by_cached_key(|it| (std::cmp::Reverse(it.over_for), it.action.step()));
+    let steps = due.iter().map(|it| it.action.step()).collect();
+    let (mut spent, mut charged) = (spent_but_for(known, &steps), BTreeSet::new());
+    due.retain_mut(|it| {
+        it.is_bounded |= policy.patience.is_none();
+        let with_it = spent.saturating_add(PROOF_GAS);
+        let (key, epoch) = it.group;
+        let patience = LEFT_TO_THE_CHALLENGER + turn(us, key);
+        let is_due = it.over_for > patience && (!it.is_bounded || with_it <= policy.gas_per_day);
+        let fault = Fault::UnansweredChallenge as u8;
+        if !is_due
+            || view.has_nothing_left(it.server_id)
+            || view.faults.of_term.contains(&(it.server_id, key, epoch, fault))
+            || !charged.insert((it.server_id, key, epoch))
+        {
+            return false;
+        }
+        if it.is_bounded {
+            spent = with_it;
+        }
+        true
+    });
+    due
+}
+
+/// Relayers that see the same do not all pay for it: each waits as long as its address says, another one for each key.
+fn turn(us: Address, key_id: u64) -> u64 {
+    u64::from(us.0[19]).wrapping_add(key_id) % LEFT_TO_THE_CHALLENGER
+}
+
+/// Void is what a committee owes no more: that costs nobody anything, and gives the challenger its fee back.
+fn silent_about_signatures<'a>(
+    view: &'a View,
+    clock: &'a Clock,
+    us: Address,
+    known: &'a Known,
+) -> impl Iterator<Item = Proof> + 'a {
+    let over = view.challenges.iter().filter(move |(_, it)| it.challenger != us);
+    over.filter_map(move |(asked, it)| {
+        let (key, index, _) = *asked;
+        Some(Proof {
+            action: Action::ProveUnanswered { asked: *asked, deadline: it.deadline },
+            server_id: it.server_id,
+            group: (key, epoch_that_owes(view, asked, it, clock.timestamp)?),
+            is_bounded: !known.silent.contains(&(key, index)),
+            over_for: clock.head.checked_sub(it.deadline)?,
+        })
+    })
+}
+
+/// The committee that was asked, if its member owes the answer: as the contract says, nothing excuses it that came after the
+/// challenge was due.
+fn epoch_that_owes(view: &View, (key, ..): &Asked, it: &Challenge, time: u64) -> Option<u32> {
+    let is_owed = match &view.keys.get(key)?.phase {
+        KeyPhase::Live(_) => true,
+        KeyPhase::Retired { at, before, .. } => *at > it.due && matches!(**before, KeyPhase::Live(_)),
+        _ => false,
+    };
+    let handover = |epoch: u32| view.committee(*key, epoch).map(|of| of.handover);
+    let mut epoch = 0;
+    while handover(epoch + 1).is_some_and(|handover| handover <= it.asked_at) {
+        epoch += 1;
+    }
+    let goes_on = handover(epoch + 1).is_none_or(|handover| handover > it.due || handover > time);
+    (is_owed && goes_on).then_some(epoch)
+}
+
+/// A ceremony that ended with a key excuses everybody, and one that was given up in this attempt.
+fn silent_in_ceremonies<'a>(
+    view: &'a View,
+    clock: &'a Clock,
+    us: Address,
+    known: &'a Known,
+) -> impl Iterator<Item = Proof> + 'a {
+    let over = view.acknowledgements.iter().filter(move |(_, it)| it.challenger != us);
+    over.filter_map(move |(asked, it)| {
+        let (key_id, attempt, _) = *asked;
+        let key = view.keys.get(&key_id)?;
+        let is_guilty = key.attempt > attempt || matches!(key.phase, KeyPhase::Drawn(_));
+        is_guilty.then_some(())?;
+        Some(Proof {
+            action: Action::ProveUnacknowledged { asked: *asked, deadline: it.deadline },
+            server_id: it.server_id,
+            group: (key_id, 0),
+            is_bounded: !known.unacknowledged.contains(asked),
+            over_for: clock.timestamp.checked_sub(it.deadline)? / SECONDS_PER_BLOCK,
+        })
+    })
+}
+
 /// A signature that is complete needs nobody's answer any more, so only deposits that still wait make a question; and one that was
-/// answered, or proven to be unanswered, is not asked again.
+/// answered, or proven to be unanswered, is not asked again. What is overdue is proven where somebody owes it, and asked again where
+/// nobody does.
 fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) -> Vec<Action> {
     let Some(patience) = policy.patience else { return Vec::new() };
     let waiting = view.pools.values().filter(|pool| pool.state == PoolState::KeyReady);
@@ -207,7 +331,7 @@ fn plan_questions(view: &View, clock: &Clock, policy: &Policy, known: &Known) ->
     for order in overdue {
         for (key, index) in known.silent.range((order.key_id, 0)..=(order.key_id, u8::MAX)) {
             let asked = (*key, *index, order.signing_root);
-            if !was_asked(view, &asked, clock.timestamp) {
+            if !was_asked(view, &asked, clock) {
                 actions.push(Action::ChallengeSilent { asked });
             }
         }
@@ -241,8 +365,8 @@ fn ceremony(view: &View, (key_id, attempt): (u64, u16)) -> Option<&Ceremony> {
     }
 }
 
-fn was_asked(view: &View, asked: &Asked, time: u64) -> bool {
-    let (key_id, index, _) = *asked;
+fn was_asked(view: &View, asked: &Asked, clock: &Clock) -> bool {
+    let ((key_id, index, _), time) = (*asked, clock.timestamp);
     // The Court asks the committee whose turn it is.
     let serving = view.serving_committee(key_id, time).filter(|_| is_live(view, key_id));
     let fault = Fault::UnansweredChallenge as u8;
@@ -251,7 +375,7 @@ fn was_asked(view: &View, asked: &Asked, time: u64) -> bool {
         Some(view.faults.of_term.contains(&(*server, key_id, of.epoch, fault)))
     };
     serving.and_then(is_proven).unwrap_or(true)
-        || view.challenges.contains_key(asked)
+        || view.challenges.get(asked).is_some_and(|it| epoch_that_owes(view, asked, it, time).is_some())
         || view.answers.iter().any(|answer| answered_in(&answer.envelope) == *asked)
 }
 
@@ -272,11 +396,15 @@ pub fn acknowledge_step((key, attempt, index): acknowledgements::Asked, deadline
     format!("{ANSWER}/{ACKNOWLEDGEMENT}/{key}/{attempt}/{index}/{deadline}")
 }
 
-/// Gas that an answer under way is taken to cost, by its step.
+/// Gas that an answer or a proof under way is taken to cost, by its step.
 #[must_use]
 pub fn gas_of(step: &str) -> u64 {
-    let of_ceremony = step.split('/').nth(1) == Some(ACKNOWLEDGEMENT);
-    if of_ceremony { ACKNOWLEDGEMENT_GAS } else { ANSWER_GAS }
+    let mut words = step.split('/');
+    match (words.next(), words.next()) {
+        (Some(ANSWER), Some(ACKNOWLEDGEMENT)) => ACKNOWLEDGEMENT_GAS,
+        (Some(ANSWER), _) => ANSWER_GAS,
+        _ => PROOF_GAS,
+    }
 }
 
 /// Second word of [`acknowledge_step`], where [`answer_step`] has a key.
@@ -284,11 +412,29 @@ const ACKNOWLEDGEMENT: &str = "acknowledgement";
 
 /// First word of [`answer_step`] and [`acknowledge_step`].
 pub const ANSWER: &str = "answer_challenge";
+/// First words of the steps that prove that there was no answer.
+pub const PROOFS: [&str; 2] = ["prove_unanswered", "prove_unacknowledged"];
 
-/// Key, index and the beginning of the root.
+/// Key, index and the whole root: whoever may order changes for any index finds two roots that begin alike, and what is sent for
+/// one must not stand for the other.
 #[must_use]
 pub fn name((key_id, index, root): &Asked) -> String {
-    format!("{key_id}/{index}/{}", hex::encode(&root[..8]))
+    format!("{key_id}/{index}/{}", hex::encode(root))
+}
+
+/// Name of a transaction of `action` as it was when its step was named by eight bytes of the root, and as it is now; nothing of steps
+/// that have no root. Two questions could have one name then; the calldata tells whose a transaction was.
+#[must_use]
+pub fn renamed(action: &Action, calldata: &[u8]) -> Option<(String, String)> {
+    let (Action::AnswerChallenge { asked, .. }
+    | Action::ProveUnanswered { asked, .. }
+    | Action::ChallengeSilent { asked }) = action
+    else {
+        return None;
+    };
+    let (now, root) = (action.step(), hex::encode(asked.2));
+    let before = now.replacen(&root, &root[..16], 1);
+    Some((intent_key(&before, calldata), intent_key(&now, calldata)))
 }
 
 /// How many challenges are open, by server; a server without one is not in it.
@@ -305,12 +451,15 @@ pub fn open_by_server(view: &View) -> BTreeMap<u32, usize> {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{B256, Bytes, U256};
+    use stkr_chain::bindings::Resharing::Draft;
     use stkr_chain::court::{challenge_id, unanswered};
     use stkr_chain::types::KeyKind;
     use stkr_core::ShareIndex;
     use stkr_protocol::evidence::SignedEnvelope;
+    use stkr_protocol::reshare::ReshareId;
 
     use super::*;
+    use crate::reshares::{self, ReshareFact};
     use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Shown};
 
     const US: Address = Address::repeat_byte(0xaa);
@@ -378,7 +527,8 @@ mod tests {
     }
 
     fn challenged(index: u8, server_id: u32, challenger: Address, deadline: u64) -> Fact {
-        let challenge = Challenge { server_id, challenger, deadline, fee: U256::from(1) };
+        let (asked_at, due) = (40, 40 + 12 * DAY);
+        let challenge = Challenge { server_id, challenger, deadline, asked_at, due, fee: U256::from(1) };
         Fact::Challenged { asked: (KEY, index, ROOT), challenge }
     }
 
@@ -423,7 +573,54 @@ mod tests {
         // The same question again is another step.
         view.apply(60, challenged(2, 2, STRANGER, DEADLINE + 9));
         let steps: Vec<String> = planned(&view, 900, &generous()).iter().map(Action::step).collect();
-        assert_eq!(steps, ["answer_challenge/9/2/0303030303030303/8009"]);
+        assert_eq!(steps, [format!("answer_challenge/9/2/{}/8009", hex::encode(ROOT))]);
+    }
+
+    /// The same question as [`challenged`], for a root that begins as [`ROOT`] does.
+    fn challenged_alike(index: u8, server_id: u32, challenger: Address, deadline: u64) -> (Asked, Fact) {
+        let Fact::Challenged { asked: (key, index, mut root), challenge } =
+            challenged(index, server_id, challenger, deadline)
+        else {
+            unreachable!("it is a challenge");
+        };
+        root.0[8] ^= 1;
+        ((key, index, root), Fact::Challenged { asked: (key, index, root), challenge })
+    }
+
+    #[test]
+    fn of_two_questions_whose_roots_begin_alike_each_is_answered_asked_and_proven() {
+        let (mut view, policy) = (ordered(), generous());
+        let (other, also) = challenged_alike(2, 2, US, DEADLINE);
+        view.apply(40, challenged(2, 2, US, DEADLINE));
+        view.apply(40, also);
+        for (head, count) in [(800, 2), (DEADLINE + 1, 2)] {
+            let actions = planned(&view, head, &policy);
+            let steps: BTreeSet<String> = actions.iter().map(Action::step).collect();
+            assert_eq!((actions.len(), steps.len()), (count, count), "{steps:?}");
+        }
+        let asks = [(KEY, 2, ROOT), other].map(|asked| Action::ChallengeSilent { asked }.step());
+        assert_ne!(asks[0], asks[1]);
+        // What was left alone is told of each.
+        let none = Policy { gas_per_day: ANSWER_GAS, ..policy };
+        let planned = planned(&view, 800, &none);
+        assert_eq!((planned.len(), left_alone(&view, &clock(800), &planned).len()), (1, 1));
+    }
+
+    #[test]
+    fn transactions_under_way_are_found_under_the_names_that_their_questions_had() {
+        let asked = (KEY, 2, ROOT);
+        let answer = answer(2, 2, DEADLINE);
+        let before = format!("answer_challenge/9/2/{}/8000", "03".repeat(8));
+        let names = (intent_key(&before, &[1]), intent_key(&answer.step(), &[1]));
+        assert_eq!(renamed(&answer, &[1]), Some(names));
+        let prove = Action::ProveUnanswered { asked, deadline: DEADLINE };
+        let ask = Action::ChallengeSilent { asked };
+        for action in [answer, prove, ask] {
+            let (before, now) = renamed(&action, &[1]).unwrap();
+            assert!(now.starts_with(&format!("{}/", action.step())), "{now}");
+            assert_eq!(before, now.replace(&"03".repeat(32), &"03".repeat(8)));
+        }
+        assert_eq!(renamed(&acknowledge(2, 2, 7), &[1]), None, "it has no root");
     }
 
     #[test]
@@ -462,7 +659,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_challenge_is_proven_after_its_last_block_and_nobody_elses() {
+    fn our_own_challenge_is_proven_right_after_its_last_block_and_a_strangers_is_left_to_the_stranger_at_first() {
         let mut view = ordered();
         view.apply(40, challenged(2, 2, US, DEADLINE));
         view.apply(40, challenged(3, 6, STRANGER, DEADLINE));
@@ -483,6 +680,107 @@ mod tests {
         view.apply(50, upheld);
         assert_eq!(planned(&view, DEADLINE + 1, &generous()), []);
         assert_eq!(open_by_server(&view), [(6, 1)].into());
+    }
+
+    /// First block in which this relayer proves what others asked about [`KEY`].
+    fn our_turn() -> u64 {
+        DEADLINE + LEFT_TO_THE_CHALLENGER + turn(US, KEY) + 1
+    }
+
+    fn prove(index: u8) -> Action {
+        Action::ProveUnanswered { asked: (KEY, index, ROOT), deadline: DEADLINE }
+    }
+
+    #[test]
+    fn who_challenges_itself_and_proves_nothing_is_proven_by_others_who_get_nothing_for_it() {
+        let mut view = ordered();
+        view.apply(40, challenged(2, 2, STRANGER, DEADLINE));
+        assert_eq!(planned(&view, our_turn() - 1, &generous()), [], "it is the challenger's, and others' after that");
+        assert_eq!(planned(&view, our_turn(), &generous()), [prove(2)]);
+        assert_eq!(planned(&view, our_turn() + 9 * DAY, &generous()), [prove(2)], "it is never too late");
+        let none = Policy { gas_per_day: PROOF_GAS - 1, ..Policy::default() };
+        assert_eq!(planned(&view, our_turn(), &none), [], "a relayer that pays nothing for others");
+        // Nor may it be a shield against a relayer that would ask, were the question not taken.
+        let asks = Policy { patience: Some(300), ..none };
+        let known = Known { silent: [(KEY, 2)].into(), ..Known::default() };
+        let clock = clock(our_turn());
+        assert_eq!(plan(&view, &clock, US, &asks, &known), [prove(2)]);
+        assert_eq!(plan(&view, &clock, US, &asks, &Known::default()), []);
+        let turns: BTreeSet<u64> = (0..=u8::MAX).map(|byte| turn(Address::repeat_byte(byte), KEY)).collect();
+        assert_eq!(turns.len() as u64, LEFT_TO_THE_CHALLENGER, "relayers do not all come at once");
+    }
+
+    #[test]
+    fn proofs_for_others_count_in_the_gas_of_a_day_before_the_answers_and_one_of_a_server_is_enough() {
+        let mut view = ordered();
+        for (index, server) in [(1, 4), (2, 2)] {
+            view.apply(40, challenged(index, server, STRANGER, DEADLINE));
+        }
+        let (other, also) = challenged_alike(2, 2, STRANGER, DEADLINE - 9);
+        view.apply(40, also);
+        view.apply(50, challenged(3, 6, STRANGER, our_turn() + 7));
+        let policy = |gas_per_day| Policy { gas_per_day, ..Policy::default() };
+        let oldest = Action::ProveUnanswered { asked: other, deadline: DEADLINE - 9 };
+        let rest = [answer(3, 6, our_turn() + 7), oldest.clone(), prove(1)];
+        let all = 2 * PROOF_GAS + ANSWER_GAS;
+        assert_eq!(planned(&view, our_turn(), &policy(all)), rest);
+        assert_eq!(planned(&view, our_turn(), &policy(2 * all)), rest, "server 2 pays for one of its two");
+        assert_eq!(planned(&view, our_turn(), &policy(all - 1)), rest[1..]);
+        assert_eq!(planned(&view, our_turn(), &policy(2 * PROOF_GAS - 1)), [rest[0].clone(), oldest.clone()]);
+        // What is under way is not counted twice, what others of this day cost is.
+        let (under_way, past) = (oldest.step(), format!("{}/1/1/00/7", PROOFS[0]));
+        assert_eq!(gas_of(&under_way), PROOF_GAS);
+        let mut known = Known { spent: [(under_way, PROOF_GAS)].into(), ..Known::default() };
+        assert_eq!(plan(&view, &clock(our_turn()), US, &policy(all), &known), rest);
+        known.spent.insert(past, 1);
+        assert_eq!(plan(&view, &clock(our_turn()), US, &policy(all), &known), rest[1..]);
+        // Charged in this term, it pays for no other.
+        let evidence = unanswered(challenge_id(KEY, 2, other.2), DEADLINE - 9);
+        let (fault, shown) = (Fault::UnansweredChallenge as u8, SHOWN);
+        let (server_id, key_id, committee_epoch, charged) = (2, KEY, 0, true);
+        view.apply(60, Fact::FaultUpheld { fault, server_id, key_id, committee_epoch, evidence, shown, charged });
+        assert_eq!(planned(&view, our_turn(), &policy(all)), [rest[0].clone(), prove(1)]);
+    }
+
+    /// The key of [`ordered`] goes to servers 4, 2, 6 and 1 in another order.
+    fn reshared(view: &mut View, handover: u64) {
+        let id = ReshareId { key_id: KEY, committee_epoch: 1, attempt: 0 };
+        let draft = Draft { seats: vec![2, 4, 6, 1], fresh: 0, dealers: 3, activeSetHash: B256::ZERO };
+        let stage = reshares::Stage::Drawn { deadline: 4, handover, begun_in: 2 };
+        let live = LiveKey {
+            committee: vec![2, 4, 6, 1],
+            signers: vec![Address::ZERO; 4],
+            points: Bytes::from(vec![7; 5 * 128]),
+            dealings_digest: B256::ZERO,
+            leaves_root: B256::ZERO,
+        };
+        let moved = ReshareFact::Moved { id, threshold: Some(3), draft, stage };
+        for fact in [moved, ReshareFact::Made { id, live, handover }] {
+            view.apply(45, Fact::Reshare { key_id: KEY, fact });
+        }
+    }
+
+    #[test]
+    fn what_others_asked_is_proven_if_nothing_excused_the_silent_one_before_it_was_due() {
+        let mut view = ordered();
+        view.apply(40, challenged(1, 4, STRANGER, DEADLINE));
+        let due = 40 + 12 * DAY;
+        let later = Clock { timestamp: due + 999, ..clock(our_turn()) };
+        let planned = |view: &View| plan(view, &later, US, &generous(), &Known::default());
+        for (time, expected) in [(due, vec![]), (due + 1, vec![prove(1)])] {
+            let mut retired = view.clone();
+            retired.apply(time, Fact::KeyRetired { key_id: KEY, burned: false });
+            assert_eq!(planned(&retired), expected, "given up at {time}");
+            let mut handed_over = view.clone();
+            reshared(&mut handed_over, time);
+            assert_eq!(planned(&handed_over), expected, "handed over at {time}");
+        }
+        // What the older committee owes no more does not keep anybody from asking the one who serves.
+        reshared(&mut view, due);
+        let known = Known { silent: [(KEY, 1)].into(), ..Known::default() };
+        let policy = Policy { patience: Some(300), ..generous() };
+        let ask = [Action::ChallengeSilent { asked: (KEY, 1, ROOT) }];
+        assert_eq!(plan(&view, &later, US, &policy, &known), ask);
     }
 
     #[test]
@@ -630,6 +928,30 @@ mod tests {
         assert_eq!(planned(&view, 900_001), std::slice::from_ref(&prove), "a restart saves nobody");
         view.apply(60, Fact::AcknowledgementChallengeEnded { asked: (KEY, 2, 2), signature: None });
         assert_eq!(planned(&view, 900_001), []);
+    }
+
+    #[test]
+    fn who_was_asked_to_acknowledge_by_others_is_proven_silent_unless_there_is_a_key_or_it_was_given_up() {
+        let mut view = drawn();
+        view.apply(40, asked(2, 2, STRANGER, 900_000));
+        let over = at(50, 900_000 + 12 * (LEFT_TO_THE_CHALLENGER + turn(US, KEY) + 1));
+        let prove = [Action::ProveUnacknowledged { asked: (KEY, 2, 2), deadline: 900_000 }];
+        let planned = |view: &View, clock: Clock| plan(view, &clock, US, &generous(), &Known::default());
+        assert_eq!(planned(&view, over), prove);
+        assert_eq!(planned(&view, at(50, over.timestamp - 1)), []);
+        assert_eq!(plan(&view, &over, US, &Policy::default(), &Known::default()), [], "nothing for others");
+        let asks = Policy { patience: Some(300), ..Policy::default() };
+        let known = Known { unacknowledged: [(KEY, 2, 2)].into(), ..Known::default() };
+        assert_eq!(plan(&view, &over, US, &asks, &known), prove, "it would have asked");
+        let mut again = view.clone();
+        again.apply(50, restart(3));
+        assert_eq!(planned(&again, over), prove, "a restart saves nobody");
+        let live = ordered().keys[&KEY].phase.first_committee().unwrap().clone();
+        for end in [Fact::KeyRetired { key_id: KEY, burned: false }, Fact::KeyFinalised { key_id: KEY, live }] {
+            let mut ended = view.clone();
+            ended.apply(50, end.clone());
+            assert_eq!(planned(&ended, over), [], "{end:?}");
+        }
     }
 
     #[test]

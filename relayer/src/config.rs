@@ -57,7 +57,7 @@ impl Default for GasConfig {
 pub struct ChallengesConfig {
     /// Ids of servers whose challenges are answered whatever it costs.
     pub own_servers: Vec<u32>,
-    /// Most gas per day for answers of all others.
+    /// Most gas per day for answers of all others, and for proofs of others' challenges.
     pub answer_gas_per_day: u64,
     /// Whether servers that do not sign an ordered deposit, or do not acknowledge a key, are challenged.
     pub challenge_silent_servers: bool,
@@ -158,11 +158,11 @@ impl ProgramConfig for RelayerConfig {
             ),
             Doc::new(
                 "challenges.answer_gas_per_day",
-                "Most gas per day for answers to challenges of all other servers; 0 answers for none of them.",
+                "Most gas per day for answers to challenges of all other servers, and for proofs that others' challenges were not\nanswered; 0 spends nothing on others' challenges.",
             ),
             Doc::new(
                 "challenges.challenge_silent_servers",
-                "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed, or whose\nacknowledgement is all that a ceremony lacks. Each challenge costs gas and a fee, which comes back with a tenth of\nthe penalty if nobody answers for a day.",
+                "Challenge servers on the chain that do not sign an ordered deposit for which too few others have signed, or whose\nacknowledgement is all that a ceremony lacks. Each challenge costs gas and a fee, which comes back with a tenth of\nthe penalty if nobody answers for a day. Where somebody else's challenge stands in the way, its proof is paid for instead.",
             ),
             Doc::new("challenges.silent_blocks", "Blocks after the order, or the beginning of the ceremony, from which such a server counts as silent."),
             Doc::new(

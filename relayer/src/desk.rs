@@ -3,8 +3,8 @@
 //!
 //! This is the one thing that outsiders can put into a relayer's database and have it spend gas on, so nothing is kept but what
 //! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
-//! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, with which a
-//! server that has nothing left to lose could go on for ever, none. One file is judged at a time, the rest is told to come back.
+//! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, and of ceremonies for
+//! which it was not drawn, with which a server that has nothing left to lose could go on for ever, none. One file is judged at a time, the rest is told to come back.
 
 use alloy::primitives::Address;
 use stkr_chain::{ChainError, ChainReader, types::KeyKind};
@@ -21,8 +21,8 @@ pub enum DeskError {
     /// It proves nothing, whatever the chain says.
     #[error("this is no evidence of a fault: {0}")]
     Proof(#[from] EvidenceError),
-    /// The chain says otherwise.
-    #[error("this is no evidence of a fault: {0}")]
+    /// The chain says otherwise, as far as the node that was asked has followed it.
+    #[error("the chain does not bear this evidence out: {0}")]
     Chain(String),
     /// A fault that pays whoever asked the server on the chain, so it is theirs to report, or anybody's who has the file.
     #[error("this relayer reports silence only where it asked for the answer itself")]
@@ -98,6 +98,7 @@ impl Desk {
         let recomputed = file.clone();
         let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
         let server_id = self.accused(&verified).await?;
+        self.check_ceremony(&file, server_id).await?;
         self.check_order(&file, &verified).await?;
         // Whoever left out whom the file accuses: now it is known, and the next reader has no chain to ask.
         let file = EvidenceFile::new(&self.domain, self.court, file.proof);
@@ -149,6 +150,15 @@ impl Desk {
     async fn server_of(&self, signer: Address) -> Result<u32, DeskError> {
         let server_id = self.reader.server_of_signer(signer).await?;
         server_id.ok_or_else(|| DeskError::Chain(format!("{signer} is and was no server's signer")))
+    }
+
+    /// The Court cannot know who belongs to a ceremony. Whoever has nothing left to lose could say two things in that of every key.
+    async fn check_ceremony(&self, file: &EvidenceFile, server_id: u32) -> Result<(), DeskError> {
+        let Some((key_id, attempt)) = file.proof.ceremony() else { return Ok(()) };
+        if self.reader.drawn_for(key_id, attempt).await.map_err(nothing_there)?.contains(&server_id) {
+            return Ok(());
+        }
+        Err(DeskError::Chain(format!("server {server_id} was not drawn for attempt {attempt} of key {key_id}")))
     }
 
     async fn check_order(&self, file: &EvidenceFile, verified: &Verified) -> Result<(), DeskError> {

@@ -562,7 +562,13 @@ impl Engine {
     fn submit(&mut self, action: &Action, call: &Call) -> Result<(), ChainError> {
         let step = action.step();
         let key = intent_key(&step, &call.data);
-        let known = self.parts.intents.status(&key)?;
+        let mut known = self.parts.intents.status(&key)?;
+        // What a version before this one has sent is not sent again.
+        if let (None, Some((before, now))) = (&known, challenges::renamed(action, &call.data))
+            && self.parts.intents.rename(&before, &now)?
+        {
+            known = self.parts.intents.status(&key)?;
+        }
         let Some(known) = known else {
             tracing::info!(intent = key, "submitting a transaction");
             self.parts.intents.submit(&key, call)?;
@@ -870,13 +876,17 @@ impl Engine {
         Ok(actions)
     }
 
-    /// Gas of the answers of a day, by step.
+    /// Gas of the answers and proofs of a day, by step.
     fn spent_on_answers(&self, clock: &Clock) -> Result<BTreeMap<String, u64>, ChainError> {
         let mut spent = BTreeMap::new();
         if self.picture.view.challenges.is_empty() && self.picture.view.acknowledgements.is_empty() {
             return Ok(spent);
         }
-        for intent in self.parts.intents.of_step(ANSWER)? {
+        let mut sent = self.parts.intents.of_step(ANSWER)?;
+        for proofs in challenges::PROOFS {
+            sent.extend(self.parts.intents.of_step(proofs)?);
+        }
+        for intent in sent {
             let old = intent.block.is_some_and(|(block, _)| block.saturating_add(DAY) < clock.head);
             let Some((step, _)) = intent.key.rsplit_once('/').filter(|_| !old) else { continue };
             let gas = match intent.gas_used {
@@ -1091,8 +1101,12 @@ impl Engine {
             let offline = |id: &u32| view.servers.get(id).is_some_and(|server| !server.online);
             let members = live.committee.iter().enumerate();
             let missing = members.filter(|(position, id)| offline(id) && !has_signed(*position));
-            let waiting_for = missing.map(|(_, id)| *id).collect();
-            Some(WaitingChange { key_id, committee_epoch, change, waiting_for })
+            let root = change.signing_root();
+            let asked = view.challenges.iter().filter(|((key, _, of), _)| (*key, *of) == (key_id, root));
+            let challenged =
+                asked.filter(|(_, it)| it.deadline > clock.head).map(|(_, it)| (it.server_id, it.deadline));
+            let (challenged, waiting_for) = (challenged.collect(), missing.map(|(_, id)| *id).collect());
+            Some(WaitingChange { key_id, committee_epoch, change, waiting_for, challenged })
         };
         asked.into_iter().filter_map(waiting).collect()
     }

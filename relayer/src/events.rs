@@ -17,11 +17,27 @@ use stkr_chain::types::{KeyKind, PoolState, ServerKind, ServerStatus};
 use stkr_chain::{LoggedEvent, StkrEvent};
 use stkr_protocol::reshare::ReshareId;
 
+use crate::charges::SECONDS_PER_SLOT;
 use crate::reshares::{ReshareFact, Stage};
 use crate::view::{
     AcknowledgementChallenge, Ceremony, Challenge, ChangeOrder, DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw,
     Pool, Server, Shown,
 };
+
+/// The facts that an event states, as far as the relayer acts on them.
+pub fn facts(logged: &LoggedEvent) -> impl Iterator<Item = Fact> {
+    fact(logged).into_iter().chain(bond_fact(&logged.event))
+}
+
+/// What an event says of a bond, besides what it says else.
+fn bond_fact(event: &StkrEvent) -> Option<Fact> {
+    Some(match event {
+        StkrEvent::Server(ServerRegistryEvents::ServerRegistered(it)) => Fact::BondChanged { id: it.id, bond: it.bond },
+        StkrEvent::Server(ServerRegistryEvents::BondChanged(it)) => Fact::BondChanged { id: it.id, bond: it.bond },
+        StkrEvent::Court(CourtEvents::FaultProven(it)) => Fact::Slashed { id: it.server, amount: it.slashed },
+        _ => return None,
+    })
+}
 
 /// The fact an event states, if it is one the relayer acts on.
 #[must_use]
@@ -90,7 +106,7 @@ fn court_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
             });
         }
         CourtEvents::SignatureChallenged(_) | CourtEvents::SignatureAnswered(_) | CourtEvents::ChallengeVoid(_) => {
-            return challenge_fact(event);
+            return challenge_fact(event, logged);
         }
         CourtEvents::FeesPaid(_) => return None,
     };
@@ -109,7 +125,7 @@ const fn shown(reporter: Address, logged: &LoggedEvent) -> Shown {
     Shown { reporter, transaction: logged.transaction, block: logged.block_number }
 }
 
-fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
+fn challenge_fact(event: &CourtEvents, logged: &LoggedEvent) -> Option<Fact> {
     Some(match event {
         CourtEvents::SignatureChallenged(it) => Fact::Challenged {
             asked: (id(&it.keyId)?, it.index, it.signingRoot),
@@ -117,6 +133,8 @@ fn challenge_fact(event: &CourtEvents) -> Option<Fact> {
                 server_id: it.server,
                 challenger: it.challenger,
                 deadline: it.deadline,
+                asked_at: logged.timestamp,
+                due: logged.timestamp + it.deadline.saturating_sub(logged.block_number) * SECONDS_PER_SLOT,
                 fee: it.fee,
             },
         },

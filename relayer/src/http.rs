@@ -459,8 +459,8 @@ pub struct HandedIn {
         (status = 200, body = HandedIn),
         (status = 400, description = "no file of evidence", body = ProblemBody),
         (status = 413, description = "too long to be one", body = ProblemBody),
-        (status = 422, description = "it proves nothing on this chain", body = ProblemBody),
-        (status = 503, description = "it cannot be judged now", body = ProblemBody),
+        (status = 422, description = "it proves nothing, whatever the chain shows", body = ProblemBody),
+        (status = 503, description = "it cannot be judged now, or the chain as this relayer sees it does not bear it out", body = ProblemBody),
     )
 )]
 async fn hand_in(
@@ -483,7 +483,13 @@ async fn hand_in(
 fn at_the_desk(error: &DeskError) -> Problem {
     let refused = |what_to_do: &str| Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do);
     match error {
-        DeskError::Proof(_) | DeskError::Chain(_) => refused("nothing is left to do: the Court would refuse it"),
+        DeskError::Proof(_) => refused("nothing is left to do: the Court would refuse it"),
+        // The node may be behind, and what the chain shows may change.
+        DeskError::Chain(_) => Problem::unavailable(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error.to_string(),
+            "if the chain shows otherwise, try again later or give it to another relayer: this one's node may be behind",
+        ),
         DeskError::AskedByOthers => refused(
             "prove it with `stkr evidence submit FILE`: one transaction from any account, and the bounty is whose challenge it was",
         ),
@@ -785,6 +791,14 @@ mod tests {
         let proven_wrong = at_the_desk(&DeskError::Proof(EvidenceError::ValidPartial));
         assert_eq!(proven_wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(proven_wrong.detail.what_to_do.contains("Court would refuse"), "{proven_wrong:?}");
+    }
+
+    #[test]
+    fn what_the_chain_does_not_bear_out_is_no_final_refusal_for_the_node_may_be_behind() {
+        let said = at_the_desk(&DeskError::Chain("its seat is none of key 7 in committee 0".to_owned()));
+        assert_eq!(said.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(said.detail.reason.contains("its seat is none of key 7"), "{said:?}");
+        assert!(said.detail.what_to_do.contains("try again later"), "{said:?}");
     }
 
     fn pool(id: u64) -> PoolStatus {

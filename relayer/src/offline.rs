@@ -285,7 +285,9 @@ impl Counter {
         self.check_offline(server).await?;
         changes.truncate(MAX_CHANGES);
         if changes.is_empty() {
-            return Err(OfflineError::NotThere(format!("no change of credentials waits for key {key_id}")));
+            return Err(OfflineError::NotThere(format!(
+                "no change of credentials of key {key_id} waits for server {server}"
+            )));
         }
         let roots: Vec<B256> = changes.iter().map(Change::signing_root).collect();
         let deployment = self.reader.deployment();

@@ -53,7 +53,7 @@ impl Picture {
             };
             self.position = last.id;
             for logged in &page {
-                if let Some(fact) = events::fact(logged) {
+                for fact in events::facts(logged) {
                     self.view.apply(logged.timestamp, fact);
                 }
             }

@@ -157,7 +157,7 @@ pub enum Action {
         /// Last block for an answer.
         deadline: u64,
     },
-    /// Our own challenge was not answered.
+    /// A challenge was not answered.
     ProveUnanswered {
         /// What of whom.
         asked: Asked,
@@ -178,7 +178,7 @@ pub enum Action {
         /// Unix time (seconds) of the last block for an answer.
         deadline: u64,
     },
-    /// Our own challenge to acknowledge a key was not answered.
+    /// A challenge to acknowledge a key was not answered.
     ProveUnacknowledged {
         /// Whom.
         asked: acknowledgements::Asked,
@@ -285,10 +285,10 @@ impl Action {
             Self::CommitToEvidence { .. } => "commit_to_evidence",
             Self::ProveFault { .. } => "prove_fault",
             Self::AnswerChallenge { .. } => challenges::ANSWER,
-            Self::ProveUnanswered { .. } => "prove_unanswered",
+            Self::ProveUnanswered { .. } => challenges::PROOFS[0],
             Self::ChallengeSilent { .. } => "challenge_silent",
             Self::AnswerAcknowledgement { .. } => challenges::ANSWER,
-            Self::ProveUnacknowledged { .. } => "prove_unacknowledged",
+            Self::ProveUnacknowledged { .. } => challenges::PROOFS[1],
             Self::ChallengeUnacknowledged { .. } => "challenge_unacknowledged",
             Self::FreeSeatsOfUnfinished { .. } => "free_seats_of_unfinished",
             Self::FreeSeats { .. } => "free_seats",

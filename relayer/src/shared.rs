@@ -135,6 +135,19 @@ pub struct WaitingChange {
     pub change: Change,
     /// Members without network that have not signed it, by server id.
     pub waiting_for: Vec<u32>,
+    /// Who is challenged to sign it, and the last block for that.
+    pub challenged: BTreeMap<u32, u64>,
+}
+
+/// What `server` is to sign of `waiting` with withdrawal key `key_id`, for which committee: what it is challenged for first, by the last
+/// block. Nothing if none of them waits for it.
+///
+/// What others are challenged for, or what it has signed, must not fill its file: its own would not be in there until its week is over.
+fn changes_for(waiting: &[WaitingChange], server: u32, key_id: u64) -> Option<(u32, Vec<Change>)> {
+    let its = waiting.iter().filter(|it| it.key_id == key_id && it.waiting_for.contains(&server));
+    let mut its: Vec<&WaitingChange> = its.collect();
+    its.sort_by_key(|it| it.challenged.get(&server).copied().unwrap_or(u64::MAX));
+    Some((its.first()?.committee_epoch, its.iter().map(|it| it.change).collect()))
 }
 
 /// What a file for an offline server is to be about.
@@ -216,18 +229,12 @@ impl Shared {
     pub fn wanted_of(&self, server: u32, key_id: u64) -> Wanted {
         let (status, lists) = (self.status(), self.lists());
         let (key, id) = (key_id.to_string(), server.to_string());
-        let changes: Vec<&WaitingChange> = lists.changes.iter().filter(|it| it.key_id == key_id).collect();
+        if let Some((committee_epoch, changes)) = changes_for(&lists.changes, server, key_id) {
+            return Wanted::Changes { committee_epoch, changes };
+        }
         let waits = |round: &RoundStatus| round.waiting_for.iter().any(|waited| waited.server_id == id);
         let deals = status.reshares.iter().any(|it| it.key_id == key && it.rounds.iter().any(waits));
-        let signs = changes.iter().any(|it| it.waiting_for.contains(&server));
-        match changes.first() {
-            Some(first) if signs || !deals => Wanted::Changes {
-                committee_epoch: first.committee_epoch,
-                changes: changes.iter().map(|it| it.change).collect(),
-            },
-            _ if deals => Wanted::Reshare,
-            _ => Wanted::Nothing,
-        }
+        if deals { Wanted::Reshare } else { Wanted::Nothing }
     }
 
     /// Whether the chain was read lately.
@@ -309,3 +316,50 @@ impl Shared {
 }
 
 const CHAIN_PROBLEM: &str = "the chain cannot be read";
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+    use stkr_protocol::offline::MAX_CHANGES;
+
+    use super::*;
+
+    const KEY: u64 = 7;
+    const BUSY: u32 = 3;
+    const HONEST: u32 = 5;
+
+    fn change(validator_index: u64) -> Change {
+        Change {
+            validator_index,
+            from_bls_pubkey: [1; 48],
+            to_execution_address: Address::repeat_byte(2),
+            genesis_fork_version: [0; 4],
+            genesis_validators_root: B256::ZERO,
+        }
+    }
+
+    fn waits(index: u64, waiting_for: &[u32], challenged: &[(u32, u64)]) -> WaitingChange {
+        let challenged = challenged.iter().copied().collect();
+        let waiting_for = waiting_for.to_vec();
+        WaitingChange { key_id: KEY, committee_epoch: 2, change: change(index), waiting_for, challenged }
+    }
+
+    #[test]
+    fn a_file_has_what_its_server_has_not_signed_and_first_what_it_is_challenged_for() {
+        // As many questions to a silent member as a file holds, which the honest one has signed; then its own, the later one first.
+        let mut waiting: Vec<WaitingChange> =
+            (0..MAX_CHANGES as u64).map(|index| waits(index, &[BUSY], &[(BUSY, 100)])).collect();
+        waiting.push(waits(20, &[BUSY, HONEST], &[(BUSY, 50)]));
+        waiting.push(waits(21, &[HONEST], &[(HONEST, 300)]));
+        waiting.push(waits(22, &[BUSY, HONEST], &[(BUSY, 400), (HONEST, 200)]));
+        let indices = |server| {
+            let (committee_epoch, changes) = changes_for(&waiting, server, KEY).unwrap();
+            assert_eq!(committee_epoch, 2);
+            changes.iter().map(|it| it.validator_index).collect::<Vec<_>>()
+        };
+        assert_eq!(indices(HONEST), [22, 21, 20]);
+        assert_eq!(indices(BUSY)[..2], [20, 0], "by the last block");
+        assert_eq!(changes_for(&waiting, 9, KEY), None, "nothing waits for it");
+        assert_eq!(changes_for(&waiting, HONEST, KEY + 1), None, "another key has a ceremony, or nothing");
+    }
+}

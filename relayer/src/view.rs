@@ -49,6 +49,10 @@ pub struct View {
     pub live_since: BTreeMap<u64, u64>,
     /// Later committees of keys, and the ones in the making, by key.
     pub reshares: BTreeMap<u64, Reshares>,
+    /// Who was drawn for each ceremony that ever was, by key and attempt: nobody else has anything to say in it.
+    pub drawn: BTreeMap<(u64, u16), Vec<u32>>,
+    /// Wei that each server still has at stake, where that is known.
+    pub bonds: BTreeMap<u32, U256>,
 }
 
 /// What a challenge asks for: a key, the share index of the one who is asked, and what it has to sign.
@@ -63,6 +67,10 @@ pub struct Challenge {
     pub challenger: Address,
     /// Number of the last block in which it can be answered.
     pub deadline: u64,
+    /// Unix time (seconds) of its block: who served then has to answer.
+    pub asked_at: u64,
+    /// Unix time (seconds) at which it is due: nothing that comes later excuses anybody.
+    pub due: u64,
     /// Wei.
     pub fee: U256,
 }
@@ -415,6 +423,20 @@ pub enum Fact {
         /// New endpoint.
         endpoint: String,
     },
+    /// `BondChanged`, and what a registration brought.
+    BondChanged {
+        /// Id.
+        id: u32,
+        /// Wei.
+        bond: U256,
+    },
+    /// What `FaultProven` took of a bond.
+    Slashed {
+        /// Id.
+        id: u32,
+        /// Wei.
+        amount: U256,
+    },
     /// `SignerChanged`: what begins from now on names this one.
     SignerChanged {
         /// Id.
@@ -667,6 +689,12 @@ impl View {
                     server.endpoint = endpoint;
                 }
             }
+            Fact::BondChanged { id, bond } => drop(self.bonds.insert(id, bond)),
+            Fact::Slashed { id, amount } => {
+                if let Some(bond) = self.bonds.get_mut(&id) {
+                    *bond = bond.saturating_sub(amount);
+                }
+            }
             Fact::SignerChanged { id, signer } => {
                 if let Some(server) = self.servers.get_mut(&id) {
                     server.signer = signer;
@@ -833,6 +861,15 @@ impl View {
         let Some(key) = self.keys.get_mut(key_id) else {
             return;
         };
+        match &fact {
+            Fact::CeremonyRestarted { attempt, kept, draw: None, .. } => {
+                self.drawn.insert((*key_id, *attempt), kept.clone());
+            }
+            Fact::CommitteeDrawn { attempt, ceremony, .. } => {
+                self.drawn.insert((*key_id, *attempt), ceremony.committee.clone());
+            }
+            _ => {}
+        }
         // Whatever it is, the ceremony before it is over.
         self.told.retain(|(key, _), _| key != key_id);
         match fact {
@@ -876,6 +913,13 @@ impl View {
             server.online && (server.status == ServerStatus::Active || seated.contains(id))
         };
         self.servers.iter().filter(trusted).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a proven fault takes nothing from a server: its bond is gone, and nobody counts on it any more.
+    #[must_use]
+    pub fn has_nothing_left(&self, id: u32) -> bool {
+        let counts = |server: &Server| server.status == ServerStatus::Active && !server.locked_out;
+        self.bonds.get(&id).is_some_and(U256::is_zero) && !self.servers.get(&id).is_some_and(counts)
     }
 
     /// Whether a Live key has no more healthy shares than it needs: one more lock-out or failure, and what it signs depends on

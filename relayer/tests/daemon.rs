@@ -6,12 +6,16 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use alloy::{providers::Provider as _, rpc::types::Filter, sol_types::SolEvent as _};
-use common::{Folder, Proxy, chain::Chain, deployment_of, full_pool, relayer, six_servers, until};
+use alloy::{providers::Provider as _, rpc::types::Filter, signers::local::PrivateKeySigner, sol_types::SolEvent as _};
+use common::{Folder, Proxy, chain::Chain, deployment_of, full_pool, register_signer, relayer, six_servers, until};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use stkr_chain::bindings::Micropools::PoolKeyRequested;
 use stkr_chain::{Endpoint, EventLog, FinalReorg, LogOptions, Store};
+use stkr_core::ShareIndex;
+use stkr_protocol::SignerKey;
+use stkr_protocol::evidence::{EvidenceFile, MessagesProof, Proof};
+use stkr_protocol::messages::{Body, OneTimeKeyBody, SignedMessage};
 use stkr_relayer::picture::Picture;
 use stkr_relayer::plan::{Action, Clock, plan};
 
@@ -251,6 +255,42 @@ async fn every_field_that_a_relayer_logs_is_in_the_catalogue() {
     for event in &events {
         assert_eq!(stkr_node::logs::unknown_fields(event), Default::default(), "{event}");
     }
+}
+
+// -------------------------------------------------------------------- evidence
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_of_a_ceremony_is_taken_of_nobody_who_was_not_drawn_for_it() {
+    let chain = Chain::start().await;
+    let signers: Vec<PrivateKeySigner> = (0..5).map(|_| PrivateKeySigner::random()).collect();
+    for (number, signer) in (1..=5).zip(&signers) {
+        // Nobody drew the fifth, who has not been approved.
+        register_signer(&chain, signer, (&format!("https://127.0.0.1:{number}"), number), number < 5).await;
+    }
+    full_pool(&chain).await;
+    let folder = Folder::on(&chain, &chain.url).await;
+    let running = folder.start();
+    until("the key is asked for", async || running.get("/status").await["pools"][0]["keyId"] == "1").await;
+    chain.mine(3).await;
+    until("four are drawn", async || !running.get("/status").await["ceremonies"].as_array().unwrap().is_empty()).await;
+
+    let domain = chain.deployment.protocol_domain();
+    let hand_in = async |signer: &PrivateKeySigner, attempt: u16| {
+        let signer = SignerKey::from_bytes(&signer.to_bytes().0).unwrap();
+        let [first, second] = [2, 3].map(|byte| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+            SignedMessage::sign(&domain, &signer, (1, attempt, ShareIndex::new(1).unwrap()), body)
+        });
+        let proof = Proof::CeremonyEquivocation(MessagesProof { first, second });
+        let file = EvidenceFile::new(&domain, chain.deployment.court, proof);
+        let answer = common::http().post(format!("{}/v1/evidence", running.url)).json(&file).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, said) = hand_in(&signers[4], 0).await;
+    assert!(status == 503 && said.contains("server 5 was not drawn for attempt 0 of key 1"), "{status} {said}");
+    let (status, said) = hand_in(&signers[0], 7).await;
+    assert!(status == 503 && said.contains("nobody was drawn for attempt 7 of key 1"), "{status} {said}");
+    assert_eq!(hand_in(&signers[0], 0).await, (200, json!({ "kept": true }).to_string()));
 }
 
 // -------------------------------------------------------------------- transactions

@@ -195,13 +195,23 @@ pub(crate) async fn full_pool(chain: &Chain) -> u64 {
 
 /// Registers a server of a new operator at `endpoint`; governance approves it if `approved`. Returns its id.
 pub(crate) async fn register_server(chain: &Chain, endpoint: &str, number: u8, approved: bool) -> u32 {
+    register_signer(chain, &PrivateKeySigner::random(), (endpoint, number), approved).await
+}
+
+/// The same for a signer key that the test keeps.
+pub(crate) async fn register_signer(
+    chain: &Chain,
+    signer: &PrivateKeySigner,
+    (endpoint, number): (&str, u8),
+    approved: bool,
+) -> u32 {
     let operator = chain.account().await;
     let stkr = chain.stkr().await;
     let bond = stkr.servers().min_bond().await.unwrap();
     let registration = Registration {
         endpoint: endpoint.to_owned(),
         tls_fingerprint: B256::repeat_byte(number),
-        ..chain.registration(operator.address(), bond)
+        ..chain.registration_of(signer, operator.address(), bond)
     };
     let id = stkr.servers().register(registration).unwrap().send_with(&wallet(&operator)).await.unwrap().value;
     if approved {

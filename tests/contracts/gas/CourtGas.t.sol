@@ -209,6 +209,8 @@ contract CourtGasTest is DealingFixture, Snapshots {
         _snap(GROUP, "CHALLENGE_BLOCKS");
         court.OFFLINE_CHALLENGE_BLOCKS();
         _snap(GROUP, "OFFLINE_CHALLENGE_BLOCKS");
+        court.BOUNTY_HOLD_BLOCKS();
+        _snap(GROUP, "BOUNTY_HOLD_BLOCKS");
         court.committedAt(0);
         _snap(GROUP, "committedAt");
         court.GENESIS_TIME();

@@ -88,7 +88,8 @@ async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_
     assert_eq!(network.provider()?.get_transaction_count(stranger.address()).await?, 0);
 
     let (code, opened) = on(silent, "open", &["--key-file", &key_file])?;
-    ensure!(code == Some(0) && opened["deadline"].is_number(), "{opened}");
+    let deadline = opened["deadline"].as_u64();
+    ensure!(code == Some(0) && deadline.is_some(), "{opened}");
     let (code, again) = on(silent, "open", &["--key-file", &key_file])?;
     let message = again["error"]["message"].as_str().unwrap_or_default();
     ensure!(code == Some(1) && message.contains("is being asked for this already"), "{again}");
@@ -113,7 +114,9 @@ async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_
     let operator = network.servers[network.position_of(honest)?].operator.address().to_string();
     ensure!(done(&network, &["challenge", "fees", &operator])?["feesWei"] != "0", "the answer's fee is the operator's");
 
-    anvil::mine(&network.provider()?, 7_200).await?;
+    // Some blocks later the relayer would prove it, for nothing.
+    let rpc = network.provider()?;
+    anvil::mine(&rpc, (deadline.unwrap_or_default() + 1).saturating_sub(rpc.get_block_number().await?)).await?;
     let (code, proven) = on(silent, "prove", &["--key-file", &key_file])?;
     ensure!(code == Some(0), "{proven}");
     let judgement = &proven["judgement"];

@@ -427,7 +427,7 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     };
     for framed in [of(&old, &stranger), of(&stranger, &new)] {
         let (status, answer) = hand_in(&network, &framed).await?;
-        assert!(status == 422 && answer.to_string().contains("are not both duty keys of assignment 1"), "{answer}");
+        assert!(status == 503 && answer.to_string().contains("are not both duty keys of assignment 1"), "{answer}");
         let error = verified(&network, dir.path(), &framed, &[]).err().ok_or_else(|| eyre!("a frame was verified"))?;
         assert!(error.to_string().contains("is and was no duty key of provider"), "{error}");
         let offline = verified(&network, dir.path(), &framed, &["--offline"]).err().ok_or_else(|| eyre!("decided"))?;
@@ -467,7 +467,7 @@ async fn a_provider_that_names_another_duty_key_between_two_votes_gets_one_signa
     // Once: the other way round it is the same evidence, and on record it says nothing of who else signs the same.
     assert!(verified(&network, dir.path(), &of(&new, &old), &[])?["onRecord"].is_object());
     let (status, answer) = hand_in(&network, &of(&new, &old)).await?;
-    assert!(status == 422 && answer.to_string().contains("its provider has paid for it already"), "{answer}");
+    assert!(status == 503 && answer.to_string().contains("its provider has paid for it already"), "{answer}");
     assert_eq!(of(&old, &the_same).verify()?.evidence, file.verify()?.evidence);
     let error = verified(&network, dir.path(), &of(&old, &the_same), &[]).err();
     let error = error.ok_or_else(|| eyre!("a stranger's signature was taken for what is on record"))?;

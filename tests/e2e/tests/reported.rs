@@ -91,7 +91,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
         proof.holder.proof.reverse();
     }
     let (status, answer) = hand_in(&network, &other).await?;
-    assert!(status == 422 && answer.to_string().contains("its seat is none of key"), "{answer}");
+    assert!(status == 503 && answer.to_string().contains("its seat is none of key"), "{answer}");
     assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": true })));
     assert_eq!(hand_in(&network, &file).await?, (200, json!({ "kept": false })), "the same again");
     network
@@ -119,7 +119,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     let accusation = Proof::UnauthorisedSignature(EnvelopeProof { envelope: ordered, holder });
     let accusation = EvidenceFile::new(&network.domain(), network.deployment.court, accusation);
     let (status, answer) = hand_in(&network, &accusation).await?;
-    assert!(status == 422 && answer.to_string().contains("the chain ordered key"), "{answer}");
+    assert!(status == 503 && answer.to_string().contains("the chain ordered key"), "{answer}");
 
     // Nor is a vote that nobody has to order, with a key that is no withdrawal key.
     let Proof::ConflictingDuties(votes) = &file.proof else { bail!("another fault") };
@@ -127,7 +127,7 @@ async fn faults_that_a_gateway_meets_or_a_stranger_finds_in_kept_pages_reach_the
     let accusation = Proof::UnauthorisedSignature(EnvelopeProof { envelope, holder });
     let accusation = EvidenceFile::new(&network.domain(), network.deployment.court, accusation);
     let (status, answer) = hand_in(&network, &accusation).await?;
-    assert!(status == 422 && answer.to_string().contains("is no withdrawal key"), "{answer}");
+    assert!(status == 503 && answer.to_string().contains("is no withdrawal key"), "{answer}");
 
     // Whose server errs all day fills no relayer.
     let mut kept = Vec::new();
