@@ -19,10 +19,10 @@
 //! collect the bounty. For everybody else's servers there is a bound of gas per day.
 //!
 //! # Challenges of others
-//! While one is open nobody can ask again, so a silent server that challenges itself, and proves nothing, would be safe from everybody
-//! who only proves what pays. Whoever opened it, relayers prove it, though bounty and fee are the challenger's: what is proven is worth
-//! more to all who stake than its gas. It counts in the bound of a day, before answers, but where this relayer would ask itself. Only
-//! what costs the silent one something is proven, so nobody can have relayers pay for nothing.
+//! While one is open nobody can ask again, so a silent server that challenges itself, and proves nothing, would be safe if nobody else
+//! proved it. Whoever opened it, relayers prove it once the Court holds the bounty for the challenger no more (`BOUNTY_HOLD_BLOCKS`). It
+//! counts in the bound of a day, before answers, but where this relayer would ask itself. Only what costs the silent one something is
+//! proven, so nobody can have relayers pay for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +45,8 @@ pub const ANSWER_GAS: u64 = Answer::Signature.gas();
 pub const ACKNOWLEDGEMENT_GAS: u64 = Answer::Acknowledgement.gas();
 /// The same of a proof that somebody did not answer, for a challenger that has no fees yet.
 pub const PROOF_GAS: u64 = 150_000;
-/// Blocks after its last block in which a challenge is left to the one who asked, and those over which all others spread: a proof that
-/// comes second costs gas and does nothing.
+/// Blocks after its last block in which a challenge is left to the one who asked, more than `ICourt.BOUNTY_HOLD_BLOCKS` (50), and those over
+/// which all others spread: a proof that comes second costs gas and does nothing.
 const LEFT_TO_THE_CHALLENGER: u64 = 64;
 const SECONDS_PER_BLOCK: u64 = 12;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn who_challenges_itself_and_proves_nothing_is_proven_by_others_who_get_nothing_for_it() {
+    fn who_challenges_itself_and_proves_nothing_is_proven_by_others() {
         let mut view = ordered();
         view.apply(40, challenged(2, 2, STRANGER, DEADLINE));
         assert_eq!(planned(&view, our_turn() - 1, &generous()), [], "it is the challenger's, and others' after that");
