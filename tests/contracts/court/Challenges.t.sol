@@ -253,6 +253,7 @@ contract ChallengesTest is CourtFixture {
     function test_ProveUnansweredChallenge_ASelfChallengeShieldsNobody() public {
         address prover = makeAddr("prover");
         _ask(_deposit(1));
+        assertEq(court.BOUNTY_HOLD_BLOCKS(), 50);
         uint256 held = court.challenge(1, 2, ROOT).deadline + court.BOUNTY_HOLD_BLOCKS();
         vm.roll(held);
         uint256 before = vm.snapshotState();
