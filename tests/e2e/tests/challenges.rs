@@ -73,30 +73,30 @@ async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_
     network.kill_server(network.position_of(silent)?);
     let sdk = network.stkr().await?;
     let root = sdk.challenges().ordered(key).await?.signing_root();
-    let on = |id: u32, command: &str, more: &[&str]| -> Result<(Option<i32>, Value)> {
+    let on = |network: &Network, id: u32, command: &str, more: &[&str]| -> Result<(Option<i32>, Value)> {
         let (key, id) = (key.to_string(), id.to_string());
         let mut args = vec!["challenge", command, &key, &id];
         args.extend(more);
-        stkr(&network, &args)
+        stkr(network, &args)
     };
 
     // What was never ordered cannot be asked for, and nothing is paid to find that out.
     let unordered = B256::repeat_byte(7).to_string();
-    let (code, refused) = on(silent, "open", &["--root", &unordered, "--key-file", &key_file])?;
+    let (code, refused) = on(&network, silent, "open", &["--root", &unordered, "--key-file", &key_file])?;
     let message = refused["error"]["message"].as_str().unwrap_or_default();
     ensure!(code == Some(1) && message.contains("what was not ordered must not be signed"), "{refused}");
     assert_eq!(network.provider()?.get_transaction_count(stranger.address()).await?, 0);
 
-    let (code, opened) = on(silent, "open", &["--key-file", &key_file])?;
+    let (code, opened) = on(&network, silent, "open", &["--key-file", &key_file])?;
     let deadline = opened["deadline"].as_u64();
     ensure!(code == Some(0) && deadline.is_some(), "{opened}");
-    let (code, again) = on(silent, "open", &["--key-file", &key_file])?;
+    let (code, again) = on(&network, silent, "open", &["--key-file", &key_file])?;
     let message = again["error"]["message"].as_str().unwrap_or_default();
     ensure!(code == Some(1) && message.contains("is being asked for this already"), "{again}");
-    let (code, early) = on(silent, "prove", &["--key-file", &key_file])?;
+    let (code, early) = on(&network, silent, "prove", &["--key-file", &key_file])?;
     let message = early["error"]["message"].as_str().unwrap_or_default();
     ensure!(code == Some(1) && message.contains("may still answer, up to block"), "{early}");
-    let (code, opened) = on(honest, "open", &["--key-file", &key_file])?;
+    let (code, opened) = on(&network, honest, "open", &["--key-file", &key_file])?;
     ensure!(code == Some(0), "{opened}");
 
     // Nobody tells the relayer to do anything about it.
@@ -114,11 +114,13 @@ async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_
     let operator = network.servers[network.position_of(honest)?].operator.address().to_string();
     ensure!(done(&network, &["challenge", "fees", &operator])?["feesWei"] != "0", "the answer's fee is the operator's");
 
-    // Some blocks later the relayer would prove it, for nothing.
+    // Some blocks later the relayer would prove it, and blocks come at once here.
+    network.kill_relayer(0);
     let rpc = network.provider()?;
     anvil::mine(&rpc, (deadline.unwrap_or_default() + 1).saturating_sub(rpc.get_block_number().await?)).await?;
-    let (code, proven) = on(silent, "prove", &["--key-file", &key_file])?;
+    let (code, proven) = on(&network, silent, "prove", &["--key-file", &key_file])?;
     ensure!(code == Some(0), "{proven}");
+    network.start_relayer(0)?;
     let judgement = &proven["judgement"];
     assert_eq!((&judgement["charged"], &judgement["reporter"]), (&json!(true), &json!(stranger.address())), "{proven}");
     assert!(sdk.servers().get(silent).await?.locked_out && !sdk.servers().get(honest).await?.locked_out);
