@@ -7,6 +7,7 @@ use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
 use alloy::signers::local::PrivateKeySigner;
 use eyre::{Result, ensure, eyre};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use stkr_chain::bindings::{KeyRegistry, Micropools};
 use stkr_core::{SecretShare, ShareIndex};
@@ -115,12 +116,13 @@ async fn a_silent_server_loses_its_bond_to_the_stranger_who_asked_and_one_whose_
     ensure!(done(&network, &["challenge", "fees", &operator])?["feesWei"] != "0", "the answer's fee is the operator's");
 
     // Some blocks later the relayer would prove it, and blocks come at once here.
-    network.kill_relayer(0);
+    let relayer = |network: &Network, signal| network.relayers[0].process.iter().for_each(|it| it.signal(signal));
+    relayer(&network, Signal::STOP);
     let rpc = network.provider()?;
     anvil::mine(&rpc, (deadline.unwrap_or_default() + 1).saturating_sub(rpc.get_block_number().await?)).await?;
     let (code, proven) = on(&network, silent, "prove", &["--key-file", &key_file])?;
     ensure!(code == Some(0), "{proven}");
-    network.start_relayer(0)?;
+    relayer(&network, Signal::CONT);
     let judgement = &proven["judgement"];
     assert_eq!((&judgement["charged"], &judgement["reporter"]), (&json!(true), &json!(stranger.address())), "{proven}");
     assert!(sdk.servers().get(silent).await?.locked_out && !sdk.servers().get(honest).await?.locked_out);
