@@ -55,16 +55,7 @@ mod tests {
     /// A 3-of-4 key of servers 1 to 4, used by a pool in `state`.
     fn view(state: PoolState) -> View {
         let mut view = View::default();
-        let server = Server {
-            operator: Address::ZERO,
-            signer: Address::ZERO,
-            tls_fingerprint: B256::ZERO,
-            endpoint: String::new(),
-            status: ServerStatus::Active,
-            online: true,
-            locked_out: false,
-        };
-        view.servers.extend((1..=4).map(|id| (id, server.clone())));
+        view.servers.extend((1..=4).map(|id| (id, Server::active(""))));
         let live = LiveKey {
             committee: vec![1, 2, 3, 4],
             signers: vec![Address::ZERO; 4],

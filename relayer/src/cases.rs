@@ -502,16 +502,7 @@ mod tests {
     #[test]
     fn nobody_pays_for_a_proof_against_a_server_that_has_nothing_left() {
         let (mut view, one) = (all_drawn(), case(1, 9, 3));
-        let server = Server {
-            operator: Address::ZERO,
-            signer: Address::ZERO,
-            tls_fingerprint: B256::ZERO,
-            endpoint: String::new(),
-            status: ServerStatus::Active,
-            online: true,
-            locked_out: false,
-        };
-        view.apply(1, Fact::ServerRegistered { id: 3, server });
+        view.apply(1, Fact::ServerRegistered { id: 3, server: Server::active("") });
         view.apply(1, Fact::BondChanged { id: 3, bond: U256::from(5) });
         let planned = |view: &View| plan(view, &clock(10), std::slice::from_ref(&one));
         assert_eq!(planned(&view), [commit(&one)]);

@@ -460,7 +460,7 @@ mod tests {
 
     use super::*;
     use crate::reshares::{self, ReshareFact};
-    use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Shown};
+    use crate::view::{DepositOrder, Fact, GivenAnswer, LiveKey, PendingDraw, Pool, Server, Shown};
 
     const US: Address = Address::repeat_byte(0xaa);
     const STRANGER: Address = Address::repeat_byte(0xbb);
@@ -829,15 +829,7 @@ mod tests {
     fn drawn() -> View {
         let mut view = View::default();
         for (id, digit) in (1..).zip(1..=6) {
-            let server = crate::view::Server {
-                operator: Address::ZERO,
-                signer: Address::repeat_byte(digit),
-                tls_fingerprint: B256::ZERO,
-                endpoint: String::new(),
-                status: ServerStatus::Active,
-                online: true,
-                locked_out: false,
-            };
+            let server = Server { signer: Address::repeat_byte(digit), ..Server::active("") };
             view.apply(1, Fact::ServerRegistered { id, server });
         }
         let draw = PendingDraw { seed_block: 20, active_set: Bytes::new(), kept: Vec::new() };

@@ -134,14 +134,7 @@ impl Counter {
             // Every stored message was accepted before.
             let _ = board.accept(message);
         }
-        let mut kept = Vec::new();
-        for message in answer.response.messages {
-            match board.accept(message.clone()) {
-                Ok(Accepted::New | Accepted::Evidence) => kept.push(message),
-                Ok(Accepted::Known) => {}
-                Err(error) => return Err(OfflineError::Rejected(error.to_string())),
-            }
-        }
+        let kept = new_ones(answer.response.messages, |message| board.accept(message))?;
         for message in &kept {
             self.store.post(&context, message)?;
         }
@@ -210,14 +203,7 @@ impl Counter {
             // Every stored message was accepted before.
             let _ = board.accept(message);
         }
-        let mut kept = Vec::new();
-        for message in answer.response.messages {
-            match board.accept(message.clone()) {
-                Ok(Accepted::New | Accepted::Evidence) => kept.push(message),
-                Ok(Accepted::Known) => {}
-                Err(error) => return Err(OfflineError::Rejected(error.to_string())),
-            }
-        }
+        let kept = new_ones(answer.response.messages, |message| board.accept(message))?;
         for message in &kept {
             self.store.post_reshare(plan.domain(), draft, message)?;
         }
@@ -418,6 +404,22 @@ fn reshare_of(shown: &KeyCommittees) -> Result<(Plan, B256), OfflineError> {
     let draft = shown.drawn.as_ref().ok_or_else(none)?.commitment;
     let plan = shown.plan().ok_or_else(none)?.map_err(|error| OfflineError::NotThere(error.to_string()))?;
     Ok((plan, draft))
+}
+
+/// Those of `messages` that a board did not know. One that it rejects ends it: a person carried the answer, and should hear of it.
+fn new_ones<M: Clone, E: ToString>(
+    messages: Vec<M>,
+    mut accept: impl FnMut(M) -> Result<Accepted, E>,
+) -> Result<Vec<M>, OfflineError> {
+    let mut new = Vec::new();
+    for message in messages {
+        match accept(message.clone()) {
+            Ok(Accepted::New | Accepted::Evidence) => new.push(message),
+            Ok(Accepted::Known) => {}
+            Err(error) => return Err(OfflineError::Rejected(error.to_string())),
+        }
+    }
+    Ok(new)
 }
 
 fn committee_named(shown: &KeyCommittees, committee_epoch: u32) -> Result<&Committee, OfflineError> {

@@ -184,6 +184,22 @@ pub struct Server {
     pub locked_out: bool,
 }
 
+#[cfg(test)]
+impl Server {
+    /// An online one in good standing, of nobody, with `endpoint`.
+    pub(crate) fn active(endpoint: &str) -> Self {
+        Self {
+            operator: Address::ZERO,
+            signer: Address::ZERO,
+            tls_fingerprint: B256::ZERO,
+            endpoint: endpoint.to_owned(),
+            status: ServerStatus::Active,
+            online: true,
+            locked_out: false,
+        }
+    }
+}
+
 /// A key and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -1035,15 +1051,8 @@ mod tests {
 
     #[test]
     fn a_server_is_what_its_last_events_say() {
-        let server = Server {
-            operator: Address::ZERO,
-            signer: Address::repeat_byte(1),
-            tls_fingerprint: B256::ZERO,
-            endpoint: "https://old:1".to_owned(),
-            status: ServerStatus::Registered,
-            online: true,
-            locked_out: false,
-        };
+        let (signer, status) = (Address::repeat_byte(1), ServerStatus::Registered);
+        let server = Server { signer, status, ..Server::active("https://old:1") };
         let view = folded([
             Fact::ServerRegistered { id: 3, server: server.clone() },
             Fact::StatusChanged { id: 3, status: ServerStatus::Active },
@@ -1068,15 +1077,7 @@ mod tests {
 
     #[test]
     fn only_approved_and_seated_online_servers_are_talked_to() {
-        let server = |online, status| Server {
-            operator: Address::ZERO,
-            signer: Address::ZERO,
-            tls_fingerprint: B256::ZERO,
-            endpoint: "https://192.0.2.1:22".to_owned(),
-            status,
-            online,
-            locked_out: false,
-        };
+        let server = |online, status| Server { status, online, ..Server::active("https://192.0.2.1:22") };
         let servers = [
             (1, server(true, ServerStatus::Registered)),
             (2, server(true, ServerStatus::Active)),
@@ -1160,15 +1161,7 @@ mod tests {
 
     #[test]
     fn a_dealt_key_begins_with_its_committee_and_ends_as_others_do() {
-        let server = |id: u32| Server {
-            operator: Address::ZERO,
-            signer: Address::ZERO,
-            tls_fingerprint: B256::ZERO,
-            endpoint: format!("https://server-{id}:1"),
-            status: ServerStatus::Active,
-            online: true,
-            locked_out: false,
-        };
+        let server = |id: u32| Server::active(&format!("https://server-{id}:1"));
         let servers = [1, 2, 4, 6].map(|id| Fact::ServerRegistered { id, server: server(id) });
         let mut view = folded(servers.into_iter().chain(imported()));
         let phase = KeyPhase::Live(live());

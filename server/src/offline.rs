@@ -580,20 +580,7 @@ impl Plan {
         lines.push(format!("It must be finished by {}.", date(self.confirmed.deadline)));
         let counts = self.came.iter().map(|(round, came)| format!("{came} of {} {round}", threshold.n()));
         lines.push(format!("Messages so far: {}.", counts.collect::<Vec<_>>().join(", ")));
-        lines.push(match self.signs.is_empty() {
-            true => "Nothing new is to be signed: the answer repeats what this server said.".to_owned(),
-            false => format!(
-                "The answer signs and shows: {}.",
-                self.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        });
-        let compared = if self.is_confirmed {
-            "you compared it before"
-        } else {
-            "COMPARE IT with a source other than the relayer"
-        };
-        lines.push(format!("Proven by block {} of {}: {compared}.", block.number, date(block.timestamp)));
-        lines.push(format!("  {}", block.hash));
+        lines.extend([signs_line(&self.signs), proven_line(block, self.is_confirmed)]);
         lines.join("\n")
     }
 
@@ -621,6 +608,21 @@ impl Plan {
     fn consent(&self, yes: bool, at_terminal: bool) -> eyre::Result<()> {
         consent(yes || self.signs.is_empty(), at_terminal)
     }
+}
+
+/// What an answer will sign, in words.
+fn signs_line(rounds: &[impl ToString]) -> String {
+    if rounds.is_empty() {
+        return "Nothing new is to be signed: the answer repeats what this server said.".to_owned();
+    }
+    format!("The answer signs and shows: {}.", rounds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// Which block proves a file, in words, and its hash in a line of its own.
+fn proven_line(block: &ProvenBlock, is_confirmed: bool) -> String {
+    let compared =
+        if is_confirmed { "you compared it before" } else { "COMPARE IT with a source other than the relayer" };
+    format!("Proven by block {} of {}: {compared}.\n  {}", block.number, date(block.timestamp), block.hash)
 }
 
 /// That a person compared the hash of `block`, by `given` or, `at_terminal`, by what it types.

@@ -73,12 +73,9 @@ pub struct NewSignerArgs {
     pub signer: Option<Address>,
 }
 
-/// Arguments of `vote-silent`.
+/// Of whom a vote says that it is silent, and for how long.
 #[derive(Clone, Debug, clap::Args)]
-pub struct VoteSilentArgs {
-    /// Configuration file
-    #[arg(long)]
-    pub config: PathBuf,
+pub struct SilentArgs {
     /// Key id
     #[arg(long)]
     pub key: u64,
@@ -91,6 +88,24 @@ pub struct VoteSilentArgs {
     /// Unix time (seconds) until which the vote holds, at most 30 days from now; all members must name the same
     #[arg(long)]
     pub until: u64,
+}
+
+impl SilentArgs {
+    /// The vote, not signed yet.
+    pub(crate) const fn vote(&self) -> SilenceVote {
+        SilenceVote { key_id: self.key, committee_epoch: self.epoch, server: self.server, until: self.until }
+    }
+}
+
+/// Arguments of `vote-silent`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct VoteSilentArgs {
+    /// Configuration file
+    #[arg(long)]
+    pub config: PathBuf,
+    /// What is voted
+    #[command(flatten)]
+    pub silent: SilentArgs,
     /// Signer to vote as, where the server has keys of several: the one of its share in that committee
     #[arg(long)]
     pub signer: Option<Address>,
@@ -264,13 +279,13 @@ pub fn vote_silent(args: &VoteSilentArgs) -> eyre::Result<SignedSilenceVote> {
     let deployment = Deployment::load(&config.chain.deployment).map_err(Failure::usage)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).wrap_err("read the clock")?.as_secs();
     let furthest = now.saturating_add(MAX_VOTE);
-    if args.until <= now || args.until > furthest {
-        let reason = format!("--until {} is not within the next 30 days; name a time up to {furthest}", args.until);
+    let until = args.silent.until;
+    if until <= now || until > furthest {
+        let reason = format!("--until {until} is not within the next 30 days; name a time up to {furthest}");
         return Err(Failure::usage(reason).into());
     }
-    let vote = SilenceVote { key_id: args.key, committee_epoch: args.epoch, server: args.server, until: args.until };
     let which = "the one of this server's share in that committee: stkr key show KEY";
-    Ok(vote.sign(&deployment.protocol_domain(), &signers::one(&config.files, args.signer, which)?))
+    Ok(args.silent.vote().sign(&deployment.protocol_domain(), &signers::one(&config.files, args.signer, which)?))
 }
 
 /// Makes the server's next signer key, or finds one that was made before, and proves to the registry that it agrees.

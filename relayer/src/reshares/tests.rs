@@ -36,15 +36,7 @@ fn live(committee: &[u32]) -> LiveKey {
 fn with_consumer(consumer: Address) -> View {
     let mut view = View::default();
     for id in FIRST.into_iter().chain([SPARE]) {
-        let server = Server {
-            operator: Address::ZERO,
-            signer: Address::with_last_byte(byte(id)),
-            tls_fingerprint: B256::ZERO,
-            endpoint: "https://192.0.2.1:22".to_owned(),
-            status: ServerStatus::Active,
-            online: true,
-            locked_out: false,
-        };
+        let server = Server { signer: Address::with_last_byte(byte(id)), ..Server::active("https://192.0.2.1:22") };
         view.apply(1, Fact::ServerRegistered { id, server });
     }
     let draw = PendingDraw { seed_block: 2, active_set: Bytes::new(), kept: Vec::new() };

@@ -14,7 +14,7 @@ use stkr_protocol::handover::KEEP_PAST_SHARES;
 use stkr_protocol::offline::from_json;
 use stkr_protocol::offline::reshare::{Committees, CommitteesFile};
 
-use super::{Machine, compare_block, consent, date, refused, say};
+use super::{Machine, compare_block, consent, date, proven_line, refused, say};
 use crate::erasure::is_over_as_proven;
 
 /// A file as this program reads it.
@@ -145,7 +145,7 @@ impl Plan {
     /// What is about to happen, in words.
     fn summary(&self) -> String {
         let proven = &self.proven;
-        let (key, block) = (&proven.key, &proven.block);
+        let key = &proven.key;
         let members: Vec<String> = proven.live.members.iter().map(|member| member.server_id.to_string()).collect();
         let mut lines = vec![
             format!(
@@ -170,12 +170,7 @@ impl Plan {
                 None => "Nothing is to be erased.".to_owned(),
             });
         }
-        lines.push(format!(
-            "Proven by block {} of {}: COMPARE IT with a source other than the relayer.",
-            block.number,
-            date(block.timestamp)
-        ));
-        lines.push(format!("  {}", block.hash));
+        lines.push(proven_line(&proven.block, false));
         lines.join("\n")
     }
 

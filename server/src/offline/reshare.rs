@@ -17,7 +17,10 @@ use stkr_protocol::offline::reshare::{AboutReshare, ReshareAnswerFile, ReshareRe
 use stkr_protocol::reshare::{Board, Plan as Reshare, ReshareMessage, Round, Sender};
 
 use super::erase::Erased;
-use super::{AnswerArgs, Machine, ReshareLine, compare_block, consent, date, hand_out, refused, say, spoken, whose};
+use super::{
+    AnswerArgs, Machine, ReshareLine, compare_block, consent, date, hand_out, proven_line, refused, say, signs_line,
+    spoken, whose,
+};
 use crate::reshare::{self, Attempt, Reshares};
 use crate::seal::Sealer;
 use crate::store::ConfirmedReshare;
@@ -265,7 +268,7 @@ impl Plan {
     /// What is about to happen, in words.
     fn summary(&self) -> String {
         let (drawn, newest, server) = (&self.proven.drawn, &self.proven.newest, self.about.server);
-        let (id, block) = (drawn.id, &newest.block);
+        let id = drawn.id;
         let list = |ids: Vec<u32>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let new: Vec<u32> = drawn.members.iter().map(|member| member.server_id).collect();
         let old: Vec<u32> = newest.live.members.iter().map(|member| member.server_id).collect();
@@ -322,20 +325,7 @@ impl Plan {
             self.came.iter().map(|(round, came)| format!("{came} of {} {round}", self.reshare.senders(*round).len()));
         lines.push(format!("Messages so far: {}.", counts.collect::<Vec<_>>().join(", ")));
         lines.extend(self.erased.iter().map(Erased::said));
-        lines.push(match self.signs.is_empty() {
-            true => "Nothing new is to be signed: the answer repeats what this server said.".to_owned(),
-            false => format!(
-                "The answer signs and shows: {}.",
-                self.signs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        });
-        let compared = if self.is_confirmed {
-            "you compared it before"
-        } else {
-            "COMPARE IT with a source other than the relayer"
-        };
-        lines.push(format!("Proven by block {} of {}: {compared}.", block.number, date(block.timestamp)));
-        lines.push(format!("  {}", block.hash));
+        lines.extend([signs_line(&self.signs), proven_line(&newest.block, self.is_confirmed)]);
         lines.join("\n")
     }
 

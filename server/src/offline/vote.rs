@@ -10,6 +10,7 @@ use stkr_node::exit::Failure;
 use stkr_protocol::silence::{SignedSilenceVote, SilenceVote};
 
 use super::{Machine, consent, date, say};
+use crate::setup::SilentArgs;
 
 /// Latest time that the contract can hold: uint48.
 const LATEST: u64 = (1 << 48) - 1;
@@ -20,25 +21,17 @@ pub struct VoteArgs {
     /// Folder of the server
     #[arg(long)]
     pub dir: PathBuf,
-    /// Key id
-    #[arg(long)]
-    pub key: u64,
-    /// Committee epoch of the key's newest committee, in which this server has a share; `stkr reshare show` tells it
-    #[arg(long)]
-    pub epoch: u32,
-    /// Id of the silent server
-    #[arg(long)]
-    pub server: u32,
-    /// Unix time (seconds) until which the vote holds, at most 30 days from now; all members must name the same
-    #[arg(long)]
-    pub until: u64,
+    /// What is voted
+    #[command(flatten)]
+    pub silent: SilentArgs,
     /// Do not ask before signing
     #[arg(long)]
     pub yes: bool,
 }
 
 pub(super) fn vote(machine: &Machine, args: &VoteArgs, at_terminal: bool) -> eyre::Result<SignedSilenceVote> {
-    let VoteArgs { key: key_id, epoch: committee_epoch, server, until, .. } = *args;
+    let vote = args.silent.vote();
+    let SilenceVote { key_id, committee_epoch, server, until } = vote;
     if until > LATEST {
         return Err(Failure::usage(format!("--until {until} is no time of the next 30 days")).into());
     }
@@ -53,7 +46,6 @@ pub(super) fn vote(machine: &Machine, args: &VoteArgs, at_terminal: bool) -> eyr
         machine.deployment.key_registry
     ))?;
     consent(args.yes, at_terminal)?;
-    let vote = SilenceVote { key_id, committee_epoch, server, until };
     Ok(vote.sign(&machine.deployment.protocol_domain(), key))
 }
 

@@ -126,6 +126,27 @@ impl OfflineServer {
 }
 
 impl Network {
+    /// Two servers without network, registered and approved.
+    pub async fn two_offline_servers(&self) -> Result<[OfflineServer; 2]> {
+        Ok([self.add_offline_server("offline-a").await?, self.add_offline_server("offline-b").await?])
+    }
+
+    /// A withdrawal key for a new provider, `threshold` (t, n), with `offline` among its members: who pays, its id, what was finalised.
+    pub async fn providers_withdrawal_key(
+        &self,
+        offline: &[OfflineServer],
+        (t, n): (u8, u8),
+    ) -> Result<(PrivateKeySigner, u64, KeyRegistry::KeyFinalised)> {
+        let provider = self.account("20").await?;
+        self.register_provider(&provider).await?;
+        let (wallet, registry) = (EthereumWallet::from(provider.clone()), self.deployment.key_registry);
+        let key = self.stkr().await?.withdrawal_keys().request(t, n)?.send_with(&wallet).await?.value;
+        self.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
+        self.carry_to_offline_servers(offline, key).await?;
+        let finalised = self.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner;
+        Ok((provider, key, finalised))
+    }
+
     /// A new offline server of an operator of its own, registered and approved.
     pub async fn add_offline_server(&self, name: &str) -> Result<OfflineServer> {
         let dir = self.options.dir.join(name);

@@ -5,7 +5,7 @@ use alloy::network::EthereumWallet;
 use alloy::primitives::{Address, B256};
 use eyre::{Result, ensure, eyre};
 use serde_json::{Value, json};
-use stkr_chain::bindings::{KeyRegistry, Micropools, WithdrawalKeys};
+use stkr_chain::bindings::{Micropools, WithdrawalKeys};
 use stkr_core::PublicKey;
 use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::lodestar::{BeaconNode, capella_genesis};
@@ -21,7 +21,7 @@ const VALIDATOR: u64 = 3;
 const TO_GENESIS: u64 = 40;
 
 /// Where a relayer takes changes of credentials to, and a network of four servers before it.
-async fn network(dir: &std::path::Path, beacon: &str) -> Result<(Network, Vec<OfflineServer>)> {
+async fn network(dir: &std::path::Path, beacon: &str) -> Result<(Network, [OfflineServer; 2])> {
     let options = Options { servers: 4, relayers: 0, block_ms: 500, ..Options::new(dir) };
     let mut network = Network::start(options).await?;
     network.init_relayer(0).await?;
@@ -29,10 +29,7 @@ async fn network(dir: &std::path::Path, beacon: &str) -> Result<(Network, Vec<Of
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, format!("{text}\n[beacon]\nurls = [\"{beacon}\"]\n"))?;
     network.start_relayer(0)?;
-    let mut offline = Vec::new();
-    for name in ["offline-a", "offline-b"] {
-        offline.push(network.add_offline_server(name).await?);
-    }
+    let offline = network.two_offline_servers().await?;
     Ok((network, offline))
 }
 
@@ -56,16 +53,9 @@ async fn a_beacon_node_takes_the_change_that_the_network_signed_and_its_state_sh
     let dir = tempfile::tempdir()?;
     let port = free_port()?;
     let (network, offline) = network(dir.path(), &format!("http://127.0.0.1:{port}")).await?;
-    let (registry, micropools) = (network.deployment.key_registry, network.deployment.micropools);
-    let stkr = network.stkr().await?;
-    let provider = network.account("20").await?;
-    let wallet = EthereumWallet::from(provider.clone());
-    network.register_provider(&provider).await?;
-    let key = stkr.withdrawal_keys().request(KEY.0, KEY.1)?.send_with(&wallet).await?.value;
-    network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
-    network.carry_to_offline_servers(&offline, key).await?;
-    let points = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner.points;
-    let group_key = PublicKey::from_eip2537(&points[points.len() - 128..])?;
+    let (provider, key, finalised) = network.providers_withdrawal_key(&offline, KEY).await?;
+    let (stkr, wallet) = (network.stkr().await?, EthereumWallet::from(provider.clone()));
+    let group_key = PublicKey::from_eip2537(&finalised.points[finalised.points.len() - 128..])?;
     let pool = stkr.pools().open_with_withdrawal_key(3, 4, key).await?.send_with(&wallet).await?.value;
     let before = stkr.withdrawal_keys().credentials(pool).await?.ok_or_else(|| eyre!("no credentials"))?;
 
@@ -75,7 +65,7 @@ async fn a_beacon_node_takes_the_change_that_the_network_signed_and_its_state_sh
     let node = BeaconNode::start_capella(port, &dir.path().join("lodestar"), &genesis).await?;
     ensure!(before[0] == 0 && credentials(&node).await? == before, "{before}");
     network.fill_pool(pool, 4).await?;
-    network.event::<Micropools::DepositSent>(micropools, pool).await?;
+    network.event::<Micropools::DepositSent>(network.deployment.micropools, pool).await?;
     network.until("blocks of the beacon chain", || async { Ok(node.head_slot().await? > 0) }).await?;
 
     // The committee's signature, with an offline server's part.

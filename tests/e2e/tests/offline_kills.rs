@@ -153,7 +153,7 @@ async fn an_offline_server_that_is_killed_in_every_step_of_a_ceremony_says_one_t
 {
     let dir = tempfile::tempdir()?;
     let network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir.path()) }).await?;
-    let offline = [network.add_offline_server("offline-a").await?, network.add_offline_server("offline-b").await?];
+    let offline = network.two_offline_servers().await?;
     let key = network.withdrawal_key(network.add_key_user().await?, KEY).await?;
     let [server, other] = &offline;
     let [mut killed, mut other] = [server, other].map(|server| Killed { server, said: BTreeMap::new() });

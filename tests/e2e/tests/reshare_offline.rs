@@ -36,7 +36,7 @@ const FIRST_ANSWER: &str = "first-answer.json";
 /// A network with a pool whose withdrawal key is held by four online servers and two without network.
 struct World {
     network: Network,
-    offline: Vec<OfflineServer>,
+    offline: [OfflineServer; 2],
     wallet: EthereumWallet,
     key: u64,
     pool: u64,
@@ -49,19 +49,9 @@ async fn world() -> Result<World> {
     let behind = TO_HANDOVER + PAST;
     let options = Options { servers: 6, block_ms: 500, behind, reshares: true, ..Options::new(dir.path()) };
     let network = Network::start(options).await?;
-    let mut offline = Vec::new();
-    for name in ["offline-a", "offline-b"] {
-        offline.push(network.add_offline_server(name).await?);
-    }
-    let provider = network.account("20").await?;
-    let wallet = EthereumWallet::from(provider.clone());
-    network.register_provider(&provider).await?;
-    let stkr = network.stkr().await?;
-    let registry = network.deployment.key_registry;
-    let key = stkr.withdrawal_keys().request(KEY.0, KEY.1)?.send_with(&wallet).await?.value;
-    network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
-    network.carry_to_offline_servers(&offline, key).await?;
-    let first = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner;
+    let offline = network.two_offline_servers().await?;
+    let (provider, key, first) = network.providers_withdrawal_key(&offline, KEY).await?;
+    let (stkr, wallet) = (network.stkr().await?, EthereumWallet::from(provider));
     let pool = stkr.pools().open_with_withdrawal_key(3, 4, key).await?.send_with(&wallet).await?.value;
     network.fill_pool(pool, 4).await?;
     network.event::<Micropools::DepositSent>(network.deployment.micropools, pool).await?;

@@ -159,7 +159,7 @@ async fn a_day_after_a_ceremony_all_disks_and_all_messages_together_decrypt_no_s
     let dir = tempfile::tempdir()?;
     let options = Options { servers: 4, block_ms: 500, behind: 3 * DAY, ..Options::new(dir.path()) };
     let network = Network::start(options).await?;
-    let offline = [network.add_offline_server("offline-a").await?, network.add_offline_server("offline-b").await?];
+    let offline = network.two_offline_servers().await?;
     let key = network.withdrawal_key(network.add_key_user().await?, KEY).await?;
     let registry = network.deployment.key_registry;
     let committee = network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?.inner.committee;

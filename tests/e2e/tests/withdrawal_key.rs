@@ -64,22 +64,14 @@ fn the_online_servers_alone_cannot_sign(
 async fn a_pool_with_a_withdrawal_key_gets_its_31_ether_after_its_credentials_were_changed() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let network = Network::start(Options { servers: 4, block_ms: 500, ..Options::new(dir.path()) }).await?;
-    let mut offline = Vec::new();
-    for name in ["offline-a", "offline-b"] {
-        offline.push(network.add_offline_server(name).await?);
-    }
-    let (registry, micropools) = (network.deployment.key_registry, network.deployment.micropools);
+    let offline = network.two_offline_servers().await?;
+    let micropools = network.deployment.micropools;
     let contract = network.deployment.withdrawal_keys();
     let stkr = network.stkr().await?;
 
     // The key is made ahead, before any stake waits for it.
-    let provider = network.account("20").await?;
-    let wallet = EthereumWallet::from(provider.clone());
-    network.register_provider(&provider).await?;
-    let key = stkr.withdrawal_keys().request(KEY.0, KEY.1)?.send_with(&wallet).await?.value;
-    network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
-    network.carry_to_offline_servers(&offline, key).await?;
-    let finalised = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner;
+    let (provider, key, finalised) = network.providers_withdrawal_key(&offline, KEY).await?;
+    let wallet = EthereumWallet::from(provider);
 
     // The relayer brings the pool to its predeposit, with 0x00 credentials, and no further.
     let pool = stkr.pools().open_with_withdrawal_key(3, 4, key).await?.send_with(&wallet).await?.value;

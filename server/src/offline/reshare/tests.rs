@@ -21,6 +21,7 @@ use stkr_protocol::silence::SilenceVote;
 use super::super::tests::{deployment, header, other, prove, storage};
 use super::super::{Keys, owner, vote};
 use super::*;
+use crate::setup::SilentArgs;
 use crate::signers::SignerKeys;
 use crate::store::{Confirmed, ShareRow, Store};
 
@@ -415,7 +416,12 @@ fn a_share_goes_once_its_attempt_failed_or_a_week_after_its_committee_handed_ove
 #[test]
 fn a_vote_is_signed_as_the_leaf_of_the_share_names_the_voter_and_only_with_a_share() {
     let rig = Rig::new();
-    let ask = |epoch| vote::VoteArgs { dir: PathBuf::new(), key: KEY, epoch, server: 6, until: TIME, yes: true };
+    let until = |epoch, until| vote::VoteArgs {
+        dir: PathBuf::new(),
+        silent: SilentArgs { key: KEY, epoch, server: 6, until },
+        yes: true,
+    };
+    let ask = |epoch| until(epoch, TIME);
     let refused = |args: &vote::VoteArgs| vote::vote(&rig.machine, args, false).unwrap_err().to_string();
     assert!(refused(&ask(0)).contains("does not say which signer"), "nothing was confirmed here");
     let members = OLD.map(|server_id| MemberId { server_id, signer: rig.signer_of(server_id) }).to_vec();
@@ -427,6 +433,6 @@ fn a_vote_is_signed_as_the_leaf_of_the_share_names_the_voter_and_only_with_a_sha
     assert_eq!(signed.vote, SilenceVote { key_id: KEY, committee_epoch: 0, server: 6, until: TIME });
     assert_eq!(signed.voter(&deployment().protocol_domain()).unwrap(), rig.signer);
     assert!(refused(&ask(1)).contains("has no share of key 7 in committee 1"));
-    assert!(refused(&vote::VoteArgs { until: 1 << 48, ..ask(0) }).contains("no time of the next 30 days"));
+    assert!(refused(&until(0, 1 << 48)).contains("no time of the next 30 days"));
     assert!(vote::vote(&rig.machine, &vote::VoteArgs { yes: false, ..ask(0) }, false).is_err(), "nobody was asked");
 }

@@ -8,7 +8,7 @@ use alloy::primitives::Bytes;
 use eyre::{Result, ensure, eyre};
 use serde::Serialize;
 use serde_json::Value;
-use stkr_chain::bindings::{KeyRegistry, Micropools, WithdrawalKeys};
+use stkr_chain::bindings::{Micropools, WithdrawalKeys};
 use stkr_e2e::Network;
 use stkr_e2e::offline::OfflineServer;
 
@@ -43,17 +43,10 @@ pub(crate) struct CredentialChange {
 /// From a provider's request for a withdrawal key to the signed change of its pool's credentials.
 pub(crate) async fn change_credentials(network: &Network, progress: &mut Progress) -> Result<ChangedPool> {
     let begin = Instant::now();
-    let offline = [network.add_offline_server("offline-a").await?, network.add_offline_server("offline-b").await?];
-    let provider = network.account("20").await?;
-    let wallet = EthereumWallet::from(provider.clone());
-    network.register_provider(&provider).await?;
-    let stkr = network.stkr().await?;
-    let (t, n) = WITHDRAWAL_THRESHOLD;
-    let key = stkr.withdrawal_keys().request(t, n)?.send_with(&wallet).await?.value;
-    let registry = network.deployment.key_registry;
-    network.event::<KeyRegistry::CommitteeDrawn>(registry, key).await?;
-    network.carry_to_offline_servers(&offline, key).await?;
-    let made = network.event::<KeyRegistry::KeyFinalised>(registry, key).await?.inner;
+    let offline = network.two_offline_servers().await?;
+    let (provider, key, made) = network.providers_withdrawal_key(&offline, WITHDRAWAL_THRESHOLD).await?;
+    let (stkr, wallet) = (network.stkr().await?, EthereumWallet::from(provider));
+    let t = WITHDRAWAL_THRESHOLD.0;
     let detail = format!("key {key}, {t} of servers {:?}; files went to and from two without network", made.committee);
     progress.done("withdrawal_key_made", begin, &detail);
 
