@@ -3,8 +3,9 @@
 //!
 //! This is the one thing that outsiders can put into a relayer's database and have it spend gas on, so nothing is kept but what
 //! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
-//! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, and of ceremonies for
-//! which it was not drawn, with which a server that has nothing left to lose could go on for ever, none. One file is judged at a time, the rest is told to come back.
+//! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, and of ceremonies
+//! for which it was not drawn, with which a server that has nothing left to lose could go on for ever, none. One file is judged at a
+//! time, the rest is told to come back.
 
 use alloy::primitives::Address;
 use stkr_chain::{ChainError, ChainReader, types::KeyKind};
