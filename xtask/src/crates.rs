@@ -144,7 +144,8 @@ impl Program {
         writeln!(said, "\n     Running {}: {} s", self.name, start.elapsed().as_secs())?;
         said.write_all(&output.stdout)?;
         said.write_all(&output.stderr)?;
-        ensure!(output.status.success(), "{}: {}", self.name, output.status);
+        let text = || String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "{}: {}{}", self.name, output.status, run::failures(&text()));
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use eyre::{Context, Result, bail, ensure, eyre};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ const FAULTS: [&str; 10] = [
     "silence",
     "provider-equivocation",
 ];
+
+/// Of what an error repeats of a failed run: lines, and characters of each.
+const MOST_LINES: usize = 12;
+const LONGEST_LINE: usize = 300;
 
 /// The workspace root.
 pub(crate) fn root() -> PathBuf {
@@ -73,6 +77,46 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs tests; an error repeats what failed, for it is all that is left of a run whose log was cut to its end.
+pub(crate) fn tests(command: &mut Command) -> Result<()> {
+    let text = describe(command);
+    eprintln!("+ {text}");
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = Leash(child.wrap_err_with(|| format!("start `{text}`; is it installed?"))?);
+    let output = child.0.stdout.take().ok_or_else(|| eyre!("{text} has no stdout"))?;
+    let mut said = String::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.wrap_err_with(|| format!("what {text} says"))?;
+        writeln!(std::io::stdout().lock(), "{line}")?;
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.0.wait()?;
+    ensure!(status.success(), "`{text}` failed ({status}){}", failures(&said));
+    Ok(())
+}
+
+/// What failed in what tests said, indented: names from forge and from Rust's test programs, and what panicked.
+pub(crate) fn failures(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    let is_told = |at: usize| {
+        let line = lines.get(at).copied().unwrap_or_default();
+        let before = at.checked_sub(1).and_then(|it| lines.get(it)).copied().unwrap_or_default();
+        line.contains("[FAIL")
+            || line.ends_with(" ... FAILED")
+            || [line, before].iter().any(|it| it.contains("panicked at"))
+    };
+    let told = (0..lines.len()).filter(|at| is_told(*at)).filter_map(|at| lines.get(at));
+    let mut short: Vec<String> = Vec::new();
+    for line in told.map(|line| line.trim().chars().take(LONGEST_LINE).collect::<String>()) {
+        // Forge says it where it happens and once more at its end.
+        if !short.contains(&line) {
+            short.push(line);
+        }
+    }
+    short.iter().take(MOST_LINES).map(|line| format!("\n    {line}")).collect()
+}
+
 /// Runs a prepared command to a good end; what it says comes at its end, in one piece, whatever runs beside it.
 pub(crate) fn in_one_piece(command: &mut Command) -> Result<()> {
     let text = describe(command);
@@ -81,9 +125,8 @@ pub(crate) fn in_one_piece(command: &mut Command) -> Result<()> {
     let mut said = std::io::stderr().lock();
     said.write_all(&output.stdout)?;
     said.write_all(&output.stderr)?;
-    if !output.status.success() {
-        bail!("`{text}` failed ({})", output.status);
-    }
+    let failed = || failures(&String::from_utf8_lossy(&output.stdout));
+    ensure!(output.status.success(), "`{text}` failed ({}){}", output.status, failed());
     Ok(())
 }
 
@@ -296,6 +339,26 @@ mod tests {
             assert_eq!(fault_of(&args(words)), None);
         }
         assert!(devnet(&args(&["--adversary", "list"])).is_ok());
+    }
+
+    #[test]
+    fn an_error_repeats_what_failed_and_once() {
+        let forge =
+            "[PASS] test_A() (gas: 1)\n[FAIL: P7: 8 != 6]\n\t[Sequence]\n\nFailing tests:\n[FAIL: P7: 8 != 6]\n";
+        assert_eq!(failures(forge), "\n    [FAIL: P7: 8 != 6]");
+        let rust = "test a ... ok\ntest b ... FAILED\nthread 'b' panicked at x.rs:1:1:\nnot equal\nnote: run with\n";
+        assert_eq!(failures(rust), "\n    test b ... FAILED\n    thread 'b' panicked at x.rs:1:1:\n    not equal");
+        assert_eq!(failures("test a ... ok\n"), "");
+        let many: String = (0..100).map(|number| format!("test {number} ... FAILED\n")).collect();
+        assert_eq!(failures(&many).lines().skip(1).count(), MOST_LINES);
+    }
+
+    #[test]
+    fn tests_that_fail_are_named_in_the_error() {
+        let shell = |script: &str| tests(command("sh").unwrap().args(["-c", script]));
+        let error = shell("echo 'test b ... FAILED'; exit 1").unwrap_err().to_string();
+        assert!(error.ends_with("failed (exit status: 1)\n    test b ... FAILED"), "{error}");
+        assert!(shell("echo 'test a ... ok'").is_ok());
     }
 
     #[test]

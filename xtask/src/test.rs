@@ -74,7 +74,7 @@ fn attempt((name, step): &Step) -> Result<(), String> {
 }
 
 fn contracts() -> Result<()> {
-    run::run("forge", &["test", "--no-match-path", "tests/contracts/{gas,differential}/*"])
+    run::tests(run::command("forge")?.args(["test", "--no-match-path", "tests/contracts/{gas,differential}/*"]))
 }
 
 /// The one step in which a contract test starts programs.
@@ -83,21 +83,21 @@ fn differential() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/differential/*"]);
     command.env("STKR_BLST_VECTORS", here.with_file_name("blst_vectors"));
-    run::run_command(command.env("FOUNDRY_PROFILE", "differential"))
+    run::tests(command.env("FOUNDRY_PROFILE", "differential"))
 }
 
 /// Committees up to 22-of-32, which take a second each.
 fn properties() -> Result<()> {
     let mut command = run::command(&crates::cargo())?;
     command.args(["test", "--locked", "-p", "stkr-core", "--lib", "--", "dkg::", "reshare::"]);
-    run::run_command(command.env("PROPTEST_CASES", "200"))
+    run::tests(command.env("PROPTEST_CASES", "200"))
 }
 
 /// What could frame an honest server gets forty times the tries.
 fn court() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/court/*", "--match-test", "testFuzz_"]);
-    run::run_command(command.env("FOUNDRY_PROFILE", "long"))
+    run::tests(command.env("FOUNDRY_PROFILE", "long"))
 }
 
 /// The rest gets four times the tries.
@@ -110,14 +110,14 @@ fn others() -> Result<()> {
         "--match-test",
         "testFuzz_",
     ]);
-    run::run_command(command.env("FOUNDRY_PROFILE", "more"))
+    run::tests(command.env("FOUNDRY_PROFILE", "more"))
 }
 
 /// Where a proof runs out of gas is a matter of the code, and the compiler makes another of it for the release than for all other tests.
 fn gas_limits() -> Result<()> {
     let mut command = run::command("forge")?;
     command.args(["test", "--match-path", "tests/contracts/court/GasLimits.t.sol"]);
-    run::run_command(command.env("FOUNDRY_PROFILE", "release"))
+    run::tests(command.env("FOUNDRY_PROFILE", "release"))
 }
 
 /// Gas is exact: any difference from snapshots/ fails, and so does a budget of the gas tests.

@@ -111,14 +111,16 @@ contract CourtHandler is DealingFixture {
     }
 
     function answer(uint8 key, uint8 position) external action {
-        Answer memory a = _owed(key, position);
+        Answer memory a = _asked(key, position);
         uint64 fee = court.challenge(a.envelope.keyId, a.envelope.index, ORDERED).fee;
         court.answerSignature(a.envelope, a.signature, a.partial_);
         feesOpen -= fee;
     }
 
-    function stayedSilent(uint8 key, uint8 position) external action {
-        Answer memory a = _owed(key, position);
+    function stayedSilent(uint8 key, uint8 position, bool ends) external action {
+        Answer memory a = _asked(key, position);
+        // Seldom, or hardly anybody would have to answer.
+        if (ends && key % 2 == 0) consumer.retire(a.envelope.keyId, false);
         (uint256 keyId, uint8 index) = (a.envelope.keyId, a.envelope.index);
         Challenge memory open = court.challenge(keyId, index, ORDERED);
         uint256[] memory before = _bonds();
@@ -139,7 +141,7 @@ contract CourtHandler is DealingFixture {
     }
 
     function withdrawFees(uint8 who) external action {
-        address account = _payee(who);
+        address account = _creditor(who);
         uint256 before = account.balance;
         vm.prank(account);
         court.withdrawFees();
@@ -232,7 +234,7 @@ contract CourtHandler is DealingFixture {
     }
 
     function withdrawBond(uint8 id, bool late) external action {
-        uint32 server = _serverIn(id, ServerStatus.Leaving);
+        uint32 server = late ? _leaverThatWaited(id) : _serverIn(id, ServerStatus.Leaving);
         Server memory before = servers.server(server);
         if (late && block.timestamp < before.unbondingEnds) vm.warp(before.unbondingEnds);
         uint256 balance = before.operator.balance;
@@ -310,6 +312,15 @@ contract CourtHandler is DealingFixture {
         return number < 3 ? reporters[number] : operatorOf(number - 3);
     }
 
+    /// @dev The first of them from this one on whom the Court owes a fee, else any.
+    function _creditor(uint8 from) private returns (address) {
+        for (uint8 i; i < 3 + SERVERS; ++i) {
+            address account = _payee(from % uint8(3 + SERVERS) + i);
+            if (court.feesOf(account) != 0) return account;
+        }
+        return _payee(from);
+    }
+
     function _id(uint8 id) private pure returns (uint32) {
         return uint32(id % SERVERS) + 1;
     }
@@ -319,6 +330,20 @@ contract CourtHandler is DealingFixture {
         for (uint8 i; i < SERVERS; ++i) {
             id = _id(from % uint8(SERVERS) + i);
             if (servers.server(id).status == status) return id;
+        }
+        revert("no such server");
+    }
+
+    /// @dev The first that is leaving and has no seats once all are free that can be; chance seldom does one after the other.
+    function _leaverThatWaited(uint8 from) private returns (uint32 id) {
+        for (uint8 key; key < 2; ++key) {
+            try this.freeSeats(key) {} catch {}
+        }
+        for (uint8 i; i < SERVERS; ++i) {
+            id = _id(from % uint8(SERVERS) + i);
+            if (servers.server(id).status == ServerStatus.Leaving && servers.server(id).seats == 0) {
+                return id;
+            }
         }
         revert("no such server");
     }
@@ -348,6 +373,17 @@ contract CourtHandler is DealingFixture {
         (a.envelope.dutyKind, a.envelope.slot) = (DEPOSIT, 0);
         (a.envelope.sourceEpoch, a.envelope.targetEpoch) = (0, 0);
         seal(a);
+    }
+
+    /// @dev The first member from this one on that was asked and has not answered, else this one.
+    function _asked(uint8 key, uint8 position) private view returns (Answer memory a) {
+        for (uint8 i; i < 8; ++i) {
+            a = _owed(key % 2 + i / 4, position % 4 + i % 4);
+            if (court.challenge(a.envelope.keyId, a.envelope.index, ORDERED).challenger != address(0)) {
+                return a;
+            }
+        }
+        return _owed(key, position);
     }
 
     function _dealing(uint8 key, uint8 position, uint64 seed) private returns (Dealt memory) {

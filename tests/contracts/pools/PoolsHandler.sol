@@ -131,6 +131,33 @@ contract PoolsHandler is WithdrawalKeyFixture {
         return count == 0 ? 0 : 1 + seed % count;
     }
 
+    /// @dev The first pool from this one on whose state is one of these, else any.
+    function _poolIn(uint256 seed, PoolState first, PoolState last) private view returns (uint256) {
+        for (uint256 i; i < pools.poolCount(); ++i) {
+            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
+            if (_state(id) >= first && _state(id) <= last) return id;
+        }
+        return _somePool(seed);
+    }
+
+    /// @dev The first pool from this one on whose predeposit waits for a change of credentials, else any.
+    function _poolUnchanged(uint256 seed) private view returns (uint256) {
+        for (uint256 i; i < pools.poolCount(); ++i) {
+            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
+            if (_state(id) == PoolState.Predeposited && pools.pool(id).blsCredentials) return id;
+        }
+        return _somePool(seed);
+    }
+
+    /// @dev The first pool from this one on that was given up and still has positions, else any.
+    function _poolToBeRefunded(uint256 seed) private view returns (uint256) {
+        for (uint256 i; i < pools.poolCount(); ++i) {
+            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
+            if (_state(id) == PoolState.Cancelled && pools.pool(id).staked != 0) return id;
+        }
+        return _somePool(seed);
+    }
+
     /// @dev The first pool from this one on that was given up and still has its insurance, else any.
     function _poolToBePaidBack(uint256 seed) private view returns (uint256) {
         for (uint256 i; i < pools.poolCount(); ++i) {
@@ -225,22 +252,45 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function cancelUnchanged(uint256 which, uint256 time) external watched {
-        uint256 id = _somePool(which);
+        uint256 id = _poolUnchanged(which);
         bool waits = pools.pool(id).blsCredentials && _state(id) == PoolState.Predeposited;
-        if (waits && time % 2 == 0) vm.warp(pools.pool(id).deadline + 90 days);
+        if (waits && time % 4 != 0) vm.warp(pools.pool(id).deadline + 90 days);
         if (_as(ANYONE, 0, abi.encodeCall(pools.cancelUnchanged, (id)))) ++lostPredeposits;
     }
 
+    /// Any key, by any provider; half the time one that was asked for just now and is bound to no pool, by the one that pays for
+    /// it: a key that `openWithWithdrawalKey` leaves has a pool.
     function giveUpWithdrawalKey(uint256 who, uint256 which) external watched {
+        address caller = _providers[who % 3];
         uint256 keyId = 1 + which % (d.keyRegistry.keyCount() + 1);
-        _call(address(wkeys), _providers[who % 3], 0, abi.encodeCall(wkeys.giveUp, (keyId)));
+        if (which % 2 == 0 && _call(address(wkeys), caller, 2 ether, abi.encodeCall(wkeys.request, (5, 6)))) {
+            keyId = d.keyRegistry.keyCount();
+        }
+        _call(address(wkeys), caller, 0, abi.encodeCall(wkeys.giveUp, (keyId)));
     }
 
     function withdrawKeyBond(uint256 which) external watched {
         uint256 keyId = 1 + which % (d.keyRegistry.keyCount() + 1);
         address who = wkeys.withdrawalKey(keyId).provider;
         if (who == address(0)) who = ANYONE;
+        (uint256 positions, uint256 insurance, uint256 bounties) = _held();
         _call(address(wkeys), who, 0, abi.encodeCall(wkeys.withdrawKeyBond, (keyId)));
+        // The bond is no business of the pools: whoever gets it may take what they owe it in the same call.
+        (uint256 positionsLeft, uint256 insuranceLeft, uint256 bountiesLeft) = _held();
+        paidBack += positions - positionsLeft;
+        insuranceBack += insurance - insuranceLeft;
+        bountiesPaid += bounties - bountiesLeft;
+    }
+
+    /// Wei that the pools hold of stakers, of providers and for reporters.
+    function _held() private view returns (uint256 positions, uint256 insurance, uint256 bounties) {
+        for (uint256 id = 1; id <= pools.poolCount(); ++id) {
+            positions += pools.pool(id).staked;
+            insurance += pools.pool(id).insurance;
+        }
+        for (uint256 i; i < _actors.length; ++i) {
+            bounties += pools.bountyOf(_actors[i]);
+        }
     }
 
     function stake(uint256 who, uint256 which, uint256 amount) external watched {
@@ -258,7 +308,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function leavePool(uint256 who, uint256 which, uint256 amount) external watched {
-        uint256 id = _somePool(which);
+        uint256 id = which % 4 == 0 ? _somePool(which) : _poolIn(which, PoolState.Open, PoolState.Open);
         address actor = who % 4 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         amount = amount % 2 == 0 ? held : bound(amount, 0, held + 1);
@@ -314,7 +364,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     function proveForeignDeposit(uint256 which, uint256 fault) external watched {
         // Seldom, or hardly a pool would get further.
         if (fault % 4 != 0) return;
-        uint256 id = _somePool(which);
+        uint256 id = _poolIn(which, PoolState.KeyReady, PoolState.Predeposited);
         bytes32 credentials = fault % 3 == 0 ? pools.withdrawalCredentials(id) : FOREIGN;
         bool late = _state(id) == PoolState.Predeposited;
         bytes memory signature = _signature(id, fault % 5 == 0 ? bytes32(0) : credentials, 1e9);
@@ -355,12 +405,18 @@ contract PoolsHandler is WithdrawalKeyFixture {
         if (_as(actor, 0, abi.encodeCall(pools.withdrawBounty, ()))) bountiesPaid += owed;
     }
 
+    /// Now and then at the deadline of a pool that can still be given up.
     function cancel(uint256 who, uint256 which) external watched {
-        _as(_someActor(who), 0, abi.encodeCall(pools.cancel, (_somePool(which))));
+        uint256 id = _somePool(which);
+        if (who % 4 == 0) {
+            id = _poolIn(which, PoolState.Open, PoolState.KeyReady);
+            if (pools.pool(id).deadline > block.timestamp) vm.warp(pools.pool(id).deadline);
+        }
+        _as(_someActor(who), 0, abi.encodeCall(pools.cancel, (id)));
     }
 
     function refund(uint256 who, uint256 which) external watched {
-        uint256 id = _somePool(which);
+        uint256 id = _poolToBeRefunded(which);
         address actor = who % 8 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         if (_as(actor, 0, abi.encodeCall(pools.refund, (id)))) paidBack += held;
@@ -373,9 +429,15 @@ contract PoolsHandler is WithdrawalKeyFixture {
         if (_as(caller, 0, abi.encodeCall(pools.withdrawInsurance, (id)))) insuranceBack += held;
     }
 
-    /// The next step of a pool on its way to Active, as keepers would push it; chance alone seldom gets that far.
-    function advance(uint256 who, uint256 which) external watched {
+    /// Some steps of a pool on its way to Active, as keepers would push it; chance alone seldom gets that far.
+    function advance(uint256 who, uint256 which) external {
         uint256 id = _somePool(which);
+        for (uint256 i; i <= who % 5; ++i) {
+            _advance(who, id);
+        }
+    }
+
+    function _advance(uint256 who, uint256 id) private watched {
         PoolState state = _state(id);
         uint256 keyId = pools.pool(id).keyId;
         if (state == PoolState.Open) {
