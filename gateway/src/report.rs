@@ -5,7 +5,8 @@
 //! it says is not believed beyond what to send next.
 //!
 //! Only a refusal that no block can change ends it. What a relayer does not see on the chain it may see later: its node is behind, or
-//! was answered by one that is. Such a file is sent again and again, less and less often, and holds no other up.
+//! was answered by one that is. Such a file is sent again and again, less and less often, and holds no other up; after two weeks it
+//! counts as refused, for no node is behind for so long.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use reqwest::StatusCode;
 use stkr_node::shutdown::Shutdown;
 use url::Url;
 
+use crate::clock::unix_seconds;
 use crate::metrics::GatewayMetrics;
 use crate::store::{Row, Store, StoreError, Table};
 
@@ -21,6 +23,8 @@ use crate::store::{Row, Store, StoreError, Table};
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause before what a relayer cannot judge yet is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// Age (seconds) from which what no relayer can judge is not sent again.
+const LONGEST_WAIT: u64 = 14 * 24 * 3_600;
 /// Longest time one file may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows read at once.
@@ -179,9 +183,11 @@ impl Reporter {
         let Some(file) = file else { return Said::Done };
         let Ok(url) = relayer.join("v1/evidence") else { return Said::Done };
         let answer = self.client.post(url).json(file).send().await;
+        let is_old = row.at.parse().is_ok_and(|at: u64| at.saturating_add(LONGEST_WAIT) < unix_seconds());
         let (word, said) = match &answer {
             Ok(answer) if answer.status().is_success() => ("taken", Said::Done),
             Ok(answer) if is_final(answer.status()) => ("refused", Said::Done),
+            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE && is_old => ("refused", Said::Done),
             Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => ("unanswered", Said::NotNow),
             _ => ("unanswered", Said::Nothing),
         };
@@ -218,14 +224,19 @@ mod tests {
     use super::*;
     use crate::store::SCHEMA;
 
-    /// Evidence number 1 to `count`, as JSON that a relayer of the test tells apart.
-    fn store_with(count: u64) -> (Store, tempfile::TempDir) {
+    /// Evidence of this moment, number 1 to `count`, as JSON that a relayer of the test tells apart.
+    fn store_with(count: usize) -> (Store, tempfile::TempDir) {
+        store_of(&vec![0; count])
+    }
+
+    /// The same, found so many seconds ago.
+    fn store_of(ages: &[u64]) -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&folder.path().join("gateway.sqlite"), &SCHEMA).unwrap());
-        for number in 1..=count {
-            let envelopes = json!([{ "evidence": { "number": number } }]).to_string();
-            let sql = "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (0, 1, 1, '{}', ?1)";
-            database.lock().execute(sql, [envelopes]).unwrap();
+        for (number, age) in (1..).zip(ages) {
+            let (at, envelopes) = ((unix_seconds() - age).cast_signed(), json!([{ "evidence": { "number": number } }]));
+            let sql = "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (?1, 1, 1, '{}', ?2)";
+            database.lock().execute(sql, rusqlite::params![at, envelopes.to_string()]).unwrap();
         }
         (Store::new(database), folder)
     }
@@ -300,5 +311,16 @@ mod tests {
         reporter.hand_on(&url, &mut progress).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 1, 1], "taken");
         assert_eq!(store.handed_on(&name).unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_no_relayer_can_judge_is_not_sent_for_ever() {
+        let (store, _folder) = store_of(&[LONGEST_WAIT + 1, LONGEST_WAIT - 60]);
+        let (url, seen) = relayer(vec![503; 9]).await;
+        let mut progress = Progress::default();
+        reporter(&[&url], &store).hand_on(&url, &mut progress).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2]);
+        assert_eq!(progress.put_off.keys().collect::<Vec<_>>(), [&2], "the older one is over");
+        assert_eq!(store.handed_on(url.as_str()).unwrap(), 1);
     }
 }

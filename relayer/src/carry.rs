@@ -228,8 +228,11 @@ impl Carrier {
         if let Some(given) = said.find(|it| it.digest(domain) == acknowledgement) {
             return Some(Reply::Acknowledgement(given.signature));
         }
-        let dealt = self.convicted.values().next().map(|(_, proof)| proof.clone());
-        dealt.or_else(|| self.equivocation().map(|(_, proof)| proof)).map(|proof| Reply::Fault(Box::new(proof)))
+        // A member's own fault is no excuse, so the contract does not take it.
+        let dealt = self.convicted.iter().find(|(dealer, _)| **dealer != member).map(|(_, (_, proof))| proof.clone());
+        let mut others = self.board.context().threshold().indices().filter(|index| *index != member);
+        let signed_twice = || others.find_map(|of| self.board.equivocation_of(of)).map(two_messages);
+        dealt.or_else(signed_twice).map(|proof| Reply::Fault(Box::new(proof)))
     }
 
     /// Keeps evidence of every dealing that anybody can see is none, or is not the one that was committed to, or that a secret which
@@ -374,10 +377,6 @@ impl Carrier {
         let file = EvidenceFile::new(context.domain(), self.court, two_messages(found));
         self.store.keep_evidence(member.server_id, &file)?;
         Ok(())
-    }
-
-    fn equivocation(&self) -> Option<(ShareIndex, Proof)> {
-        self.board.equivocation().map(|(index, found)| (index, two_messages(found)))
     }
 
     /// Where the ceremony stands.
@@ -1119,7 +1118,7 @@ mod tests {
     fn a_challenge_is_answered_with_the_acknowledgement_or_with_any_fault_that_explains_why_there_is_none() {
         type Spoils = (&'static str, fn(&Cluster, &mut Carrier));
         let say =
-            |cluster: &Cluster, body| SignedMessage::sign(&DOMAIN, &cluster.servers[1].signer, (9, 0, index(2)), body);
+            |cluster: &Cluster, body| SignedMessage::sign(&DOMAIN, &cluster.servers[0].signer, (9, 0, index(1)), body);
         let faults: [Spoils; 4] = [
             ("nothing", |_, _| ()),
             ("bad_dealing", |cluster, carrier| {
@@ -1150,7 +1149,8 @@ mod tests {
             };
             let given = say(&cluster, Body::Acknowledgement(body));
             let digest = given.digest(&DOMAIN);
-            let name = match carrier.reply(index(2), digest) {
+            assert_eq!(carrier.reply(index(2), digest), None, "its own fault is no excuse");
+            let name = match carrier.reply(index(1), digest) {
                 None => "nothing",
                 Some(Reply::Fault(proof)) => {
                     let file = EvidenceFile::new(&DOMAIN, Address::ZERO, *proof);
@@ -1161,14 +1161,14 @@ mod tests {
             assert_eq!(name, fault);
             // Whatever else is known, what was asked for ends it at the least cost.
             carrier.give([given.clone()]).unwrap();
-            assert_eq!(carrier.reply(index(2), digest), Some(Reply::Acknowledgement(given.signature)));
+            assert_eq!(carrier.reply(index(1), digest), Some(Reply::Acknowledgement(given.signature)));
             assert_ne!(
                 carrier.reply(index(3), digest),
                 Some(Reply::Acknowledgement(given.signature)),
                 "another member"
             );
             assert_ne!(
-                carrier.reply(index(2), B256::ZERO),
+                carrier.reply(index(1), B256::ZERO),
                 Some(Reply::Acknowledgement(given.signature)),
                 "another key"
             );

@@ -147,7 +147,9 @@ fn by_urgency(view: &View, clock: &Clock) -> Vec<Open> {
 fn open_signature(view: &View, clock: &Clock, asked: &Asked, it: &Challenge) -> Option<Open> {
     let (key, index, _) = *asked;
     let left = it.deadline.checked_sub(clock.head).filter(|left| *left > 0)?;
-    is_live(view, key).then(|| Open {
+    // An end that came after the challenge was due excuses nobody.
+    let is_owed = is_live(view, key) || epoch_that_owes(view, asked, it, clock.timestamp).is_some();
+    is_owed.then(|| Open {
         action: Action::AnswerChallenge { asked: *asked, server_id: it.server_id, deadline: it.deadline },
         server_id: it.server_id,
         gas: ANSWER_GAS,
@@ -636,6 +638,20 @@ mod tests {
         assert_eq!(planned(&view, DEADLINE + 1, &policy), [prove]);
         view.apply(50, Fact::ChallengeVoid { asked: (KEY, 2, ROOT) });
         assert_eq!(planned(&view, DEADLINE + 1, &policy), []);
+    }
+
+    #[test]
+    fn a_key_that_is_given_up_after_a_challenge_was_due_is_answered_for_to_the_last_block() {
+        let question = challenged(2, 2, STRANGER, DEADLINE);
+        let Fact::Challenged { challenge: Challenge { due, .. }, .. } = question else { unreachable!("it is one") };
+        for (end, owed) in [(due, false), (due + 1, true)] {
+            let mut view = ordered();
+            view.apply(40, question.clone());
+            view.apply(end, Fact::KeyRetired { key_id: KEY, burned: false });
+            let clock = Clock { timestamp: due + 2, ..clock(DEADLINE - 1) };
+            let actions = plan(&view, &clock, US, &generous(), &Known::default());
+            assert_eq!(actions, Vec::from_iter(owed.then(|| answer(2, 2, DEADLINE))));
+        }
     }
 
     #[test]

@@ -95,12 +95,14 @@ impl Engine {
         }
     }
 
-    /// Evidence that was found or handed in of somebody who spoils this ceremony.
+    /// Evidence that was found or handed in of somebody else who spoils this ceremony: a member's own fault is no excuse.
     fn known_fault(&self, asked: Asked) -> Option<Reply> {
         let committee = self.committee_of(asked)?;
         let of_ceremony = |proof: &Proof| proof.ceremony() == Some((asked.0, asked.1));
         let mut cases = self.cases.all().iter();
-        let case = cases.find(|case| committee.contains(&case.server_id) && of_ceremony(&case.file.proof))?;
+        let own = committee.get(usize::from(asked.2).checked_sub(1)?)?;
+        let is_of_another = |id: &u32| id != own && committee.contains(id);
+        let case = cases.find(|case| is_of_another(&case.server_id) && of_ceremony(&case.file.proof))?;
         Some(Reply::Fault(Box::new(case.file.proof.clone())))
     }
 
