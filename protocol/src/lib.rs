@@ -19,6 +19,8 @@ pub mod ceremony;
 pub mod collection;
 pub mod conflicts;
 pub mod dealt;
+#[cfg(test)]
+mod dice;
 mod domain;
 mod eip712;
 pub mod envelope;

@@ -12,6 +12,8 @@ use crate::{
     messages::{AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody},
 };
 
+mod lossy;
+
 const T: u8 = 3;
 const N: u8 = 4;
 
@@ -67,8 +69,11 @@ impl Server {
         }
     }
 
-    fn step(&mut self) {
-        let step = self.member.step(&self.key).unwrap();
+    fn try_step(&mut self) -> Step {
+        self.member.step(&self.key).unwrap()
+    }
+
+    fn store(&mut self, step: Step) {
         self.stored.extend(step.new_messages);
         if let Some(outcome) = step.outcome {
             assert!(self.outcome.replace(outcome).is_none(), "one outcome per ceremony");
@@ -76,14 +81,23 @@ impl Server {
         }
     }
 
-    /// What the HTTP handler does: take all, step once, answer.
-    fn advance(&mut self, messages: impl IntoIterator<Item = SignedMessage>) -> Vec<SignedMessage> {
+    fn step(&mut self) {
+        let step = self.try_step();
+        self.store(step);
+    }
+
+    fn take(&mut self, messages: impl IntoIterator<Item = SignedMessage>) {
         for message in messages {
             match self.member.accept(message.clone()) {
                 Ok(Accepted::New | Accepted::Evidence) => self.stored.push(message),
                 Ok(Accepted::Known) | Err(_) => {}
             }
         }
+    }
+
+    /// What the HTTP handler does: take all, step once, answer.
+    fn advance(&mut self, messages: impl IntoIterator<Item = SignedMessage>) -> Vec<SignedMessage> {
+        self.take(messages);
         self.step();
         self.member.published().into_iter().cloned().collect()
     }
@@ -199,9 +213,22 @@ fn four_honest_members_reach_one_transcript_and_a_key_that_signs() {
     relay(&mut servers, &mut board);
 
     let transcript = Transcript::assemble(&board).unwrap();
+    assert_signs(&servers, &transcript);
+
+    // Anybody: the keys from the dealings alone, and the transcript from what finalise takes.
+    let dealings = board.messages().filter(|message| message.round() == Round::Dealing).cloned();
+    let (keys, digest) = recompute_keys(context(), dealings).unwrap();
+    assert_eq!((points(&keys), digest), (transcript.points(), transcript.dealings_digest()));
+    let again =
+        Transcript::from_parts(context(), &transcript.points(), digest, &transcript.acknowledgements()).unwrap();
+    assert_eq!(again.keys().group_key(), transcript.keys().group_key());
+}
+
+/// All members acknowledged this transcript and forgot their one-time secrets, and any t of them sign with its key.
+fn assert_signs(servers: &[Server], transcript: &Transcript) {
     let message = [9; 32];
     let mut partials = Vec::new();
-    for server in &servers {
+    for server in servers {
         assert_eq!(server.member.phase(), Phase::Acknowledged);
         assert!(server.member.waiting_for().is_empty() && server.member.failure().is_none());
         assert!(server.member.secret.is_none(), "the one-time secret is erased");
@@ -215,14 +242,6 @@ fn four_honest_members_reach_one_transcript_and_a_key_that_signs() {
         let signature = interpolate(Threshold::new(T, N).unwrap(), &chosen).unwrap();
         assert!(verify(&group_key, &message, &signature));
     }
-
-    // Anybody: the keys from the dealings alone, and the transcript from what finalise takes.
-    let dealings = board.messages().filter(|message| message.round() == Round::Dealing).cloned();
-    let (keys, digest) = recompute_keys(context(), dealings).unwrap();
-    assert_eq!((points(&keys), digest), (transcript.points(), transcript.dealings_digest()));
-    let again =
-        Transcript::from_parts(context(), &transcript.points(), digest, &transcript.acknowledgements()).unwrap();
-    assert_eq!(again.keys().group_key(), group_key);
 }
 
 #[test]

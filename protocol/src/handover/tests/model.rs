@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::dice::Dice;
 
 /// Runs; each is made again from its number alone.
 const SEEDS: u64 = 120;
@@ -13,22 +14,6 @@ const SEEDS: u64 = 120;
 const FROM: u64 = 1_000;
 const EPOCHS: u64 = 90;
 const REQUESTS: u64 = 10;
-
-/// xorshift64*: the same numbers everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.roll(high - low + 1)
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
@@ -85,7 +70,7 @@ impl Chain {
             }
         }
         // Any time, or while a draw is final and its end is not: what is final then shows nothing of a transaction that may be there.
-        let around: Attempt = attempts[usize::try_from(dice.roll(u64::try_from(attempts.len()).unwrap())).unwrap()];
+        let around: Attempt = attempts[dice.pick(attempts.len())];
         let outage = match dice.roll(2) {
             0 => (start(FROM + dice.between(5, 30)), dice.roll(25) * EPOCH),
             _ => (around.drawn + 3 * EPOCH + dice.roll(window), HANDOVER_DELAY + dice.roll(window)),
@@ -163,9 +148,9 @@ struct Model {
 
 impl Model {
     fn new(rule: Rule, seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut dice = Dice::new(seed);
         let chain = Chain::new(rule, &mut dice);
-        let (t, n) = [(2, 3), (3, 4), (4, 5), (5, 7)][usize::try_from(dice.roll(4)).unwrap()];
+        let (t, n) = [(2, 3), (3, 4), (4, 5), (5, 7)][dice.pick(4)];
         let mut servers: Vec<_> = (0..n).map(|_| Server::new(&mut dice)).collect();
         let mut committees = vec![(t, (0..n).collect::<Vec<_>>())];
         let last = chain.attempts.iter().filter(|it| it.included.is_some()).count();
@@ -224,7 +209,7 @@ impl Model {
         }
         let (t, mut members) = self.committees[usize::try_from(epoch - 1).unwrap()].clone();
         while members.len() > t {
-            let out = usize::try_from(self.dice.roll(u64::try_from(members.len()).unwrap())).unwrap();
+            let out = self.dice.pick(members.len());
             members.remove(out);
         }
         let targets = members.iter().flat_map(|member| &self.servers[*member].signed).map(|vote| vote.target);
@@ -261,7 +246,7 @@ impl Model {
                 let vote = Vote { source: target - self.dice.between(1, 4), target, root: self.dice.roll(2) };
                 let mut servers: Vec<usize> = (0..self.servers.len()).collect();
                 while !servers.is_empty() {
-                    let next = usize::try_from(self.dice.roll(u64::try_from(servers.len()).unwrap())).unwrap();
+                    let next = self.dice.pick(servers.len());
                     let server = servers.swap_remove(next);
                     if self.dice.roll(5) != 0 {
                         self.ask(server, vote, now);

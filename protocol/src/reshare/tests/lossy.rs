@@ -1,32 +1,15 @@
 //! A bulletin that loses, doubles and reorders, and servers that crash at any point between making, storing and sending.
 
 use super::*;
+use crate::dice::Dice;
 
 /// Runs of the simulation. Each is made again from its number alone, but for the cryptography's own randomness.
 const SEEDS: u64 = 24;
 
-/// xorshift64*: the same numbers everywhere.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// Below `sides`.
-    pub(super) fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(high).unwrap() % sides
-    }
-}
-
 /// Some of what was ever sent, in any order, some of it twice.
 fn some_of(sent: &[ReshareMessage], dice: &mut Dice) -> Vec<ReshareMessage> {
-    let mut some: Vec<_> = (0..dice.roll(8)).filter_map(|_| sent.get(dice.roll(sent.len().max(1)))).cloned().collect();
-    if dice.roll(3) == 0 {
+    let mut some: Vec<_> = (0..dice.pick(8)).filter_map(|_| sent.get(dice.pick(sent.len().max(1)))).cloned().collect();
+    if dice.pick(3) == 0 {
         some.extend_from_within(..);
     }
     some
@@ -42,7 +25,7 @@ struct Run {
 fn turn(server: &mut Server, run: &mut Run, dice: &mut Dice) {
     server.take(some_of(&run.sent, dice));
     let step = server.try_step(NOW).unwrap();
-    match dice.roll(8) {
+    match dice.pick(8) {
         // Died before it stored: nobody has seen what it made.
         0 => {
             run.unsent += step.new_messages.len();
@@ -59,7 +42,7 @@ fn turn(server: &mut Server, run: &mut Run, dice: &mut Dice) {
         }
         _ => server.store(step),
     }
-    if dice.roll(4) != 0 {
+    if dice.pick(4) != 0 {
         run.sent.extend(server.part.published().into_iter().cloned());
     }
 }
@@ -73,7 +56,7 @@ fn whatever_the_bulletin_loses_and_whoever_crashes_nobody_says_two_things_and_al
         let mut servers = world.servers();
         let mut run = Run { sent: Vec::new(), crashes: 0, unsent: 0 };
         for _ in 0..60 {
-            let server = dice.roll(servers.len());
+            let server = dice.pick(servers.len());
             turn(&mut servers[server], &mut run, &mut dice);
         }
         // From here on the bulletin is fair.
