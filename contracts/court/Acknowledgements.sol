@@ -11,8 +11,8 @@ import {
     SignedDealing
 } from "../interfaces/IAcknowledgements.sol";
 import {CeremonyMessage, Dealing, DealingDefect, Fault, ICourt, Opening} from "../interfaces/ICourt.sol";
-import {IKeyRegistry, Key, KeyState} from "../interfaces/IKeyRegistry.sol";
-import {IServerRegistry} from "../interfaces/IServerRegistry.sol";
+import {IKeyRegistry, Key, KeyKind, KeyState} from "../interfaces/IKeyRegistry.sol";
+import {IServerRegistry, ServerKind} from "../interfaces/IServerRegistry.sol";
 import {BLS12381} from "../libraries/BLS12381.sol";
 import {Evidence} from "./Evidence.sol";
 import {OneTimeKeys} from "./OneTimeKeys.sol";
@@ -32,6 +32,8 @@ contract Acknowledgements is IAcknowledgements {
     struct Ceremony {
         uint256 keyId;
         Key key;
+        /// Unix time (seconds) up to which the member that is asked can answer.
+        uint48 deadline;
         /// keccak256(abi.encode(uint32[] committee)).
         bytes32 committee;
         address[] signers;
@@ -67,6 +69,8 @@ contract Acknowledgements is IAcknowledgements {
 
     /// @inheritdoc IAcknowledgements
     uint48 public constant ANSWER_TIME = 1 days;
+    /// @inheritdoc IAcknowledgements
+    uint48 public constant OFFLINE_ANSWER_TIME = 7 days;
 
     /// @inheritdoc IAcknowledgements
     address public immutable COURT;
@@ -99,7 +103,7 @@ contract Acknowledgements is IAcknowledgements {
         uint256 required = answerFee();
         require(msg.value >= required, ICourt.FeeTooSmall(msg.value, required));
         require(index != 0 && index <= committee.length, NoMember(index));
-        Ceremony memory ceremony = _running(keyId, committee);
+        Ceremony memory ceremony = _running(keyId, committee, committee[index - 1]);
         ceremony.dealingsDigest = _requireDealings(ceremony, index, dealings);
         _requireCommitmentSet(ceremony, committee, index, commitmentSet);
         bytes32 acknowledgement = _acknowledgement(ceremony, committee, _points(ceremony, dealings));
@@ -219,8 +223,8 @@ contract Acknowledgements is IAcknowledgements {
 
     // ------------------------------------------------------------------------------------- internal: questions
 
-    /// @dev The ceremony that runs now, if its committee is this one and it goes on for long enough.
-    function _running(uint256 keyId, uint32[] calldata committee)
+    /// @dev The ceremony that runs now, if its committee is this one and it goes on for as long as `asked` may take.
+    function _running(uint256 keyId, uint32[] calldata committee, uint32 asked)
         private
         view
         returns (Ceremony memory ceremony)
@@ -230,9 +234,17 @@ contract Acknowledgements is IAcknowledgements {
         require(ceremony.key.state == KeyState.Drawn, NoCeremony(keyId));
         ceremony.committee = keccak256(abi.encode(committee));
         require(ceremony.committee == ceremony.key.commitment, WrongCommittee(keyId, ceremony.committee));
-        require(block.timestamp + ANSWER_TIME <= ceremony.key.mark, TooLateToAsk(keyId, ceremony.key.mark));
+        ceremony.deadline = (block.timestamp + _answerTime(ceremony.key.kind, asked)).toUint48();
+        require(ceremony.deadline <= ceremony.key.mark, TooLateToAsk(keyId, ceremony.key.mark));
         ceremony.signers = SERVERS.activeSigners(committee);
         ceremony.domain = KEYS.domainSeparator();
+    }
+
+    /// @dev Somebody has to walk to a machine without network.
+    function _answerTime(KeyKind kind, uint32 server) private view returns (uint48) {
+        // Those of a validator key are all online, and their records cost more to read.
+        if (kind == KeyKind.Validator) return ANSWER_TIME;
+        return SERVERS.server(server).kind == ServerKind.Online ? ANSWER_TIME : OFFLINE_ANSWER_TIME;
     }
 
     /// @dev That these are the dealings of all members, made for the one-time keys that the asked member holds. Returns the
@@ -366,10 +378,9 @@ contract Acknowledgements is IAcknowledgements {
         uint16 attempt = ceremony.key.attempt;
         bytes32 id = idOf(ceremony.keyId, attempt, index);
         require(_challenges[id].challenger == address(0), ICourt.AlreadyChallenged(id));
-        uint48 deadline = (block.timestamp + ANSWER_TIME).toUint48();
         _challenges[id] = AcknowledgementChallenge({
             challenger: msg.sender,
-            deadline: deadline,
+            deadline: ceremony.deadline,
             server: server,
             signer: ceremony.signers[index - 1],
             fee: msg.value.toUint96(),
@@ -377,7 +388,15 @@ contract Acknowledgements is IAcknowledgements {
             committee: ceremony.committee
         });
         emit AcknowledgementChallenged(
-            ceremony.keyId, attempt, index, server, msg.sender, deadline, msg.value, acknowledgement, dealings
+            ceremony.keyId,
+            attempt,
+            index,
+            server,
+            msg.sender,
+            ceremony.deadline,
+            msg.value,
+            acknowledgement,
+            dealings
         );
     }
 

@@ -101,7 +101,8 @@ interface IAcknowledgements {
     /// least `answerFee()`.
     /// @dev A dealing that members do not even read, because something in it has a wrong length, cannot be asked about: they could
     /// not answer. The contract adds up the commitments, evaluates all share keys, and so knows what an honest member signs. All members
-    /// must be active, for without each of them there is no key, and the ceremony must last longer than ANSWER_TIME.
+    /// must be active, for without each of them there is no key, and the ceremony must last longer than the asked member has:
+    /// ANSWER_TIME, or OFFLINE_ANSWER_TIME without network.
     /// Emitted: `AcknowledgementChallenged`. Raised: `NoCeremony`, `WrongCommittee`, `NoMember`, `TooLateToAsk`,
     /// `WrongNumberOfDealings`, `WrongDealing`, `WrongDealer`, `ICourt.WrongPossession`, `OtherOneTimeKeys`, `NotCommittedTo`,
     /// `NoKey`, `ICourt.FeeTooSmall`, `ICourt.AlreadyChallenged`, and what `IServerRegistry.activeSigners` raises.
@@ -184,8 +185,11 @@ interface IAcknowledgements {
     /// @notice Fees (wei) that `account` can withdraw.
     function feesOf(address account) external view returns (uint256);
 
-    /// @notice Seconds in which a challenge can be answered: a day.
+    /// @notice Seconds in which an online server can answer a challenge: a day.
     function ANSWER_TIME() external view returns (uint48);
+
+    /// @notice Seconds in which an offline server can: a week.
+    function OFFLINE_ANSWER_TIME() external view returns (uint48);
 
     /// @notice The Court, which alone ends what was not answered.
     function COURT() external view returns (address);

@@ -346,7 +346,8 @@ interface IKeyRegistry {
     /// @notice Whether `account` may request keys.
     function isConsumer(address account) external view returns (bool);
 
-    /// @notice Seconds a ceremony has from draw to finalisation.
+    /// @notice Seconds a ceremony of a validator key has from draw to finalisation, and a reshare; those of a withdrawal key, whose
+    /// offline members say by hand what they say, have seven times as many.
     function ceremonyWindow() external view returns (uint48);
 
     /// @notice Blocks between a request and its seed block.

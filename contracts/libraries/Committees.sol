@@ -17,6 +17,8 @@ library Committees {
     /// Block hashes the chain knows (EIP-2935).
     uint256 internal constant HISTORY = 8191;
     uint8 internal constant MAX_MEMBERS = 16;
+    /// Ceremony windows that the members of a withdrawal key have: people carry what servers without network say.
+    uint48 private constant WINDOWS_BY_HAND = 7;
 
     // ------------------------------------------------------------------------------------------------- draw
 
@@ -30,6 +32,11 @@ library Committees {
     /// cannot.
     function onlineMembers(KeyKind kind, uint256 threshold, uint256 members) internal pure returns (uint256) {
         return kind == KeyKind.Validator ? members : threshold - 1;
+    }
+
+    /// @notice Seconds for a ceremony or a reshare of such a key, given those for a validator key.
+    function windowOf(KeyKind kind, uint48 window) internal pure returns (uint48) {
+        return kind == KeyKind.Validator ? window : WINDOWS_BY_HAND * window;
     }
 
     /// @notice PREVRANDAO of block `seedBlock`, from its RLP header. Raised: `SeedNotReady`, `WrongHeader`, `UnknownHeader`.

@@ -131,7 +131,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         bytes32 seed = keccak256(abi.encode(Committees.prevRandao(it.mark, header), keyId, it.attempt));
         uint32[] memory committee = _join(kept, _drawSeats(keyId, seed, activeSet, kept));
 
-        uint48 deadline = _deadline();
+        uint48 deadline = _deadline(it.kind);
         it.state = KeyState.Drawn;
         it.mark = deadline;
         it.commitment = keccak256(abi.encode(committee));
@@ -152,7 +152,7 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         (uint32[] memory kept, uint32[] memory lost) = _splitByActivity(members);
         ++it.attempt;
         if (drawn && lost.length == 0) {
-            it.mark = _deadline();
+            it.mark = _deadline(it.kind);
             emit CeremonyRestarted(keyId, it.attempt, kept, 0, it.mark, "");
             return;
         }
@@ -427,8 +427,8 @@ contract KeyRegistry is IKeyRegistry, AccessManaged, EIP712 {
         return (block.number + SEED_DELAY).toUint48();
     }
 
-    function _deadline() private view returns (uint48) {
-        return (block.timestamp + ceremonyWindow).toUint48();
+    function _deadline(KeyKind kind) private view returns (uint48) {
+        return (block.timestamp + Committees.windowOf(kind, ceremonyWindow)).toUint48();
     }
 
     // ------------------------------------------------------------------------------------ internal: finalise

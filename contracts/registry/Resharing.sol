@@ -83,7 +83,7 @@ contract Resharing is IResharing {
     function draw(uint256 keyId, bytes calldata header, bytes calldata activeSet, Draft calldata draft)
         external
     {
-        _liveKey(keyId);
+        Key memory key = _liveKey(keyId);
         Reshare storage it = _inState(keyId, ReshareState.Requested);
         _requireDraft(it, draft);
         Committees.requireCommitment(keccak256(activeSet), draft.activeSetHash);
@@ -98,7 +98,8 @@ contract Resharing is IResharing {
         (, CommitteeRecord memory record) = newest(keyId);
         drawn.dealers = _drawDealers(seed, draft.dealers, record.threshold, record.members);
 
-        uint48 deadline = (block.timestamp + KEYS.ceremonyWindow()).toUint48();
+        uint48 window = Committees.windowOf(key.kind, KEYS.ceremonyWindow());
+        uint48 deadline = (block.timestamp + window).toUint48();
         it.state = ReshareState.Drawn;
         it.mark = deadline;
         it.handover = deadline + HANDOVER_DELAY;

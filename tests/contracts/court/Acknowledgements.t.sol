@@ -14,7 +14,7 @@ import {
     Opening
 } from "../../../contracts/interfaces/ICourt.sol";
 import {KeyState} from "../../../contracts/interfaces/IKeyRegistry.sol";
-import {IServerRegistry} from "../../../contracts/interfaces/IServerRegistry.sol";
+import {IServerRegistry, ServerKind} from "../../../contracts/interfaces/IServerRegistry.sol";
 import {ThresholdKeys} from "../utils/ThresholdKeys.sol";
 import {AcknowledgementFixture} from "./AcknowledgementFixture.sol";
 
@@ -145,6 +145,59 @@ contract AcknowledgementsTest is AcknowledgementFixture {
         bytes32 given = keccak256(abi.encode(r.c.committee));
         refusal = abi.encodeWithSelector(IAcknowledgements.WrongCommittee.selector, drawn, given);
         refuseAsking(fee, questionTo(r, 2), refusal);
+    }
+
+    /// A ceremony of a withdrawal key: two online members and two without network.
+    function _runningWithdrawal() private returns (Running memory r) {
+        for (uint256 i; i < 3; ++i) {
+            servers.approve(registerServer(operatorOf(servers.serverCount()), ServerKind.Offline, 10 ether));
+        }
+        (r.c.threshold, r.c.members) = (3, 4);
+        r.c.activeSet =
+            bytes.concat(servers.activeSet(ServerKind.Online), servers.activeSet(ServerKind.Offline));
+        r.c.keyId = consumer.requestWithdrawal(3, 4);
+        reachSeed(r.c, "randao");
+        draw(r.c);
+        deal_(r, 1);
+    }
+
+    function _isOnline(Running memory r, uint8 index) private view returns (bool) {
+        return servers.server(r.c.committee[index - 1]).kind == ServerKind.Online;
+    }
+
+    /// Who has to walk to a machine loses nothing by a question on a Monday.
+    function test_ChallengeAcknowledgement_GivesAnOfflineServerAWeek() public {
+        Running memory r = _runningWithdrawal();
+        assertEq(acknowledgements.OFFLINE_ANSWER_TIME(), 7 days);
+        uint256 asked = block.timestamp;
+        for (uint8 index = 1; index <= 4; ++index) {
+            ask(r, index);
+            assertEq(_open(r, index).deadline, asked + (_isOnline(r, index) ? 1 days : 7 days));
+        }
+        vm.warp(asked + 1 days + 1);
+        for (uint8 index = 1; index <= 4; ++index) {
+            if (_isOnline(r, index)) continue;
+            bytes32 id = _id(r, index);
+            vm.expectRevert(abi.encodeWithSelector(ICourt.StillTime.selector, id, asked + 7 days));
+            court.proveUnansweredAcknowledgement(r.c.keyId, 0, index);
+        }
+        vm.warp(asked + 7 days);
+        for (uint8 index = 1; index <= 4; ++index) {
+            if (_isOnline(r, index)) continue;
+            acknowledgements.answerAcknowledgement(r.c.keyId, 0, index, acknowledgementOf(r.c, index));
+        }
+        finalise(r.c);
+    }
+
+    function test_ChallengeAcknowledgement_OfAnOfflineServerOnlyWhileTheCeremonyLastsForAWeekMore() public {
+        Running memory r = _runningWithdrawal();
+        uint256 end = keys.key(r.c.keyId).mark;
+        vm.warp(end - 7 days + 1);
+        bytes memory refusal = abi.encodeWithSelector(IAcknowledgements.TooLateToAsk.selector, r.c.keyId, end);
+        for (uint8 index = 1; index <= 4; ++index) {
+            if (_isOnline(r, index)) ask(r, index);
+            else refuseAsking(fee, questionTo(r, index), refusal);
+        }
     }
 
     /// An honest member answers while its ceremony runs, so the ceremony has to last.

@@ -385,6 +385,8 @@ contract AcknowledgementGasTest is AcknowledgementFixture, Snapshots {
         _snap(GROUP, "feesOf");
         acknowledgements.ANSWER_TIME();
         _snap(GROUP, "ANSWER_TIME");
+        acknowledgements.OFFLINE_ANSWER_TIME();
+        _snap(GROUP, "OFFLINE_ANSWER_TIME");
         acknowledgements.COURT();
         _snap(GROUP, "COURT");
     }

@@ -118,6 +118,19 @@ contract KeyRegistryWithdrawalTest is RegistryFixture {
         );
     }
 
+    /// Its members carry files, and a question on the chain gives each of them a week.
+    function test_Draw_AndRestart_GiveSevenWindows() public {
+        Ceremony memory c = _drawn(3, 4, "randao");
+        uint256 end = keys.key(c.keyId).mark;
+        assertEq(end, block.timestamp + 7 * CEREMONY_WINDOW);
+        vm.warp(end);
+        vm.expectRevert(abi.encodeWithSelector(IKeyRegistry.NotExpired.selector, c.keyId, end));
+        keys.restart(c.keyId, c.committee, 0);
+        vm.warp(end + 1);
+        keys.restart(c.keyId, c.committee, 0);
+        assertEq(keys.key(c.keyId).mark, block.timestamp + 7 * CEREMONY_WINDOW);
+    }
+
     function test_Draw_AnOperatorHoldsNoMoreThanItsCapOfBothKindsTogether() public {
         // Whoever runs all but as many servers as are needed: min(t - 1, n - t) = 1 of 5-of-6.
         address big = makeAddr("big");

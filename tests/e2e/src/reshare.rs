@@ -20,6 +20,9 @@ pub const SHORTEST_WINDOW: u64 = 600;
 /// Seconds from a draw to its handover with it: `IResharing.HANDOVER_DELAY` more.
 pub const TO_HANDOVER: u64 = SHORTEST_WINDOW + 1_152;
 
+/// The same for a withdrawal key, which has seven windows.
+pub const TO_HANDOVER_BY_HAND: u64 = 7 * SHORTEST_WINDOW + 1_152;
+
 impl Network {
     /// From now on a ceremony, and a reshare, has as little time as governance can give it.
     pub async fn shorten_the_window(&self) -> Result<()> {

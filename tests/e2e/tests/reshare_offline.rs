@@ -10,7 +10,7 @@ use stkr_core::{PublicKey, Signature, verify};
 use stkr_e2e::anvil::advance_time;
 use stkr_e2e::beacon::unix_seconds;
 use stkr_e2e::offline::OfflineServer;
-use stkr_e2e::reshare::TO_HANDOVER;
+use stkr_e2e::reshare::{SHORTEST_WINDOW, TO_HANDOVER_BY_HAND};
 use stkr_e2e::{Network, Options};
 use stkr_protocol::handover::KEEP_PAST_SHARES;
 
@@ -46,7 +46,7 @@ struct World {
 
 async fn world() -> Result<World> {
     let dir = tempfile::tempdir()?;
-    let behind = TO_HANDOVER + PAST;
+    let behind = TO_HANDOVER_BY_HAND + PAST;
     let options = Options { servers: 6, block_ms: 500, behind, reshares: true, ..Options::new(dir.path()) };
     let network = Network::start(options).await?;
     let offline = network.two_offline_servers().await?;
@@ -236,7 +236,10 @@ async fn two_servers_without_network_reshare_a_withdrawal_key_and_its_new_commit
     world.network.shorten_the_window().await?;
     let silent = world.stop_a_member().await?;
     let resharing = world.network.deployment.resharing();
-    world.network.event::<Resharing::ReshareDrawn>(resharing, world.key).await?;
+    let drawn = world.network.event::<Resharing::ReshareDrawn>(resharing, world.key).await?.inner;
+    let head = stkr_chain::endpoint::block(&world.network.provider()?, alloy::eips::BlockNumberOrTag::Latest).await?;
+    let left = drawn.deadline.to::<u64>().saturating_sub(head.map_or(0, |block| block.timestamp));
+    ensure!(left > 6 * SHORTEST_WINDOW, "whoever carries files has seven windows, not {left} s");
 
     let (a, b) = (&world.offline[0], &world.offline[1]);
     world
