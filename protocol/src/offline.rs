@@ -27,8 +27,9 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Longest answer, bytes.
 pub const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Most changes in one file.
-pub const MAX_CHANGES: usize = 8;
+/// Most changes in one file. Whoever may order changes can challenge a member to sign each of them, so one visit has to answer for
+/// more than anybody pays for; with proofs of a state as large as mainnet's, so many take half of [`MAX_FILE`].
+pub const MAX_CHANGES: usize = 256;
 
 /// Version of all files. In those of version 1 a request to sign a change names the key's first committee, whichever it has now.
 pub const VERSION: u64 = 2;
@@ -342,4 +343,52 @@ fn digest(about: &About, response: &AdvanceResponse) -> Result<B256, serde_json:
         responseHash: keccak256(serde_json::to_vec(response)?),
     };
     Ok(answer.eip712_signing_hash(&about.domain().eip712()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use stkr_core::ShareIndex;
+
+    use super::*;
+
+    fn change(validator_index: u64) -> Change {
+        Change {
+            validator_index,
+            from_bls_pubkey: [0xff; 48],
+            to_execution_address: Address::repeat_byte(0xff),
+            genesis_fork_version: [0xff; 4],
+            genesis_validators_root: B256::repeat_byte(0xff),
+        }
+    }
+
+    #[test]
+    fn a_visit_answers_for_as_many_changes_as_a_file_may_name() {
+        let about = AboutKey {
+            chain_id: u64::MAX,
+            key_registry: Address::repeat_byte(0xff),
+            server: u32::MAX,
+            key_id: u64::MAX,
+        };
+        let changes: Vec<Change> = (0..MAX_CHANGES as u64).map(|it| change(u64::MAX - it)).collect();
+        let signed = SignedPartial {
+            partial: vec![0xff; 256],
+            envelope: [0xff; 65],
+            index: ShareIndex::new(16).unwrap(),
+            committee_epoch: u32::MAX,
+        };
+        let answers = changes.iter().map(|it| ChangePartial { change: it.clone(), signed: signed.clone() }).collect();
+        let answer = ChangeAnswerFile { r#type: Mark::new(), version: VERSION, about, answers };
+        let text = serde_json::to_vec(&answer).unwrap();
+        assert!(text.len() <= MAX_ANSWER, "{} bytes", text.len());
+        assert_eq!(from_json::<Changed, ChangeAnswerFile>(&text).unwrap(), answer);
+
+        // Of each the path to its slot in a trie of millions: eight full nodes.
+        let node = format!("0x{}", "ff".repeat(532));
+        let facts = json!(vec![vec![node; 8]; MAX_CHANGES]);
+        let request = ChangeFile { r#type: Mark::new(), version: VERSION, about, changes, facts };
+        let text = serde_json::to_vec(&request).unwrap();
+        assert!(text.len() as u64 <= MAX_FILE, "{} bytes", text.len());
+        assert_eq!(from_json::<ToChange, ChangeFile<Value>>(&text).unwrap(), request);
+    }
 }

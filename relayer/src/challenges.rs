@@ -16,7 +16,8 @@
 //! An answer earns its sender nothing: the fee is the operator's. It always exceeds what the answer costs at the moment of the
 //! challenge, and the challenge costs gas besides, so whoever tries to empty this account burns more than it takes. For servers of
 //! the relayer's own operator that is bound enough, and any other would be an attack: exhaust the bound, then ask once more and
-//! collect the bounty. For everybody else's servers there is a bound of gas per day.
+//! collect the bounty. For everybody else's servers there is a bound of gas per day. It counts answers that are there, not questions:
+//! those to a server that keeps silent cost their challenger nothing that does not come back.
 //!
 //! # Challenges of others
 //! While one is open nobody can ask again, so a silent server that challenges itself, and proves nothing, would be safe if nobody else
@@ -49,6 +50,8 @@ pub const PROOF_GAS: u64 = 150_000;
 /// which all others spread: a proof that comes second costs gas and does nothing.
 const LEFT_TO_THE_CHALLENGER: u64 = 64;
 const SECONDS_PER_BLOCK: u64 = 12;
+/// Questions for whose answers a server is asked at once; further ones wait for these, or for their ends.
+const ASKED_AT_ONCE: usize = 8;
 /// Seconds in which an acknowledgement can be given, `Acknowledgements.ANSWER_TIME`, and an hour in which to ask for it.
 const TIME_TO_ASK: u64 = 25 * 3600;
 
@@ -73,6 +76,8 @@ pub struct Known {
     pub silent: BTreeSet<(u64, u8)>,
     /// Members that were asked for their acknowledgement often enough and gave none, in ceremonies that lack nothing else.
     pub unacknowledged: BTreeSet<acknowledgements::Asked>,
+    /// Steps whose answer is there and only has to be sent.
+    pub in_hand: BTreeSet<String>,
 }
 
 /// Every step that challenges ask for now: answers first, the one whose time is up soonest before all others.
@@ -87,14 +92,14 @@ pub fn plan(view: &View, clock: &Clock, us: Address, policy: &Policy, known: &Kn
     actions
 }
 
-/// Open challenges that this relayer has no gas left to answer, for people.
+/// Open challenges that this relayer has no gas left to answer, or whose server owes too many other answers, for people.
 #[must_use]
 pub fn left_alone(view: &View, clock: &Clock, planned: &[Action]) -> Vec<String> {
     let planned: BTreeSet<String> = planned.iter().map(Action::step).collect();
     let open = by_urgency(view, clock).into_iter().filter(|it| !planned.contains(&it.action.step()));
     open.map(|it| {
         format!(
-            "server {} ({}) is challenged to answer {}, and the gas of a day for answers of others' servers is used up: its operator has to answer, or raise challenges.answer_gas_per_day",
+            "server {} ({}) is challenged to answer {}, and the gas of a day for answers of others' servers is used up, or it owes {ASKED_AT_ONCE} answers that are due before: its operator has to answer, or raise challenges.answer_gas_per_day",
             it.server_id, it.who, it.until
         )
     })
@@ -184,16 +189,27 @@ fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known, proo
     // What is planned counts where it is planned, under way or not.
     let bounded = proofs.iter().filter(|it| it.is_bounded).count();
     let mut spent = spent_but_for(known, &steps.collect()).saturating_add(PROOF_GAS.saturating_mul(bounded as u64));
+    let mut asked: BTreeMap<u32, usize> = BTreeMap::new();
     let mut actions = Vec::new();
     for it in open {
-        if !policy.own.contains(&it.server_id) {
+        let step = it.action.step();
+        if policy.own.contains(&it.server_id) {
+            actions.push(it.action);
+        } else if known.in_hand.contains(&step) || known.spent.contains_key(&step) {
             let with_it = spent.saturating_add(it.gas);
-            if with_it > policy.gas_per_day {
-                continue;
+            if with_it <= policy.gas_per_day {
+                spent = with_it;
+                actions.push(it.action);
             }
-            spent = with_it;
+        } else if policy.gas_per_day >= it.gas {
+            // Asking the server costs no gas. If what has no answer yet counted, one server that keeps silent could be asked so
+            // often that nobody's answers are sent.
+            let of_server = asked.entry(it.server_id).or_default();
+            *of_server += 1;
+            if *of_server <= ASKED_AT_ONCE {
+                actions.push(it.action);
+            }
         }
-        actions.push(it.action);
     }
     actions
 }
@@ -558,8 +574,14 @@ mod tests {
         Policy { gas_per_day: 100 * ANSWER_GAS, ..Policy::default() }
     }
 
+    /// With every answer in hand.
     fn planned(view: &View, head: u64, policy: &Policy) -> Vec<Action> {
-        plan(view, &clock(head), US, policy, &Known::default())
+        plan(view, &clock(head), US, policy, &all_in_hand(view, head))
+    }
+
+    fn all_in_hand(view: &View, head: u64) -> Known {
+        let in_hand = by_urgency(view, &clock(head)).into_iter().map(|it| it.action.step()).collect();
+        Known { in_hand, ..Known::default() }
     }
 
     #[test]
@@ -667,11 +689,37 @@ mod tests {
         assert!(told.len() == 1 && told[0].starts_with("server 2 (member 2 of key 9)"), "{told:?}");
         // One under way is not counted twice, one of this day is.
         let under_way = answer_step(&(KEY, 4, ROOT), DEADLINE - 4);
-        let mut known = Known { spent: [(under_way, ANSWER_GAS)].into(), ..Known::default() };
+        let mut known = Known { spent: [(under_way, ANSWER_GAS)].into(), ..all_in_hand(&view, 800) };
         assert_eq!(plan(&view, &clock(800), US, &policy, &known), urgent);
         known.spent.insert("answer_challenge/8/1/00/700".to_owned(), 76_000);
         let rest = [answer(4, 1, DEADLINE - 4), answer(1, 4, DEADLINE - 1)];
         assert_eq!(plan(&view, &clock(800), US, &policy, &known), rest);
+    }
+
+    #[test]
+    fn a_server_that_keeps_silent_takes_nothing_of_the_gas_of_those_that_answer() {
+        let mut view = ordered();
+        // A stopped server is asked about as much as a whole day's gas would answer, all of it due before the honest one's.
+        for number in 0..40 {
+            let Fact::Challenged { asked: (key, index, mut root), challenge } =
+                challenged(2, 2, STRANGER, DEADLINE - 100 + number)
+            else {
+                unreachable!("it is a challenge");
+            };
+            root.0[0] ^= u8::try_from(number).unwrap();
+            view.apply(40, Fact::Challenged { asked: (key, index, root), challenge });
+        }
+        view.apply(41, challenged(3, 6, STRANGER, DEADLINE));
+        let policy = Policy { gas_per_day: 2 * ANSWER_GAS, ..Policy::default() };
+        let honest = answer(3, 6, DEADLINE);
+        let known = Known { in_hand: [honest.step()].into(), ..Known::default() };
+        let actions = plan(&view, &clock(800), US, &policy, &known);
+        assert_eq!(actions.len(), ASKED_AT_ONCE + 1, "the first of the silent one are asked for");
+        assert!(actions.contains(&honest));
+        assert_eq!(left_alone(&view, &clock(800), &actions).len(), 40 - ASKED_AT_ONCE);
+        // Who answers nothing for others asks for nothing.
+        let none = Policy::default();
+        assert_eq!(plan(&view, &clock(800), US, &none, &Known::default()), []);
     }
 
     #[test]
@@ -746,7 +794,7 @@ mod tests {
         // What is under way is not counted twice, what others of this day cost is.
         let (under_way, past) = (oldest.step(), format!("{}/1/1/00/7", PROOFS[0]));
         assert_eq!(gas_of(&under_way), PROOF_GAS);
-        let mut known = Known { spent: [(under_way, PROOF_GAS)].into(), ..Known::default() };
+        let mut known = Known { spent: [(under_way, PROOF_GAS)].into(), ..all_in_hand(&view, our_turn()) };
         assert_eq!(plan(&view, &clock(our_turn()), US, &policy(all), &known), rest);
         known.spent.insert(past, 1);
         assert_eq!(plan(&view, &clock(our_turn()), US, &policy(all), &known), rest[1..]);
@@ -972,7 +1020,9 @@ mod tests {
         let mut policy = Policy { gas_per_day: ACKNOWLEDGEMENT_GAS, own: [6].into(), patience: None };
         let planned = |policy: &Policy, known: &Known| plan(&view, &at(50, now), US, policy, known);
         let urgent = [acknowledge(2, 2, now + 100), acknowledge(3, 6, now + 900)];
-        assert_eq!(planned(&policy, &Known::default()), urgent);
+        let in_hand = by_urgency(&view, &at(50, now)).into_iter().map(|it| it.action.step()).collect();
+        let all_there = Known { in_hand, ..Known::default() };
+        assert_eq!(planned(&policy, &all_there), urgent);
         let told = left_alone(&view, &at(50, now), &urgent);
         assert!(
             told.len() == 1
@@ -981,7 +1031,7 @@ mod tests {
             "{told:?}"
         );
         let spent = [("answer_challenge/8/1/00/700".to_owned(), 1)].into();
-        let known = Known { spent, ..Known::default() };
+        let known = Known { spent, ..all_there };
         assert_eq!(planned(&policy, &known), [acknowledge(3, 6, now + 900)]);
         policy.gas_per_day += 1;
         assert_eq!(planned(&policy, &known), urgent);

@@ -142,6 +142,8 @@ pub struct Engine {
     ceremonies: BTreeMap<String, Running<CeremonyState>>,
     collections: BTreeMap<String, Running<CollectionState>>,
     answers: BTreeMap<String, Running<AnswerState>>,
+    /// Steps of answers that were there when the last plan was made.
+    in_hand: BTreeSet<String>,
     reshares: BTreeMap<String, Running<ReshareState>>,
     /// Changes of credentials on their way to the beacon chain, by pool and validator.
     postings: BTreeMap<(u64, u64), Posting>,
@@ -178,6 +180,7 @@ impl Engine {
             ceremonies: BTreeMap::new(),
             collections: BTreeMap::new(),
             answers: BTreeMap::new(),
+            in_hand: BTreeSet::new(),
             reshares: BTreeMap::new(),
             postings: BTreeMap::new(),
             acknowledgements: BTreeMap::new(),
@@ -868,12 +871,25 @@ impl Engine {
 
     fn plan_challenges(&mut self, clock: &Clock) -> Result<Vec<Action>, ChainError> {
         let (silent, unacknowledged) = (self.silent_members(), self.unacknowledged_members());
-        let known = Known { spent: self.spent_on_answers(clock)?, silent, unacknowledged };
+        self.in_hand = self.answers_in_hand();
+        let in_hand = self.in_hand.clone();
+        let known = Known { spent: self.spent_on_answers(clock)?, silent, unacknowledged, in_hand };
         let (view, us) = (&self.picture.view, self.parts.intents.sender());
         let actions = challenges::plan(view, clock, us, &self.parts.policy, &known);
         self.problems.extend(challenges::left_alone(view, clock, &actions));
         self.tell_held_up(clock)?;
         Ok(actions)
+    }
+
+    /// Steps whose answers are there. Only these, and those of own servers, are sent before the next plan: it counts what they cost.
+    fn answers_in_hand(&self) -> BTreeSet<String> {
+        let signatures = self.answers.iter().filter(|(_, it)| it.worker.state().answer.is_some());
+        let steps = signatures.map(|(step, _)| step.clone());
+        steps.chain(self.acknowledgements_in_hand()).collect()
+    }
+
+    pub(super) fn may_send(&self, step: &str, server_id: u32) -> bool {
+        self.in_hand.contains(step) || self.parts.policy.own.contains(&server_id)
     }
 
     /// Gas of the answers and proofs of a day, by step.
@@ -937,7 +953,7 @@ impl Engine {
                 "server {server_id} (member {index}) of key {key_id} has until block {deadline} to answer a challenge, or it loses its bond: {trouble}"
             ));
         }
-        let (envelope, partial) = state.answer.as_ref()?;
+        let (envelope, partial) = state.answer.as_ref().filter(|_| self.may_send(&step, server_id))?;
         Some(court::answer(self.parts.deployment.court, envelope, partial))
     }
 

@@ -13,14 +13,14 @@ use alloy::{
 };
 use serde::Serialize;
 use stkr_chain::{
-    bindings::{Court, Micropools, ServerRegistry},
+    bindings::{Court, Micropools, Resharing, ServerRegistry},
     court::{self, SignedThing},
     errors::ChainError,
     types::{KeyKind, KeyState},
     unanswered,
 };
 use stkr_protocol::{
-    evidence::{Accused, Asked, EvidenceFile, Fault, Proof, UnansweredProof, Verified},
+    evidence::{Accused, Asked, AskedSignature, EvidenceFile, Fault, Proof, UnansweredProof, Verified},
     state::ProvenBlock,
 };
 
@@ -261,16 +261,20 @@ impl<'a, P: Provider> Faults<'a, P> {
     /// That the challenge of the file still stands, and would be held against who was asked.
     async fn check_silence(&self, file: &EvidenceFile, evidence: B256) -> Result<(), StkrError> {
         let Proof::UnansweredChallenge(UnansweredProof { asked, .. }) = &file.proof else { return Ok(()) };
-        let id = asked.key_id();
-        let key = self.0.key_registry().key(U256::from(id)).call().await.map_err(call("reading a key"))?;
-        let state = KeyState::try_from(key.state).map_err(unknown_enum)?;
-        let excused = match asked {
-            Asked::Signature(_) => state != KeyState::Live,
-            // An attempt that ended otherwise than by a key, or by being given up, excuses nobody.
-            Asked::Acknowledgement(it) => key.attempt == it.attempt && state != KeyState::Drawn,
-        };
-        if excused {
-            return Err(no_fault(format!("key {id} is {state} now, and nobody owes an answer about it any more")));
+        match asked {
+            Asked::Signature(it) => self.check_owed(it).await?,
+            Asked::Acknowledgement(it) => {
+                let key =
+                    self.0.key_registry().key(U256::from(it.key_id)).call().await.map_err(call("reading a key"))?;
+                let state = KeyState::try_from(key.state).map_err(unknown_enum)?;
+                // An attempt that ended otherwise than by a key, or by being given up, excuses nobody.
+                if key.attempt == it.attempt && state != KeyState::Drawn {
+                    let id = it.key_id;
+                    return Err(no_fault(format!(
+                        "key {id} is {state} now, and nobody owes an answer about it any more"
+                    )));
+                }
+            }
         }
         let newest = match unanswered::fetch(&self.0.endpoint(), self.0.deployment(), *asked).await {
             Err(ChainError::NotFound(reason)) => return Err(no_fault(reason)),
@@ -282,6 +286,35 @@ impl<'a, P: Provider> Faults<'a, P> {
         Err(no_fault("the same was asked anew since".to_owned()))
     }
 
+    /// That who was asked to sign had to, as the Court judges it (`UnansweredChallenge.isOwed`): the end of the key and a handover
+    /// excuse it only if they came before the challenge was due. One that is gone is looked for by [`unanswered::fetch`].
+    async fn check_owed(&self, asked: &AskedSignature) -> Result<(), StkrError> {
+        let (court, registry) = (Court::new(self.0.deployment().court, self.0.provider()), self.0.key_registry());
+        let id = asked.key_id;
+        let it = court.challenge(U256::from(id), asked.index.get(), asked.signing_root).call().await;
+        let it = it.map_err(call("reading a challenge"))?;
+        if it.challenger.is_zero() {
+            return Ok(());
+        }
+        let key = registry.key(U256::from(id)).call().await.map_err(call("reading a key"))?;
+        let state = KeyState::try_from(key.state).map_err(unknown_enum)?;
+        let window = registry.EVIDENCE_WINDOW().call().await.map_err(call("reading a key"))?;
+        let (ended, due): (u64, u64) = (key.mark.saturating_sub(window).to(), it.due.into());
+        if state != KeyState::Live && ended <= due {
+            return Err(no_fault(format!(
+                "key {id} was {state} before the challenge was due, so nobody owed an answer"
+            )));
+        }
+        let next = it.committeeEpoch.saturating_add(1);
+        let resharing = Resharing::new(self.0.deployment().resharing(), self.0.provider());
+        let next = resharing.committee(U256::from(id), next).call().await.map_err(call("reading a committee"))?;
+        let handover: u64 = next.handover.to();
+        if handover != 0 && handover <= due && handover <= self.0.challenges().now().await?.timestamp {
+            return Err(no_fault(format!("key {id} went to another committee before the challenge was due")));
+        }
+        Ok(())
+    }
+
     /// Commits `reporter` to the evidence: step 1 of a report. Shows nothing of it.
     ///
     /// # Errors
@@ -289,7 +322,7 @@ impl<'a, P: Provider> Faults<'a, P> {
     pub fn commit(&self, file: &EvidenceFile, reporter: Address) -> Result<Write<'a, P>, StkrError> {
         let verified = self.verify(file)?;
         if let Accused::Silent { .. } = verified.accused {
-            let reason = "silence is proven without a commitment: the bounty is the challenger's, whoever proves it";
+            let reason = "silence is proven without a commitment: for 50 blocks the bounty is the challenger's, whoever proves it";
             return Err(StkrError::invalid(reason, "prove it at once"));
         }
         let call = court::commit(file.court, &verified, reporter);

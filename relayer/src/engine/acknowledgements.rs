@@ -13,6 +13,7 @@ use stkr_protocol::evidence::Proof;
 
 use super::{Engine, Running, SILENT_ROUNDS};
 use crate::carry::{Carrier, Member, Reply};
+use crate::challenges;
 use crate::store::StoreError;
 use crate::view::{KeyPhase, Told};
 use crate::workers::{self, AcknowledgementState, Worker};
@@ -82,10 +83,21 @@ impl Engine {
             ));
         }
         let to = self.parts.deployment.acknowledgements();
-        match reply? {
+        match reply.filter(|_| self.may_send(&step, server_id))? {
             Reply::Acknowledgement(signature) => Some(acknowledgements::answer(to, asked, &signature)),
             Reply::Fault(proof) => acknowledgements::refuse(to, index, self.committee_of(asked)?, &proof),
         }
+    }
+
+    /// Steps of questions to which there is a reply.
+    pub(super) fn acknowledgements_in_hand(&self) -> impl Iterator<Item = String> + '_ {
+        self.picture.view.acknowledgements.iter().filter_map(|(asked, it)| {
+            let step = challenges::acknowledge_step(*asked, it.deadline);
+            let state = self.acknowledgements.get(&step)?.worker.state();
+            let (has_reply, is_stuck) = (state.reply.is_some(), state.trouble.is_some());
+            drop(state);
+            (has_reply || (is_stuck && self.known_fault(*asked).is_some())).then_some(step)
+        })
     }
 
     fn committee_of(&self, (key_id, attempt, _): Asked) -> Option<&[u32]> {

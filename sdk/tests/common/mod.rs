@@ -23,10 +23,10 @@ use alloy::{
     providers::{DynProvider, Provider as _},
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol,
-    sol_types::{SolStruct as _, eip712_domain},
+    sol_types::{SolCall as _, SolStruct as _, eip712_domain},
 };
 use serde_json::{Value, json};
-use stkr_sdk::{Deployment, Endpoint, Registration, ServerKind, Stkr, amount};
+use stkr_sdk::{Deployment, Endpoint, Registration, ServerKind, Stkr, amount, bindings::KeyRegistry};
 use tokio::sync::OnceCell;
 
 sol! {
@@ -243,6 +243,29 @@ impl Chain {
     /// Replaces the newest `depth` blocks by empty ones.
     pub(crate) async fn reorg(&self, depth: u64) {
         let _: Value = self.provider.raw_request("anvil_reorg".into(), json!([depth, []])).await.unwrap();
+    }
+
+    /// The state of now, for [`Self::revert`].
+    pub(crate) async fn snapshot(&self) -> Value {
+        self.provider.raw_request("evm_snapshot".into(), json!([])).await.unwrap()
+    }
+
+    /// As if nothing had happened since.
+    pub(crate) async fn revert(&self, to: Value) {
+        let done: bool = self.provider.raw_request("evm_revert".into(), json!([to])).await.unwrap();
+        assert!(done);
+    }
+
+    /// Gives a key of a pool up, whatever state the pool is in: as its pools contract does where it may.
+    pub(crate) async fn retire(&self, key: u64) {
+        let (pools, keys) = (self.deployment.micropools, self.deployment.key_registry);
+        let call = KeyRegistry::retireCall { keyId: U256::from(key), burned: false }.abi_encode();
+        fund(&self.provider, pools, amount::ether(1)).await;
+        let _: Value = self.provider.raw_request("anvil_impersonateAccount".into(), json!([pools])).await.unwrap();
+        let sent = json!([{ "from": pools, "to": keys, "data": Bytes::from(call) }]);
+        let _: Value = self.provider.raw_request("eth_sendTransaction".into(), sent).await.unwrap();
+        let _: Value =
+            self.provider.raw_request("anvil_stopImpersonatingAccount".into(), json!([pools])).await.unwrap();
     }
 
     /// A provider with a duty key.

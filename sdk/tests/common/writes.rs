@@ -454,7 +454,8 @@ impl<'a, F: AsyncFn(&Step) -> B256> Walk<'a, F> {
         for _ in 0..13 {
             chain.mine(554).await;
         }
-        self.evidence_of_silence(&challenges.get(key, id, root).await.unwrap()).await;
+        let file = self.evidence_of_silence(&challenges.get(key, id, root).await.unwrap()).await;
+        self.only_an_early_end_excuses(key, &file).await;
         let write = challenges.answer(&question, &asked.subject(), &right).unwrap();
         let late = write.dry_run(operator.address()).await.unwrap_err();
         assert!(late.to_string().starts_with("the last moment for an answer was block"), "{late}");
@@ -571,6 +572,24 @@ impl<'a, F: AsyncFn(&Step) -> B256> Walk<'a, F> {
         let refused = stkr.faults().check(&made_up).await.unwrap_err();
         assert!(refused.to_string().contains("does not have the hash"), "{refused}");
         file
+    }
+
+    /// What the Court says of who was silent while the key was given up: before the challenge was due nobody owes anything, after
+    /// it that excuses nobody. The blocks of the challenge came faster than a chain makes them, so it is not due yet.
+    async fn only_an_early_end_excuses(&self, key: u64, file: &EvidenceFile) {
+        let (chain, stkr) = (self.chain, self.chain.stkr().await);
+        for (passed, owed) in [(0, false), (DAY, true)] {
+            let before = chain.snapshot().await;
+            chain.pass(passed).await;
+            chain.retire(key).await;
+            assert_eq!(stkr.keys().get(key).await.unwrap().state, KeyState::Retired);
+            let checked = stkr.faults().check(file).await;
+            assert_eq!(checked.is_ok(), owed, "{checked:?}");
+            let reporter = chain.account().await;
+            let proven = stkr.faults().prove(file).unwrap().send_with(&wallet(&reporter)).await;
+            assert_eq!(proven.is_ok_and(|proven| proven.value.charged), owed);
+            chain.revert(before).await;
+        }
     }
 
     /// So that the walk goes on.
