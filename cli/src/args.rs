@@ -449,7 +449,7 @@ pub(crate) enum ChallengeCommand {
         #[command(flatten)]
         of: OfAnyChallenge,
     },
-    /// Ask a server on the chain; it has a day, and whoever asked gets the fee and a bounty if it is silent
+    /// Ask a server on the chain; it has a day (a week without network), and whoever asked gets the fee and a bounty if it is silent
     Open {
         #[command(flatten)]
         of: OfChallenge,
@@ -459,7 +459,7 @@ pub(crate) enum ChallengeCommand {
         #[command(flatten)]
         signing: Signing,
     },
-    /// Ask a member of a running ceremony on the chain to acknowledge the key; it has a day
+    /// Ask a member of a running ceremony on the chain to acknowledge the key; it has a day (a week without network)
     Acknowledgement {
         /// Key id
         key: u64,

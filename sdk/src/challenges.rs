@@ -362,6 +362,10 @@ impl<'a, P: Provider> Challenges<'a, P> {
                 "leave the fee out, or give more: it comes back if there is no answer",
             ));
         }
+        if fee > U256::from(u64::MAX) {
+            let reason = format!("a fee of {} is more than the Court keeps, 18.4 ETH", amount::with_unit(fee));
+            return Err(StkrError::invalid(reason, "leave the fee out, or give less"));
+        }
         let call = court::challenge(self.0.deployment().court, subject, holder, fee);
         Ok(self.0.write_call("asking on the chain", call, deadline_in))
     }

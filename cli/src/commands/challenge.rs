@@ -17,7 +17,7 @@ use stkr_protocol::{
     json_reason,
     sign::{Asked, SignResponse, SignedPartial, Subject},
 };
-use stkr_sdk::{Asks, ChallengeInfo, ChallengeState, Judgement, Write, amount, answer_from_json};
+use stkr_sdk::{Asks, ChallengeInfo, ChallengeState, Judgement, ServerKind, Write, amount, answer_from_json};
 
 use crate::{
     args::{ChallengeCommand, OfAnyChallenge, OfChallenge},
@@ -222,9 +222,21 @@ async fn server(of: &OfChallenge, client: &Client) -> Result<ServerClient, Failu
     tls::install_provider().map_err(|error| Failure::unavailable(error.to_string(), "try again"))?;
     let identity = Identity::generate("stkr").map_err(|error| Failure::unavailable(error.to_string(), "try again"))?;
     let server = client.servers().get(of.server).await?;
+    can_be_asked(server.id, server.kind)?;
     let fingerprint = Fingerprint(server.tls_fingerprint.0);
     let peer = Peer { server_id: server.id, endpoint: server.endpoint, fingerprint };
     ServerClient::new(&identity, peer, PATIENCE).map_err(|error| silent(of, &error.to_string()))
+}
+
+/// A machine without network answers nobody, whatever endpoint stands in the registry.
+fn can_be_asked(id: u32, kind: ServerKind) -> Result<(), Failure> {
+    match kind {
+        ServerKind::Online => Ok(()),
+        ServerKind::Offline => Err(Failure::usage(
+            format!("server {id} has no network and answers by files"),
+            "carry it the file that `stkr offline fetch` gives, and hand its answer in with `stkr offline submit`, or here with --answer",
+        )),
+    }
 }
 
 fn proven(judgement: Option<Judgement>) -> Value {
@@ -279,4 +291,16 @@ fn show(it: &ChallengeInfo) -> String {
         ("transaction", it.transaction.to_string()),
         ("ended by", it.ended_by.map_or_else(|| "-".to_owned(), |hash| hash.to_string())),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_network_is_not_asked_over_the_network() {
+        assert!(can_be_asked(7, ServerKind::Online).is_ok());
+        let told = can_be_asked(7, ServerKind::Offline).unwrap_err();
+        assert!(format!("{told:?}").contains("`stkr offline fetch`"), "{told:?}");
+    }
 }

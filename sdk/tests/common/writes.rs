@@ -696,6 +696,8 @@ impl<'a, F: AsyncFn(&Step) -> B256> Walk<'a, F> {
         let question = challenges.question(key, id, root).await.unwrap();
         let poor = challenges.open(&question, Some(U256::from(1))).await.unwrap_err();
         assert!(poor.to_string().contains("is less than the"), "{poor}");
+        let rich = challenges.open(&question, Some(amount::ether(9_000))).await.unwrap_err();
+        assert!(rich.to_string().contains("more than the Court keeps"), "{rich}");
         let (least, write) = (challenges.least_fee().await.unwrap(), challenges.open(&question, None).await.unwrap());
         assert!(write.unsigned().value.unwrap() > least, "the base fee may grow before the challenge is in a block");
         let nothing = challenges.prove((key, 2, root)).dry_run(self.chain.governor.address()).await.unwrap_err();
