@@ -17,6 +17,7 @@ use stkr_protocol::{
 };
 
 use crate::{
+    bindings::Acknowledgements::AcknowledgementsCalls as AnswerCalls,
     bindings::Court::{self, CourtCalls},
     deployment::Deployment,
     intents::Call,
@@ -303,7 +304,24 @@ pub fn shown(input: &[u8]) -> Vec<SignedThing> {
             root_name: "root",
             root: B256::ZERO,
         }],
-        _ => Vec::new(),
+        Ok(_) => Vec::new(),
+        Err(_) => shown_in_answer(input).unwrap_or_default(),
+    }
+}
+
+/// The same of an answer to a challenge to acknowledge a key, which sentences whoever it shows at once. The two contracts have the
+/// structures in common, and each its own name for them.
+fn shown_in_answer(input: &[u8]) -> Option<Vec<SignedThing>> {
+    let dealing = |it: Vec<u8>| Court::Dealing::abi_decode(&it).ok();
+    let message = |it: Vec<u8>| Court::CeremonyMessage::abi_decode(&it).ok();
+    match AnswerCalls::abi_decode(input).ok()? {
+        AnswerCalls::answerBadDealing(it) => Some(vec![dealt(&dealing(it.dealing.abi_encode())?)]),
+        AnswerCalls::answerMalformedDealing(it) => Some(vec![dealt(&dealing(it.dealing.abi_encode())?)]),
+        AnswerCalls::answerEquivocation(it) => {
+            let [first, second] = [message(it.first.abi_encode())?, message(it.second.abi_encode())?];
+            Some(said(&first, &second).into())
+        }
+        _ => None,
     }
 }
 
@@ -379,12 +397,15 @@ fn dealt(it: &Court::Dealing) -> SignedThing {
 #[cfg(test)]
 mod tests {
     use alloy::{primitives::b256, sol_types::SolCall as _};
-    use stkr_protocol::evidence::{DutiesProof, EnvelopeProof, MessagesProof};
+    use stkr_protocol::evidence::{
+        Defect, DefectiveDealing, DutiesProof, EnvelopeProof, MessagesProof, OpenedDealing, SignedDealing,
+    };
     use stkr_protocol::messages::{
         AcknowledgementBody, Body, CommitmentSetBody, DealingBody, DealingCommitmentBody, OneTimeKeyBody,
     };
 
     use super::*;
+    use crate::acknowledgements::refuse;
 
     fn signed(root: u8) -> SignedEnvelope {
         SignedEnvelope {
@@ -442,7 +463,9 @@ mod tests {
             });
             let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
             let proof = Proof::CeremonyEquivocation(MessagesProof { first, second });
+            let answer = refuse(Address::repeat_byte(8), 1, &[1, 2], &proof).unwrap();
             let call = prove(&EvidenceFile::new(&domain, Address::repeat_byte(9), proof));
+            assert_eq!(shown(&answer.data), shown(&call.data), "whoever answers a challenge with it shows the same");
             shown(&call.data).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let acknowledgement = |points: u8, dealings: u8| {
@@ -470,6 +493,34 @@ mod tests {
             })
         };
         assert_eq!(shown_of([set(3), set(4)]), [3, 4].map(|byte| is_said("commitment set", "commitments hash", byte)));
+    }
+
+    #[test]
+    fn a_dealing_is_shown_by_a_report_and_by_an_answer() {
+        let dealing = SignedDealing {
+            key_id: 5,
+            attempt: 1,
+            index: 2,
+            one_time_keys_hash: B256::repeat_byte(4),
+            one_time_key: vec![2; 33],
+            commitments: vec![0; 384],
+            possession_hash: B256::ZERO,
+            shares: vec![0; 128],
+            signature: [7; 65],
+        };
+        let opened =
+            OpenedDealing { dealing: dealing.clone(), one_time_keys: vec![2; 4 * 33], recipient: 1, secret: [1; 32] };
+        let (threshold, members, defect) = (3, 4, Defect::Shape);
+        let malformed = DefectiveDealing { dealing, threshold, members, defect, position: 0, hashed: Vec::new() };
+        let domain = ProtocolDomain { chain_id: 1, key_registry: Address::ZERO };
+        for proof in [Proof::BadDealing(opened), Proof::MalformedDealing(malformed)] {
+            let answer = refuse(Address::repeat_byte(8), 1, &[1, 2], &proof).unwrap();
+            let call = prove(&EvidenceFile::new(&domain, Address::repeat_byte(9), proof));
+            let told: Vec<String> = shown(&call.data).iter().map(ToString::to_string).collect();
+            let expected = format!("dealing of attempt 1, hash of the one-time keys {}", B256::repeat_byte(4));
+            assert_eq!(told, [expected]);
+            assert_eq!(shown(&answer.data), shown(&call.data));
+        }
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! RPC endpoints: connecting, naming them in errors without their secrets, and a time limit on every question.
+//! RPC endpoints: connecting, naming them in errors without their secrets, and a limit of time and of length on every answer.
+
+mod http;
 
 use std::{future::Future, net::IpAddr, time::Duration};
 
@@ -8,7 +10,7 @@ use alloy::{
     primitives::B256,
     providers::{DynProvider, Provider, RootProvider, WsConnect},
     rpc::{client::RpcClient, types::Block},
-    transports::{RpcError, TransportErrorKind, http::Http},
+    transports::{RpcError, TransportErrorKind},
 };
 use url::{Host, Url};
 
@@ -78,7 +80,7 @@ impl Endpoint {
                     .redirect(reqwest::redirect::Policy::none())
                     .build()
                     .map_err(|error| bad(cut_urls(&error.to_string())))?;
-                RpcClient::new(Http::with_client(client, url.clone()), local)
+                RpcClient::new(http::bounded(client, url.clone()), local)
             }
             "ws" | "wss" => {
                 let opening = RpcClient::builder().ws(WsConnect::new(url.as_str()));
