@@ -160,7 +160,8 @@ mod tests {
             assert!(look(gone.as_mut()).is_pending());
         }
         for _ in 0..2 {
-            assert_eq!(turns.of(FLOOD).await.unwrap_err(), NoTurn::TooLong(turns.patience));
+            let waited = tokio::time::timeout(Duration::from_secs(5), turns.of(FLOOD)).await;
+            assert_eq!(waited.expect("it waits for ever").unwrap_err(), NoTurn::TooLong(turns.patience));
         }
         drop(own);
         drop(turns.of(FLOOD).await.unwrap());
