@@ -605,6 +605,10 @@ fn a_dealing_that_was_changed_is_refused_and_one_that_claims_nothing_is_undecide
 
 /// An endpoint that answers every request with `answer`, whatever it was asked.
 fn endpoint(answer: &'static [u8]) -> String {
+    answering("200 OK", answer)
+}
+
+fn answering(status: &'static str, answer: &'static [u8]) -> String {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -616,7 +620,7 @@ fn endpoint(answer: &'static [u8]) -> String {
                 continue;
             }
             let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                "HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                 answer.len()
             );
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer));
@@ -637,6 +641,50 @@ fn one_sentence(output: &Output, what: &str) -> String {
         assert!(!said.contains(internal), "{what}: {said}");
     }
     (*error).to_owned()
+}
+
+/// What carries files for an offline server looks at the exit code: 3 is tried again, 1 is not.
+#[test]
+fn a_relayer_that_has_no_answer_now_is_told_from_one_that_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = folder.path().join("answer.json").display().to_string();
+    let key_registry = format!("0x{}", "07".repeat(20));
+    let file = serde_json::json!({
+        "type": "stkr-offline-change-answer",
+        "version": stkr_protocol::offline::VERSION.to_string(),
+        "about": { "chainId": "31337", "keyRegistry": key_registry, "server": "5", "keyId": "7" },
+        "answers": [],
+    });
+    fs::write(&answer, file.to_string()).unwrap();
+    let out = folder.path().join("request.json").display().to_string();
+    let commands = [
+        vec!["offline", "due", "--server", "5"],
+        vec!["offline", "fetch", "--server", "5", "--key", "7", "--out", &out],
+        vec!["offline", "submit", &answer],
+    ];
+    let refusal = br#"{"refusal":{"kind":"unavailable","reason":"so it is","whatToDo":"this"}}"#;
+    let later = "hint: try again in some seconds, or with another relayer";
+    for (relayer, code, reason, hint) in [
+        (answering("429 Too Many Requests", refusal), 3, "so it is", later),
+        (answering("503 Service Unavailable", refusal), 3, "so it is", later),
+        (answering("502 Bad Gateway", b"<html>"), 3, "it answered with status 502", later),
+        (answering("302 Found", b""), 3, "it answered with status 302", later),
+        (answering("200 OK", b"<html>"), 3, "", later),
+        ("http://127.0.0.1:9".to_owned(), 3, "it does not answer", later),
+        (answering("404 Not Found", refusal), 1, "so it is", "hint: wait until it is"),
+        (answering("422 Unprocessable Content", refusal), 1, "so it is", "hint: wait until it is"),
+        (answering("400 Bad Request", b""), 1, "it answered with status 400", "hint: wait until it is"),
+    ] {
+        for command in &commands {
+            let output = stkr(&[command.as_slice(), &["--relayer", &relayer]].concat());
+            let what = format!("{command:?} {relayer}");
+            let error = one_sentence(&output, &what);
+            assert_eq!(output.status.code(), Some(code), "{what}: {error}");
+            assert!(error.contains("the relayer at 127.0.0.1") && error.contains(reason), "{what}: {error}");
+            assert!(text(&output.stderr).contains(hint), "{what}: {output:?}");
+        }
+    }
+    assert!(!Path::new(&out).exists());
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub async fn run(config: GatewayConfig, shutdown: Shutdown) -> eyre::Result<()> 
         high_watermark: config.high_watermark,
         recorder: Recorder::start(protection.clone(), schedule.clone(), metrics.protection_commits.clone())?,
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups)?,
-        keeper: Keeper::start(store.clone(), config.storage.keep_requests, metrics.not_kept.clone())?,
+        keeper: Keeper::start(store.clone(), config.storage.keep_requests, &metrics)?,
         metrics: metrics.clone(),
         court: deployment.court,
         suspects: Arc::new(Mutex::new(store.suspects().map_err(Failure::not_safe)?)),

@@ -43,6 +43,8 @@ pub struct GatewayMetrics {
     pub handed_on: Family<Labels<1>, Counter>,
     /// Requests and envelopes that were not kept.
     pub not_kept: Counter,
+    /// Evidence that was dropped for newer.
+    pub evidence_dropped: Counter,
 }
 
 impl Default for GatewayMetrics {
@@ -101,6 +103,11 @@ impl Default for GatewayMetrics {
             not_kept: registry.register(
                 "gateway_not_kept",
                 "Requests whose envelopes were not kept: disk too slow or broken",
+                Counter::default(),
+            ),
+            evidence_dropped: registry.register(
+                "gateway_evidence_dropped",
+                "Evidence dropped for newer, the oldest of the server that had most",
                 Counter::default(),
             ),
             handed_on: registry.register(

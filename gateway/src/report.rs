@@ -25,8 +25,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Age (seconds) from which what no relayer can judge is not sent again.
 const LONGEST_WAIT: u64 = 14 * 24 * 3_600;
-/// Longest time one file may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time one file may take: a relayer judges one at a time, and lets others wait for it.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// Of that, to be connected.
+const CONNECT: Duration = Duration::from_secs(10);
 /// Rows read at once.
 const PAGE: u32 = 100;
 
@@ -67,6 +69,13 @@ impl Progress {
         self.put_off.insert(id, PutOff { due: Instant::now() + pause, pause });
     }
 
+    /// It is sent again soon, after others that are due: no word about it was heard.
+    fn ask_soon(&mut self, id: u64) {
+        if let Some(it) = self.put_off.get_mut(&id) {
+            it.due = Instant::now() + PAUSE;
+        }
+    }
+
     /// What is to be sent again now, the longest due first.
     fn due(&self) -> Vec<u64> {
         let now = Instant::now();
@@ -84,7 +93,7 @@ enum Said {
     Done,
     /// It cannot judge it now.
     NotNow,
-    /// Nothing of use.
+    /// Nothing of use, or that it has no time (429), which says nothing about the file.
     Nothing,
 }
 
@@ -94,8 +103,8 @@ impl Reporter {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(relayers: Vec<Url>, store: Store, metrics: GatewayMetrics) -> Result<Self, reqwest::Error> {
-        let client =
-            reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = reqwest::Client::builder().timeout(PATIENCE).connect_timeout(CONNECT);
+        let client = client.redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { relayers, client, store, metrics })
     }
 
@@ -151,9 +160,16 @@ impl Reporter {
                 Some(row) => self.give(relayer, row).await,
                 None => Said::Done,
             };
-            if said != Said::Done {
-                progress.put_off(id);
-                return Ok(());
+            match said {
+                Said::Done => {}
+                Said::NotNow => {
+                    progress.put_off(id);
+                    return Ok(());
+                }
+                Said::Nothing => {
+                    progress.ask_soon(id);
+                    return Ok(());
+                }
             }
             progress.put_off.remove(&id);
             self.note(relayer, progress).await?;
@@ -311,6 +327,31 @@ mod tests {
         reporter.hand_on(&url, &mut progress).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 1, 1], "taken");
         assert_eq!(store.handed_on(&name).unwrap(), 3);
+    }
+
+    /// Whoever floods a relayer would otherwise have it get each file ten minutes later, or never.
+    #[tokio::test]
+    async fn a_relayer_that_has_no_time_is_asked_again_soon_with_the_same_file_however_old() {
+        let (store, _folder) = store_of(&[LONGEST_WAIT + 1, 0]);
+        let (url, seen) = relayer(vec![429, 429, 429]).await;
+        let (reporter, mut progress) = (reporter(&[&url], &store), Progress::default());
+        for _ in 0..4 {
+            assert!(progress.put_off.is_empty(), "no pause is doubled");
+            reporter.hand_on(&url, &mut progress).await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2]);
+        assert_eq!(store.handed_on(url.as_str()).unwrap(), 2);
+
+        // The same where it was put off before.
+        let (store, _folder) = store_with(1);
+        let (url, seen) = relayer(vec![503, 429, 429]).await;
+        let (reporter, mut progress) = (self::reporter(&[&url], &store), Progress::default());
+        for _ in 0..4 {
+            progress.put_off.values_mut().for_each(|it| it.due = Instant::now());
+            reporter.hand_on(&url, &mut progress).await.unwrap();
+            assert!(progress.put_off.values().all(|it| it.pause == PAUSE), "no pause is doubled");
+        }
+        assert_eq!((seen.lock().unwrap().len(), store.handed_on(url.as_str()).unwrap()), (4, 1));
     }
 
     #[tokio::test]

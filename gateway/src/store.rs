@@ -3,7 +3,8 @@
 //!
 //! A duty-key request with the envelopes it got is what proves a server's fault, or the provider's innocence. Only
 //! slashable duties (attestations, blocks) are kept in full; a wrong partial is kept whatever the duty was. Both are bounded:
-//! the oldest go first. They are written off the hot path, in groups; a crash may lose the last few.
+//! the oldest go first, of evidence those of the server that has most of it. They are written off the hot path, in groups; a crash may
+//! lose the last few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,12 +23,13 @@ use stkr_protocol::sign::{SignRequest, SignedPartial};
 use tokio::sync::oneshot;
 
 use crate::clock::unix_seconds;
+use crate::metrics::GatewayMetrics;
 
 /// The gateway's file.
 pub const SCHEMA: Schema = Schema {
     name: "gateway database",
     application_id: 0x5347_7761, // "SGwa"
-    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED, SIGNED, HANDED_ON],
+    migrations: &[stkr_chain::SCHEMA, TABLES, CLEARED, SIGNED, HANDED_ON, BY_SERVER],
 };
 
 const TABLES: &str = "
@@ -80,6 +82,19 @@ CREATE TABLE handed_on (
     evidence INTEGER NOT NULL
 ) STRICT;
 ";
+
+const BY_SERVER: &str = "
+-- of which server and key a wrong partial is, without a look at the pages that hold it
+CREATE INDEX evidence_by_server ON evidence (server_id, key_id);
+";
+
+/// Drops what is too much evidence: again and again the oldest of the server that has most. A server that errs all day, for whoever
+/// pays it, pushes out nobody's but its own.
+const DROP_EVIDENCE: &str = "
+DELETE FROM evidence WHERE id IN (
+    SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY server_id ORDER BY id DESC) AS newer FROM evidence)
+    ORDER BY newer DESC, id LIMIT max(0, (SELECT count(*) FROM evidence) - ?1)
+)";
 
 /// Records that may wait to be written; more are counted and dropped, never waited for.
 const WAITING: usize = 8_192;
@@ -363,7 +378,7 @@ impl Store {
         })
     }
 
-    /// Writes down what a server did wrong; nothing where it is there already.
+    /// Writes down what a server did wrong, nothing where it is there already; how much older evidence was dropped for it.
     ///
     /// # Errors
     /// [`StoreError`]: it was not written.
@@ -373,16 +388,19 @@ impl Store {
         request: &SignRequest,
         server_id: u32,
         wrong: &Kept,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let request = text(request)?;
-        self.database.write(|transaction| insert_wrong(transaction, key_id, &request, server_id, wrong))
+        self.database.write(|transaction| {
+            insert_wrong(transaction, key_id, &request, server_id, wrong)?;
+            drop_evidence(transaction)
+        })
     }
 
-    /// Writes records in one transaction and drops the oldest beyond the bounds.
+    /// Writes records in one transaction and drops what is beyond the bounds; how much evidence that was.
     ///
     /// # Errors
     /// [`StoreError`]: none was written.
-    pub fn keep(&self, records: &[Record], most_requests: u32) -> Result<(), StoreError> {
+    pub fn keep(&self, records: &[Record], most_requests: u32) -> Result<u64, StoreError> {
         let at = number(unix_seconds());
         self.database.write(|transaction| {
             for record in records {
@@ -402,13 +420,17 @@ impl Store {
                 "DELETE FROM requests WHERE id <= (SELECT coalesce(max(id), 0) FROM requests) - ?1",
                 [most_requests],
             )?;
-            transaction.execute(
-                "DELETE FROM evidence WHERE id <= (SELECT coalesce(max(id), 0) FROM evidence) - ?1",
-                [MOST_EVIDENCE],
-            )?;
-            Ok(())
+            if records.iter().all(|record| record.wrong.is_empty()) {
+                return Ok(0);
+            }
+            drop_evidence(transaction)
         })
     }
+}
+
+fn drop_evidence(transaction: &rusqlite::Transaction<'_>) -> Result<u64, StoreError> {
+    let dropped = transaction.prepare_cached(DROP_EVIDENCE)?.execute([MOST_EVIDENCE])?;
+    Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
 }
 
 fn note_signed(
@@ -466,6 +488,7 @@ pub struct Keeper {
     store: Store,
     errands: SyncSender<Errand>,
     not_kept: Counter,
+    evidence_dropped: Counter,
 }
 
 impl Keeper {
@@ -473,22 +496,29 @@ impl Keeper {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(store: Store, most_requests: u32, not_kept: Counter) -> std::io::Result<Self> {
+    pub fn start(store: Store, most_requests: u32, metrics: &GatewayMetrics) -> std::io::Result<Self> {
         let (errands, waiting) = sync_channel(WAITING);
-        let (lost, writer) = (not_kept.clone(), store.clone());
+        let (not_kept, evidence_dropped) = (metrics.not_kept.clone(), metrics.evidence_dropped.clone());
+        let keeper = Self { store, errands, not_kept, evidence_dropped };
+        let (store, lost, dropped) = (keeper.store.clone(), keeper.not_kept.clone(), keeper.evidence_dropped.clone());
         std::thread::Builder::new()
             .name("keeper".to_owned())
-            .spawn(move || write(&writer, most_requests, &waiting, &lost))?;
-        Ok(Self { store, errands, not_kept })
+            .spawn(move || write(&store, most_requests, &waiting, (&lost, &dropped)))?;
+        Ok(keeper)
     }
 
     /// Writes down what a server did wrong, before this returns: no crash, and no other server that stalls, takes it away then. Rare:
     /// whoever makes it slow pays for that with its bond.
     pub fn keep_wrong(&self, key_id: u64, request: &SignRequest, server_id: u32, wrong: &Kept) {
         kill_point!("gateway.evidence_unwritten");
-        if let Err(error) = self.store.keep_wrong(key_id, request, server_id, wrong) {
-            self.not_kept.inc();
-            tracing::error!(error = %error, key_id, server_id, "evidence could not be kept when it was found");
+        match self.store.keep_wrong(key_id, request, server_id, wrong) {
+            Ok(dropped) => {
+                self.evidence_dropped.inc_by(dropped);
+            }
+            Err(error) => {
+                self.not_kept.inc();
+                tracing::error!(error = %error, key_id, server_id, "evidence could not be kept when it was found");
+            }
         }
         kill_point!("gateway.evidence_written");
     }
@@ -511,7 +541,7 @@ impl Keeper {
     }
 }
 
-fn write(store: &Store, most_requests: u32, waiting: &Receiver<Errand>, lost: &Counter) {
+fn write(store: &Store, most_requests: u32, waiting: &Receiver<Errand>, (lost, dropped): (&Counter, &Counter)) {
     while let Ok(first) = waiting.recv() {
         let (mut records, mut flushes) = (Vec::new(), Vec::new());
         let mut next = Some(first);
@@ -525,9 +555,14 @@ fn write(store: &Store, most_requests: u32, waiting: &Receiver<Errand>, lost: &C
         kill_point!("gateway.requests_unwritten");
         let kept = store.keep(&records, most_requests);
         kill_point!("gateway.requests_written");
-        if let Err(error) = kept {
-            lost.inc_by(u64::try_from(records.len()).unwrap_or(u64::MAX));
-            tracing::error!(error = %error, count = records.len(), "requests and envelopes could not be kept");
+        match kept {
+            Ok(evidence) => {
+                dropped.inc_by(evidence);
+            }
+            Err(error) => {
+                lost.inc_by(u64::try_from(records.len()).unwrap_or(u64::MAX));
+                tracing::error!(error = %error, count = records.len(), "requests and envelopes could not be kept");
+            }
         }
         for done in flushes {
             let _ = done.send(());
@@ -596,6 +631,37 @@ mod tests {
         let evidence = store.page(Table::Evidence, 0, 100).unwrap();
         assert_eq!((evidence.len(), evidence[0].server_id.as_deref()), (1, Some("4")));
         assert_eq!(store.suspects().unwrap(), BTreeSet::from([4]));
+    }
+
+    /// A server that loses nothing any more answers wrongly all day, so that what another did is gone before a relayer has it.
+    #[test]
+    fn wrong_partials_of_one_server_push_out_no_evidence_of_another() {
+        let (_folder, store) = store();
+        let of = |server: u32, key: u64| {
+            let mut record = record(key, false, &[server]);
+            record.wrong[0].1.answer.index = stkr_core::ShareIndex::new(u8::try_from(server).unwrap()).unwrap();
+            record
+        };
+        assert_eq!(store.keep(&[of(4, 1), of(4, 2)], 1).unwrap(), 0);
+        let flood = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+             INSERT INTO evidence (at, key_id, server_id, request, envelopes) SELECT 0, 1000000 + i, 9, '{}', '[]' FROM n";
+        store.database.lock().execute(flood, [MOST_EVIDENCE - 2]).unwrap();
+        let metrics = GatewayMetrics::default();
+        let keeper = Keeper::start(store.clone(), 1, &metrics).unwrap();
+        for key in [3, 4] {
+            let found = of(9, key);
+            keeper.keep_wrong(key, &found.request, 9, &found.wrong[0].1);
+        }
+        assert_eq!(metrics.evidence_dropped.get(), 2, "what is lost is counted");
+        assert_eq!(store.keep(&[of(9, 5), of(9, 6), of(4, 7)], 1).unwrap(), 3);
+        let count = |server: u32| -> i64 {
+            let sql = "SELECT count(*) FROM evidence WHERE server_id = ?1";
+            store.database.lock().query_row(sql, [server], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((count(4), count(9)), (3, MOST_EVIDENCE - 3), "nothing of the other one");
+        let rows = store.page(Table::Evidence, 0, 4).unwrap();
+        let keys: Vec<&str> = rows.iter().map(|row| row.key_id.as_str()).collect();
+        assert_eq!(keys, ["1", "2", "1000006", "1000007"], "of its own the oldest went first");
     }
 
     #[test]

@@ -5,16 +5,18 @@
 //! the Court would uphold as far as a reader of the chain can tell: everything is recomputed, and then the chain is asked for what
 //! only it knows. Of what the Court charges one, a few files are kept ([`crate::charges`]); of keys that do not exist, and of ceremonies
 //! for which it was not drawn, with which a server that has nothing left to lose could go on for ever, none. One file is judged at a
-//! time, the rest is told to come back.
+//! time ([`crate::turns`]).
+
+use std::net::IpAddr;
 
 use alloy::primitives::Address;
 use stkr_chain::{ChainError, ChainReader, types::KeyKind};
 use stkr_protocol::ProtocolDomain;
 use stkr_protocol::evidence::{Accused, EvidenceError, EvidenceFile, Proof, Verified};
-use tokio::sync::Semaphore;
 
 use crate::charges::claimed;
 use crate::store::{PROVIDER, Store, StoreError};
+use crate::turns::{NoTurn, Turn, Turns};
 
 /// Why a file is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +30,9 @@ pub enum DeskError {
     /// A fault that pays whoever asked the server on the chain, so it is theirs to report, or anybody's who has the file.
     #[error("this relayer reports silence only where it asked for the answer itself")]
     AskedByOthers,
-    /// Another file is being judged.
-    #[error("another file is being judged")]
-    Busy,
+    /// Others are before it.
+    #[error(transparent)]
+    NoTurn(#[from] NoTurn),
     /// The chain cannot be asked.
     #[error("the chain cannot be asked: {0}")]
     Unreachable(#[from] ChainError),
@@ -58,7 +60,7 @@ pub struct Desk {
     reader: ChainReader,
     domain: ProtocolDomain,
     court: Address,
-    judge: Semaphore,
+    turns: Turns,
 }
 
 impl Desk {
@@ -67,29 +69,34 @@ impl Desk {
     pub fn new(store: Store, reader: ChainReader) -> Self {
         let deployment = reader.deployment();
         let (domain, court) = (deployment.protocol_domain(), deployment.court);
-        Self { store, reader, domain, court, judge: Semaphore::new(1) }
+        Self { store, reader, domain, court, turns: Turns::default() }
     }
 
-    /// Judges a file and keeps it if it proves a fault.
+    /// Judges a file that came from an address, when it is that one's turn, and keeps it if it proves a fault.
     ///
     /// # Errors
     /// [`DeskError`]: nothing was kept.
-    pub async fn hand_in(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
+    pub async fn hand_in(&self, from: IpAddr, file: EvidenceFile) -> Result<Taken, DeskError> {
         file.is_for(&self.domain, self.court)?;
-        let _judge = self.judge.try_acquire().map_err(|_| DeskError::Busy)?;
-        self.keep(file).await
+        let turn = self.turns.of(from).await?;
+        self.keep(turn, file).await
     }
 
-    /// The same with a proof that this relayer fetched itself. It waits for its turn, which comes before whoever hands in next.
+    /// The same with a proof that this relayer fetched itself. It waits for its turn like anybody.
     ///
     /// # Errors
     /// [`DeskError`]: nothing was kept.
     pub async fn take(&self, proof: Proof) -> Result<Taken, DeskError> {
-        let _judge = self.judge.acquire().await.map_err(|_| DeskError::Busy)?;
-        self.keep(EvidenceFile::new(&self.domain, self.court, proof)).await
+        let turn = self.turns.own().await;
+        self.keep(turn, EvidenceFile::new(&self.domain, self.court, proof)).await
     }
 
-    async fn keep(&self, file: EvidenceFile) -> Result<Taken, DeskError> {
+    #[cfg(test)]
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    async fn keep(&self, turn: Turn, file: EvidenceFile) -> Result<Taken, DeskError> {
         // Before the pairing: whose server errs all day must not have this relayer compute all day.
         if let Some(server_id) = claimed(&file.proof)
             && self.store.has_enough(server_id, &file.proof)?
@@ -97,7 +104,9 @@ impl Desk {
             return Ok(Taken::Known);
         }
         let recomputed = file.clone();
-        let verified = tokio::task::spawn_blocking(move || recomputed.verify()).await??;
+        // The turn goes with the pairing, which goes on when whoever asked for it has gone away and asks for the next.
+        let (verified, _turn) = tokio::task::spawn_blocking(move || (recomputed.verify(), turn)).await?;
+        let verified = verified?;
         let server_id = self.accused(&verified).await?;
         self.check_ceremony(&file, server_id).await?;
         self.check_order(&file, &verified).await?;

@@ -1,4 +1,5 @@
-//! The HTTP side: everything a relayer knows is public, and nothing can be changed through it, but that anybody can hand in evidence.
+//! The HTTP side: everything a relayer knows is public, and nothing can be changed through it, but that anybody can hand in evidence
+//! and the answers of offline servers. What costs more than a look at the database is done in turns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Extensions, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use stkr_node::http::{Problem, ProblemBody, metrics_response, standard};
+use stkr_node::http::{Problem, ProblemBody, client_address, metrics_response, standard};
 use stkr_protocol::evidence::{EvidenceFile, MAX_FILE};
 use stkr_protocol::messages::SignedMessage;
 use stkr_protocol::offline::reshare::{ReshareAnswerFile, Reshared};
@@ -27,12 +28,15 @@ use crate::offline::{Counter, OfflineError};
 use crate::shared::{Shared, Wanted};
 use crate::status::{self, CeremonyStatus, IntentLine, KeyStatus, PoolStatus, ReshareStatus, RoundStatus, Status};
 use crate::store::{Evidence, StoreError};
+use crate::turns::{self, NoTurn, Turn};
 
 /// Query of a request, if it is one.
 type Asked = Result<Query<Range>, QueryRejection>;
 
-/// Longest time one answer may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time one answer may take: the wait for its turn, and the work.
+const DEADLINE: Duration = Duration::from_secs(turns::PATIENCE.as_secs() + 10);
+/// Seconds after which whoever had no turn may come again.
+const COME_AGAIN: u64 = 5;
 /// Entries of one page at most.
 const PAGE: u32 = 1_000;
 
@@ -176,7 +180,7 @@ impl Range {
 #[openapi(
     info(
         title = "stkr-relayer",
-        description = "What a Stkr relayer sees and carries. Everything is public; all that can be given to it is evidence."
+        description = "What a Stkr relayer sees and carries. Everything is public; all that can be given to it is evidence and answers of offline servers."
     ),
     paths(
         page,
@@ -460,11 +464,13 @@ pub struct HandedIn {
         (status = 400, description = "no file of evidence", body = ProblemBody),
         (status = 413, description = "too long to be one", body = ProblemBody),
         (status = 422, description = "it proves nothing, whatever the chain shows", body = ProblemBody),
+        (status = 429, description = "others are before it, or a request of this address is not answered yet", body = ProblemBody),
         (status = 503, description = "it cannot be judged now, or the chain as this relayer sees it does not bear it out", body = ProblemBody),
     )
 )]
 async fn hand_in(
     State(shared): State<Arc<Shared>>,
+    connection: Extensions,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<HandedIn>, Problem> {
     let send = "send a file as `stkr evidence` and this API give them";
@@ -476,7 +482,7 @@ async fn hand_in(
     let file = EvidenceFile::from_json(&body)
         .map_err(|error| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send))?;
     let Some(desk) = &shared.desk else { return Err(later("this relayer does not judge evidence")) };
-    let taken = desk.hand_in(file).await.map_err(|error| at_the_desk(&error))?;
+    let taken = desk.hand_in(client_address(&connection), file).await.map_err(|error| at_the_desk(&error))?;
     Ok(Json(HandedIn { kept: taken == Taken::Kept }))
 }
 
@@ -493,7 +499,8 @@ fn at_the_desk(error: &DeskError) -> Problem {
         DeskError::AskedByOthers => refused(
             "prove it with `stkr evidence submit FILE`: one transaction from any account, and the bounty is whose challenge it was",
         ),
-        DeskError::Busy | DeskError::Unreachable(_) | DeskError::Judging(_) => later(&error.to_string()),
+        DeskError::NoTurn(error) => not_yet(*error),
+        DeskError::Unreachable(_) | DeskError::Judging(_) => later(&error.to_string()),
         DeskError::Store(error) => broken(error),
     }
 }
@@ -546,22 +553,25 @@ fn not_numbers() -> Problem {
         (status = 200, description = "a request file (docs/offline.md)", body = Object),
         (status = 400, description = "not numbers", body = ProblemBody),
         (status = 404, description = "nothing of the kind, or it is not final yet", body = ProblemBody),
+        (status = 429, description = "others are before it, or a request of this address is not answered yet", body = ProblemBody),
         (status = 503, description = "it cannot be put together now", body = ProblemBody),
     )
 )]
 async fn offline_request(
     State(shared): State<Arc<Shared>>,
+    connection: Extensions,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let numbers = path.ok().and_then(|Path((server, key))| Some((decimal::<u32>(&server)?, decimal::<u64>(&key)?)));
     let (server, key_id) = numbers.ok_or_else(not_numbers)?;
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
+    let turn = counter.turn(client_address(&connection)).await.map_err(not_yet)?;
     let file = match shared.wanted_of(server, key_id) {
         Wanted::Changes { committee_epoch, changes } => {
-            counter.change_request(server, (key_id, committee_epoch), changes).await.map(serde_json::to_value)
+            counter.change_request(&turn, server, (key_id, committee_epoch), changes).await.map(serde_json::to_value)
         }
-        Wanted::Reshare => counter.reshare_request(server, key_id).await.map(serde_json::to_value),
-        Wanted::Nothing => whatever(counter, server, key_id).await,
+        Wanted::Reshare => counter.reshare_request(&turn, server, key_id).await.map(serde_json::to_value),
+        Wanted::Nothing => whatever(counter, &turn, server, key_id).await,
     };
     let file = file.map_err(|error| at_the_counter(&error))?;
     file.map(Json).map_err(|error| later(&error.to_string()))
@@ -570,14 +580,15 @@ async fn offline_request(
 /// The file for what the key is in now: its ceremony, a reshare in which the server has a part, or what it erases a share by.
 async fn whatever(
     counter: &Counter,
+    turn: &Turn,
     server: u32,
     key_id: u64,
 ) -> Result<Result<serde_json::Value, serde_json::Error>, OfflineError> {
-    if !counter.has_committee(key_id).await? {
-        return counter.request(server, key_id).await.map(serde_json::to_value);
+    if !counter.has_committee(turn, key_id).await? {
+        return counter.request(turn, server, key_id).await.map(serde_json::to_value);
     }
-    match counter.reshare_request(server, key_id).await {
-        Err(OfflineError::NotThere(_)) => counter.committees(server, key_id).await.map(serde_json::to_value),
+    match counter.reshare_request(turn, server, key_id).await {
+        Err(OfflineError::NotThere(_)) => counter.committees(turn, server, key_id).await.map(serde_json::to_value),
         found => found.map(serde_json::to_value),
     }
 }
@@ -600,11 +611,13 @@ pub struct OfflineTaken {
         (status = 404, description = "no such ceremony or reshare runs", body = ProblemBody),
         (status = 413, description = "too long to be one", body = ProblemBody),
         (status = 422, description = "it is not what its server signed", body = ProblemBody),
+        (status = 429, description = "others are before it, or a request of this address is not answered yet", body = ProblemBody),
         (status = 503, description = "it cannot be taken now", body = ProblemBody),
     )
 )]
 async fn offline_answer(
     State(shared): State<Arc<Shared>>,
+    connection: Extensions,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<OfflineTaken>, Problem> {
     let send = "send the file that `stkr-server offline answer` wrote";
@@ -615,21 +628,23 @@ async fn offline_answer(
     let body = body.ok().filter(|body| body.len() <= offline::MAX_ANSWER).ok_or_else(too_long)?;
     let no_file = |error: offline::FileError| Problem::denied(StatusCode::BAD_REQUEST, error.to_string(), send);
     let Some(counter) = &shared.counter else { return Err(later("this relayer serves no offline servers")) };
+    let from = client_address(&connection);
     let taken = if offline::is_kind::<offline::Changed>(&body) {
         let file = offline::from_json::<offline::Changed, ChangeAnswerFile>(&body).map_err(no_file)?;
-        counter.take_changes(file).await
+        counter.take_changes(&counter.turn(from).await.map_err(not_yet)?, file).await
     } else if offline::is_kind::<Reshared>(&body) {
         let file = offline::from_json::<Reshared, ReshareAnswerFile>(&body).map_err(no_file)?;
-        counter.take_reshare(file).await
+        counter.take_reshare(&counter.turn(from).await.map_err(not_yet)?, file).await
     } else {
         let file = offline::from_json::<offline::Answer, AnswerFile>(&body).map_err(no_file)?;
-        counter.take(file).await
+        counter.take(&counter.turn(from).await.map_err(not_yet)?, file).await
     };
     let taken = taken.map_err(|error| at_the_counter(&error))?;
     if let Some((desk, complaint)) = shared.desk.as_ref().zip(taken.complaint) {
-        match desk.hand_in(complaint).await {
+        match desk.hand_in(from, complaint).await {
             Ok(_) => {}
             Err(DeskError::Proof(error)) => tracing::warn!(error = %error, "a complaint proves nothing"),
+            Err(DeskError::NoTurn(error)) => return Err(not_yet(error)),
             Err(error) => return Err(later(&error.to_string())),
         }
     }
@@ -646,9 +661,15 @@ fn at_the_counter(error: &OfflineError) -> Problem {
             let what_to_do = "have the server answer a new request, and hand in the file as it wrote it";
             Problem::denied(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), what_to_do)
         }
-        OfflineError::Busy | OfflineError::Unreachable(_) => later(&error.to_string()),
+        OfflineError::Unreachable(_) => later(&error.to_string()),
         OfflineError::Store(error) => broken(error),
     }
+}
+
+fn not_yet(error: NoTurn) -> Problem {
+    let what_to_do = "send one request at a time: wait for its answer, then try again, or give it to another relayer";
+    let problem = Problem::unavailable(StatusCode::TOO_MANY_REQUESTS, error.to_string(), what_to_do);
+    Problem { retry_after: Some(COME_AGAIN), ..problem }
 }
 
 fn later(reason: &str) -> Problem {
@@ -725,7 +746,9 @@ fn unknown_trouble() -> Problem {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::IpAddr;
 
+    use stkr_chain::{ChainReader, Deployment, Endpoint, Trust};
     use stkr_node::database::Database;
     use stkr_node::http::{Limits, serve_plain};
     use stkr_node::shutdown::Shutdown;
@@ -743,6 +766,7 @@ mod tests {
     const DOMAIN: ProtocolDomain = ProtocolDomain { chain_id: 31_337, key_registry: Address::repeat_byte(7) };
     use crate::app::SCHEMA;
     use crate::cases::Stage;
+    use crate::desk::Desk;
     use crate::plan::Clock;
     use crate::shared::{Lists, Standing};
     use crate::store::Store;
@@ -755,10 +779,15 @@ mod tests {
     }
 
     fn start() -> Running {
+        start_with(|_| (None, None))
+    }
+
+    fn start_with(parts: impl FnOnce(Store) -> (Option<Desk>, Option<Counter>)) -> Running {
         stkr_node::tls::install_provider().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap());
-        let shared = Shared::new(Store::new(database.clone()), None, None, None);
+        let (desk, counter) = parts(Store::new(database.clone()));
+        let shared = Shared::new(Store::new(database.clone()), None, desk, counter);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (routes, metrics) = (router(shared.clone()), shared.metrics.clone());
@@ -779,6 +808,108 @@ mod tests {
             let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
             (answer.status().as_u16(), answer.text().await.unwrap())
         }
+    }
+
+    /// A chain that cannot be asked.
+    async fn no_chain() -> ChainReader {
+        let at = Address::repeat_byte;
+        let deployment = Deployment {
+            chain_id: DOMAIN.chain_id,
+            access_manager: at(1),
+            server_registry: at(2),
+            provider_registry: at(3),
+            key_registry: DOMAIN.key_registry,
+            court: at(4),
+            micropools: at(5),
+            deposit_contract: at(6),
+            genesis_fork_version: [0; 4].into(),
+            genesis_validators_root: B256::ZERO,
+            deployed_block: 0,
+        };
+        let endpoint = Endpoint::connect(&"http://127.0.0.1:9".parse().unwrap()).await.unwrap();
+        ChainReader::new(deployment, vec![endpoint], Trust::OneEndpoint).unwrap()
+    }
+
+    /// Whoever asks from an address of this machine.
+    fn from(address: [u8; 4]) -> reqwest::Client {
+        reqwest::Client::builder().local_address(IpAddr::from(address)).build().unwrap()
+    }
+
+    fn two_words() -> EvidenceFile {
+        let signer = SignerKey::from_bytes(&[7; 32]).unwrap();
+        let say = |byte| {
+            let body = Body::OneTimeKey(OneTimeKeyBody { public_key: vec![byte; 33] });
+            SignedMessage::sign(&DOMAIN, &signer, (1, 0, ShareIndex::new(2).unwrap()), body)
+        };
+        let proof = Proof::CeremonyEquivocation(MessagesProof { first: say(2), second: say(3) });
+        EvidenceFile::new(&DOMAIN, Address::repeat_byte(4), proof)
+    }
+
+    /// While one address asks without end, requests of another wait and are answered; the flood is told what to do.
+    async fn a_flood_keeps_nobody_out(
+        ask: impl Fn(reqwest::Client) -> reqwest::RequestBuilder,
+        release: impl FnOnce(),
+    ) {
+        let send = |from| tokio::spawn(ask(from).send());
+        let (one, other) = (from([127, 0, 0, 2]), from([127, 0, 0, 3]));
+        let first = send(one.clone());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let honest = send(other);
+        for _ in 0..20 {
+            let refused = send(one.clone()).await.unwrap().unwrap();
+            assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (429, &b"5"[..]));
+            let said: ProblemBody = refused.json().await.unwrap();
+            assert!(said.refusal.reason.contains("a request of this address is not answered yet"), "{said:?}");
+            assert!(said.refusal.what_to_do.contains("one request at a time"), "{said:?}");
+        }
+        assert!(!first.is_finished() && !honest.is_finished(), "they wait for their turn");
+        release();
+        for served in [first, honest] {
+            let answer = served.await.unwrap().unwrap();
+            let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+            assert!(status == 503 && body.contains("the chain cannot be asked"), "{status}: {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_at_the_counter_keeps_nobody_else_out() {
+        let reader = no_chain().await;
+        let server = start_with(|store| (None, Some(Counter::new(store, reader))));
+        let held = server.shared.counter.as_ref().unwrap().turn([192, 0, 2, 9].into()).await.unwrap();
+        let url = format!("{}/v1/offline/7/3", server.url);
+        a_flood_keeps_nobody_out(|client| client.get(&url), || drop(held)).await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_at_the_desk_keeps_nobody_else_out() {
+        let reader = no_chain().await;
+        let server = start_with(|store| (Some(Desk::new(store, reader)), None));
+        let held = server.shared.desk.as_ref().unwrap().turns().own().await;
+        let url = format!("{}/v1/evidence", server.url);
+        a_flood_keeps_nobody_out(|client| client.post(&url).json(&two_words()), || drop(held)).await;
+    }
+
+    /// Or whoever hangs up and comes again has one pairing computed on every core.
+    #[test]
+    fn who_goes_away_from_the_desk_has_the_turn_until_the_pairing_is_done() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (folder, reader) = (tempfile::tempdir().unwrap(), no_chain().await);
+            let database = Database::open(&folder.path().join("relayer.sqlite"), &SCHEMA).unwrap();
+            let desk = Desk::new(Store::new(Arc::new(database)), reader);
+            let (release, slow) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || slow.recv().is_err());
+            {
+                let mut gone = std::pin::pin!(desk.hand_in([192, 0, 2, 1].into(), two_words()));
+                assert!(futures::poll!(gone.as_mut()).is_pending(), "it is being judged");
+            }
+            let mut next = std::pin::pin!(desk.turns().own());
+            assert!(futures::poll!(next.as_mut()).is_pending(), "the pairing is still to be done");
+            drop(release);
+            assert!(busy.await.unwrap());
+            drop(next.await);
+        });
     }
 
     #[test]

@@ -32,5 +32,6 @@ pub mod reshares;
 pub mod shared;
 pub mod status;
 pub mod store;
+pub mod turns;
 pub mod view;
 pub mod workers;

@@ -2,7 +2,9 @@
 //!
 //! It is the relayer's usual work with people for wires, and it has no more authority by it. A request holds what anybody could put
 //! together from the chain and the bulletin, and proves itself to who reads it; of an answer only messages count that a member
-//! signed. One file is worked on at a time, the rest is told to come back: each costs questions to the RPC endpoint.
+//! signed. One file is worked on at a time ([`crate::turns`]): each costs questions to the RPC endpoint.
+
+use std::net::IpAddr;
 
 use alloy::primitives::B256;
 use stkr_chain::facts::change::{self, ChangeFacts};
@@ -24,9 +26,9 @@ use stkr_protocol::offline::{
 use stkr_protocol::reshare::evidence::{OpenedReshareDealing, Proof as ReshareProof, ReshareEvidence};
 use stkr_protocol::reshare::{self as protocol, Plan};
 use stkr_protocol::sign::{Asked, Change, ChangeRequest, SignResponse};
-use tokio::sync::Semaphore;
 
 use crate::store::{Store, StoreError};
+use crate::turns::{NoTurn, Turn, Turns};
 
 /// Why nothing is given or taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +39,6 @@ pub enum OfflineError {
     /// The answer is not what its server signed.
     #[error("the answer does not count: {0}")]
     Rejected(String),
-    /// Another file is being worked on.
-    #[error("another file is being worked on")]
-    Busy,
     /// The chain cannot be asked.
     #[error("the chain cannot be asked: {0}")]
     Unreachable(ChainError),
@@ -71,7 +70,7 @@ pub struct Taken {
 pub struct Counter {
     store: Store,
     reader: ChainReader,
-    one_at_a_time: Semaphore,
+    turns: Turns,
 }
 
 /// A ceremony that runs, as the newest block says.
@@ -84,15 +83,27 @@ impl Counter {
     /// Reads the bulletin in `store`, and the chain through `reader`.
     #[must_use]
     pub fn new(store: Store, reader: ChainReader) -> Self {
-        Self { store, reader, one_at_a_time: Semaphore::new(1) }
+        Self { store, reader, turns: Turns::default() }
+    }
+
+    /// The turn of a request from an address, without which nothing is worked on here.
+    ///
+    /// # Errors
+    /// [`NoTurn`].
+    pub async fn turn(&self, from: IpAddr) -> Result<Turn, NoTurn> {
+        self.turns.of(from).await
     }
 
     /// What `server` is to be brought for the ceremony of `key_id`.
     ///
     /// # Errors
     /// [`OfflineError`]; [`OfflineError::NotThere`] also while the draw is not final.
-    pub async fn request(&self, server: u32, key_id: u64) -> Result<RequestFile<CeremonyFacts>, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+    pub async fn request(
+        &self,
+        _turn: &Turn,
+        server: u32,
+        key_id: u64,
+    ) -> Result<RequestFile<CeremonyFacts>, OfflineError> {
         let running = self.running(key_id).await?;
         let context = &running.context;
         self.check_member(context, server).await?;
@@ -114,8 +125,7 @@ impl Counter {
     ///
     /// # Errors
     /// [`OfflineError`]: nothing was kept.
-    pub async fn take(&self, answer: AnswerFile) -> Result<Taken, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+    pub async fn take(&self, _turn: &Turn, answer: AnswerFile) -> Result<Taken, OfflineError> {
         let (about, deployment) = (answer.about, self.reader.deployment());
         self.check_domain(&about.domain())?;
         let running = self.running(about.key_id).await?;
@@ -151,10 +161,10 @@ impl Counter {
     /// [`OfflineError`]; [`OfflineError::NotThere`] also while the draw is not final.
     pub async fn reshare_request(
         &self,
+        _turn: &Turn,
         server: u32,
         key_id: u64,
     ) -> Result<ReshareRequestFile<ReshareFacts>, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
         let shown = self.shown(key_id).await?;
         let (plan, draft) = reshare_of(&shown)?;
         if plan.dealer_of(server).is_none() && plan.member_of(server).is_none() {
@@ -182,8 +192,7 @@ impl Counter {
     ///
     /// # Errors
     /// [`OfflineError`]: nothing was kept.
-    pub async fn take_reshare(&self, answer: ReshareAnswerFile) -> Result<Taken, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+    pub async fn take_reshare(&self, _turn: &Turn, answer: ReshareAnswerFile) -> Result<Taken, OfflineError> {
         let about = answer.about;
         self.check_domain(&about.domain())?;
         let shown = self.shown(about.key_id).await?;
@@ -233,8 +242,12 @@ impl Counter {
     ///
     /// # Errors
     /// [`OfflineError`].
-    pub async fn committees(&self, server: u32, key_id: u64) -> Result<CommitteesFile<CommitteeFacts>, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+    pub async fn committees(
+        &self,
+        _turn: &Turn,
+        server: u32,
+        key_id: u64,
+    ) -> Result<CommitteesFile<CommitteeFacts>, OfflineError> {
         let shown = self.shown(key_id).await?;
         self.check_offline(server).await?;
         let deployment = self.reader.deployment();
@@ -250,11 +263,11 @@ impl Counter {
     /// [`OfflineError`]; [`OfflineError::NotThere`] also while an order or a handover is not final.
     pub async fn change_request(
         &self,
+        _turn: &Turn,
         server: u32,
         (key_id, committee_epoch): (u64, u32),
         mut changes: Vec<Change>,
     ) -> Result<ChangeFile<ChangeFacts>, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
         let shown = self.shown(key_id).await?;
         let serving = shown.terms.iter().rfind(|term| term.handover <= shown.block.timestamp);
         let serving = serving.map(|term| &term.committee).filter(|it| it.epoch() == committee_epoch);
@@ -286,8 +299,7 @@ impl Counter {
     ///
     /// # Errors
     /// [`OfflineError`]: what came before the part that does not count was kept.
-    pub async fn take_changes(&self, answer: ChangeAnswerFile) -> Result<Taken, OfflineError> {
-        let _turn = self.one_at_a_time.try_acquire().map_err(|_| OfflineError::Busy)?;
+    pub async fn take_changes(&self, _turn: &Turn, answer: ChangeAnswerFile) -> Result<Taken, OfflineError> {
         let (about, court) = (answer.about, self.reader.deployment().court);
         self.check_domain(&about.domain())?;
         let shown = self.shown(about.key_id).await?;
@@ -321,7 +333,7 @@ impl Counter {
     ///
     /// # Errors
     /// [`OfflineError`]; [`OfflineError::NotThere`] if there is no such key.
-    pub async fn has_committee(&self, key_id: u64) -> Result<bool, OfflineError> {
+    pub async fn has_committee(&self, _turn: &Turn, key_id: u64) -> Result<bool, OfflineError> {
         let state = self.reader.key(key_id).await?.state;
         Ok(!matches!(state, KeyState::None | KeyState::Requested | KeyState::Drawn))
     }

@@ -21,7 +21,7 @@ pub enum Class {
     Refused,
     /// The request itself makes no sense. Exit code 2.
     Usage,
-    /// An RPC endpoint or the chain has no answer now; trying again may help. Exit code 3.
+    /// An RPC endpoint, a relayer or the chain has no answer now; trying again may help. Exit code 3.
     Unavailable,
     /// What was found contradicts what was configured: do not go on. Exit code 4.
     Unsafe,
@@ -82,6 +82,12 @@ pub enum StkrError {
     #[error("{reason}")]
     NotReady {
         /// What is missing.
+        reason: String,
+    },
+    /// A relayer does not answer, has no time, or does not answer as a relayer does.
+    #[error("{reason}")]
+    NoAnswer {
+        /// Which one, and what it did.
         reason: String,
     },
     /// The account cannot pay.
@@ -165,6 +171,7 @@ impl StkrError {
             Self::Deployment(_) => "wrong_deployment",
             Self::NotFound { .. } => "not_found",
             Self::NotReady { .. } => "not_ready",
+            Self::NoAnswer { .. } => "no_answer",
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::FeeAboveCap { .. } => "fee_above_cap",
             Self::Signing { .. } => "signing",
@@ -180,7 +187,7 @@ impl StkrError {
     pub fn class(&self) -> Class {
         match self {
             Self::Invalid { .. } => Class::Usage,
-            Self::Rpc { .. } | Self::NotIncluded { .. } => Class::Unavailable,
+            Self::Rpc { .. } | Self::NoAnswer { .. } | Self::NotIncluded { .. } => Class::Unavailable,
             Self::Deployment(error) if error.is_transient() => Class::Unavailable,
             Self::Deployment(_)
             | Self::WrongChain { .. }
@@ -211,6 +218,7 @@ impl StkrError {
             }
             Self::NotFound { .. } => "list what there is and check the number".into(),
             Self::NotReady { .. } => "wait until it is, or look at the state first".into(),
+            Self::NoAnswer { .. } => "try again in some seconds, or with another relayer".into(),
             Self::InsufficientFunds { .. } => "send ether to the account or use another one".into(),
             Self::FeeAboveCap { .. } => "wait for cheaper blocks or raise the cap".into(),
             Self::Signing { .. } => "check that the wallet holds the account".into(),

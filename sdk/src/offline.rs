@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use stkr_protocol::offline::reshare::{
@@ -16,7 +17,8 @@ use url::Url;
 
 use crate::{bulletin::shown, error::StkrError};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A relayer works on one file at a time and lets others wait for it.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Longest text of a relayer that is repeated, characters.
 const MAX_TEXT: usize = 600;
@@ -45,7 +47,7 @@ struct Detail {
 /// Keys whose ceremonies, reshares or changes of credentials wait for the server now, as the relayer sees it.
 ///
 /// # Errors
-/// [`StkrError::NotReady`] in words that a person understands.
+/// [`StkrError::NotReady`] where the relayer refuses, [`StkrError::NoAnswer`] where it has no answer now or one that is none.
 pub async fn offline_due(relayer: &Url, server: u32) -> Result<Vec<u64>, StkrError> {
     let due: Due = read(relayer, &ask(relayer, &format!("/v1/offline/{server}"), None).await?)?;
     Ok(due.keys.iter().filter_map(|key| key.parse().ok()).collect())
@@ -54,10 +56,10 @@ pub async fn offline_due(relayer: &Url, server: u32) -> Result<Vec<u64>, StkrErr
 /// The file for the server about a key, as it is to be carried: a request, or which committees the key has.
 ///
 /// # Errors
-/// [`StkrError::NotReady`] in words that a person understands, also for what is no request file.
+/// [`StkrError::NotReady`] where the relayer refuses, [`StkrError::NoAnswer`] where it has no answer now or one that is no request.
 pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Result<Vec<u8>, StkrError> {
     let file = ask(relayer, &format!("/v1/offline/{server}/{key}"), None).await?;
-    let damaged = |error: FileError| no(relayer, &error.to_string());
+    let damaged = |error: FileError| no_answer(relayer, &error.to_string());
     let about = if is_kind::<ToChange>(&file) {
         let parsed: ChangeFile<Value> = from_json::<ToChange, _>(&file).map_err(damaged)?;
         (parsed.about.server, parsed.about.key_id)
@@ -73,14 +75,14 @@ pub async fn fetch_offline_request(relayer: &Url, server: u32, key: u64) -> Resu
     };
     match about == (server, key) {
         true => Ok(file),
-        false => Err(no(relayer, "it gave the request for another server or key")),
+        false => Err(no_answer(relayer, "it gave the request for another server or key")),
     }
 }
 
 /// Hands in what an offline server answered; how many messages in it the relayer did not have.
 ///
 /// # Errors
-/// [`StkrError::NotReady`] in words that a person understands, also for what is no answer file.
+/// [`StkrError::NotReady`] where the relayer refuses or this is no answer file, [`StkrError::NoAnswer`] where it has no answer now.
 pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize, StkrError> {
     let damaged = |error: FileError| StkrError::NotReady { reason: error.to_string() };
     if is_kind::<Changed>(&file) {
@@ -94,18 +96,23 @@ pub async fn submit_offline_answer(relayer: &Url, file: Vec<u8>) -> Result<usize
     Ok(taken.new)
 }
 
-fn no(relayer: &Url, reason: &str) -> StkrError {
+/// The relayer is at fault, or has no time: the same may succeed later or elsewhere.
+fn no_answer(relayer: &Url, reason: &str) -> StkrError {
+    StkrError::NoAnswer { reason: said(relayer, reason) }
+}
+
+fn said(relayer: &Url, reason: &str) -> String {
     let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
-    StkrError::NotReady { reason: format!("the relayer at {}: {reason}", shown(relayer)) }
+    format!("the relayer at {}: {reason}", shown(relayer))
 }
 
 fn read<T: serde::de::DeserializeOwned>(relayer: &Url, body: &[u8]) -> Result<T, StkrError> {
-    serde_json::from_slice(body).map_err(|_| no(relayer, "its answer is not that of a relayer"))
+    serde_json::from_slice(body).map_err(|_| no_answer(relayer, "its answer is not that of a relayer"))
 }
 
 /// GETs, or POSTs `send`.
 async fn ask(relayer: &Url, path: &str, send: Option<Vec<u8>>) -> Result<Vec<u8>, StkrError> {
-    let failed = |reason: &str| no(relayer, reason);
+    let failed = |reason: &str| no_answer(relayer, reason);
     let mut url = relayer.clone();
     url.set_path(&format!("{}{path}", relayer.path().trim_end_matches('/')));
     stkr_chain::endpoint::install_tls();
@@ -127,5 +134,10 @@ async fn ask(relayer: &Url, path: &str, send: Option<Vec<u8>>) -> Result<Vec<u8>
         return Ok(body);
     }
     let problem = serde_json::from_slice::<Problem>(&body);
-    Err(failed(&problem.map_or_else(|_| format!("it answered with status {status}"), |it| it.refusal.reason)))
+    let reason = problem.map_or_else(|_| format!("it answered with status {status}"), |it| it.refusal.reason);
+    // Only this says something about what was asked, and only this stays so.
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        return Err(StkrError::NotReady { reason: said(relayer, &reason) });
+    }
+    Err(failed(&reason))
 }

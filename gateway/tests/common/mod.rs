@@ -425,7 +425,7 @@ fn app(folder: &std::path::Path, schedule: &Arc<ForkSchedule>, mark: HighWaterma
         high_watermark: mark,
         recorder: Recorder::start(protection.clone(), schedule.clone(), metrics.protection_commits.clone()).unwrap(),
         verifier: Verifier::start(&metrics.verified, &metrics.verified_groups).unwrap(),
-        keeper: Keeper::start(store.clone(), 1_000, metrics.not_kept.clone()).unwrap(),
+        keeper: Keeper::start(store.clone(), 1_000, &metrics).unwrap(),
         metrics,
         court: COURT,
         suspects: Arc::default(),
