@@ -377,7 +377,7 @@ mod tests {
             index: ShareIndex::new(16).unwrap(),
             committee_epoch: u32::MAX,
         };
-        let answers = changes.iter().map(|it| ChangePartial { change: it.clone(), signed: signed.clone() }).collect();
+        let answers = changes.iter().map(|it| ChangePartial { change: *it, signed: signed.clone() }).collect();
         let answer = ChangeAnswerFile { r#type: Mark::new(), version: VERSION, about, answers };
         let text = serde_json::to_vec(&answer).unwrap();
         assert!(text.len() <= MAX_ANSWER, "{} bytes", text.len());
