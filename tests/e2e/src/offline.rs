@@ -292,10 +292,7 @@ impl Network {
 
     /// Hands an answer in: status and body.
     pub async fn hand_in_answer(&self, answer: &str) -> Result<(u16, Value)> {
-        let relayer = self.relayers.first().ok_or_else(|| eyre!("no relayer"))?;
-        let request = crate::network::http().post(format!("{}/v1/offline", relayer.url));
-        let reply = request.header("content-type", "application/json").body(answer.to_owned()).send().await?;
-        Ok((reply.status().as_u16(), reply.json().await?))
+        crate::misbehaviour::post(self, "/v1/offline", answer).await
     }
 }
 
