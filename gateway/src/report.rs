@@ -5,8 +5,8 @@
 //! it says is not believed beyond what to send next.
 //!
 //! Only a refusal that no block can change ends it. What a relayer does not see on the chain it may see later: its node is behind, or
-//! was answered by one that is. Such a file is sent again and again, less and less often, and holds no other up; after two weeks it
-//! counts as refused, for no node is behind for so long.
+//! was answered by one that is. Such a file is sent again and again, less and less often, and holds no other up; after two weeks of
+//! that it counts as refused, for no node is behind for so long.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ use reqwest::StatusCode;
 use stkr_node::shutdown::Shutdown;
 use url::Url;
 
-use crate::clock::unix_seconds;
 use crate::metrics::GatewayMetrics;
 use crate::store::{Row, Store, StoreError, Table};
 
@@ -23,8 +22,9 @@ use crate::store::{Row, Store, StoreError, Table};
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause before what a relayer cannot judge yet is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Age (seconds) from which what no relayer can judge is not sent again.
-const LONGEST_WAIT: u64 = 14 * 24 * 3_600;
+/// Times that a relayer is sent what it cannot judge: with [`LONGEST_PAUSE`] between them two weeks. Of each relayer for itself, or one
+/// that is added later, and is still behind, would never get what is old.
+const MOST_TIMES: u32 = 2_016;
 /// Longest time one file may take: a relayer judges one at a time, and lets others wait for it.
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Of that, to be connected.
@@ -54,6 +54,8 @@ struct Progress {
 struct PutOff {
     due: Instant,
     pause: Duration,
+    /// How often it could not judge it.
+    times: u32,
 }
 
 impl Progress {
@@ -63,10 +65,17 @@ impl Progress {
         first.or(self.after).unwrap_or_default()
     }
 
-    /// It is sent again after a pause, twice as long as the one before.
-    fn put_off(&mut self, id: u64) {
-        let pause = self.put_off.get(&id).map_or(PAUSE, |it| (it.pause * 2).min(LONGEST_PAUSE));
-        self.put_off.insert(id, PutOff { due: Instant::now() + pause, pause });
+    /// It is sent again after a pause, twice as long as the one before; whether it was sent often enough, and is over.
+    fn put_off(&mut self, id: u64) -> bool {
+        let before = self.put_off.get(&id);
+        let pause = before.map_or(PAUSE, |it| (it.pause * 2).min(LONGEST_PAUSE));
+        let times = before.map_or(0, |it| it.times) + 1;
+        if times >= MOST_TIMES {
+            self.put_off.remove(&id);
+            return true;
+        }
+        self.put_off.insert(id, PutOff { due: Instant::now() + pause, pause, times });
+        false
     }
 
     /// It is sent again soon, after others that are due: no word about it was heard.
@@ -163,7 +172,10 @@ impl Reporter {
             match said {
                 Said::Done => {}
                 Said::NotNow => {
-                    progress.put_off(id);
+                    if progress.put_off(id) {
+                        tracing::warn!(%relayer, id, "a relayer could not judge evidence for two weeks; it is not sent again");
+                        self.note(relayer, progress).await?;
+                    }
                     return Ok(());
                 }
                 Said::Nothing => {
@@ -199,11 +211,9 @@ impl Reporter {
         let Some(file) = file else { return Said::Done };
         let Ok(url) = relayer.join("v1/evidence") else { return Said::Done };
         let answer = self.client.post(url).json(file).send().await;
-        let is_old = row.at.parse().is_ok_and(|at: u64| at.saturating_add(LONGEST_WAIT) < unix_seconds());
         let (word, said) = match &answer {
             Ok(answer) if answer.status().is_success() => ("taken", Said::Done),
             Ok(answer) if is_final(answer.status()) => ("refused", Said::Done),
-            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE && is_old => ("refused", Said::Done),
             Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => ("unanswered", Said::NotNow),
             _ => ("unanswered", Said::Nothing),
         };
@@ -240,19 +250,14 @@ mod tests {
     use super::*;
     use crate::store::SCHEMA;
 
-    /// Evidence of this moment, number 1 to `count`, as JSON that a relayer of the test tells apart.
-    fn store_with(count: usize) -> (Store, tempfile::TempDir) {
-        store_of(&vec![0; count])
-    }
-
-    /// The same, found so many seconds ago.
-    fn store_of(ages: &[u64]) -> (Store, tempfile::TempDir) {
+    /// Evidence number 1 to `count`, as JSON that a relayer of the test tells apart.
+    fn store_with(count: u64) -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&folder.path().join("gateway.sqlite"), &SCHEMA).unwrap());
-        for (number, age) in (1..).zip(ages) {
-            let (at, envelopes) = ((unix_seconds() - age).cast_signed(), json!([{ "evidence": { "number": number } }]));
-            let sql = "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (?1, 1, 1, '{}', ?2)";
-            database.lock().execute(sql, rusqlite::params![at, envelopes.to_string()]).unwrap();
+        for number in 1..=count {
+            let envelopes = json!([{ "evidence": { "number": number } }]).to_string();
+            let sql = "INSERT INTO evidence (at, key_id, server_id, request, envelopes) VALUES (0, 1, 1, '{}', ?1)";
+            database.lock().execute(sql, [envelopes]).unwrap();
         }
         (Store::new(database), folder)
     }
@@ -331,8 +336,8 @@ mod tests {
 
     /// Whoever floods a relayer would otherwise have it get each file ten minutes later, or never.
     #[tokio::test]
-    async fn a_relayer_that_has_no_time_is_asked_again_soon_with_the_same_file_however_old() {
-        let (store, _folder) = store_of(&[LONGEST_WAIT + 1, 0]);
+    async fn a_relayer_that_has_no_time_is_asked_again_soon_with_the_same_file() {
+        let (store, _folder) = store_with(2);
         let (url, seen) = relayer(vec![429, 429, 429]).await;
         let (reporter, mut progress) = (reporter(&[&url], &store), Progress::default());
         for _ in 0..4 {
@@ -355,13 +360,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_relayer_can_judge_is_not_sent_for_ever() {
-        let (store, _folder) = store_of(&[LONGEST_WAIT + 1, LONGEST_WAIT - 60]);
+    async fn what_no_relayer_can_judge_is_not_sent_for_ever_and_what_one_could_not_is_sent_to_the_next() {
+        let (store, _folder) = store_with(1);
         let (url, seen) = relayer(vec![503; 9]).await;
-        let mut progress = Progress::default();
-        reporter(&[&url], &store).hand_on(&url, &mut progress).await.unwrap();
-        assert_eq!(*seen.lock().unwrap(), [1, 2]);
-        assert_eq!(progress.put_off.keys().collect::<Vec<_>>(), [&2], "the older one is over");
+        let (later, given) = relayer(vec![]).await;
+        let (reporter, mut progress) = (reporter(&[&url, &later], &store), Progress::default());
+        reporter.hand_on(&url, &mut progress).await.unwrap();
+        for left in [2, 1, 0] {
+            assert_eq!(progress.put_off.len(), 1);
+            assert_eq!(store.handed_on(url.as_str()).unwrap(), 0);
+            progress.put_off.values_mut().for_each(|it| (it.due, it.times) = (Instant::now(), MOST_TIMES - 1 - left));
+            reporter.hand_on(&url, &mut progress).await.unwrap();
+        }
+        assert!(progress.put_off.is_empty(), "it is over");
         assert_eq!(store.handed_on(url.as_str()).unwrap(), 1);
+        reporter.hand_on(&url, &mut progress).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1; 4]);
+        reporter.hand_on(&later, &mut Progress::default()).await.unwrap();
+        assert_eq!(*given.lock().unwrap(), [1]);
     }
 }

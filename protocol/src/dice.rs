@@ -23,6 +23,8 @@ impl Dice {
 
     /// A place in a list of this length, which is not empty.
     pub(crate) fn pick(&mut self, length: usize) -> usize {
-        usize::try_from(self.roll(u64::try_from(length).unwrap())).unwrap()
+        // Lengths fit into 64 bits, and what is below one fits where it did.
+        let place = u64::try_from(length).ok().and_then(|length| usize::try_from(self.roll(length)).ok());
+        place.unwrap_or_default()
     }
 }

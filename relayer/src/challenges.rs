@@ -201,9 +201,9 @@ fn plan_answers(view: &View, clock: &Clock, policy: &Policy, known: &Known, proo
                 spent = with_it;
                 actions.push(it.action);
             }
-        } else if policy.gas_per_day >= it.gas {
+        } else if spent.saturating_add(it.gas) <= policy.gas_per_day {
             // Asking the server costs no gas. If what has no answer yet counted, one server that keeps silent could be asked so
-            // often that nobody's answers are sent.
+            // often that nobody's answers are sent. But an answer that could not be paid for would be asked for again and again.
             let of_server = asked.entry(it.server_id).or_default();
             *of_server += 1;
             if *of_server <= ASKED_AT_ONCE {
@@ -717,9 +717,11 @@ mod tests {
         assert_eq!(actions.len(), ASKED_AT_ONCE + 1, "the first of the silent one are asked for");
         assert!(actions.contains(&honest));
         assert_eq!(left_alone(&view, &clock(800), &actions).len(), 40 - ASKED_AT_ONCE);
-        // Who answers nothing for others asks for nothing.
+        // Who answers nothing for others asks for nothing, and neither does who has spent the gas of the day.
         let none = Policy::default();
         assert_eq!(plan(&view, &clock(800), US, &none, &Known::default()), []);
+        let spent = [("answer_challenge/8/1/00/700".to_owned(), ANSWER_GAS + 1)].into();
+        assert_eq!(plan(&view, &clock(800), US, &policy, &Known { spent, ..Known::default() }), []);
     }
 
     #[test]

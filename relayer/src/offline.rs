@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use alloy::primitives::B256;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use stkr_chain::facts::change::{self, ChangeFacts};
 use stkr_chain::facts::committee::{self, CommitteeFacts};
 use stkr_chain::facts::reshare::{self, ReshareFacts};
@@ -29,6 +30,9 @@ use stkr_protocol::sign::{Asked, Change, ChangeRequest, SignResponse};
 
 use crate::store::{Store, StoreError};
 use crate::turns::{NoTurn, Turn, Turns};
+
+/// Questions about one file that an RPC endpoint is asked at once.
+const QUESTIONS_AT_ONCE: usize = 16;
 
 /// Why nothing is given or taken.
 #[derive(Debug, thiserror::Error)]
@@ -304,10 +308,13 @@ impl Counter {
         self.check_domain(&about.domain())?;
         let shown = self.shown(about.key_id).await?;
         let mut taken = Taken { new: 0, complaint: None };
-        for part in answer.answers {
+        // A file of all that one may hold would take longer than a client waits, one question after the other.
+        let roots: Vec<B256> = answer.answers.iter().map(|part| part.change.signing_root()).collect();
+        let questions: Vec<_> = roots.iter().copied().map(|root| self.reader.is_ordered(about.key_id, root)).collect();
+        let ordered: Vec<bool> = stream::iter(questions).buffered(QUESTIONS_AT_ONCE).try_collect().await?;
+        for (part, (root, is_ordered)) in answer.answers.into_iter().zip(roots.into_iter().zip(ordered)) {
             let asked: Asked = ChangeRequest::new(about.key_id, part.change).into();
-            let root = asked.subject().signing_root();
-            if !self.reader.is_ordered(about.key_id, root).await? {
+            if !is_ordered {
                 return Err(OfflineError::NotThere(format!("key {} was not ordered to sign {root}", about.key_id)));
             }
             let index = part.signed.index;

@@ -131,51 +131,50 @@ contract PoolsHandler is WithdrawalKeyFixture {
         return count == 0 ? 0 : 1 + seed % count;
     }
 
-    /// @dev The first pool from this one on whose state is one of these, else any.
-    function _poolIn(uint256 seed, PoolState first, PoolState last) private view returns (uint256) {
+    /// @dev The first pool from this one on that is such a one, else any.
+    function _poolThat(uint256 seed, function(uint256) view returns (bool) isSuch)
+        private
+        view
+        returns (uint256)
+    {
         for (uint256 i; i < pools.poolCount(); ++i) {
             uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
-            if (_state(id) >= first && _state(id) <= last) return id;
+            if (isSuch(id)) return id;
         }
         return _somePool(seed);
     }
 
-    /// @dev The first pool from this one on whose predeposit waits for a change of credentials, else any.
-    function _poolUnchanged(uint256 seed) private view returns (uint256) {
-        for (uint256 i; i < pools.poolCount(); ++i) {
-            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
-            if (_state(id) == PoolState.Predeposited && pools.pool(id).blsCredentials) return id;
-        }
-        return _somePool(seed);
+    function _isOpen(uint256 id) private view returns (bool) {
+        return _state(id) == PoolState.Open;
     }
 
-    /// @dev The first pool from this one on that was given up and still has positions, else any.
-    function _poolToBeRefunded(uint256 seed) private view returns (uint256) {
-        for (uint256 i; i < pools.poolCount(); ++i) {
-            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
-            if (_state(id) == PoolState.Cancelled && pools.pool(id).staked != 0) return id;
-        }
-        return _somePool(seed);
+    function _canBeCancelled(uint256 id) private view returns (bool) {
+        return _state(id) >= PoolState.Open && _state(id) <= PoolState.KeyReady;
     }
 
-    /// @dev The first pool from this one on that was given up and still has its insurance, else any.
-    function _poolToBePaidBack(uint256 seed) private view returns (uint256) {
-        for (uint256 i; i < pools.poolCount(); ++i) {
-            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
-            if (_state(id) == PoolState.Cancelled && pools.pool(id).insurance != 0) return id;
-        }
-        return _somePool(seed);
+    /// @dev A signature over a foreign deposit still burns its key.
+    function _canBeBurned(uint256 id) private view returns (bool) {
+        return _state(id) == PoolState.KeyReady || _state(id) == PoolState.Predeposited;
     }
 
-    /// @dev The first pool from this one on that has a validator and a provider that was not charged yet, else any.
-    function _poolWithValidator(uint256 seed) private view returns (uint256) {
-        for (uint256 i; i < pools.poolCount(); ++i) {
-            uint256 id = 1 + (seed % MAX_POOLS + i) % pools.poolCount();
-            PoolState state = _state(id);
-            bool hasValidator = state == PoolState.Predeposited || state == PoolState.Active;
-            if (hasValidator && !pools.isMigrationDue(id)) return id;
-        }
-        return _somePool(seed);
+    /// @dev Its predeposit waits for a change of credentials.
+    function _isUnchanged(uint256 id) private view returns (bool) {
+        return _state(id) == PoolState.Predeposited && pools.pool(id).blsCredentials;
+    }
+
+    function _hasPositionsToRefund(uint256 id) private view returns (bool) {
+        return _state(id) == PoolState.Cancelled && pools.pool(id).staked != 0;
+    }
+
+    function _hasInsuranceToPayBack(uint256 id) private view returns (bool) {
+        return _state(id) == PoolState.Cancelled && pools.pool(id).insurance != 0;
+    }
+
+    /// @dev It has a validator and a provider that was not charged yet.
+    function _canBeCharged(uint256 id) private view returns (bool) {
+        PoolState state = _state(id);
+        bool hasValidator = state == PoolState.Predeposited || state == PoolState.Active;
+        return hasValidator && !pools.isMigrationDue(id);
     }
 
     function _isContract(address account) private view returns (bool) {
@@ -252,7 +251,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function cancelUnchanged(uint256 which, uint256 time) external watched {
-        uint256 id = _poolUnchanged(which);
+        uint256 id = _poolThat(which, _isUnchanged);
         bool waits = pools.pool(id).blsCredentials && _state(id) == PoolState.Predeposited;
         if (waits && time % 4 != 0) vm.warp(pools.pool(id).deadline + 90 days);
         if (_as(ANYONE, 0, abi.encodeCall(pools.cancelUnchanged, (id)))) ++lostPredeposits;
@@ -308,7 +307,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     }
 
     function leavePool(uint256 who, uint256 which, uint256 amount) external watched {
-        uint256 id = which % 4 == 0 ? _somePool(which) : _poolIn(which, PoolState.Open, PoolState.Open);
+        uint256 id = which % 4 == 0 ? _somePool(which) : _poolThat(which, _isOpen);
         address actor = who % 4 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         amount = amount % 2 == 0 ? held : bound(amount, 0, held + 1);
@@ -364,7 +363,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
     function proveForeignDeposit(uint256 which, uint256 fault) external watched {
         // Seldom, or hardly a pool would get further.
         if (fault % 4 != 0) return;
-        uint256 id = _poolIn(which, PoolState.KeyReady, PoolState.Predeposited);
+        uint256 id = _poolThat(which, _canBeBurned);
         bytes32 credentials = fault % 3 == 0 ? pools.withdrawalCredentials(id) : FOREIGN;
         bool late = _state(id) == PoolState.Predeposited;
         bytes memory signature = _signature(id, fault % 5 == 0 ? bytes32(0) : credentials, 1e9);
@@ -380,7 +379,7 @@ contract PoolsHandler is WithdrawalKeyFixture {
 
     /// The provider asked for two blocks of one slot. Somebody reports it who may refuse ether, or call back when it gets some.
     function proveProviderEquivocation(uint256 who, uint256 which, uint64 slot) external watched {
-        uint256 id = _poolWithValidator(which);
+        uint256 id = _poolThat(which, _canBeCharged);
         address reporter = _someActor(who);
         DutyRequest memory a = DutyRequest(pools.pool(id).keyId, 1, 3, slot, 0, 0, "a");
         DutyRequest memory b = DutyRequest(pools.pool(id).keyId, 1, 3, slot, 0, 0, "b");
@@ -409,21 +408,21 @@ contract PoolsHandler is WithdrawalKeyFixture {
     function cancel(uint256 who, uint256 which) external watched {
         uint256 id = _somePool(which);
         if (who % 4 == 0) {
-            id = _poolIn(which, PoolState.Open, PoolState.KeyReady);
+            id = _poolThat(which, _canBeCancelled);
             if (pools.pool(id).deadline > block.timestamp) vm.warp(pools.pool(id).deadline);
         }
         _as(_someActor(who), 0, abi.encodeCall(pools.cancel, (id)));
     }
 
     function refund(uint256 who, uint256 which) external watched {
-        uint256 id = _poolToBeRefunded(which);
+        uint256 id = _poolThat(which, _hasPositionsToRefund);
         address actor = who % 8 == 0 ? _someActor(who) : _someHolder(who, id);
         uint256 held = pools.balanceOf(actor, id);
         if (_as(actor, 0, abi.encodeCall(pools.refund, (id)))) paidBack += held;
     }
 
     function withdrawInsurance(uint256 who, uint256 which) external watched {
-        uint256 id = _poolToBePaidBack(which);
+        uint256 id = _poolThat(which, _hasInsuranceToPayBack);
         uint256 held = pools.pool(id).insurance;
         address caller = who % 3 == 0 ? _someActor(who) : pools.pool(id).provider;
         if (_as(caller, 0, abi.encodeCall(pools.withdrawInsurance, (id)))) insuranceBack += held;
